@@ -1,0 +1,114 @@
+r"""Nearest-neighbour actions with a local potential,
+
+.. math:: S(\phi) = \sum_x \Big[ -c \sum_\mu \phi_x \phi_{x+\mu} + V(\phi_x) \Big],
+
+periodic, forward directions only, any dimension. NumPy, float64; the fast kernels live in
+``_kernels`` and are compared with this room.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from ..errors import UserError
+
+__all__ = ["Action", "LocalAction"]
+
+
+@runtime_checkable
+class Action(Protocol):
+    """What every other room asks of an action."""
+
+    ndim: int
+    hopping: float  #: c, the coefficient of the nearest-neighbour product
+
+    def __call__(self, phi):
+        """S, summed over the last `ndim` axes; float64, shape of the leading axes."""
+
+    def force(self, phi):
+        """-dS/dphi, the shape of `phi`, float64."""
+
+    def potential(self, phi):
+        """V(phi), site by site."""
+
+    def potential_derivative(self, phi):
+        """V'(phi), site by site."""
+
+    def numba_potential(self):
+        """``(v, dv, params)``: Numba-callable ``v(phi, params)``, ``dv(phi, params)`` and their float64 array."""
+
+    def describe(self):
+        """JSON-able description; two actions are the same theory if and only if these are equal."""
+
+
+class LocalAction:
+    """The sums over sites and links; a subclass supplies the potential.
+
+    A user's own theory derives from this class and defines `potential`, `potential_derivative`,
+    `numba_potential` and `describe`; nothing else has to know.
+
+    Parameters
+    ----------
+    hopping : float
+        c, the coefficient of ``-phi(x) phi(x + mu)``.
+    ndim : int
+        Dimensions of the lattice, 1 to 4.
+    """
+
+    def __init__(self, hopping, ndim):
+        if not np.isfinite(hopping):
+            raise UserError(f"hopping coefficient is {hopping}; expected a finite number")
+        if ndim not in (1, 2, 3, 4):
+            raise UserError(f"the action has ndim = {ndim!r}; expected 1, 2, 3 or 4")
+        self.hopping = float(hopping)
+        self.ndim = int(ndim)
+
+    def _axes(self, phi):
+        if phi.ndim < self.ndim:
+            raise UserError(f"phi has shape {phi.shape}; the action wants at least {self.ndim} lattice axes")
+        return tuple(range(phi.ndim - self.ndim, phi.ndim))
+
+    def __call__(self, phi):
+        r"""S(phi) in float64.
+
+        Parameters
+        ----------
+        phi : array_like, shape (..., *lattice)
+            Field; one configuration or a stack.
+
+        Returns
+        -------
+        ndarray, shape (...), float64
+            The action of each configuration, a dimensionless number.
+
+        Raises
+        ------
+        UserError
+            If `phi` has fewer axes than the lattice.
+        """
+        phi = np.asarray(phi, np.float64)
+        axes = self._axes(phi)
+        density = self.potential(phi)
+        for axis in axes:
+            density = density - self.hopping * phi * np.roll(phi, -1, axis)
+        return density.sum(axis=axes)
+
+    def force(self, phi):
+        r"""``-dS/dphi(x) = c sum_mu [phi(x+mu) + phi(x-mu)] - V'(phi(x))``, shape of `phi`, float64."""
+        phi = np.asarray(phi, np.float64)
+        force = -self.potential_derivative(phi)
+        for axis in self._axes(phi):
+            force = force + self.hopping * (np.roll(phi, -1, axis) + np.roll(phi, 1, axis))
+        return force
+
+    def potential(self, phi):
+        raise NotImplementedError
+
+    def potential_derivative(self, phi):
+        raise NotImplementedError
+
+    def numba_potential(self):
+        raise NotImplementedError
+
+    def describe(self):
+        raise NotImplementedError

@@ -1,0 +1,245 @@
+r"""Phi^4 theory in the conventions of the literature.
+
+One internal form, :math:`V(\phi) = a \phi^2 + b \phi^4` with hopping coefficient c; each named
+constructor maps a paper's couplings to (c, a, b). Conventions differ in the normalisation of the
+field, so ``<|m|>`` and susceptibilities differ between them; Binder cumulant, correlation length,
+acceptance and ESS do not.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import UserError
+from .local import LocalAction
+
+__all__ = ["CONVENTIONS", "Convention", "Phi4"]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """A published normalisation: names of its couplings and the maps to and from (c, a, b).
+
+    `rescale` gives u = s^2 such that phi_internal = s * phi_convention brings a theory (c, a, b)
+    to this convention's normalisation, (c u, a u, b u^2).
+    """
+
+    name: str
+    formula: str
+    source: str
+    couplings: tuple
+    to_internal: object
+    from_internal: object
+    rescale: object
+
+
+def _unit_potential_scale(c, a, b):
+    """u with a u = 1 - 2 b u^2: the hopping forms fix a + 2 b = 1."""
+    if b == 0:
+        if a <= 0:
+            raise UserError(f"a = {a} with b = 0 has no hopping form; it needs a > 0")
+        return 1 / a
+    return (-a + math.sqrt(a * a + 8 * b)) / (4 * b)
+
+
+CONVENTIONS = {
+    conv.name: conv
+    for conv in (
+        Convention(
+            "A",
+            "sum_mu (phi(x+mu) - phi(x))^2 + m2 phi^2 + lam phi^4",
+            "Albergo, Kanwar, Shanahan 1904.12072, eq. (22)",
+            ("m2", "lam"),
+            lambda d, m2, lam: (2.0, 2 * d + m2, lam),
+            lambda d, c, a, b: {"m2": a - 2 * d, "lam": b},
+            lambda c, a, b: 2 / c,
+        ),
+        Convention(
+            "H",
+            "-2 kappa sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4",
+            "Wang, Aarts, Zhou 2309.17082",
+            ("kappa", "lam"),
+            lambda d, kappa, lam: (2 * kappa, 1 - 2 * lam, lam),
+            lambda d, c, a, b: {"kappa": c / 2, "lam": b},
+            _unit_potential_scale,
+        ),
+        Convention(
+            "B",
+            "-beta sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4",
+            "Bosetti et al. 1506.08587",
+            ("beta", "lam"),
+            lambda d, beta, lam: (beta, 1 - 2 * lam, lam),
+            lambda d, c, a, b: {"beta": c, "lam": b},
+            _unit_potential_scale,
+        ),
+        Convention(
+            "SL",
+            "1/2 sum_mu (d_mu phi)^2 + 1/2 mu0_sq phi^2 + lam/4 phi^4",
+            "Schaich, Loinaz 0902.0045, eq. (2)",
+            ("mu0_sq", "lam"),
+            lambda d, mu0_sq, lam: (1.0, d + mu0_sq / 2, lam / 4),
+            lambda d, c, a, b: {"mu0_sq": 2 * (a - d), "lam": 4 * b},
+            lambda c, a, b: 1 / c,
+        ),
+        Convention(
+            "N",
+            "1/2 sum_mu (d_mu phi)^2 + 1/2 m2 phi^2 + lam/24 phi^4",
+            "textbook form with 1/4!",
+            ("m2", "lam"),
+            lambda d, m2, lam: (1.0, d + m2 / 2, lam / 24),
+            lambda d, c, a, b: {"m2": 2 * (a - d), "lam": 24 * b},
+            lambda c, a, b: 1 / c,
+        ),
+    )
+}
+
+
+class Phi4(LocalAction):
+    r"""``S = sum_x [-c sum_mu phi phi' + a phi^2 + b phi^4]``, built from a named convention.
+
+    Use `Phi4.from_couplings` or the constructors named after the conventions (`A`, `H`, `B`,
+    `SL`, `N`); the couplings keep their published names and values.
+
+    Parameters
+    ----------
+    convention : str
+        Key of `CONVENTIONS`.
+    couplings : dict of str to float
+        Exactly the couplings that the convention names.
+    ndim : int
+        Dimensions, 1 to 4. Some conventions map the mass with it.
+
+    Raises
+    ------
+    UserError
+        Unknown convention or coupling, a non-finite value, or an integral of exp(-S) that diverges.
+    """
+
+    def __init__(self, convention, couplings, ndim=2):
+        if convention not in CONVENTIONS:
+            raise UserError(f"action convention is {convention!r}; expected one of {', '.join(CONVENTIONS)}")
+        conv = CONVENTIONS[convention]
+        if set(couplings) != set(conv.couplings):
+            raise UserError(
+                f"convention {convention} got couplings {sorted(couplings)}; expected {', '.join(conv.couplings)}"
+            )
+        values = {}
+        for name in conv.couplings:
+            try:
+                values[name] = float(couplings[name])
+            except (TypeError, ValueError):
+                raise UserError(f"coupling {name} is {couplings[name]!r}; expected a number") from None
+            if not math.isfinite(values[name]):
+                raise UserError(f"coupling {name} is {values[name]}; expected a finite number")
+        c, a, b = conv.to_internal(ndim, **values)
+        super().__init__(c, ndim)
+        if b < 0 or (b == 0 and a <= abs(c) * ndim):
+            raise UserError(
+                f"phi^4 coefficient b = {b:g} with a = {a:g}, c = {c:g}: the integral of exp(-S) diverges;"
+                " take lam > 0, or lam = 0 with a positive mass"
+            )
+        self.a, self.b = float(a), float(b)
+        self.convention = convention
+        self.couplings = values
+
+    @classmethod
+    def from_couplings(cls, convention, couplings, ndim=2):
+        """The same as the constructor; reads better beside a run-card."""
+        return cls(convention, couplings, ndim)
+
+    @classmethod
+    def A(cls, m2, lam, ndim=2):
+        """Flow literature: ``sum_mu (d phi)^2 + m2 phi^2 + lam phi^4``, no factor 1/2."""
+        return cls("A", {"m2": m2, "lam": lam}, ndim)
+
+    @classmethod
+    def H(cls, kappa, lam, ndim=2):
+        """Hopping form, ``-2 kappa sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4``."""
+        return cls("H", {"kappa": kappa, "lam": lam}, ndim)
+
+    @classmethod
+    def B(cls, beta, lam, ndim=2):
+        """Hopping form with beta = 2 kappa."""
+        return cls("B", {"beta": beta, "lam": lam}, ndim)
+
+    @classmethod
+    def SL(cls, mu0_sq, lam, ndim=2):
+        """``1/2 (d phi)^2 + 1/2 mu0_sq phi^2 + lam/4 phi^4``."""
+        return cls("SL", {"mu0_sq": mu0_sq, "lam": lam}, ndim)
+
+    @classmethod
+    def N(cls, m2, lam, ndim=2):
+        """``1/2 (d phi)^2 + 1/2 m2 phi^2 + lam/24 phi^4``."""
+        return cls("N", {"m2": m2, "lam": lam}, ndim)
+
+    @property
+    def coefficients(self):
+        """The internal (c, a, b)."""
+        return self.hopping, self.a, self.b
+
+    def in_convention(self, name):
+        """Couplings of the same theory in another convention, and the field rescaling between them.
+
+        Returns
+        -------
+        couplings : dict of str to float
+        scale : float
+            s with ``phi_self = s * phi_other``; ``<|m|>`` scales with s, susceptibilities with s^2.
+
+        Raises
+        ------
+        UserError
+            Unknown convention, or a theory that has no such form (hopping form of a massless free field).
+        """
+        if name not in CONVENTIONS:
+            raise UserError(f"action convention is {name!r}; expected one of {', '.join(CONVENTIONS)}")
+        conv = CONVENTIONS[name]
+        c, a, b = self.coefficients
+        if name == self.convention:
+            return dict(self.couplings), 1.0
+        if c <= 0 and name in ("A", "SL", "N"):
+            raise UserError(f"hopping coefficient is {c:g}; convention {name} needs it positive")
+        u = conv.rescale(c, a, b)
+        return conv.from_internal(self.ndim, c * u, a * u, b * u * u), math.sqrt(u)
+
+    def potential(self, phi):
+        """``a phi^2 + b phi^4``, site by site."""
+        square = phi * phi
+        return square * (self.a + self.b * square)
+
+    def potential_derivative(self, phi):
+        """``2 a phi + 4 b phi^3``, site by site."""
+        return phi * (2 * self.a + 4 * self.b * phi * phi)
+
+    def numba_potential(self):
+        """Numba-callable V and V' with parameters (a, b); see `LocalAction`."""
+        from .._kernels.potentials import phi4_derivative, phi4_value
+
+        return phi4_value, phi4_derivative, np.array([self.a, self.b])
+
+    def describe(self):
+        """Name, convention, couplings, dimension and the internal coefficients."""
+        c, a, b = self.coefficients
+        return {
+            "name": "phi4",
+            "convention": self.convention,
+            "couplings": dict(self.couplings),
+            "ndim": self.ndim,
+            "internal": {"c": c, "a": a, "b": b},
+        }
+
+    @classmethod
+    def from_description(cls, description):
+        """Inverse of `describe`."""
+        return cls(description["convention"], description["couplings"], description["ndim"])
+
+    def __eq__(self, other):
+        return isinstance(other, Phi4) and self.describe() == other.describe()
+
+    def __hash__(self):
+        return hash((self.convention, self.coefficients, self.ndim))
+
+    def __repr__(self):
+        couplings = ", ".join(f"{k}={v:g}" for k, v in self.couplings.items())
+        return f"Phi4.{self.convention}({couplings}, ndim={self.ndim})"

@@ -1,0 +1,97 @@
+r"""Geometry of the periodic hypercubic lattice: extents, momenta, neighbours.
+
+A lattice is its tuple of extents ``shape = (L_1, ..., L_d)``; lattice units, a = 1. Momenta are
+:math:`k_\mu = 2\pi n_\mu / L_\mu`. "Half grid" means the layout of `numpy.fft.rfftn`: the last
+axis keeps :math:`n_d = 0 \ldots \lfloor L_d/2 \rfloor`.
+"""
+
+import math
+
+import numpy as np
+
+from .errors import UserError
+
+__all__ = ["check_shape", "cos_sum", "mode_weights", "momenta", "neighbours", "p_hat_squared", "volume"]
+
+MAX_NDIM = 4
+
+
+def check_shape(shape, ndim=None):
+    """Return `shape` as a tuple of ints, or say what is wrong with it.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Extents, each at least 1; one to four of them.
+    ndim : int, optional
+        The number of dimensions wanted.
+
+    Raises
+    ------
+    UserError
+        Wrong number of extents, or an extent that is no positive integer.
+    """
+    try:
+        extents = tuple(shape)
+    except TypeError:
+        raise UserError(f"lattice shape is {shape!r}; expected a list of extents such as [8, 8]") from None
+    if not 1 <= len(extents) <= MAX_NDIM:
+        raise UserError(f"lattice shape {extents} has {len(extents)} extents; expected 1 to {MAX_NDIM}")
+    for extent in extents:
+        if isinstance(extent, bool) or int(extent) != extent or extent < 1:
+            raise UserError(f"lattice shape {extents} has extent {extent!r}; expected integers of at least 1")
+    if ndim is not None and len(extents) != ndim:
+        raise UserError(f"lattice shape {extents} has {len(extents)} dimensions; the action has {ndim}")
+    return tuple(int(extent) for extent in extents)
+
+
+def volume(shape):
+    """Number of sites."""
+    return math.prod(shape)
+
+
+def momenta(shape, half=False):
+    """Momentum components :math:`k_\\mu`, one array per axis, broadcastable to the (half) grid."""
+    components = []
+    for axis, extent in enumerate(shape):
+        n = np.arange(extent // 2 + 1 if half and axis == len(shape) - 1 else extent)
+        k = 2 * np.pi * n / extent
+        components.append(k.reshape([-1 if i == axis else 1 for i in range(len(shape))]))
+    return components
+
+
+def cos_sum(shape, half=False):
+    r"""``sum_mu cos k_mu`` on the (half) momentum grid, float64."""
+    return sum(np.cos(k) for k in momenta(shape, half)) + np.zeros(())
+
+
+def p_hat_squared(shape, half=False):
+    r"""Lattice momentum squared, ``sum_mu 4 sin^2(k_mu / 2)``, on the (half) grid, float64."""
+    return sum(4 * np.sin(k / 2) ** 2 for k in momenta(shape, half)) + np.zeros(())
+
+
+def mode_weights(shape):
+    """How many modes of the full grid each half-grid entry stands for (1 or 2), float64.
+
+    ``(mode_weights(shape) * f_half).sum()`` equals ``f_full.sum()`` for ``f(k) = f(-k)``.
+    """
+    last = shape[-1]
+    weights = np.full(last // 2 + 1, 2.0)
+    weights[0] = 1.0
+    if last % 2 == 0:
+        weights[-1] = 1.0
+    return np.broadcast_to(weights, (*shape[:-1], last // 2 + 1))
+
+
+def neighbours(shape):
+    """Site indices of the neighbours in C order.
+
+    Returns
+    -------
+    ndarray, shape (2 * ndim, volume), int64
+        Rows 0 .. ndim-1 point forward (``x + mu``), rows ndim .. 2 ndim-1 backward.
+    """
+    sites = np.arange(volume(shape)).reshape(shape)
+    forward = [np.roll(sites, -1, axis).ravel() for axis in range(len(shape))]
+    backward = [np.roll(sites, 1, axis).ravel() for axis in range(len(shape))]
+    return np.array(forward + backward)
