@@ -1,0 +1,284 @@
+r"""What a report is made of: plain results, no files and no samplers.
+
+The pipeline fills these records, `build` turns them into ``report.json``, figures and the page. Units:
+lattice units for observables; *updates of one chain* for every Monte Carlo time, ``tau_int = 1/2 + sum_{t>=1} rho(t)``
+(0.5 is independent); seconds of wall time on the machine that ran.
+
+A chain needs :math:`2\tau_{int}` updates for one independent sample. Which observable's tau_int counts is a
+choice, so `ChainResult.slowest` takes the largest one listed and the page names it.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+
+import numpy as np
+
+from ..errors import UserError
+from ..lattice import check_shape
+
+__all__ = ["Autocorrelation", "ChainResult", "Correlator", "Propagator", "RunResult"]
+
+
+def _finite(what, *values):
+    """Refuse NaN and infinities at the door; a page is no place to discover them."""
+    for value in values:
+        if value is not None and not np.all(np.isfinite(np.asarray(value, np.float64))):
+            raise UserError(f"{what} is not finite; expected numbers, or None where the quantity has no meaning")
+
+
+def _pair(what, pair):
+    """(value, error) as two floats; the error may be None (not known)."""
+    try:
+        value, error = pair
+        pair = (float(value), None if error is None else float(error))
+    except (TypeError, ValueError):
+        raise UserError(f"{what} is {pair!r}; expected a pair (value, error)") from None
+    _finite(what, *pair)
+    if pair[1] is not None and pair[1] < 0:
+        raise UserError(f"{what} has error {pair[1]}; expected at least 0")
+    return pair
+
+
+def _curve(what, *arrays):
+    arrays = tuple(np.asarray(a, np.float64) for a in arrays)
+    if len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 1:
+        raise UserError(f"{what} has arrays of shapes {[a.shape for a in arrays]}; expected equal one-dimensional ones")
+    _finite(what, *arrays)
+    return arrays
+
+
+@dataclass(frozen=True)
+class Autocorrelation:
+    """rho(t) of one observable, with errors.
+
+    Attributes
+    ----------
+    t : ndarray, shape (n,), float64
+        Separations in updates, starting at 0.
+    rho, error : ndarray, shape (n,), float64
+        Normalised autocorrelation function and its error (rho(0) = 1).
+    window : float or None
+        Summation window of tau_int in updates.
+    """
+
+    t: np.ndarray
+    rho: np.ndarray
+    error: np.ndarray
+    window: float | None = None
+
+    def __post_init__(self):
+        for name, array in zip(("t", "rho", "error"), _curve("autocorrelation", self.t, self.rho, self.error)):
+            object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True)
+class Propagator:
+    """``G(k) = <|phi_k|^2> / V`` against ``p_hat^2 = sum_mu 4 sin^2(k_mu/2)``, orbits of equal p_hat^2 averaged.
+
+    All arrays have shape (n,), float64; `error` is the statistical error of G with its tau_int.
+    """
+
+    p_hat_squared: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+
+    def __post_init__(self):
+        arrays = _curve("propagator", self.p_hat_squared, self.value, self.error)
+        for name, array in zip(("p_hat_squared", "value", "error"), arrays):
+            object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True)
+class Correlator:
+    """Momentum-projected two-point function C(timeslice) with errors; arrays of shape (n,), float64."""
+
+    timeslice: np.ndarray
+    value: np.ndarray
+    error: np.ndarray
+
+    def __post_init__(self):
+        for name, array in zip(
+            ("timeslice", "value", "error"), _curve("correlator", self.timeslice, self.value, self.error)
+        ):
+            object.__setattr__(self, name, array)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainResult:
+    r"""One algorithm's chains and what was measured on them.
+
+    Parameters
+    ----------
+    name : str
+        Key in ``report.json``: ``hmc``, ``ode``, ``sde``, or the name of a file in `compare`.
+    label : str
+        What the page calls it, e.g. ``"HMC"``.
+    n_updates : int
+        Updates per chain.
+    n_chains : int
+    series : dict of str to ndarray, shape (n_chains, n_cfg)
+        Per stored configuration, every `thin`-th update: at least ``m`` and ``abs_m``.
+    observables : dict of str to (value, error)
+        ``abs_m, chi, chi_abs, binder, phi2, action_per_site, xi_2nd``, in this order if present.
+    tau_int : dict of str to (value, error)
+        Of ``m, abs_m, m2, action``, in *updates* (stored configurations times `thin`).
+    thin : int
+        Updates between stored configurations.
+    acceptance : float or None
+        Accepted fraction; None if the algorithm has no accept step.
+    ess_reverse, ess_forward : (value, error or None) or None
+        ``(sum w)^2 / (N sum w^2)`` over proposals and ``1 / (E_p[w] E_p[1/w])`` over held-out data.
+    log_weight_reverse, log_weight_forward : ndarray, shape (n,), or None
+        ``-S - log_q`` of the proposals (-inf is an honest rejection) and of held-out data.
+    seconds_per_update : float or None
+        Wall time of the run / (n_updates * n_chains), i.e. per update of one chain.
+    evaluations_per_update : float or None
+        Evaluations per update of one chain, of what `evaluation_kind` says.
+    evaluation_kind : str
+        ``"action gradients"`` or ``"network evaluations"``. The two cost different seconds.
+    setup_seconds : dict of str to float
+        What had to be paid before the first sample, item by item (``generate``, ``train``, ``thermalise``).
+    autocorrelation : dict of str to Autocorrelation
+        Of ``m`` and ``abs_m``.
+    propagator : Propagator or None
+    correlator : Correlator or None
+    log_weight_step_doubling : dict of str to float
+        ``median`` and ``max`` of the change of log_weight when the integrator's steps are doubled.
+    algorithm : dict
+        The kernel's JSON-able description.
+
+    Raises
+    ------
+    UserError
+        Wrong shapes, a number that is not finite, an acceptance outside [0, 1].
+    """
+
+    name: str
+    label: str
+    n_updates: int
+    n_chains: int
+    series: dict
+    observables: dict
+    tau_int: dict
+    thin: int = 1
+    acceptance: float | None = None
+    ess_reverse: tuple | None = None
+    ess_forward: tuple | None = None
+    log_weight_reverse: np.ndarray | None = None
+    log_weight_forward: np.ndarray | None = None
+    seconds_per_update: float | None = None
+    evaluations_per_update: float | None = None
+    evaluation_kind: str = "action gradients"
+    setup_seconds: dict = field(default_factory=dict)
+    autocorrelation: dict = field(default_factory=dict)
+    propagator: Propagator | None = None
+    correlator: Correlator | None = None
+    log_weight_step_doubling: dict = field(default_factory=dict)
+    algorithm: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        series = {name: np.atleast_2d(np.asarray(values, np.float64)) for name, values in self.series.items()}
+        for name, values in series.items():
+            if values.ndim != 2 or len(values) != self.n_chains:
+                raise UserError(
+                    f"chain {self.name!r}: series {name!r} has shape {values.shape}; expected ({self.n_chains}, n_cfg)"
+                )
+            _finite(f"chain {self.name!r}: series {name!r}", values)
+        put("series", series)
+        for group in ("observables", "tau_int"):
+            entries = getattr(self, group).items()
+            put(group, {key: _pair(f"chain {self.name!r}: {group} {key!r}", pair) for key, pair in entries})
+        for key in ("ess_reverse", "ess_forward"):
+            if (ess := getattr(self, key)) is not None:
+                put(key, _pair(f"chain {self.name!r}: {key}", (ess, None) if np.isscalar(ess) else ess))
+        for key in ("log_weight_reverse", "log_weight_forward"):
+            if (log_weight := getattr(self, key)) is not None:
+                log_weight = np.asarray(log_weight, np.float64).ravel()
+                if np.isnan(log_weight).any() or np.isposinf(log_weight).any():
+                    raise UserError(f"chain {self.name!r}: {key} has NaN or +inf; expected numbers below infinity")
+                put(key, log_weight)
+        if self.acceptance is not None and not 0 <= self.acceptance <= 1:
+            raise UserError(f"chain {self.name!r}: acceptance is {self.acceptance}; expected a number in [0, 1]")
+        _finite(f"chain {self.name!r}: cost", self.seconds_per_update, self.evaluations_per_update)
+        _finite(f"chain {self.name!r}: setup seconds", *self.setup_seconds.values())
+
+    @property
+    def slowest(self):
+        """Name of the observable with the largest tau_int, or None if no tau_int is known."""
+        return max(self.tau_int, key=lambda key: self.tau_int[key][0]) if self.tau_int else None
+
+    def per_independent_sample(self, cost_per_update, observable=None):
+        """``2 tau_int * cost_per_update`` as (value, error), the error that of tau_int; None if not known.
+
+        `observable` is the one whose tau_int counts; by default the slowest.
+        """
+        observable = observable or self.slowest
+        if cost_per_update is None or observable not in self.tau_int:
+            return None
+        tau, error = self.tau_int[observable]
+        return 2 * tau * cost_per_update, None if error is None else 2 * error * cost_per_update
+
+
+def _now():
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Everything on the page.
+
+    Parameters
+    ----------
+    action : dict
+        ``action.describe()``.
+    shape : tuple of int
+        Lattice extents.
+    chains : sequence of ChainResult
+        The first is the reference that the others are compared with.
+    title : str
+    seed : int or None
+    seconds : dict of str to float
+        Wall time of the stages: ``generate, train, sample_ode, sample_sde, total``.
+    checks : dict
+        ``schwinger_dyson`` and ``exp_minus_delta_h`` as (value, error), both 1 exactly;
+        ``log_weight_step_doubling_max`` and ``_median``, numbers.
+    training : sequence of dict
+        Log rows with ``step`` and ``loss`` (and whatever else was logged).
+    device : str
+        Where it ran, in words; no host names.
+    versions : dict of str to str
+    created : str
+        ISO time; now by default.
+    card : str
+        The effective run-card in TOML, shown at the end of the page; may be empty.
+    """
+
+    action: dict
+    shape: tuple
+    chains: tuple
+    title: str = "latticediff report"
+    seed: int | None = None
+    seconds: dict = field(default_factory=dict)
+    checks: dict = field(default_factory=dict)
+    training: tuple = ()
+    device: str = ""
+    versions: dict = field(default_factory=dict)
+    created: str = field(default_factory=_now)
+    card: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", check_shape(self.shape))
+        object.__setattr__(self, "chains", tuple(self.chains))
+        object.__setattr__(self, "training", tuple(self.training))
+        if not self.chains:
+            raise UserError("a report got no chains; expected at least one")
+        names = [chain.name for chain in self.chains]
+        if len(set(names)) != len(names):
+            raise UserError(f"chains are named {names}; expected different names")
+        _finite("stage seconds", *self.seconds.values())
+
+    @property
+    def reference(self):
+        """The chain that the others are compared with."""
+        return self.chains[0]
