@@ -1,0 +1,32 @@
+"""Exact diffusion-model samplers for lattice field theory, beside fast HMC on the same theory.
+
+The rooms, in the order in which data flow: `action`, `hmc`, `ensemble`, `observables`,
+`analysis`, `score`, `diffusion`, `training`, `proposal`, `metropolis`, `report`, `pipeline`,
+`config`, `cli`. Importing the package imports none of them, so neither torch nor numba.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+#: The short way to what a first script needs; each is imported when it is first used.
+_PUBLIC = {
+    "Ensemble": "ensemble",
+    "HMC": "hmc",
+    "Phi4": "action",
+    "Streams": "streams",
+    "UserError": "errors",
+    "chain": "markov",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted({*globals(), *_PUBLIC})

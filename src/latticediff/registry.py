@@ -1,0 +1,61 @@
+"""What can be plugged in, found by name: entry-point groups ``latticediff.<group>``.
+
+Built-ins are declared in this package's own metadata, in the same way as anybody else's, and
+nothing is imported before it is asked for.
+"""
+
+import difflib
+import functools
+from importlib import metadata
+
+from .errors import UserError
+
+__all__ = ["GROUPS", "load", "names", "nearest"]
+
+GROUPS = ("actions", "proposals", "kernels", "observables", "readers", "networks")
+
+
+def nearest(word, known):
+    """``" (did you mean 'x'?)"`` for the nearest of `known`, or ``""`` where none is near."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+@functools.cache
+def _entry_points(group):
+    if group not in GROUPS:
+        raise UserError(f"registry group is {group!r}; expected one of {', '.join(GROUPS)}{nearest(group, GROUPS)}")
+    return {point.name: point for point in metadata.entry_points(group=f"latticediff.{group}")}
+
+
+def names(group):
+    """Names registered in `group`, sorted; imports nothing.
+
+    Raises
+    ------
+    UserError
+        If there is no such group.
+    """
+    return sorted(_entry_points(group))
+
+
+def load(group, name):
+    """The object registered as `name` in `group`; its module is imported now.
+
+    Parameters
+    ----------
+    group : str
+        One of `GROUPS`.
+    name : str
+        As declared under ``[project.entry-points."latticediff.<group>"]`` by any installed package.
+
+    Raises
+    ------
+    UserError
+        Unknown group or name; the message gives the nearest name and all of them.
+    """
+    points = _entry_points(group)
+    if name not in points:
+        known = ", ".join(sorted(points)) or "nothing: install the package (pip install -e .)"
+        raise UserError(f"no {group.removesuffix('s')} is called {name!r}{nearest(name, points)}; registered: {known}")
+    return points[name].load()
