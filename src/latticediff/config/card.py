@@ -1,0 +1,203 @@
+"""The run-card: read, override, check, write.
+
+A card is refused with one line: the key in question, what it was, what is wanted, and for a
+misspelt key the nearest right one. `Card.to_toml` writes the effective card, defaults included;
+reading it back gives an equal card.
+"""
+
+import hashlib
+import inspect
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .. import registry
+from ..action.phi4 import CONVENTIONS
+from ..errors import CardError, FileError, UserError
+from . import sections
+
+__all__ = ["Card", "load_card", "parse_card"]
+
+
+class Card(BaseModel):
+    """A checked run-card; see `sections` for the keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    run: sections.RunSection = sections.RunSection()
+    action: sections.ActionSection
+    lattice: sections.LatticeSection
+    hmc: sections.HMCSection = sections.HMCSection()
+    gate: sections.GateSection = sections.GateSection()
+    network: Annotated[sections.NetworkSection, Field(default_factory=sections.NetworkSection)]
+    training: sections.TrainingSection = sections.TrainingSection()
+    sampling: sections.SamplingSection = sections.SamplingSection()
+    analysis: sections.AnalysisSection = sections.AnalysisSection()
+
+    @property
+    def shape(self):
+        """Lattice extents, a tuple of int."""
+        return tuple(self.lattice.shape)
+
+    def theory(self):
+        """The `Action` that the card names, in as many dimensions as the lattice has.
+
+        Raises
+        ------
+        CardError
+            Unknown action, convention or coupling, or couplings whose integral diverges.
+        """
+        options, ndim = self.action.options, len(self.shape)
+        try:
+            cls = registry.load("actions", self.action.name)
+            if self.action.name == "phi4":
+                _check_couplings(self.action.convention, options)
+                return cls(self.action.convention, options, ndim)
+            if self.action.convention is not None:
+                options["convention"] = self.action.convention
+            inspect.signature(cls).bind(**options, ndim=ndim)
+            return cls(**options, ndim=ndim)
+        except UserError as exc:
+            raise CardError(f"[action] {exc}") from None
+        except TypeError as exc:  # from bind: a missing or unknown argument of the user's own action
+            raise CardError(f"[action] {self.action.name}: {exc}") from None
+
+    def to_dict(self):
+        """Every key with its effective value, JSON-able; keys without a value are left out."""
+        return self.model_dump(exclude_none=True)
+
+    def to_toml(self):
+        """The effective card as TOML text; `parse_card` of it is an equal card."""
+        return tomli_w.dumps(self.to_dict())
+
+    def digest(self):
+        """Hex SHA-256 of the effective card: the identity of a run."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def load_card(path, overrides=()):
+    """Read a run-card, apply overrides and check everything that can be checked without running.
+
+    Parameters
+    ----------
+    path : path-like
+        TOML file.
+    overrides : sequence of str
+        ``"section.key=value"``, the value as in TOML; a bare word is a string.
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    FileError
+        The file is missing or is no UTF-8 text.
+    CardError
+        No TOML, an unknown key (with the nearest right one), or an impossible value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileError(f"no run-card {path}; give the path of a TOML file such as configs/demo.toml") from None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise FileError(f"cannot read run-card {path}: {exc}") from None
+    return parse_card(text, overrides, source=str(path))
+
+
+def parse_card(text, overrides=(), source="card"):
+    """`load_card` for TOML text; `source` names it in messages."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise CardError(f"{source} is no TOML: {exc}") from None
+    for override in overrides:
+        _apply(data, override)
+    try:
+        card = Card.model_validate(data)
+    except ValidationError as exc:
+        raise CardError(f"{source}: {_first_problem(exc, data)}") from None
+    try:
+        card.theory()
+    except CardError as exc:
+        raise CardError(f"{source}: {exc}") from None
+    return card
+
+
+def _apply(data, override):
+    """Set one ``a.b=value`` in nested dicts; which keys exist is left to the check of the whole card."""
+    key, equals, raw = override.partition("=")
+    path = [part.strip() for part in key.split(".")]
+    if not equals or not all(path) or len(path) < 2:
+        raise CardError(f"--set got {override!r}; expected section.key=value, e.g. hmc.n_chains=8")
+    try:
+        value = tomllib.loads(f"value = {raw.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw.strip()  # a bare word, so that shells need no quotes within quotes
+    table = data
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise CardError(f"--set got {override!r}, but {part!r} is no section of the card")
+    table[path[-1]] = value
+
+
+def _check_couplings(convention, options):
+    """Name the nearest coupling before the action itself lists what it wants."""
+    if convention not in CONVENTIONS:
+        return  # the action says so
+    wanted = CONVENTIONS[convention].couplings
+    for key in options:
+        if key not in wanted:
+            hint = registry.nearest(key, [*wanted, "name", "convention"])
+            raise UserError(f"has no key {key!r}{hint}; convention {convention} has {', '.join(wanted)}")
+    for key in wanted:
+        if key not in options:
+            raise UserError(f"lacks {key}; convention {convention} has {', '.join(wanted)}")
+        if isinstance(options[key], bool) or not isinstance(options[key], int | float):
+            raise UserError(f"{key} = {options[key]!r}; expected a number")
+
+
+def _model_at(location):
+    """The section model that holds the last key of `location`."""
+    model = Card
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation
+    return model
+
+
+def _first_problem(exc, data):
+    """One line for the first problem, misspelt keys first since they explain the others (a key that seems missing)."""
+    problems = exc.errors(include_url=False)
+    for problem in problems:
+        if problem["type"] == "extra_forbidden":
+            return _unknown_key(problem["loc"])
+    problem = problems[0]
+    *parents, key = [str(part) for part in problem["loc"]]
+    where = ".".join([*parents, key])
+    if problem["type"] == "missing":
+        return f"[{where}] is missing" if not parents else f"{where} is missing"
+    value, message = problem["input"], problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(value, dict):  # a rule about a whole section
+        return f"[{where}] {message}"
+    return f"{where} = {value!r}: {message}"
+
+
+def _unknown_key(location):
+    """``[hmc] has no key 'n_chain' (did you mean 'n_chains'?)``, looking in the other sections too."""
+    *parents, key = location
+    if not parents:
+        return f"there is no section [{key}]{registry.nearest(key, Card.model_fields)}"
+    section = ".".join(parents)
+    known = _model_at(location).model_fields
+    hint = registry.nearest(key, known)
+    elsewhere = [name for name, field in Card.model_fields.items() if key in field.annotation.model_fields]
+    if elsewhere and elsewhere != [section]:
+        hint = f" (it belongs in [{elsewhere[0]}])"
+    return f"[{section}] has no key {key!r}{hint or '; it has ' + ', '.join(known)}"

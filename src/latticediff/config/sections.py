@@ -1,0 +1,167 @@
+"""The sections of a run-card: names, types, bounds and defaults of every key.
+
+Models are strict (``"8"`` is no integer, ``true`` is no number), frozen, and forbid unknown keys;
+NaN and infinities are refused. `[action]` and `[network]` keep the keys that belong to the action
+or network named there, which checks them itself.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ..lattice import check_shape
+
+__all__ = [
+    "ActionSection",
+    "AnalysisSection",
+    "GateSection",
+    "HMCSection",
+    "LatticeSection",
+    "NetworkSection",
+    "OdeSection",
+    "RunSection",
+    "SamplingSection",
+    "SdeSection",
+    "TrainingSection",
+]
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+class Section(BaseModel):
+    """What all sections share."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class OpenSection(Section):
+    """A section whose further keys belong to the thing that `name` picks from the registry."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def options(self):
+        """The keys beside the declared ones, as the card gives them."""
+        return dict(self.model_extra)
+
+
+class RunSection(Section):
+    """Name and seed; every random stream of the run is a branch under the seed."""
+
+    name: Annotated[str, Field(min_length=1)] = "run"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class ActionSection(OpenSection):
+    """The theory: an action of the registry, for phi4 with its convention and that convention's couplings."""
+
+    name: str = "phi4"
+    convention: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _phi4_by_default(cls, data: Any):
+        if not isinstance(data, dict) or data.get("name", "phi4") != "phi4":
+            return data
+        if "convention" not in data:
+            raise ValueError('names no convention; say e.g. convention = "A", with the couplings m2 and lam')
+        # couplings are real numbers: -4 and -4.0 are one theory and one card
+        return {key: float(value) if type(value) is int else value for key, value in data.items()}
+
+
+class LatticeSection(Section):
+    """Extents of the periodic lattice, one to four of them."""
+
+    shape: list[int]
+
+    @field_validator("shape")
+    @classmethod
+    def _extents(cls, shape):
+        return list(check_shape(shape))
+
+
+class HMCSection(Section):
+    """The reference chains, which are the training data too. Counts are updates (trajectories) per chain."""
+
+    n_chains: Count = 64
+    start: Literal["hot", "cold"] = "hot"
+    n_warmup: Count = 1000
+    n_updates: Count = 10_000
+    thin: Count = 10
+    trajectory_length: Positive = 1.0
+    target_acceptance: Fraction = 0.85
+    integrator: str = "leapfrog"
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _something_is_kept(self):
+        if self.thin > self.n_updates:
+            raise ValueError(
+                f"thin = {self.thin} keeps nothing of n_updates = {self.n_updates}; take thin <= n_updates"
+            )
+        return self
+
+
+class GateSection(Section):
+    """What an ensemble must pass before anything is trained on it."""
+
+    n_sigma: Positive = 4.0
+    min_tau: Positive = 50.0
+
+
+class NetworkSection(OpenSection):
+    """The score network of the registry; its other keys are that network's own options."""
+
+    name: str = "ridge"
+
+
+class TrainingSection(Section):
+    """Denoising score matching."""
+
+    steps: Count = 4000
+    batch: Count = 256
+    learning_rate: Positive = 3e-3
+    sigma_min: Positive = 0.02
+    sigma_max_factor: Positive = 4.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    held_out: Fraction = 0.125
+    checkpoint_every: Count = 500
+    device: Device = "auto"
+
+
+class OdeSection(Section):
+    """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method`."""
+
+    n_chains: Count = 16
+    n_updates: Count = 1000
+    steps: Count = 8
+
+
+class SdeSection(Section):
+    """Chains of the reverse SDE: `steps` Gaussian steps, the forward path redrawn before each proposal if `refresh`."""
+
+    n_chains: Count = 16
+    n_updates: Count = 1000
+    steps: Count = 60
+    refresh: bool = True
+
+
+class SamplingSection(Section):
+    """The learned chains. `batch` proposals are evaluated at once; it changes speed and memory, no bit."""
+
+    device: Device = "auto"
+    batch: Count = 500
+    n_forward: Count = 10_000
+    ode: OdeSection = OdeSection()
+    sde: SdeSection = SdeSection()
+
+
+class AnalysisSection(Section):
+    """Gamma method: S of Wolff's automatic window (hep-lat/0306017, eq. (52))."""
+
+    s_tau: Positive = 1.5
