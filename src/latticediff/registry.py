@@ -10,7 +10,7 @@ from importlib import metadata
 
 from .errors import UserError
 
-__all__ = ["GROUPS", "load", "names", "nearest"]
+__all__ = ["GROUPS", "load", "names", "nearest", "require"]
 
 GROUPS = ("actions", "proposals", "kernels", "observables", "readers", "networks")
 
@@ -39,6 +39,20 @@ def names(group):
     return sorted(_entry_points(group))
 
 
+def require(group, name):
+    """Check that `name` is registered in `group`, without importing it.
+
+    Raises
+    ------
+    UserError
+        Unknown group or name; the message gives the nearest name and all of them.
+    """
+    points = _entry_points(group)
+    if name not in points:
+        known = ", ".join(sorted(points)) or "nothing: install the package (pip install -e .)"
+        raise UserError(f"no {group.removesuffix('s')} is called {name!r}{nearest(name, points)}; registered: {known}")
+
+
 def load(group, name):
     """The object registered as `name` in `group`; its module is imported now.
 
@@ -52,10 +66,7 @@ def load(group, name):
     Raises
     ------
     UserError
-        Unknown group or name; the message gives the nearest name and all of them.
+        As `require`.
     """
-    points = _entry_points(group)
-    if name not in points:
-        known = ", ".join(sorted(points)) or "nothing: install the package (pip install -e .)"
-        raise UserError(f"no {group.removesuffix('s')} is called {name!r}{nearest(name, points)}; registered: {known}")
-    return points[name].load()
+    require(group, name)
+    return _entry_points(group)[name].load()

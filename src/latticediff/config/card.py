@@ -119,14 +119,31 @@ def parse_card(text, overrides=(), source="card"):
     for override in overrides:
         _apply(data, override)
     try:
-        card = Card.model_validate(data)
-    except ValidationError as exc:
-        raise CardError(f"{source}: {_first_problem(exc, data)}") from None
-    try:
+        card = _checked(Card, data)
+        if card.network.name in sections.NETWORK_OPTIONS:
+            options = _checked(sections.NETWORK_OPTIONS[card.network.name], card.network.options, "network")
+            network = sections.NetworkSection(name=card.network.name, **options.model_dump())
+            card = card.model_copy(update={"network": network})
+        _check_network(card)
         card.theory()
     except CardError as exc:
         raise CardError(f"{source}: {exc}") from None
     return card
+
+
+def _check_network(card):
+    try:
+        registry.require("networks", card.network.name)
+    except UserError as exc:
+        raise CardError(f"[network] {exc}") from None
+
+
+def _checked(model, data, section=None):
+    """`data` as an instance of `model`, or `CardError` in one line; `section` is where `model` stands in a card."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as exc:
+        raise CardError(_first_problem(exc, model, section)) from None
 
 
 def _apply(data, override):
@@ -163,25 +180,17 @@ def _check_couplings(convention, options):
             raise UserError(f"{key} = {options[key]!r}; expected a number")
 
 
-def _model_at(location):
-    """The section model that holds the last key of `location`."""
-    model = Card
-    for part in location[:-1]:
-        model = model.model_fields[part].annotation
-    return model
-
-
-def _first_problem(exc, data):
+def _first_problem(exc, root, section):
     """One line for the first problem, misspelt keys first since they explain the others (a key that seems missing)."""
     problems = exc.errors(include_url=False)
     for problem in problems:
         if problem["type"] == "extra_forbidden":
-            return _unknown_key(problem["loc"])
+            return _unknown_key(problem["loc"], root, section)
     problem = problems[0]
-    *parents, key = [str(part) for part in problem["loc"]]
+    *parents, key = [*([section] if section else []), *(str(part) for part in problem["loc"])] or [section]
     where = ".".join([*parents, key])
     if problem["type"] == "missing":
-        return f"[{where}] is missing" if not parents else f"{where} is missing"
+        return f"{where} is missing" if parents else f"section [{where}] is missing"
     value, message = problem["input"], problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if isinstance(value, dict):  # a rule about a whole section
@@ -189,15 +198,18 @@ def _first_problem(exc, data):
     return f"{where} = {value!r}: {message}"
 
 
-def _unknown_key(location):
+def _unknown_key(location, root, section):
     """``[hmc] has no key 'n_chain' (did you mean 'n_chains'?)``, looking in the other sections too."""
     *parents, key = location
-    if not parents:
-        return f"there is no section [{key}]{registry.nearest(key, Card.model_fields)}"
-    section = ".".join(parents)
-    known = _model_at(location).model_fields
+    model = root
+    for part in parents:
+        model = model.model_fields[part].annotation
+    known = model.model_fields
     hint = registry.nearest(key, known)
+    if model is Card:
+        return f"there is no section [{key}]{hint}"
+    where = ".".join([*([section] if section else []), *parents])
     elsewhere = [name for name, field in Card.model_fields.items() if key in field.annotation.model_fields]
-    if elsewhere and elsewhere != [section]:
+    if elsewhere and elsewhere != [where]:
         hint = f" (it belongs in [{elsewhere[0]}])"
-    return f"[{section}] has no key {key!r}{hint or '; it has ' + ', '.join(known)}"
+    return f"[{where}] has no key {key!r}{hint or '; it has ' + ', '.join(known)}"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from ..lattice import check_shape
 
 __all__ = [
+    "NETWORK_OPTIONS",
     "ActionSection",
     "AnalysisSection",
     "GateSection",
@@ -19,6 +20,7 @@ __all__ = [
     "LatticeSection",
     "NetworkSection",
     "OdeSection",
+    "RidgeOptions",
     "RunSection",
     "SamplingSection",
     "SdeSection",
@@ -118,6 +120,25 @@ class NetworkSection(OpenSection):
     """The score network of the registry; its other keys are that network's own options."""
 
     name: str = "ridge"
+
+
+class RidgeOptions(Section):
+    """Options of the ridge network, declared here so that a card is checked without importing torch."""
+
+    features: Annotated[int, Field(ge=2)] = 24
+    kernel_size: Count = 3
+    hidden: Count = 64
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, size):
+        if size % 2 == 0:
+            raise ValueError("expected an odd number, so that the kernel has a centre")
+        return size
+
+
+#: Networks whose options are checked with the card; others check their own when they are built.
+NETWORK_OPTIONS = {"ridge": RidgeOptions}
 
 
 class TrainingSection(Section):

@@ -1,0 +1,184 @@
+"""Subcommands and their options. Each imports its stage when it runs, so that `--help` stays quick."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a defect shows a plain traceback, a user's error one line (see main)
+    rich_markup_mode=None,
+    help="Exact diffusion-model samplers for lattice field theory, beside HMC on the same theory.",
+)
+
+
+class Route(StrEnum):
+    """How the network proposes: probability-flow ODE or reverse SDE."""
+
+    ode = "ode"
+    sde = "sde"
+
+
+CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Run-card, a TOML file such as configs/demo.toml.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file or model folder.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes; never overwrites.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. hmc.n_chains=8; repeatable."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the effective card and an estimate; write nothing.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+
+
+def _prepare(card, overrides, quiet):
+    from ..config import load_card
+    from ..pipeline.progress import make_progress
+
+    return load_card(card, overrides or ()), make_progress(quiet)
+
+
+def _print_plan(card, stages, **places):
+    from ..pipeline.estimate import estimate
+
+    typer.echo(card.to_toml())
+    typer.echo(estimate(card, stages, **places))
+
+
+def _version(asked):
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"latticediff {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+):
+    pass
+
+
+@app.command()
+def run(
+    card: CardPath,
+    out: Out,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    quiet: Quiet = False,
+):
+    """The whole job: generate, train, sample both routes, measure, report."""
+    card, progress = _prepare(card, overrides, quiet)
+    if dry_run:
+        return _print_plan(card, ("generate", "train", "sample_ode", "sample_sde"))
+    from ..pipeline.run import run as run_all
+
+    run_all(card, out, resume=resume, progress=progress)
+
+
+@app.command()
+def generate(
+    card: CardPath,
+    out: Out,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    quiet: Quiet = False,
+):
+    """Thermalise and run the reference chains into an ensemble file, then apply the gate."""
+    card, progress = _prepare(card, overrides, quiet)
+    if dry_run:
+        return _print_plan(card, ("generate",))
+    from ..pipeline.generate import generate as generate_ensemble
+
+    generate_ensemble(card, out, resume=resume, progress=progress)
+
+
+@app.command()
+def train(
+    card: CardPath,
+    ensemble: Annotated[Path, typer.Option("--ensemble", help="Training data, an ensemble file.")],
+    out: Out,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    quiet: Quiet = False,
+):
+    """Train the score network on an ensemble; writes a model folder."""
+    card, progress = _prepare(card, overrides, quiet)
+    if dry_run:
+        return _print_plan(card, ("train",))
+    from ..pipeline.train import train as train_model
+
+    train_model(card, ensemble, out, resume=resume, progress=progress)
+
+
+@app.command()
+def sample(
+    card: CardPath,
+    model: Annotated[Path, typer.Option("--model", help="Model folder.")],
+    route: Annotated[Route, typer.Option("--route", help="Which exact proposal.")],
+    out: Out,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    quiet: Quiet = False,
+):
+    """Metropolis chains with the network's proposals, into an ensemble file."""
+    card, progress = _prepare(card, overrides, quiet)
+    if dry_run:
+        return _print_plan(card, (f"sample_{route.value}",))
+    from ..pipeline.sample import sample as sample_chain
+
+    sample_chain(card, model, route.value, out, resume=resume, progress=progress)
+
+
+@app.command()
+def measure(
+    file: File,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    s_tau: Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")] = 1.5,
+):
+    """Observables and autocorrelation times of an ensemble file, with errors."""
+    from ..pipeline.measure import measure as measure_file
+
+    measured = measure_file(file, s_tau=s_tau)
+    typer.echo(measured.to_json() if as_json else measured.to_text())
+
+
+@app.command()
+def compare(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Ensemble files; the first is the reference.")],
+    out: Out,
+    quiet: Quiet = False,
+):
+    """The report page for any set of chains of one theory."""
+    from ..pipeline.compare import compare as compare_files
+    from ..pipeline.progress import make_progress
+
+    compare_files(files, out, progress=make_progress(quiet))
+
+
+@app.command()
+def info(file: File):
+    """What a file is: action in every convention, lattice, algorithm, size, acceptance, provenance."""
+    from ..pipeline.info import info as describe
+
+    typer.echo(describe(file))
+
+
+@app.command()
+def verify(file: File):
+    """Recompute what a file claims: checksums, the stored action, the hash of a model's weights."""
+    from ..pipeline.verify import verify as check
+
+    typer.echo(check(file))
