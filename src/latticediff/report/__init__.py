@@ -1,9 +1,19 @@
 """Reports: ``report.json``, figures with the data behind them, and one self-contained page.
 
-`model` says what a report is made of, `tables` makes the numbers, `figures` the pictures, `html` the page, `build`
-writes a folder, `compare` does it for any set of chain files. Needs matplotlib, never torch.
+`model` says what a report is made of, `numbers` and `tables` make the numbers, `verdict` the sentences, `figures` the
+pictures, `html` the page; `build` writes a folder. Needs matplotlib, never torch.
 """
 
+from .build import write_report
 from .model import Autocorrelation, ChainResult, Correlator, Propagator, RunResult
+from .tables import report_dict
 
-__all__ = ["Autocorrelation", "ChainResult", "Correlator", "Propagator", "RunResult"]
+__all__ = [
+    "Autocorrelation",
+    "ChainResult",
+    "Correlator",
+    "Propagator",
+    "RunResult",
+    "report_dict",
+    "write_report",
+]

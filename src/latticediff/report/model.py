@@ -9,7 +9,7 @@ choice, so `ChainResult.slowest` takes the largest one listed and the page names
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -67,7 +67,9 @@ class Autocorrelation:
     window: float | None = None
 
     def __post_init__(self):
-        for name, array in zip(("t", "rho", "error"), _curve("autocorrelation", self.t, self.rho, self.error)):
+        for name, array in zip(
+            ("t", "rho", "error"), _curve("autocorrelation", self.t, self.rho, self.error), strict=True
+        ):
             object.__setattr__(self, name, array)
 
 
@@ -84,7 +86,7 @@ class Propagator:
 
     def __post_init__(self):
         arrays = _curve("propagator", self.p_hat_squared, self.value, self.error)
-        for name, array in zip(("p_hat_squared", "value", "error"), arrays):
+        for name, array in zip(("p_hat_squared", "value", "error"), arrays, strict=True):
             object.__setattr__(self, name, array)
 
 
@@ -98,7 +100,7 @@ class Correlator:
 
     def __post_init__(self):
         for name, array in zip(
-            ("timeslice", "value", "error"), _curve("correlator", self.timeslice, self.value, self.error)
+            ("timeslice", "value", "error"), _curve("correlator", self.timeslice, self.value, self.error), strict=True
         ):
             object.__setattr__(self, name, array)
 
@@ -177,7 +179,9 @@ class ChainResult:
     algorithm: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
+        def put(name, value):
+            object.__setattr__(self, name, value)  # frozen afterwards
+
         series = {name: np.atleast_2d(np.asarray(values, np.float64)) for name, values in self.series.items()}
         for name, values in series.items():
             if values.ndim != 2 or len(values) != self.n_chains:
@@ -221,7 +225,7 @@ class ChainResult:
 
 
 def _now():
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True, kw_only=True)

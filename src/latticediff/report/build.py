@@ -1,0 +1,63 @@
+"""Write a report folder: ``report.json``, ``report.html``, ``figures/*.png``, ``*.pdf``, ``*.csv``."""
+
+import json
+import os
+from pathlib import Path
+
+from ..errors import FileError
+from .figures import draw
+from .html import page
+from .tables import report_dict
+
+__all__ = ["write_report"]
+
+
+def _write(path, data):
+    """Whole or not at all: a reader never meets half a file."""
+    data = data if isinstance(data, bytes) else data.encode()
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise FileError(f"cannot write {path}: {error.strerror}; free some space or choose another --out") from None
+    return path
+
+
+def write_report(run, out):
+    """Write everything about `run` into the folder `out`, replacing an earlier report there.
+
+    Parameters
+    ----------
+    run : RunResult
+    out : path-like
+        Created if missing. Files that are no part of a report are left alone.
+
+    Returns
+    -------
+    dict of str to Path
+        ``json``, ``html`` and ``figures`` (the folder).
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made or written.
+    """
+    out = Path(out)
+    folder = out / "figures"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from None
+    records = draw(run)
+    for record in records:
+        _write(folder / f"{record.name}.png", record.png)
+        _write(folder / f"{record.name}.pdf", record.pdf)
+        _write(folder / f"{record.name}.csv", record.csv)
+    # allow_nan=False: NaN is no JSON, and no number of a report
+    text = json.dumps(report_dict(run), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    paths = {"figures": folder, "json": _write(out / "report.json", text)}
+    # last, so that a page implies everything it refers to
+    paths["html"] = _write(out / "report.html", page(run, records))
+    return paths

@@ -1,0 +1,29 @@
+"""Figures: each a function of a `RunResult` that returns a `FigureRecord`, or None where there is nothing to draw."""
+
+from ..style import styled
+from .chains import autocorrelation, distribution, history, log_weights
+from .costs import amortised, cost, training
+from .physics import correlator, observables, propagator
+
+__all__ = ["FIGURES", "draw"]
+
+#: in the order of the page
+FIGURES = (
+    observables,
+    history,
+    autocorrelation,
+    distribution,
+    log_weights,
+    propagator,
+    correlator,
+    cost,
+    amortised,
+    training,
+)
+
+
+def draw(run):
+    """All figures for which the run has data, as a list of `FigureRecord`."""
+    with styled():
+        records = [figure(run) for figure in FIGURES]
+    return [record for record in records if record is not None]

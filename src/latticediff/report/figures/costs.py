@@ -1,0 +1,163 @@
+"""Figures of the price: training, seconds per independent sample, where training pays."""
+
+import numpy as np
+
+from ..numbers import TAU_NAMES, break_even, cost_ratio, seconds, setup_total
+from ..style import FigureRecord, chain_styles, log_axis, new_figure
+
+__all__ = ["amortised", "cost", "training"]
+
+SETUP_GREYS = ("#666666", "#aaaaaa", "#d0d0d0", "#888888")
+
+
+def training(run):
+    """Loss against the training step, raw and averaged over about 2 % of the run."""
+    losses = [
+        (row["step"], row["loss"])
+        for row in run.training
+        if row.get("step") is not None and row.get("loss") is not None
+    ]
+    if len(losses) < 2:
+        return None
+    step, loss = np.array(losses, np.float64).T
+    span = max(1, len(loss) // 50)
+    smooth = np.convolve(loss, np.ones(span) / span, mode="valid")
+    middle = np.convolve(step, np.ones(span) / span, mode="valid")
+    figure, ax = new_figure(2.9)
+    finite = np.isfinite(loss)
+    ax.plot(step[finite], loss[finite], color="#0072B2", lw=0.5, alpha=0.35, label="each logged step")
+    ax.plot(middle, smooth, color="#0072B2", lw=1.6, label=f"mean of {span}" if span > 1 else "loss")
+    if np.isfinite(smooth).any() and loss[finite].min() > 0:
+        log_axis(ax)
+    ax.set(xlabel="training step", ylabel="loss")
+    ax.legend(loc="upper right")
+    return FigureRecord(
+        "training",
+        "Training loss",
+        "Denoising score-matching loss of the logged steps. Its floor is the noise of the target, not zero, so the "
+        "quality of the model shows in the effective sample size rather than here.",
+        "Loss falling with the training step towards a noise floor.",
+        figure,
+        ("step", "loss"),
+        [(float(s), float(v)) for s, v in losses],
+    )
+
+
+def _priced(run):
+    return [
+        (c, p) for c in run.chains if (p := c.per_independent_sample(c.seconds_per_update)) is not None and p[0] > 0
+    ]
+
+
+def cost(run):
+    """Seconds per independent sample, and what was paid before the first one."""
+    priced = _priced(run)
+    if not priced:
+        return None
+    styles = chain_styles(run)
+    with_setup = any(setup_total(chain) > 0 for chain, _ in priced)
+    height = 0.5 + (1 + with_setup) * (0.7 + 0.33 * len(priced))
+    figure, axes = new_figure(height, nrows=1 + with_setup, squeeze=False)
+    labels = [chain.label for chain, _ in priced]
+    ax, rows = axes[0, 0], []
+    widest = max(value for _, (value, _) in priced)
+    for y, (chain, (value, error)) in enumerate(priced):
+        ax.barh(y, value, height=0.6, color=styles[chain.name][0], xerr=error or None, error_kw={"lw": 1})
+        over = f" (2τ_int of {TAU_NAMES.get(chain.slowest, chain.slowest)})"
+        ax.text(value + (error or 0) + 0.02 * widest, y, seconds(value, error) + over, va="center", fontsize=9)
+        rows.append((chain.name, "per independent sample", value, error))
+    scale, unit = next((s, u) for s, u in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")) if widest < 1000 * s or s == 1.0)
+    ax.xaxis.set_major_formatter(lambda x, _: f"{x / scale:g}")
+    ax.set(xlim=(0, 1.75 * widest), title=f"One independent sample ({unit})")
+    _rows_axis(ax, labels)
+    if with_setup:
+        ax = axes[1, 0]
+        items = list(dict.fromkeys(item for chain, _ in priced for item in chain.setup_seconds))
+        longest = max(setup_total(chain) for chain, _ in priced)
+        left = np.zeros(len(priced))
+        for i, item in enumerate(items):
+            width = np.array([chain.setup_seconds.get(item, 0.0) for chain, _ in priced])
+            hatch = ("", "///", "...", "xxx")[i % 4]
+            ax.barh(
+                range(len(priced)),
+                width,
+                0.6,
+                left,
+                color=SETUP_GREYS[i % 4],
+                label=item,
+                hatch=hatch,
+                edgecolor="white",
+            )
+            left += width
+            rows += [
+                (chain.name, f"before the first sample: {item}", float(w), None)
+                for (chain, _), w in zip(priced, width, strict=True)
+            ]
+        for y, total in enumerate(left):
+            ax.text(total + 0.02 * longest, y, seconds(total), va="center", fontsize=9)
+        ax.set(xlim=(0, 1.3 * longest), title="Before the first sample (s)")
+        _rows_axis(ax, labels)
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.62), ncols=max(1, len(items)))
+    return FigureRecord(
+        "cost",
+        "Cost",
+        "Top: wall time of 2 τ_int updates, with τ_int of the slowest observable of each algorithm; error from that of "
+        "τ_int." + (" Bottom: everything paid before the first sample, on its own scale." if with_setup else ""),
+        "Horizontal bars: "
+        + "; ".join(f"{chain.label} {seconds(*p)}" for chain, p in priced)
+        + " per independent sample.",
+        figure,
+        ("chain", "item", "seconds", "error"),
+        rows,
+    )
+
+
+def _rows_axis(ax, labels):
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+
+
+def amortised(run):
+    """Total seconds against the number of independent samples, set-up included."""
+    priced = _priced(run)
+    if len(priced) < 2 or not any(setup_total(chain) > 0 for chain, _ in priced):
+        return None
+    styles = chain_styles(run)
+    figure, ax = new_figure(3.4)
+    # from where sampling is visible to a decade beyond the point where set-up stops to matter
+    crossings = [
+        n for chain, _ in priced[1:] if cost_ratio(chain, run.reference) and (n := break_even(chain, run.reference))
+    ]
+    even = [setup_total(chain) / price[0] for chain, price in priced if setup_total(chain) > 0]
+    top = 10 * max([1e3, *crossings, *even])
+    n = np.geomspace(1, top, 121)
+    rows = []
+    for chain, (price, _) in priced:
+        colour, _, dashes = styles[chain.name]
+        total = setup_total(chain) + n * price
+        ax.loglog(n, total, color=colour, ls=dashes, label=chain.label)
+        rows += [(chain.name, float(a), float(b)) for a, b in zip(n, total, strict=True)]
+    for crossing in crossings:
+        ax.axvline(crossing, color="#777777", lw=0.8, ls=":")
+        ax.annotate(
+            f"break-even\n{crossing:.2g}", (crossing, 0.03), xycoords=("data", "axes fraction"), ha="right", fontsize=9
+        )
+    ax.set(xlabel="independent samples N", ylabel="total wall time (s)", xlim=(1, top))
+    ax.legend(loc="upper left")
+    said = (
+        "The lines cross where training has paid for itself."
+        if crossings
+        else f"The lines do not cross in favour of a learned sampler: {run.reference.label} is cheaper per sample here."
+    )
+    return FigureRecord(
+        "amortised",
+        "When does training pay?",
+        "Total seconds for N independent samples, data generation and training included from the first sample on. "
+        + said,
+        "Total time against number of samples on logarithmic axes, one line per algorithm.",
+        figure,
+        ("chain", "n_samples", "total_seconds"),
+        rows,
+    )

@@ -1,0 +1,126 @@
+r"""Numbers behind the page: printed forms, differences in sigma, cost and its amortisation.
+
+The cost of N independent samples is :math:`t(N) = t_0 + N c`, with :math:`t_0` everything paid before the
+first sample (data generation, training, thermalisation) and :math:`c = 2\tau_{int}` times the seconds per
+update. Two samplers break even at :math:`N^* = (t_0' - t_0) / (c - c')`, if at all.
+"""
+
+import math
+
+from ..errors import UserError
+
+__all__ = [
+    "OBSERVABLES",
+    "TAU_NAMES",
+    "break_even",
+    "cost_ratio",
+    "differences",
+    "seconds",
+    "setup_total",
+    "value_error",
+]
+
+#: name -> (symbol, definition); also the order of rows on the page
+OBSERVABLES = {
+    "abs_m": ("⟨|m|⟩", "mean modulus of m = V⁻¹ Σ φ"),
+    "chi": ("χ", "V ⟨m²⟩"),
+    "chi_abs": ("χ_abs", "V (⟨m²⟩ − ⟨|m|⟩²)"),
+    "binder": ("U", "Binder cumulant, 1 − ⟨m⁴⟩ / (3 ⟨m²⟩²)"),
+    "phi2": ("⟨φ²⟩", "mean square field"),
+    "action_per_site": ("⟨S⟩/V", "action per site"),
+    "xi_2nd": ("ξ₂", "second-moment correlation length"),
+}
+
+#: observables whose tau_int is listed, with their symbols
+TAU_NAMES = {"m": "m", "abs_m": "|m|", "m2": "m²", "action": "S"}
+
+
+def value_error(value, error=None, digits=2):
+    """``value(err)``: the error in units of the last digit shown, two significant digits.
+
+    >>> value_error(0.141452, 0.00015), value_error(25.13, 4.2), value_error(0.5)
+    ('0.14145(15)', '25.1(4.2)', '0.5')
+    """
+    if value is None:
+        return "–"
+    if error is None or not error > 0:
+        return f"{value:.4g}".replace("-", "−")
+    exponent = math.floor(math.log10(error))
+    if round(error / 10.0**exponent, digits - 1) >= 10:  # 0.0996 prints as 0.10
+        exponent += 1
+    decimals = digits - 1 - exponent
+    if decimals <= 0:
+        scale = 10.0**-decimals
+        text, err = f"{round(value / scale) * scale:.0f}", f"{round(error / scale) * scale:.0f}"
+    else:
+        text, err = f"{value:.{decimals}f}", f"{error:.{decimals}f}"
+        err = err if error >= 1 else err.replace(".", "").lstrip("0")
+    return f"{text}({err})".replace("-", "−")
+
+
+def seconds(value, error=None):
+    """Seconds in the unit that suits: ``0.12(1) ms``, ``3.1 s``, ``4.2 min``."""
+    if value is None:
+        return "–"
+    for scale, unit in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h")):
+        if abs(value) < (1000 * scale if scale < 1 else 120 * scale) or unit == "h":
+            break
+    value = value / scale
+    return f"{value_error(value, error / scale) if error else f'{value:.3g}'} {unit}"
+
+
+def differences(chain, reference):
+    """``(a - b) / sqrt(err_a^2 + err_b^2)`` for each observable of both, in the order of `OBSERVABLES`.
+
+    None where neither has an error. The differences of one chain are correlated: the observables
+    come from the same configurations.
+    """
+    result = {}
+    for name in [*OBSERVABLES, *sorted(set(chain.observables) - set(OBSERVABLES))]:
+        if name in chain.observables and name in reference.observables:
+            (a, da), (b, db) = chain.observables[name], reference.observables[name]
+            error = math.hypot(da or 0.0, db or 0.0)
+            result[name] = (a - b) / error if error > 0 else None
+    return result
+
+
+def setup_total(chain):
+    """Seconds paid before the first sample."""
+    return float(sum(chain.setup_seconds.values()))
+
+
+def cost_ratio(chain, reference):
+    """Seconds per independent sample of the reference over those of the chain, (ratio, error); None if unknown.
+
+    Above 1 the chain is cheaper once its set-up is paid.
+    """
+    ours = chain.per_independent_sample(chain.seconds_per_update)
+    theirs = reference.per_independent_sample(reference.seconds_per_update)
+    if ours is None or theirs is None or not ours[0] > 0 or not theirs[0] > 0:
+        return None
+    ratio = theirs[0] / ours[0]
+    return ratio, ratio * math.hypot((ours[1] or 0.0) / ours[0], (theirs[1] or 0.0) / theirs[0])
+
+
+def break_even(chain, reference):
+    r"""Number of independent samples from which on the chain is cheaper, set-up included.
+
+    Returns
+    -------
+    float or None
+        :math:`N^* = (t_0' - t_0) / (c - c')`, 0 if the chain is ahead from the first sample; None if never.
+
+    Raises
+    ------
+    UserError
+        If the seconds per independent sample of either are not known.
+    """
+    ours = chain.per_independent_sample(chain.seconds_per_update)
+    theirs = reference.per_independent_sample(reference.seconds_per_update)
+    if ours is None or theirs is None:
+        raise UserError(f"no cost known for {chain.name!r} or {reference.name!r}; give seconds_per_update and tau_int")
+    extra = setup_total(chain) - setup_total(reference)
+    gain = theirs[0] - ours[0]
+    if gain <= 0:
+        return None
+    return max(extra / gain, 0.0)

@@ -1,0 +1,187 @@
+"""The opening of the page: what was sampled, whether the samplers agree, what they cost, who wins.
+
+One set of rules for every sampler: a result against the learned ones is printed like one for them.
+"""
+
+import math
+
+from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, differences, seconds, setup_total, value_error
+
+__all__ = ["describe_action", "failed_checks", "verdict"]
+
+SIGMA_ALARM = 3.0  # of an observable against the reference
+CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance
+
+
+def describe_action(action):
+    """``phi^4 theory, convention A (m2 = -4, lam = 6.008)`` from ``action.describe()``."""
+    couplings = ", ".join(
+        f"{name} = {value:g}".replace("-", "−") for name, value in action.get("couplings", {}).items()
+    )
+    name = {"phi4": "φ⁴ theory"}.get(action.get("name"), f"the action {action.get('name', 'unknown')!r}")
+    convention = f", convention {action['convention']}" if action.get("convention") else ""
+    return f"{name}{convention}" + (f" ({couplings})" if couplings else "")
+
+
+def _and(items):
+    items = list(items)
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def _number(x):
+    """A count in words that do not pretend to more than two digits."""
+    if x < 1000:
+        return f"{math.ceil(x)}"
+    exponent = math.floor(math.log10(x)) - 1
+    return f"{round(x / 10**exponent) * 10**exponent:,.0f}".replace(",", " ")
+
+
+def _sampled(run):
+    lattice = "×".join(str(extent) for extent in run.shape)
+    runs = _and(f"{c.label} ({c.n_chains} chains of {c.n_updates:,} updates)".replace(",", " ") for c in run.chains)
+    return f"This page shows {describe_action(run.action)} on a periodic {lattice} lattice, sampled by {runs}."
+
+
+def _agreement(run):
+    """(short, sentence) on the differences from the reference; None with nothing to compare."""
+    found = [
+        (abs(d), d, name, chain.label)
+        for chain in run.chains[1:]
+        for name, d in differences(chain, run.reference).items()
+        if d is not None
+    ]
+    if not found:
+        return None
+    others = _and(chain.label for chain in run.chains[1:])
+    size, signed, name, label = max(found)
+    symbol = OBSERVABLES.get(name, (name,))[0]
+    chance = min(1.0, len(found) * math.erfc(SIGMA_ALARM / math.sqrt(2)))
+    rule = (
+        f"The largest of {len(found)} differences is {value_error(round(signed, 1))}σ ({symbol}, {label}); one beyond "
+        f"{SIGMA_ALARM:g}σ would happen by chance in at most {100 * chance:.1g} % of such pages."
+    )
+    plural = len(run.chains) > 2
+    if size <= SIGMA_ALARM:
+        short = f"{others} {'agree' if plural else 'agrees'} with {run.reference.label}"
+        return short, f"Every observable of {others} agrees with {run.reference.label}. {rule}"
+    bad = [
+        f"{OBSERVABLES.get(n, (n,))[0]} of {who} by {value_error(round(d, 1))}σ"
+        for s, d, n, who in found
+        if s > SIGMA_ALARM
+    ]
+    culprits = _and(dict.fromkeys(who for s, _, _, who in found if s > SIGMA_ALARM))
+    short = f"{culprits} not in agreement with {run.reference.label}"
+    return short, f"Not in agreement with {run.reference.label}: {_and(bad)}. {rule}"
+
+
+def _quality(chain):
+    parts = []
+    if chain.acceptance is not None:
+        parts.append(f"accepts {100 * chain.acceptance:.1f} %")
+    if chain.ess_reverse is not None:
+        parts.append(f"effective sample size {value_error(*chain.ess_reverse)} over its proposals (reverse)")
+    if chain.ess_forward is not None:
+        parts.append(f"{value_error(*chain.ess_forward)} over held-out data (forward)")
+    if not parts:
+        return None
+    text = f"{chain.label}: {', '.join(parts)}."
+    if chain.ess_reverse and chain.ess_forward:
+        gap = chain.ess_reverse[0] - chain.ess_forward[0]
+        error = math.hypot(chain.ess_reverse[1] or 0.0, chain.ess_forward[1] or 0.0)
+        if gap > max(0.02, SIGMA_ALARM * error):
+            text += " The forward one is well below the reverse one: the model misses some of the configurations."
+    return text
+
+
+def _tau(run):
+    parts = []
+    for name in ("m", "abs_m"):
+        known = [f"{c.label} {value_error(*c.tau_int[name])}" for c in run.chains if name in c.tau_int]
+        if known:
+            parts.append(f"of {TAU_NAMES[name]}: {', '.join(known)}")
+    return f"τ_int in updates (0.5 is independent) {'; '.join(parts)}." if parts else None
+
+
+def _cost(run):
+    """(short, sentences) on cost; None where no seconds are known."""
+    priced = [(c, c.per_independent_sample(c.seconds_per_update)) for c in run.chains]
+    priced = [(c, p) for c, p in priced if p is not None]
+    if not priced:
+        return None
+    text = [
+        "One independent sample (2τ_int updates) costs " + _and(f"{c.label} {seconds(*p)}" for c, p in priced) + "."
+    ]
+    evaluations = [(c, c.per_independent_sample(c.evaluations_per_update)) for c in run.chains]
+    evaluations = [f"{c.label} {value_error(*p)} {c.evaluation_kind}" for c, p in evaluations if p is not None]
+    if evaluations:
+        text.append(f"In evaluations: {_and(evaluations)}.")
+    reference, winners = run.reference, []
+    for chain in run.chains[1:]:
+        if (ratio := cost_ratio(chain, reference)) is None:
+            continue
+        value, error = ratio
+        paid = setup_total(chain) - setup_total(reference)
+        items = (
+            _and(f"{seconds(s)} to {name}" for name, s in chain.setup_seconds.items()) if chain.setup_seconds else ""
+        )
+        first = f" It first pays {items}." if items else ""
+        if value - 2 * error > 1:
+            winners.append((value, chain))
+            even = break_even(chain, reference)
+            when = f" That is repaid after {_number(even)} independent samples." if even and paid > 0 else ""
+            text.append(
+                f"{chain.label} is {value_error(*ratio)} times cheaper per sample than {reference.label}.{first}{when}"
+            )
+        elif value + 2 * error < 1:
+            dearer = value_error(1 / value, error / value**2)
+            never = " That is never repaid on this lattice." if items else ""
+            text.append(f"{chain.label} is {dearer} times dearer per sample than {reference.label}.{first}{never}")
+        else:
+            text.append(f"{chain.label} and {reference.label} cost the same per sample within errors.{first}")
+    if len(priced) < 2 or priced[0][0] is not reference:
+        return "", text
+    if not winners:
+        rivals = [c for c, _ in priced[1:] if (r := cost_ratio(c, reference)) and r[0] + 2 * r[1] >= 1]
+        if rivals:
+            return f"in seconds {_and(c.label for c in rivals)} and {reference.label} are equal within errors", text
+        return f"in seconds {reference.label} wins on this lattice at any number of samples", text
+    value, chain = max(winners, key=lambda w: w[0])
+    even = break_even(chain, reference)
+    when = f" beyond {_number(even)} independent samples" if even else ""
+    return f"in seconds {chain.label} wins on this lattice{when}", text
+
+
+def failed_checks(run):
+    """Identities that are off by more than `CHECK_ALARM` sigma: list of (name, value, error)."""
+    return [
+        (name, *run.checks[name])
+        for name in ("schwinger_dyson", "exp_minus_delta_h")
+        if isinstance(run.checks.get(name), tuple | list)
+        and abs(run.checks[name][0] - 1) > CHECK_ALARM * (run.checks[name][1] or 0.0)
+    ]
+
+
+def verdict(run):
+    """Headline and sentences.
+
+    Returns
+    -------
+    headline : str
+    sentences : list of str
+    """
+    sentences = [_sampled(run)]
+    shorts = []
+    for name, value, error in failed_checks(run):
+        shorts.append("the run fails an exact identity")
+        sentences.append(f"Do not trust this run: {name} is {value_error(value, error)} where 1 is exact.")
+    if agreement := _agreement(run):
+        shorts.append(agreement[0])
+        sentences.append(agreement[1])
+    sentences += [text for chain in run.chains if (text := _quality(chain))]
+    if tau := _tau(run):
+        sentences.append(tau)
+    if cost := _cost(run):
+        shorts += [cost[0]] if cost[0] else []
+        sentences += cost[1]
+    headline = "; ".join(dict.fromkeys(shorts)) or f"{_and(c.label for c in run.chains)} on one page"
+    return headline[0].upper() + headline[1:] + ".", sentences
