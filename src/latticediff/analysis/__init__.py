@@ -1,0 +1,69 @@
+r"""Statistics of Markov chains: errors, autocorrelation times, weights and gates.
+
+Rooms: `gamma` (Gamma method, derived quantities), `estimates` (tables, comparisons), `weights`
+(ESS, tails, expected acceptance), `convergence` (thermalisation, R-hat, tau_exp, chain length),
+`resampling` (blocked jackknife and bootstrap), `gates` (what an ensemble must pass before
+anything is trained on it).
+
+Series are arrays ``(n_chains, n)`` or ``(n,)`` in Monte Carlo order. tau_int = 1/2 + sum rho: 0.5 is
+independent.
+"""
+
+from .convergence import (
+    TauExp,
+    Thermalization,
+    find_thermalization,
+    further_updates,
+    r_hat,
+    tau_exp,
+    warn_if_short,
+)
+from .estimates import Difference, compare, compare_tables, observables_table, tau_table
+from .gamma import Estimate, TauInt, autocorrelation, derived, format_error, mean, tau_int
+from .gates import Gate, run_gates
+from .resampling import block_scan, bootstrap, jackknife
+from .weights import (
+    WeightReport,
+    ess_forward,
+    ess_reverse,
+    expected_acceptance,
+    gaussian_acceptance,
+    largest_above_mean,
+    pareto_k,
+    weight_report,
+)
+
+__all__ = [
+    "Difference",
+    "Estimate",
+    "Gate",
+    "TauExp",
+    "TauInt",
+    "Thermalization",
+    "WeightReport",
+    "autocorrelation",
+    "block_scan",
+    "bootstrap",
+    "compare",
+    "compare_tables",
+    "derived",
+    "ess_forward",
+    "ess_reverse",
+    "expected_acceptance",
+    "find_thermalization",
+    "format_error",
+    "further_updates",
+    "gaussian_acceptance",
+    "jackknife",
+    "largest_above_mean",
+    "mean",
+    "observables_table",
+    "pareto_k",
+    "r_hat",
+    "run_gates",
+    "tau_exp",
+    "tau_int",
+    "tau_table",
+    "warn_if_short",
+    "weight_report",
+]

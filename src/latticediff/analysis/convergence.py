@@ -1,0 +1,267 @@
+r"""Is a chain long enough, has it thermalised, do the chains agree? Answers are figures and advice, never cuts."""
+
+import itertools
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+from ..errors import UserError
+from .gamma import as_chains, autocorrelation, tau_int
+
+__all__ = [
+    "ShortChainWarning",
+    "TauExp",
+    "Thermalization",
+    "find_thermalization",
+    "further_updates",
+    "r_hat",
+    "tau_exp",
+    "warn_if_short",
+]
+
+
+class ShortChainWarning(UserWarning):
+    """A chain is too short for its error to be trusted; the message says how many more updates to run."""
+
+
+@dataclass(frozen=True)
+class Thermalization:
+    """Where the memory of the start is lost, as far as the data can tell."""
+
+    suggested_cut: int  #: entries to leave out at the start of each chain; 0: nothing to see
+    largest_sigma: float  #: largest deviation of an early segment from the second half
+    reliable: bool  #: False: the cut reaches the middle, so even the reference is in doubt
+
+
+def find_thermalization(series, n_sigma=4.0, name="series"):
+    r"""Compare early segments with the second half of the run; suggest, never cut.
+
+    The first half is divided into segments that double in length (the earliest as short as one
+    entry in 128), so that a fast and a slow transient both fill one. Each segment mean, over all
+    chains, is compared with the mean of the second half, with tau_int of the second half. The suggestion
+    is the end of the last segment that deviates by more than `n_sigma`.
+
+    Parameters
+    ----------
+    series : array_like, shape (n,) or (n_chains, n)
+    n_sigma : float
+        4 by default: at most 8 segments give a false alarm in 0.05 % of equilibrated Gaussian series.
+    name : str
+        Used in messages.
+
+    Returns
+    -------
+    Thermalization
+
+    Raises
+    ------
+    UserError
+        Fewer than 16 entries per chain, chains of different lengths, or a constant second half.
+    """
+    values, lengths = as_chains(series, name)
+    n_chains, n = values.shape
+    if lengths.min() != n or n < 16:
+        raise UserError(f"{name} has chains of {lengths.min()} to {n} entries; expected equal lengths of at least 16")
+    half = n // 2
+    late = values[:, half:]
+    tau = max(0.5, tau_int(late, name=name).value)
+    variance, centre = late.var(), late.mean()
+    late_error2 = 2 * tau * variance / late.size
+    edges = sorted({max(1, half >> shift) for shift in range(7)} | {0})
+    cut, largest = 0, 0.0
+    for start, stop in itertools.pairwise(edges):
+        # entries closer than 2 tau count as one: never more variance than one entry per chain has
+        error2 = variance * min(1.0, 2 * tau / (stop - start)) / n_chains + late_error2
+        sigma = abs(values[:, start:stop].mean() - centre) / math.sqrt(error2)
+        largest = max(largest, sigma)
+        if sigma > n_sigma:
+            cut = stop
+    return Thermalization(cut, float(largest), cut < half)
+
+
+def r_hat(series):
+    r"""Rank-normalised split R-hat over chains, the larger of bulk and folded; 1 when chains agree.
+
+    Vehtari, Gelman, Simpson, Carpenter, Buerkner, "Rank-normalization, folding, and localization",
+    Bayesian Analysis 16 (2021) 667, 1903.08008, section 4. Each chain is split in two halves, so one
+    chain alone is compared with itself.
+
+    Parameters
+    ----------
+    series : array_like, shape (n,) or (n_chains, n)
+
+    Returns
+    -------
+    float
+        Above 1.01 more updates are wise, above 1.1 the chains have not mixed. inf when every half is constant.
+
+    Raises
+    ------
+    UserError
+        Fewer than 4 entries per chain, or chains of different lengths.
+    """
+    values, lengths = as_chains(series)
+    n = values.shape[1]
+    if lengths.min() != n or n < 4:
+        raise UserError(f"chains have {lengths.min()} to {n} entries; R-hat needs equal lengths of at least 4")
+    half = n // 2
+    halves = np.concatenate([values[:, :half], values[:, n - half :]])
+    folded = np.abs(halves - np.median(halves))
+    return max(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores(folded)))
+
+
+def _normal_scores(values):
+    """Normal quantiles of the fractional ranks (Blom's offsets); ties share the average rank."""
+    ranks = stats.rankdata(values, method="average").reshape(values.shape)
+    return special.ndtri((ranks - 0.375) / (values.size + 0.25))
+
+
+def _plain_r_hat(chains):
+    n = chains.shape[1]
+    between = n * chains.mean(axis=1).var(ddof=1)
+    within = chains.var(axis=1, ddof=1).mean()
+    if within <= 1e-26 * max(1.0, between):
+        return 1.0 if between <= 1e-26 else math.inf
+    return math.sqrt((n - 1) / n + between / (n * within))
+
+
+@dataclass(frozen=True)
+class TauExp:
+    """Exponential autocorrelation time, from the decay of rho."""
+
+    value: float  #: NaN when rho falls into the noise at once: nothing to fit
+    error: float
+    lags: tuple  #: first and last lag of the fit
+
+
+def tau_exp(series, n_sigma=3.0):
+    r"""Slope of ``log rho(t)`` over the lags where rho stands out of its noise.
+
+    Noise of rho from Luescher's form of the Madras-Sokal formula, hep-lat/0409106, eq. (E.11). The fit starts at one
+    tau_int, where faster modes have mostly died, and ends where rho is no longer `n_sigma` above
+    zero; the error is that of a few overlapping pieces of the data, a jackknife over ten blocks of chains
+    or of time. A lower bound by nature: the slowest mode may not couple to the observable.
+
+    Parameters
+    ----------
+    series : array_like, shape (n,) or (n_chains, n)
+    n_sigma : float
+
+    Returns
+    -------
+    TauExp
+        In entries of the series.
+
+    Raises
+    ------
+    UserError
+        As `tau_int`.
+    """
+    values, lengths = as_chains(series)
+    tau = tau_int(series)
+    rho = autocorrelation(series)
+    noise = _rho_error(rho, int(lengths.sum()), tau.window)
+    below = np.flatnonzero(rho[: len(noise)] < n_sigma * noise)
+    last = int(below[0]) - 1 if len(below) else len(noise) - 1
+    first = min(max(1, round(tau.value)), max(1, last - 1))
+    if last < 1 or last <= first - 1:
+        return TauExp(math.nan, math.nan, (first, last))
+    value = _slope(rho, first, last)
+    pieces = _jackknife_pieces(values, lengths)
+    replicas = np.array([_slope(autocorrelation(piece, last + 1), first, last) for piece in pieces])
+    replicas = replicas[np.isfinite(replicas)]
+    error = math.sqrt((len(replicas) - 1) * replicas.var()) if len(replicas) > 1 else math.nan
+    return TauExp(float(value), float(error), (first, last))
+
+
+def _rho_error(rho, n, window):
+    """Standard error of rho(t) for lags 0 .. 2 W; sum over k = 1 .. of the lags where rho is known."""
+    reach = min(len(rho), 4 * window + 2)
+    padded = np.concatenate([rho[:reach], np.zeros(2 * reach)])
+    n_lags = min(len(rho), 2 * window + 1)
+    error2 = np.zeros(n_lags)
+    k = np.arange(1, reach)
+    for t in range(1, n_lags):
+        terms = padded[k + t] + padded[np.abs(k - t)] - 2 * padded[t] * padded[k]
+        error2[t] = (terms**2).sum() / n
+    return np.sqrt(error2)
+
+
+def _slope(rho, first, last):
+    """tau from rho(t) ~ exp(-t / tau) by weighted least squares; weights rho^2 for equal absolute errors."""
+    t, r = np.arange(first, last + 1), rho[first : last + 1]
+    if not np.all(r > 0):
+        return math.nan
+    if first == last:
+        return -first / math.log(r[0])  # a single lag: use rho(0) = 1 as the other point
+    slope = np.polyfit(t, np.log(r), 1, w=r)[0]
+    return -1 / slope if slope < 0 else math.nan
+
+
+def _jackknife_pieces(values, lengths, n_pieces=10):
+    """The data with one tenth left out at a time: chains where there are enough, stretches of time otherwise."""
+    if len(values) >= n_pieces:
+        for part in np.array_split(np.arange(len(values)), n_pieces):
+            kept = np.setdiff1d(np.arange(len(values)), part)
+            yield [values[c, : lengths[c]] for c in kept]
+        return
+    n = int(lengths.min())
+    edges = np.linspace(0, n, n_pieces + 1).astype(int)
+    for start, stop in itertools.pairwise(edges):
+        # what lies before and after the gap stays two chains: no lag reaches across it
+        parts = [values[c, :start] for c in range(len(values))] + [
+            values[c, stop : lengths[c]] for c in range(len(values))
+        ]
+        yield [part for part in parts if len(part) >= 2]
+
+
+def further_updates(tau, n_wanted=100.0):
+    """Entries still to be added, all chains together, until there are `n_wanted` tau_int; 0 when there are.
+
+    Parameters
+    ----------
+    tau : TauInt
+    n_wanted : float
+        50 gives an error known to about 30 %, 100 to 20 %, 1000 to 7 %.
+    """
+    # one error up: a chain this short tends to underestimate its own tau_int
+    target = n_wanted * max(0.5, tau.value + (tau.error if math.isfinite(tau.error) else 0.0))
+    return max(0, math.ceil(target - tau.n))
+
+
+def warn_if_short(tau, n_chains=1, n_wanted=50.0, name="series"):
+    """`ShortChainWarning` with the number of further updates if the chain is too short for its tau_int.
+
+    Parameters
+    ----------
+    tau : TauInt
+    n_chains : int
+        Chains that share the work.
+    n_wanted : float
+        Entries wanted, in units of tau_int.
+    name : str
+
+    Returns
+    -------
+    int
+        Further entries per chain, 0 when the chain is long enough.
+    """
+    missing = further_updates(tau, n_wanted)
+    if tau.window_found and not missing:
+        return 0
+    per_chain = max(math.ceil(missing / n_chains), 0 if tau.window_found else math.ceil(tau.n / n_chains))
+    reason = (
+        f"{tau.n / max(tau.value, 0.5):.0f} tau_int"
+        if tau.window_found
+        else "the autocorrelation sum does not end within half a chain"
+    )
+    warnings.warn(
+        f"{name}: {tau.n} entries, tau_int = {tau.value:.3g} +- {tau.error:.2g} ({reason}); its error is not to be"
+        f" trusted, run at least {per_chain} more entries in each of {n_chains} chains",
+        ShortChainWarning,
+        stacklevel=2,
+    )
+    return per_chain

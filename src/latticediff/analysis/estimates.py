@@ -1,0 +1,122 @@
+r"""Tables of observables and autocorrelation times from the primary series of one ensemble."""
+
+import math
+from dataclasses import dataclass
+
+from ..errors import UserError
+from ..lattice import check_shape, volume
+from ..observables import derived as formulas
+from .gamma import S_TAU, Estimate, derived, tau_int
+
+__all__ = ["Difference", "compare", "compare_tables", "observables_table", "tau_table"]
+
+TAU_NAMES = ("m", "abs_m", "m2", "action")
+
+
+def _definitions(shape, ndim):
+    """name -> (function of means, primary series it needs, in order)."""
+    v, extent = volume(shape), max(shape)
+    return {
+        "abs_m": (lambda abs_m: abs_m, ("abs_m",)),
+        "chi": (lambda m2: formulas.chi(m2, v), ("m2",)),
+        "chi_abs": (lambda m2, abs_m: formulas.chi_abs(m2, abs_m, v), ("m2", "abs_m")),
+        "binder": (formulas.binder, ("m2", "m4")),
+        "phi2": (lambda phi2: phi2, ("phi2",)),
+        "action_per_site": (lambda s: s / v, ("action",)),
+        "xi_2nd": (lambda m2, g: formulas.xi_second_moment(m2, g, v, extent), ("m2", "g_kmin")),
+        "m": (lambda m: m, ("m",)),
+        "schwinger_dyson": (lambda sd: sd, ("sd",)),
+        "fourth_cumulant": (lambda m2, m4: formulas.fourth_cumulant(m2, m4, v), ("m2", "m4")),
+        "renormalised_coupling": (
+            lambda m2, m4, g: formulas.renormalised_coupling(m2, m4, g, v, extent, ndim),
+            ("m2", "m4", "g_kmin"),
+        ),
+    }
+
+
+#: the seven rows of report.json; the others of `_definitions` are asked for by name
+REPORTED = ("abs_m", "chi", "chi_abs", "binder", "phi2", "action_per_site", "xi_2nd")
+
+
+def observables_table(series, action, shape, names=REPORTED, s_tau=S_TAU):
+    """Ensemble values with Gamma-method errors, propagated through the derived ones.
+
+    Parameters
+    ----------
+    series : dict of str to ndarray, shape (n_chains, n)
+        From `latticediff.observables.measure_primary`.
+    action : Action
+    shape : sequence of int
+        Lattice extents.
+    names : iterable of str
+        Of ``abs_m, chi, chi_abs, binder, phi2, action_per_site, xi_2nd`` (the default), ``m,
+        schwinger_dyson, fourth_cumulant, renormalised_coupling``, or any key of `series` (its mean).
+    s_tau : float
+        See `tau_int`.
+
+    Returns
+    -------
+    dict of str to Estimate
+        xi_2nd is NaN where the data show no correlation length above their noise.
+
+    Raises
+    ------
+    UserError
+        Unknown name, a primary series that is missing, or a constant series.
+    """
+    shape = check_shape(shape, action.ndim)
+    definitions = _definitions(shape, action.ndim)
+    table = {}
+    for name in names:
+        if name == "xi_2nd" and max(shape) < 2:
+            table[name] = Estimate(math.nan, math.nan)
+            continue
+        if name in definitions:
+            function, needs = definitions[name]
+        elif name in series:
+            function, needs = (lambda a: a), (name,)
+        else:
+            raise UserError(f"observable is {name!r}; expected one of {', '.join([*definitions, *series])}")
+        missing = [need for need in needs if need not in series]
+        if missing:
+            raise UserError(f"{name} needs the primary series {', '.join(missing)}; measure them first")
+        table[name] = derived(function, [series[need] for need in needs], s_tau, name)
+    return table
+
+
+def tau_table(series, names=TAU_NAMES, s_tau=S_TAU):
+    """`TauInt` of each named series, in entries of the series (stored configurations)."""
+    missing = [name for name in names if name not in series]
+    if missing:
+        raise UserError(f"tau_int wants the primary series {', '.join(missing)}; measure them first")
+    return {name: tau_int(series[name], s_tau, name) for name in names}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two independent estimates of one quantity."""
+
+    difference: float
+    error: float  #: both errors in quadrature
+    sigma: float  #: signed difference in units of it; NaN where either estimate is missing
+
+
+def compare(a, b):
+    """Difference ``a - b`` of independent estimates with the combined error.
+
+    Parameters
+    ----------
+    a, b : Estimate or (value, error)
+        An exact value has error 0.
+    """
+    (va, ea), (vb, eb) = (((x.value, x.error) if hasattr(x, "value") else x) for x in (a, b))
+    # None stands for "not defined" in JSON tables
+    va, ea, vb, eb = (math.nan if x is None else float(x) for x in (va, ea, vb, eb))
+    error = math.hypot(ea, eb)
+    difference = va - vb
+    return Difference(difference, error, difference / error if error > 0 else math.nan)
+
+
+def compare_tables(table, other):
+    """`compare` for every name that both tables have."""
+    return {name: compare(table[name], other[name]) for name in table if name in other}

@@ -1,0 +1,337 @@
+r"""The Gamma method: autocorrelation function, automatic window, errors of means and derived quantities.
+
+U. Wolff, "Monte Carlo errors with less errors", Comput. Phys. Commun. 156 (2004) 143,
+hep-lat/0306017; equation numbers below are of that paper. Chains are its replicas.
+
+A derived quantity F of means has the fluctuation series
+:math:`\delta_i = \sum_\alpha f_\alpha (a_\alpha^i - \bar a_\alpha)` with
+:math:`f_\alpha = \partial F / \partial \bar a_\alpha` (eq. 33), the autocorrelation function
+:math:`\Gamma(t) = \langle \delta_i \delta_{i+t} \rangle` and the variance
+:math:`\sigma_F^2 = 2 \tau_{int} \Gamma(0) / N`, where
+
+.. math:: \tau_{int} = \tfrac12 + \sum_{s \ge 1} \rho(s), \qquad \rho = \Gamma / \Gamma(0).
+
+0.5 means independent. Other codes print :math:`1 + 2 \sum \rho`, twice as much. Time is counted
+in the entries of the series.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from ..errors import UserError
+
+__all__ = ["Estimate", "TauInt", "autocorrelation", "derived", "mean", "tau_int"]
+
+S_TAU = 1.5  #: assumed ratio tau_exp / tau_int in the window rule; Wolff's choice
+FFT_BATCH = 2**22  #: float64 numbers transformed at once; bounds the memory for many chains
+
+
+@dataclass(frozen=True)
+class TauInt:
+    """Integrated autocorrelation time of one series, tau_int = 1/2 + sum rho."""
+
+    value: float
+    error: float
+    window: int  #: W, the largest lag summed
+    n: int  #: entries of all chains together
+    rho: np.ndarray  #: normalised autocorrelation function, lags 0 .. 2 W, for figures
+    window_found: bool  #: False: the sum was cut at half the chain length, the value is a lower bound
+
+    def pair(self):
+        """``[value, error]``, JSON-able."""
+        return [self.value, self.error]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Ensemble value of an observable with its statistical error."""
+
+    value: float
+    error: float
+    tau_int: float = math.nan
+    tau_int_error: float = math.nan
+    n: int = 0  #: entries of all chains together
+    error_of_error: float = math.nan
+    window: int = 0
+    window_found: bool = True
+
+    def pair(self):
+        """``[value, error]``, JSON-able; None in place of what is not finite."""
+        return [x if math.isfinite(x) else None for x in (self.value, self.error)]
+
+    def __str__(self):
+        return format_error(self.value, self.error)
+
+
+def format_error(value, error):
+    """``0.1305(11)``: the error in units of the last digits shown, two of them."""
+    if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
+        return f"{value:.6g}" if not math.isfinite(error) or error == 0 else f"{value:.6g} +- {error:.2g}"
+    digits = 1 - math.floor(math.log10(float(f"{error:.1e}")))
+    if digits > 0:
+        return f"{value:.{digits}f}({round(error * 10**digits)})"
+    return f"{round(value, digits):.0f}({round(error, digits):.0f})"
+
+
+def as_chains(series, name="series"):
+    """Rectangular array of chains and their lengths; shorter chains are padded with zeros.
+
+    Parameters
+    ----------
+    series : array_like, shape (n,) or (n_chains, n), or a list of 1D arrays of different lengths
+
+    Returns
+    -------
+    values : ndarray, shape (n_chains, n_longest), float64
+    lengths : ndarray, shape (n_chains,), int
+
+    Raises
+    ------
+    UserError
+        Fewer than two entries in a chain, more than two axes, or a value that is not finite.
+    """
+    if isinstance(series, (list, tuple)) and len({np.size(chain) for chain in series}) > 1:
+        chains = [np.asarray(chain, np.float64) for chain in series]
+        if any(chain.ndim != 1 for chain in chains):
+            raise UserError(f"{name} is a list of {[chain.ndim for chain in chains]}-dimensional arrays; expected 1D")
+        lengths = np.array([len(chain) for chain in chains])
+        values = np.zeros((len(chains), lengths.max()))
+        for row, chain in zip(values, chains, strict=True):
+            row[: len(chain)] = chain
+    else:
+        values = np.asarray(series, np.float64)
+        if values.ndim not in (1, 2) or values.size == 0:
+            raise UserError(f"{name} has shape {values.shape}; expected (n,) or (n_chains, n) with entries in it")
+        values = np.atleast_2d(values)
+        lengths = np.full(len(values), values.shape[1])
+    if lengths.min() < 2:
+        raise UserError(f"{name} has a chain of {lengths.min()} entries; an error needs at least 2, better 100 tau_int")
+    if not np.isfinite(values).all():
+        raise UserError(f"{name} has a value that is not finite; find the damaged configuration before averaging")
+    return values, lengths
+
+
+def autocovariance(deltas, lengths, n_lags):
+    r"""``Gamma(t) = sum_r sum_i delta_r,i delta_r,i+t / sum_r max(N_r - t, 1)``, eq. (31), by FFT.
+
+    Parameters
+    ----------
+    deltas : ndarray, shape (n_chains, n)
+        Fluctuations about the mean over *all* chains, zero beyond each chain's end.
+    lengths : ndarray, shape (n_chains,)
+    n_lags : int
+        Lags 0 .. n_lags - 1; at most n.
+
+    Returns
+    -------
+    ndarray, shape (n_lags,)
+    """
+    n_chains, n = deltas.shape
+    size = fft.next_fast_len(n + n_lags, real=True)  # zeros behind the data keep lags from wrapping around
+    power = np.zeros(size // 2 + 1)
+    rows = max(1, FFT_BATCH // size)
+    for first in range(0, n_chains, rows):
+        modes = fft.rfft(deltas[first : first + rows], size, axis=1)
+        power += (modes.real**2 + modes.imag**2).sum(axis=0)
+    lags = np.arange(n_lags)
+    if np.all(lengths == n):
+        pairs = n_chains * (n - lags).astype(np.float64)
+    else:
+        pairs = np.maximum(lengths[:, None] - lags, 0).sum(axis=0).astype(np.float64)
+    return fft.irfft(power, size)[:n_lags] / np.maximum(pairs, 1)
+
+
+def _centre(values, lengths):
+    """Mean over all chains, deviations from it, and whether there are any."""
+    average = values.sum() / lengths.sum()
+    deltas = values - average
+    if not np.all(lengths == values.shape[1]):
+        deltas[np.arange(values.shape[1]) >= lengths[:, None]] = 0
+    # a mean is off by rounding, so a constant series has tiny deviations rather than none
+    moves = np.abs(deltas).max() > 1e-13 * np.abs(values).max()
+    return average, deltas, bool(moves)
+
+
+def _refuse_constant(name, average, lengths):
+    raise UserError(
+        f"{name} is constant ({average:g}, {lengths.sum()} entries): no autocorrelation time, no error."
+        " A chain that never moved has acceptance 0: improve its proposal or run longer before measuring"
+    )
+
+
+def _fluctuations(values, lengths, name):
+    """Deviations from the mean over all chains; refuses a series without any."""
+    average, deltas, moves = _centre(values, lengths)
+    if not moves:
+        _refuse_constant(name, average, lengths)
+    return deltas
+
+
+def _gamma_analysis(deltas, lengths, s_tau):
+    """Window, tau_int and variance of the mean, section 3 of the paper."""
+    if not s_tau > 0:
+        raise UserError(f"s_tau is {s_tau}; expected a number above 0, 1 to 2 as a rule")
+    n = int(lengths.sum())
+    n_lags = max(2, int(lengths.max()) // 2)
+    gamma = autocovariance(deltas, lengths, n_lags)
+    rho = gamma / gamma[0]
+    partial = np.cumsum(rho) - 0.5  # tau_int as a function of the window
+
+    # eqs. (50) to (52): tau(W) from tau_int(W) by the ansatz of one exponential, then the first W
+    # where the sum of systematic and statistical error stops falling
+    lags = np.arange(1, n_lags)
+    ansatz = np.maximum(partial[1:], 0.5 + np.finfo(np.float64).eps)  # anticorrelated data stop at once
+    tau = s_tau / np.log((2 * ansatz + 1) / (2 * ansatz - 1))
+    stops = np.flatnonzero(np.exp(-lags / tau) - tau / np.sqrt(lags * n) < 0)
+    window_found = len(stops) > 0
+    window = int(lags[stops[0]] if window_found else lags[-1])
+
+    # eq. (49): subtracting the estimated mean lowers every Gamma(t) by about 2 tau_int Gamma(0) / N;
+    # the sum is corrected by its 2 W + 1 terms, Gamma(0) by the naive 1 / N (as pyerrors does)
+    corrected = 1 + (2 * window + 1) / n
+    spectral = 2 * partial[window] * gamma[0] * corrected
+    if not spectral > 0:
+        spectral = gamma[0] / n  # strong anticorrelation, few data: the naive error is the safe side
+    value = spectral / (2 * gamma[0] * (1 + 1 / n))
+    error = 2 * partial[window] * math.sqrt(abs(window + 0.5 - partial[window]) / n)  # eq. (42)
+    error_of_mean = math.sqrt(spectral / n)
+    result = TauInt(float(value), abs(float(error)), window, n, rho[: 2 * window + 1].copy(), bool(window_found))
+    return result, float(error_of_mean)
+
+
+def autocorrelation(series, n_lags=None):
+    r"""Normalised autocorrelation function ``rho(t) = Gamma(t) / Gamma(0)``.
+
+    Parameters
+    ----------
+    series : array_like
+        As in `tau_int`.
+    n_lags : int, optional
+        Lags 0 .. n_lags - 1; half the longest chain by default.
+
+    Returns
+    -------
+    ndarray, shape (n_lags,), float64
+
+    Raises
+    ------
+    UserError
+        As `tau_int`.
+    """
+    values, lengths = as_chains(series)
+    deltas = _fluctuations(values, lengths, "series")
+    n_lags = max(2, int(lengths.max()) // 2) if n_lags is None else min(int(n_lags), int(lengths.max()))
+    gamma = autocovariance(deltas, lengths, n_lags)
+    return gamma / gamma[0]
+
+
+def tau_int(series, s_tau=S_TAU, name="series"):
+    r"""Integrated autocorrelation time, ``1/2 + sum_{s=1}^W rho(s)``, with the automatic window.
+
+    Parameters
+    ----------
+    series : array_like, shape (n,) or (n_chains, n), or a list of 1D arrays of different lengths
+        One number per entry of each chain, in Monte Carlo order. All chains share one mean and one
+        window.
+    s_tau : float
+        S of eq. (51), the assumed tau_exp / tau_int. Larger gives wider windows.
+    name : str
+        Used in messages.
+
+    Returns
+    -------
+    TauInt
+        Value, its error by eq. (42), window; in entries of the series.
+
+    Raises
+    ------
+    UserError
+        A constant series (it has no tau_int), fewer than two entries, or a value that is not finite.
+    """
+    values, lengths = as_chains(series, name)
+    deltas = _fluctuations(values, lengths, name)
+    return _gamma_analysis(deltas, lengths, s_tau)[0]
+
+
+def _gradient(f, means, steps):
+    """Central differences, twice Richardson-extrapolated: error O(step^6)."""
+    gradient = np.zeros(len(means))
+    for index, step in enumerate(steps):
+        if step == 0:
+            continue
+
+        def slope(h, index=index):
+            up, down = means.copy(), means.copy()
+            up[index] += h
+            down[index] -= h
+            return (f(*up) - f(*down)) / (up[index] - down[index])
+
+        coarse, middle, fine = slope(step), slope(step / 2), slope(step / 4)
+        first, second = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
+        gradient[index] = (16 * second - first) / 15
+    return gradient
+
+
+def derived(f, series, s_tau=S_TAU, name=None):
+    r"""Value and error of ``F(<a_1>, ..., <a_k>)`` with a numerical gradient.
+
+    Parameters
+    ----------
+    f : callable
+        Takes k floats, the means, and returns a float.
+    series : sequence of k series
+        Each as in `tau_int`, all of one shape and from the same configurations: their covariance counts.
+    s_tau : float
+        See `tau_int`.
+    name : str, optional
+        Used in messages.
+
+    Returns
+    -------
+    Estimate
+        tau_int is that of the fluctuations of F. Value NaN where F is not defined at the means;
+        error NaN where it is not defined within one naive standard error of them.
+
+    Raises
+    ------
+    UserError
+        Series of different shapes, or any of the errors of `tau_int`.
+
+    Examples
+    --------
+    >>> binder = derived(lambda m2, m4: 1 - m4 / (3 * m2**2), [m2, m4])  # doctest: +SKIP
+    """
+    name = name or "series"
+    chains = [as_chains(a, name) for a in series]
+    if not chains:
+        raise UserError(f"{name}: no series given; expected one for each argument of the function")
+    lengths = chains[0][1]
+    if any(not np.array_equal(other, lengths) for _, other in chains[1:]):
+        shapes = [f"{values.shape[0]} x {values.shape[1]}" for values, _ in chains]
+        raise UserError(f"{name}: series have shapes {', '.join(shapes)}; expected the same configurations in each")
+    n = int(lengths.sum())
+    parts = [_centre(values, lengths) for values, _ in chains]
+    if not any(moves for _, _, moves in parts):
+        _refuse_constant(name, parts[0][0], lengths)
+    means = np.array([average for average, _, _ in parts])
+    # the step is the scale on which F is sampled anyway: one naive standard error of each mean;
+    # a constant among moving inputs contributes nothing
+    steps = [math.sqrt(np.vdot(deltas, deltas)) / n if moves else 0.0 for _, deltas, moves in parts]
+    value = float(f(*means))
+    gradient = _gradient(f, means, steps)
+    if not (math.isfinite(value) and np.isfinite(gradient).all()):
+        return Estimate(value, math.nan, n=n)
+    projected = sum(slope * deltas for slope, (_, deltas, _) in zip(gradient, parts, strict=True))
+    if not np.abs(projected).max() > 0:
+        raise UserError(f"{name}: the function does not depend on its means to first order; its error is undefined")
+    tau, error = _gamma_analysis(projected, lengths, s_tau)
+    error_of_error = error * math.sqrt((tau.window + 0.5) / n)
+    return Estimate(value, error, tau.value, tau.error, n, error_of_error, tau.window, tau.window_found)
+
+
+def mean(series, s_tau=S_TAU, name=None):
+    """Mean of a series with its Gamma-method error; `derived` with the identity."""
+    return derived(lambda a: a, [series], s_tau, name)

@@ -1,0 +1,149 @@
+r"""The two-point function of each configuration, in momentum and in time-slice form.
+
+With :math:`\tilde\phi(k) = \sum_x e^{-ikx} \phi_x` the structure factor is
+:math:`|\tilde\phi(k)|^2 / V`; its ensemble mean is the propagator G(k). Projecting on the spatial
+momentum p only gives time slices :math:`\tilde\phi_t(p)` and the correlator
+:math:`C(t; p) = V^{-1} \sum_{t_0} \mathrm{Re}\, \tilde\phi_{t_0}(p)^* \tilde\phi_{t_0+t}(p)`, so that
+:math:`\sum_t C(t; p) = |\tilde\phi(0, p)|^2 / V`. Lattice units throughout.
+"""
+
+import math
+
+import numpy as np
+
+from ..errors import UserError
+from ..lattice import momenta
+
+__all__ = ["momentum_susceptibility", "structure_factor", "time_slices", "timeslice_correlator"]
+
+
+def _lattice_axes(phis, ndim):
+    if not 1 <= ndim < phis.ndim:
+        raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice) with {ndim} lattice axes")
+    return tuple(range(phis.ndim - ndim, phis.ndim))
+
+
+def _mode_numbers(momentum, shape):
+    """Integers n_mu of k_mu = 2 pi n_mu / L_mu, checked against the lattice."""
+    try:
+        numbers = tuple(momentum)
+    except TypeError:
+        numbers = (momentum,)
+    if len(numbers) != len(shape) or any(int(n) != n for n in numbers):
+        raise UserError(f"momentum is {momentum!r}; expected {len(shape)} integers n with k = 2 pi n / L, L = {shape}")
+    return tuple(int(n) for n in numbers)
+
+
+def structure_factor(phis, ndim):
+    r"""``|phi_k|^2 / V`` on the half grid of `numpy.fft.rfftn`; its mean is the propagator G(k).
+
+    Parameters
+    ----------
+    phis : ndarray, shape (..., *lattice)
+        Configurations.
+    ndim : int
+        Lattice axes, counted from the end.
+
+    Returns
+    -------
+    ndarray, shape (..., L_1, ..., L_d // 2 + 1), float64
+
+    Raises
+    ------
+    UserError
+        If `phis` has no axis in front of the lattice.
+    """
+    phis = np.asarray(phis, np.float64)
+    axes = _lattice_axes(phis, ndim)
+    modes = np.fft.rfftn(phis, axes=axes)
+    return (modes.real**2 + modes.imag**2) / math.prod(phis.shape[a] for a in axes)
+
+
+def momentum_susceptibility(phis, momentum):
+    r"""``|phi_k|^2 / V`` at one momentum ``k_mu = 2 pi n_mu / L_mu``, without a Fourier transform of all modes.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n_cfg, *lattice)
+    momentum : sequence of int
+        The mode numbers n, one per lattice axis; all zero gives ``V m^2``.
+
+    Returns
+    -------
+    ndarray, shape (n_cfg,), float64
+
+    Raises
+    ------
+    UserError
+        If the mode numbers do not fit the lattice.
+    """
+    phis = np.asarray(phis, np.float64)
+    shape = phis.shape[1:]
+    numbers = _mode_numbers(momentum, shape)
+    mode = phis
+    for n, extent in zip(numbers[::-1], shape[::-1], strict=True):
+        # an axis at zero momentum is a plain sum: keeps the array real and the common cases cheap
+        mode = mode.sum(axis=-1) if n % extent == 0 else mode @ np.exp(-2j * np.pi * n * np.arange(extent) / extent)
+    return np.abs(mode) ** 2 / math.prod(shape)
+
+
+def time_slices(phis, momentum=None, axis=0):
+    r"""Field projected on a spatial momentum, slice by slice, ``sum_x exp(-i p x) phi(t, x)``.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n_cfg, *lattice)
+    momentum : sequence of int, optional
+        Mode numbers of the spatial momentum p, one per remaining axis; zero by default.
+    axis : int
+        The lattice axis that is time.
+
+    Returns
+    -------
+    ndarray, shape (n_cfg, L_t)
+        float64 at zero momentum, complex128 otherwise.
+
+    Raises
+    ------
+    UserError
+        If `axis` is no lattice axis, or the mode numbers do not fit the lattice.
+    """
+    phis = np.asarray(phis, np.float64)
+    if phis.ndim < 2 or not -(phis.ndim - 1) <= axis < phis.ndim - 1:
+        raise UserError(f"time axis is {axis} for phis of shape {phis.shape}; expected a lattice axis, 0 to d - 1")
+    phis = np.moveaxis(phis, axis + 1 if axis >= 0 else axis, 1)
+    space = phis.shape[2:]
+    spatial_axes = tuple(range(2, phis.ndim))
+    numbers = _mode_numbers((0,) * len(space) if momentum is None else momentum, space)
+    if not any(numbers):
+        return phis.sum(axis=spatial_axes)
+    phase = sum(n * k for n, k in zip(numbers, _positions(space), strict=True))
+    return (phis * np.exp(-1j * phase)).sum(axis=spatial_axes)
+
+
+def _positions(space):
+    # 2 pi x_mu / L_mu has the same layout as the momenta 2 pi n_mu / L_mu
+    return momenta(space)
+
+
+def timeslice_correlator(phis, momentum=None, axis=0):
+    r"""``C(t; p) = V^-1 sum_t0 Re conj(phi_t0(p)) phi_{t0+t}(p)`` of each configuration.
+
+    Averaged over all sources t0 and both directions, hence even: ``C(t) = C(L_t - t)``.
+
+    Parameters
+    ----------
+    phis, momentum, axis
+        As in `time_slices`.
+
+    Returns
+    -------
+    ndarray, shape (n_cfg, L_t // 2 + 1), float64
+        Separations t = 0 .. L_t // 2.
+    """
+    slices = time_slices(phis, momentum, axis)
+    length = slices.shape[1]
+    power = np.abs(np.fft.fft(slices, axis=1)) ** 2
+    correlator = np.fft.ifft(power, axis=1).real / math.prod(np.shape(phis)[1:])
+    # complex slices give a correlator with an odd imaginary part; the real part is even already
+    return correlator[:, : length // 2 + 1]

@@ -1,0 +1,180 @@
+r"""Primary observables: one number per configuration, from which everything else is derived.
+
+========  =====================================================================================
+name      per configuration
+========  =====================================================================================
+m         :math:`m = V^{-1} \sum_x \phi_x`, signed
+abs_m     :math:`|m|`
+m2, m4    :math:`m^2, m^4`
+phi2      :math:`V^{-1} \sum_x \phi_x^2`
+action    :math:`S`, total
+sd        :math:`V^{-1} \sum_x \phi_x \, \partial S / \partial \phi_x`; its mean is 1 exactly (Schwinger-Dyson)
+g_kmin    :math:`|\tilde\phi(k)|^2 / V` at :math:`k = 2\pi / L`, averaged over the axes of the longest extent
+========  =====================================================================================
+"""
+
+import numpy as np
+
+from .. import registry
+from ..errors import UserError
+from .momentum import momentum_susceptibility
+
+__all__ = ["BUILT_IN", "measure_primary", "observable", "observable_names"]
+
+
+def _axes(phis):
+    if phis.ndim < 2:
+        raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice)")
+    return tuple(range(1, phis.ndim))
+
+
+def magnetization(phis, action=None):
+    r"""``m = V^-1 sum_x phi(x)``, signed; shape (n_cfg,)."""
+    return phis.mean(axis=_axes(phis))
+
+
+def abs_magnetization(phis, action=None):
+    """``|m|``; shape (n_cfg,)."""
+    return np.abs(magnetization(phis))
+
+
+def magnetization_2(phis, action=None):
+    """``m^2``; shape (n_cfg,)."""
+    return magnetization(phis) ** 2
+
+
+def magnetization_4(phis, action=None):
+    """``m^4``; shape (n_cfg,)."""
+    return magnetization(phis) ** 4
+
+
+def phi_squared(phis, action=None):
+    r"""``V^-1 sum_x phi(x)^2``; shape (n_cfg,)."""
+    flat = phis.reshape(len(phis), -1)
+    return np.einsum("ij,ij->i", flat, flat) / flat.shape[1]
+
+
+def total_action(phis, action):
+    """S(phi), not divided by the volume; shape (n_cfg,)."""
+    return action(phis)
+
+
+def schwinger_dyson(phis, action):
+    r"""``V^-1 sum_x phi dS/dphi``; its mean is exactly 1, by partial integration of exp(-S) phi.
+
+    Any ensemble with another mean is not in equilibrium, or not of this action.
+    """
+    flat = phis.reshape(len(phis), -1)
+    return -np.einsum("ij,ij->i", flat, action.force(phis).reshape(flat.shape)) / flat.shape[1]
+
+
+def propagator_k_min(phis, action=None):
+    r"""``|phi_k|^2 / V`` at the smallest momentum, ``k = 2 pi / L``, averaged over the axes of the longest extent.
+
+    With `m2` it gives the second-moment correlation length; see `xi_second_moment`.
+    """
+    _axes(phis)
+    shape = phis.shape[1:]
+    longest = max(shape)
+    axes = [axis for axis, extent in enumerate(shape) if extent == longest]
+    modes = [[int(other == axis) for other in range(len(shape))] for axis in axes]
+    return sum(momentum_susceptibility(phis, mode) for mode in modes) / len(axes)
+
+
+BUILT_IN = {
+    "m": magnetization,
+    "abs_m": abs_magnetization,
+    "m2": magnetization_2,
+    "m4": magnetization_4,
+    "phi2": phi_squared,
+    "action": total_action,
+    "sd": schwinger_dyson,
+    "g_kmin": propagator_k_min,
+}
+
+
+def observable_names():
+    """Names that `observable` knows: the built-in ones, then those that other packages install."""
+    return [*BUILT_IN, *(name for name in registry.names("observables") if name not in BUILT_IN)]
+
+
+def observable(name):
+    """The function ``f(phis, action) -> (n_cfg,)`` of this name.
+
+    Raises
+    ------
+    UserError
+        If neither the package nor an installed entry point defines it.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    known = observable_names()
+    if name not in known:
+        raise UserError(f"observable is {name!r}{registry.nearest(name, known)}; expected one of {', '.join(known)}")
+    return registry.load("observables", name)
+
+
+def _resolve(observables):
+    """dict of name -> function from None, names, or a dict with the caller's own functions."""
+    if observables is None:
+        return dict(BUILT_IN)
+    if hasattr(observables, "items"):
+        return {name: f if callable(f) else observable(name) for name, f in observables.items()}
+    return {name: observable(name) for name in observables}
+
+
+def measure_primary(phis, action, observables=None):
+    """Series of primary observables, chain by chain; one batch in memory at a time.
+
+    Parameters
+    ----------
+    phis : ndarray or iterable of ndarray
+        Configurations in Monte Carlo order, ``(n, n_chains, *lattice)`` as in `Block.phi`, or
+        ``(n, *lattice)`` for one chain. An iterable of such batches is read once, so a generator
+        over a running chain, or over a file larger than memory, will do.
+    action : Action
+    observables : iterable of str or dict of str to callable, optional
+        Names, or own functions ``f(phis (n, *lattice), action) -> (n,)`` under a name of choice.
+        All built-in ones by default.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_chains, n), float64
+
+    Raises
+    ------
+    UserError
+        No configuration, a batch whose shape does not fit the action or the batches before it, a
+        field that is not finite, or an own observable that returns another shape.
+    """
+    functions = _resolve(observables)
+    batches = [phis] if isinstance(phis, np.ndarray) else phis
+    columns = {name: [] for name in functions}
+    expected = None
+    for batch in batches:
+        batch = _with_chain_axis(np.asarray(batch, np.float64), action.ndim)
+        n, n_chains = batch.shape[:2]
+        if expected not in (None, batch.shape[1:]):
+            raise UserError(f"a batch has shape (n, {batch.shape[1:]}); the batches before it have {expected}")
+        expected = batch.shape[1:]
+        flat = batch.reshape(n * n_chains, *batch.shape[2:])
+        if not np.isfinite(flat).all():
+            raise UserError("phis has a value that is not finite; the ensemble is damaged or its sampler diverged")
+        for name, function in functions.items():
+            values = np.asarray(function(flat, action), np.float64)
+            if values.shape != (n * n_chains,):
+                raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(flat)},)")
+            columns[name].append(values.reshape(n, n_chains).T)
+    if expected is None:
+        raise UserError("there is no configuration to measure")
+    return {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
+
+
+def _with_chain_axis(batch, ndim):
+    if batch.ndim == ndim + 1:
+        return batch[:, None]
+    if batch.ndim == ndim + 2:
+        return batch
+    raise UserError(
+        f"phis has shape {batch.shape}; expected (n, n_chains, *lattice) or (n, *lattice) with {ndim} lattice axes"
+    )

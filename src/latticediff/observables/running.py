@@ -1,0 +1,112 @@
+"""Means with errors in bounded memory, for arrays too large to keep as series: G(k), correlators.
+
+Samples go into bins; when there are too many bins, neighbours are merged and the bin size doubles.
+The bins end up much longer than the autocorrelation time, so a jackknife over them gives errors.
+"""
+
+import numpy as np
+
+from ..errors import UserError
+
+__all__ = ["RunningMean"]
+
+
+class RunningMean:
+    """Mean of a stream of arrays, with binned jackknife errors.
+
+    Parameters
+    ----------
+    n_bins : int
+        Bins kept at most are twice this; even, at least 2.
+
+    Raises
+    ------
+    UserError
+        If `n_bins` is too small or odd.
+    """
+
+    def __init__(self, n_bins=32):
+        if n_bins < 2 or n_bins % 2:
+            raise UserError(f"n_bins is {n_bins}; expected an even number of at least 2")
+        self.n_bins = n_bins
+        self.bin_size = 1  #: samples per full bin
+        self._bins = []
+        self._open, self._filled = None, 0
+        self._total, self.count = None, 0
+
+    def add(self, samples):
+        """Take samples in Monte Carlo order.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (n, ...)
+            For several chains average over chains first: bins are consecutive in Monte Carlo time.
+
+        Raises
+        ------
+        UserError
+            If the trailing shape changes or a value is not finite.
+        """
+        samples = np.asarray(samples, np.float64)
+        if not np.isfinite(samples).all():
+            raise UserError("a sample is not finite; the ensemble is damaged or its sampler diverged")
+        if self._total is None:
+            self._total = np.zeros(samples.shape[1:])
+            self._open = np.zeros(samples.shape[1:])
+        if samples.shape[1:] != self._total.shape:
+            raise UserError(f"a sample has shape {samples.shape[1:]}; the ones before it have {self._total.shape}")
+        self._total += samples.sum(axis=0)
+        self.count += len(samples)
+        start = 0
+        while start < len(samples):
+            stop = min(len(samples), start + self.bin_size - self._filled)
+            self._open += samples[start:stop].sum(axis=0)
+            self._filled += stop - start
+            start = stop
+            if self._filled == self.bin_size:
+                self._close_bin()
+
+    def _close_bin(self):
+        self._bins.append(self._open / self.bin_size)
+        self._open, self._filled = np.zeros_like(self._open), 0
+        if len(self._bins) == 2 * self.n_bins:
+            self._bins = [0.5 * (a + b) for a, b in zip(self._bins[::2], self._bins[1::2], strict=True)]
+            self.bin_size *= 2
+
+    @property
+    def mean(self):
+        """Mean over all samples, also those of the unfinished bin."""
+        if not self.count:
+            raise UserError("no sample was added; there is no mean")
+        return self._total / self.count
+
+    @property
+    def bins(self):
+        """Means of the full bins, shape (n_full, ...)."""
+        return np.array(self._bins)
+
+    def estimate(self, function=None):
+        """Mean, or `function` of the mean, with its jackknife error over bins.
+
+        Parameters
+        ----------
+        function : callable, optional
+            Of the mean array; identity by default.
+
+        Returns
+        -------
+        value, error : ndarray
+
+        Raises
+        ------
+        UserError
+            With fewer than two full bins.
+        """
+        bins = self.bins
+        if len(bins) < 2:
+            raise UserError(f"{self.count} samples fill {len(bins)} bins; a jackknife needs 2")
+        function = function or (lambda mean: mean)
+        left_out = (bins.sum(axis=0) - bins) / (len(bins) - 1)
+        pseudo = np.array([function(mean) for mean in left_out])
+        error = np.sqrt((len(bins) - 1) * ((pseudo - pseudo.mean(axis=0)) ** 2).mean(axis=0))
+        return function(self.mean), error
