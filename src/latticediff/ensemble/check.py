@@ -1,0 +1,119 @@
+"""Is a file what it says it is? Checksums, finiteness and the action, all recomputed from the data."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..lattice import volume
+from .digest import RunningDigest, combine
+from .reader import Ensemble
+
+__all__ = ["VerifyReport", "action_tolerance", "content_digest", "verify"]
+
+
+class VerifyReport(NamedTuple):
+    """What `verify` found."""
+
+    path: str
+    n_cfg: int
+    n_updates: int
+    action_difference: float  #: largest |S(phi) - stored S|
+    digest: str  #: content digest, recomputed
+    problems: list  #: one line each; empty if all is well
+
+    @property
+    def ok(self):
+        return not self.problems
+
+
+def action_tolerance(values, shape):
+    """Largest difference of S that summation order explains: 1e-10 per site and unit of |S| per site.
+
+    The terms of S cancel, so the scale is the number of sites, not S alone. A wrong convention or
+    field normalisation is off by order one per site.
+    """
+    sites = volume(shape)
+    return 1e-10 * sites * np.maximum(1, np.abs(values) / sites)
+
+
+def _recompute(ensemble, digest):
+    digest.declare(ensemble.history_names)
+    for configurations, history in ensemble.pieces():
+        digest.add(configurations, history)
+        if configurations:
+            yield configurations
+
+
+def content_digest(path):
+    """SHA-256 over the physics of a file, recomputed from the data.
+
+    Header, configurations, history without ``seconds``, random streams and final state enter;
+    dates, versions, provenance and the layout of the file do not. Two runs with equal digests are
+    equal to the bit.
+
+    Returns
+    -------
+    str
+    """
+    with Ensemble(path) as ensemble:
+        digest = RunningDigest()
+        for _ in _recompute(ensemble, digest):
+            pass
+        state, streams = ensemble.state(), ensemble.streams()
+        return combine(ensemble.header, digest.result(), None if streams is None else streams.state(), state)
+
+
+def verify(path, action=None):
+    """Recompute checksums and the action of every configuration.
+
+    Parameters
+    ----------
+    path : path
+        A finished file, or the run directory of an unfinished one.
+    action : Action, optional
+        For theories that cannot be rebuilt from their description.
+
+    Returns
+    -------
+    VerifyReport
+        Damage inside the file is reported in `problems`; it does not raise.
+
+    Raises
+    ------
+    FileError
+        The file cannot be read as an ensemble at all.
+    """
+    problems, difference, digest = [], 0.0, RunningDigest()
+    with Ensemble(path, action) as ensemble:
+        action = ensemble.action
+        row, expected_series = 0, np.arange(ensemble.n_chains)
+        for configurations in _recompute(ensemble, digest):
+            phi, stored = configurations["phi"], configurations["action"]
+            rows = f"configurations {row} to {row + len(phi) - 1}"
+            row += len(phi)
+            if not np.isfinite(phi).all():
+                problems.append(f"{rows}: a field value is not finite")
+                continue
+            computed = action(phi)
+            gap = np.abs(computed - stored)
+            difference = max(difference, float(np.max(gap, initial=0)))
+            if not (gap <= action_tolerance(computed, ensemble.shape)).all():
+                problems.append(f"{rows}: stored action differs from S(phi) by up to {np.nanmax(gap):.3g}")
+            updates = configurations["update"].reshape(-1, ensemble.n_chains)
+            if not (
+                (configurations["series"].reshape(-1, ensemble.n_chains) == expected_series).all()
+                and (updates == updates[:, :1]).all()
+                and (np.diff(updates[:, 0]) > 0).all()
+            ):
+                problems.append(f"{rows}: not ordered by update, then by chain")
+        stored_sums, computed_sums = ensemble.checksums(), digest.result()
+        for name in sorted(stored_sums.keys() | computed_sums.keys()):
+            if stored_sums.get(name) != computed_sums.get(name):
+                problems.append(f"{name}: checksum does not match the data")
+        state, streams = ensemble.state(), ensemble.streams()
+        if state is not None:
+            gap = np.abs(action(state.phi) - state.action)
+            if not (gap <= action_tolerance(state.action, ensemble.shape)).all():
+                problems.append("final state: stored action differs from S(phi)")
+        total = combine(ensemble.header, computed_sums, None if streams is None else streams.state(), state)
+        return VerifyReport(str(ensemble.path), ensemble.n_cfg, ensemble.n_updates, difference, total, problems)

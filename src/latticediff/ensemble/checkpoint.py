@@ -1,0 +1,78 @@
+"""Checkpoints of a running chain: two generations, each sealed and checksummed.
+
+A checkpoint is written after the segment it counts (data first, counter last). The newest whole one
+wins; if it is torn the older is used, and what was written beyond it is dropped and computed again.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import FileError
+from ..markov import ChainState
+from .files import canonical_json, open_h5, sealed
+from .schema import read_json, write_json
+
+__all__ = ["Checkpoint", "load_checkpoints", "save_checkpoint"]
+
+
+class Checkpoint(NamedTuple):
+    """Everything beside the segments that a resumed run needs."""
+
+    run_id: str
+    generation: int  #: counts checkpoints of this run
+    segments: list  #: [n_cfg, n_updates] of every sealed segment
+    digests: dict  #: `RunningDigest.result` over base file and segments
+    state: ChainState
+    rng: dict  #: `Streams.state`
+
+
+def _arrays(state):
+    arrays = {"phi": state.phi, "action": state.action, "log_q": state.log_q}
+    return {name: np.ascontiguousarray(rows, "<f8") for name, rows in arrays.items() if rows is not None}
+
+
+def _digest(meta, rng, arrays):
+    total = hashlib.sha256(canonical_json([meta, rng]).encode())
+    for name in sorted(arrays):
+        total.update(name.encode())
+        total.update(arrays[name].data.cast("B"))
+    return total.hexdigest()
+
+
+def save_checkpoint(directory, checkpoint):
+    """Write `checkpoint` over the older of the two generations."""
+    meta = checkpoint._asdict()
+    state, rng = meta.pop("state"), meta.pop("rng")
+    meta["update"] = int(state.update)
+    arrays = _arrays(state)
+    with sealed(Path(directory) / f"checkpoint-{checkpoint.generation % 2}.h5") as file:
+        write_json(file, "meta", meta)
+        write_json(file, "rng", rng)
+        for name, rows in arrays.items():
+            file.create_group("state") if "state" not in file else None
+            file["state"][name] = rows
+        file.attrs["sha256"] = _digest(meta, rng, arrays)
+
+
+def _load(path):
+    with open_h5(path) as file:
+        meta, rng = read_json(file, "meta"), read_json(file, "rng")
+        arrays = {name: data[()] for name, data in file["state"].items()}
+        if _digest(meta, rng, arrays) != file.attrs["sha256"]:
+            raise FileError(f"{path} is damaged: its checksum does not match")
+    state = ChainState(arrays["phi"], arrays["action"], meta.pop("update"), arrays.get("log_q"))
+    return Checkpoint(**meta, state=state, rng=rng)
+
+
+def load_checkpoints(directory, run_id):
+    """The whole checkpoints of this run, newest first; torn ones are passed over."""
+    found = []
+    for path in sorted(Path(directory).glob("checkpoint-?.h5")):
+        try:
+            found.append(_load(path))
+        except (FileError, OSError, KeyError, ValueError):
+            continue  # torn: that is what the other generation is for
+    return sorted((c for c in found if c.run_id == run_id), key=lambda c: -c.generation)

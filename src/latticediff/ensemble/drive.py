@@ -1,0 +1,84 @@
+"""The one loop that drives a kernel into a file, with checkpoints, resumption and polite stops."""
+
+import time
+
+from ..errors import StopRequested, UserError
+from .reader import Ensemble
+from .run import RunWriter
+
+__all__ = ["run_chain"]
+
+
+def run_chain(
+    kernel,
+    start,
+    path,
+    n_updates=None,
+    *,
+    action=None,
+    thin=1,
+    block=100,
+    provenance=None,
+    resume=False,
+    progress=None,
+    stop=None,
+):
+    """Drive any kernel into an ensemble file: the one loop behind ``generate`` and ``sample``.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    start : (ChainState, Streams) or callable returning it
+        See `RunWriter.open`; may be None when `resume` finds something to go on with.
+    path : path
+        Final file, HDF5.
+    n_updates : int, optional
+        Updates of each chain in the file, in total; None on resumption keeps the old target.
+    action : Action, optional
+        Default ``kernel.action``.
+    thin : int
+        Keep every `thin`-th update.
+    block : int
+        Updates between looks at `stop`; the bits do not depend on it.
+    provenance : Provenance, optional
+    resume : bool
+        Go on with an unfinished run, extend a finished file, or begin if there is neither.
+    progress : callable, optional
+        ``progress(n_done, n_updates, block)`` after every block.
+    stop : callable, optional
+        Returns None, or the reason to stop: a string, its ``exit_code`` respected; see `latticediff.signals`.
+
+    Returns
+    -------
+    Ensemble
+        The finished file.
+
+    Raises
+    ------
+    StopRequested
+        `stop` gave a reason; everything done is saved.
+    FileError, UserError
+        See `RunWriter.open` and `RunWriter.append`.
+    """
+    if block < 1:
+        raise UserError(f"block = {block}; expected at least 1")
+    action = kernel.action if action is None else action
+    options = {"start": start, "n_updates": n_updates, "thin": thin, "provenance": provenance, "resume": resume}
+    with RunWriter.open(path, action=action, kernel=kernel, **options) as writer:
+        state, streams = writer.state, writer.streams
+        while writer.n_updates < writer.target:
+            began = time.perf_counter()
+            state, done = kernel.advance(state, streams, min(block, writer.target - writer.n_updates), thin)
+            writer.append(done, state, streams, time.perf_counter() - began)
+            if progress is not None:
+                progress(writer.n_updates, writer.target, done)
+            reason = stop() if stop is not None else None
+            if reason and writer.n_updates < writer.target:
+                writer.checkpoint()
+                raise StopRequested(
+                    f"{reason}: {writer.n_updates} of {writer.target} updates of {path} are saved;"
+                    " run the same command with --resume to go on (Python: resume=True)",
+                    getattr(reason, "exit_code", 75),
+                )
+        writer.finish()
+    return Ensemble(path, action)

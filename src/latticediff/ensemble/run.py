@@ -1,0 +1,391 @@
+"""A chain on its way into a file: sealed segments and checkpoints in ``X.run``, one file ``X`` at the end.
+
+A kill at any moment costs what came after the last checkpoint, and the resumed run repeats exactly
+that: every physics dataset of the final file has the bits of an uninterrupted run.
+"""
+
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FileError, UserError
+from ..markov import ChainState
+from ..provenance import Provenance, collect
+from ..streams import Streams
+from .checkpoint import Checkpoint, load_checkpoints, save_checkpoint
+from .digest import RunningDigest
+from .files import canonical_json, disk_error, refuse_existing, sealed_text, sync_dir
+from .reader import Ensemble, read_run_header, run_directory
+from .schema import Header
+from .writer import history_columns, write_ensemble
+
+__all__ = ["RunWriter"]
+
+SEGMENT_BYTES = 64 << 20
+CHECKPOINT_SECONDS = 30.0
+
+
+class RunWriter:
+    """Append the blocks of one run; `open` it, use it in a ``with`` statement.
+
+    Leaving the ``with`` block, by an exception too, saves every block appended so far.
+
+    Attributes
+    ----------
+    state, streams : ChainState, Streams
+        Where the chain stands: pass them to `Kernel.advance`.
+    n_updates : int
+        Updates recorded so far, of all sessions of this run.
+    target : int
+        Updates wanted in the file.
+    """
+
+    def __init__(self, path, header, state, streams, target):
+        self.path, self.run = Path(path), run_directory(path)
+        self.header, self.state, self.streams, self.target = header, state, streams, target
+        self.n_updates = 0
+        self._segments, self._generation = [], 0
+        self._digest, self._base, self._about, self._lock = RunningDigest(), None, None, None
+        self._columns = None
+        self._pending, self._pending_bytes, self._broken = [], 0, False
+        self._update, self._rng = int(state.update), streams.state()
+        self._saved_at = time.monotonic()
+
+    @classmethod
+    def open(cls, path, *, action, kernel, start=None, n_updates=None, thin=1, provenance=None, resume=False):
+        """Begin, resume or extend the run into `path`.
+
+        Parameters
+        ----------
+        path : path
+            The final file.
+        action : Action
+        kernel : Kernel
+            `describe` is stored, and compared on resumption.
+        start : (ChainState, Streams) or callable returning it
+            Where a new run begins; a callable is called for new runs only, so that a resumed run
+            does not repeat a thermalisation. Streams must be as they were *before* the first draw.
+        n_updates : int, optional
+            Updates wanted in the file in total; default on resumption the number asked for before.
+        thin : int
+            Keep every `thin`-th update.
+        provenance : Provenance, optional
+        resume : bool
+            Go on with what exists: an unfinished run, or a finished file with fewer updates. False
+            refuses to touch either.
+
+        Raises
+        ------
+        FileError
+            Something is there and `resume` is False; another process writes it; it is of another
+            action, lattice, kernel or thinning; it is damaged.
+        UserError
+            `n_updates` or `thin` is below 1.
+        """
+        path, run = Path(path), run_directory(path)
+        if thin < 1 or (n_updates is not None and n_updates < 1):
+            raise UserError(f"n_updates = {n_updates}, thin = {thin}; expected at least 1")
+        for leftover in (_birthplace(run), _grave(run)):
+            shutil.rmtree(leftover, ignore_errors=True)
+        lock = _acquire(run) if run.is_dir() else None
+        try:
+            if lock is not None and path.exists() and Ensemble(path).run_id() == read_run_header(run)["run_id"]:
+                _retire(run)  # killed after the file was complete, before the directory was gone
+                os.close(lock)
+                lock = None
+            if lock is not None and not resume:
+                raise FileError(f"{run} holds an unfinished run; resume it, or remove the directory to start again")
+            if lock is not None:
+                return cls._resume(path, action, kernel, start, n_updates, thin, lock)
+            if path.exists() and resume:
+                return cls._extend(path, action, kernel, start, n_updates, thin, provenance)
+            refuse_existing(path)
+            return cls._begin(path, action, kernel, start, n_updates, thin, provenance)
+        except BaseException:
+            if lock is not None:
+                os.close(lock)
+            raise
+
+    @classmethod
+    def _begin(cls, path, action, kernel, start, n_updates, thin, provenance):
+        if start is None or n_updates is None:
+            raise UserError(f"a new run into {path} wants a start and a number of updates")
+        state, streams = start() if callable(start) else start
+        n_chains, *shape = state.phi.shape
+        header = Header.build(action.describe(), shape, kernel.describe(), n_chains, thin, state.update)
+        writer = cls(path, header, state, streams, n_updates)
+        writer._create(provenance or collect(), None)
+        return writer
+
+    @classmethod
+    def _extend(cls, path, action, kernel, start, n_updates, thin, provenance):
+        with Ensemble(path) as base:
+            _require_same(base.header, action, kernel, start, thin, path)
+            target = base.n_updates if n_updates is None else n_updates
+            state, streams = base.state(), base.streams()
+            if state is None:
+                if target <= base.n_updates:
+                    state, streams = ChainState(base.phis(0, 0), np.zeros(0), base.first_update), Streams(0)
+                else:
+                    raise FileError(f"{path} holds no final state, so it cannot be extended; start a new file")
+            writer = cls(path, base.header, state, streams, target)
+            if target <= base.n_updates:
+                writer.n_updates = base.n_updates
+            else:
+                writer._base = base.parent()
+                writer._load(base)
+                previous = base.provenance
+                fresh = provenance or collect(previous.config_json, previous.config_toml)
+                parents = [*previous.parents, *(p for p in fresh.parents if p not in previous.parents)]
+                writer._create(Provenance(**{**asdict(fresh), "parents": [*parents, base.parent()]}), writer._base)
+        return writer
+
+    @classmethod
+    def _resume(cls, path, action, kernel, start, n_updates, thin, lock):
+        run = run_directory(path)
+        about = read_run_header(run)
+        header = Header.from_json(canonical_json(about["header"]))
+        _require_same(header, action, kernel, start, thin, run)
+        checkpoints = load_checkpoints(run, about["run_id"])
+        if not checkpoints:
+            raise FileError(f"{run} holds no whole checkpoint; `repair` saves its configurations")
+        newest = checkpoints[0]
+        writer = cls(path, header, newest.state, Streams.restore(newest.rng), about["target"])
+        writer._about, writer._lock, writer._base = about, lock, about["base"]
+        if writer._base:
+            with Ensemble(path) as base:
+                if base.fingerprint() != writer._base["fingerprint"]:
+                    raise FileError(f"{path} changed since {run} began to extend it; remove {run} to start again")
+                writer._load(base)
+        chosen = writer._verify_segments(checkpoints)
+        writer.state, writer.streams = chosen.state, Streams.restore(chosen.rng)
+        writer._update, writer._rng = int(chosen.state.update), chosen.rng
+        writer._generation = newest.generation + 1
+        if n_updates is not None and n_updates != about["target"]:
+            writer.target = about["target"] = n_updates
+            sealed_text(run / "run.json", canonical_json(about))
+        return writer
+
+    def _verify_segments(self, checkpoints):
+        """Feed the segments to the running digest; the newest checkpoint that they agree with."""
+        chosen = None
+        by_length = {len(c.segments): c for c in reversed(checkpoints)}
+        self._segments = []
+        for index in range(max(by_length) + 1):
+            candidate = by_length.get(index)
+            if candidate is not None and candidate.digests == self._digest.result():
+                chosen = candidate
+                kept = (self._digest.copy(), list(self._segments), self.n_updates, self._columns)
+            if index < max(by_length):
+                try:
+                    with Ensemble(self.run / f"{index:06d}.h5") as segment:
+                        self._segments.append([segment.n_cfg, segment.n_updates])
+                        self._load(segment)
+                except FileError:
+                    break  # torn in spite of the sync: an older checkpoint may do without it
+        if chosen is None:
+            raise FileError(f"{self.run} is damaged: its segments match no checkpoint; `repair` saves what is whole")
+        self._digest, self._segments, self.n_updates, self._columns = kept
+        for path in self.run.glob("[0-9]*.h5"):
+            if int(path.stem) >= len(self._segments):
+                path.unlink()  # beyond the checkpoint; the same bits will be computed again
+        return chosen
+
+    def _load(self, ensemble):
+        """Feed what a file holds to the running digest, and count its updates."""
+        self._columns = ensemble.columns()
+        self._digest.declare(self._columns)
+        for configurations, history in ensemble.pieces():
+            self._digest.add(configurations, history)
+        self.n_updates += ensemble.n_updates
+
+    def _create(self, provenance, base):
+        """The run directory is born complete, by a rename: header and first checkpoint are inside."""
+        self._about = {
+            "run_id": uuid.uuid4().hex,
+            "header": asdict(self.header),
+            "target": self.target,
+            "base": base and {"file": self.path.name, "fingerprint": base["fingerprint"]},
+            "provenance": asdict(provenance),
+        }
+        birthplace = _birthplace(self.run)
+        try:
+            birthplace.mkdir(parents=True)
+            sealed_text(birthplace / "run.json", canonical_json(self._about))
+            self._save_checkpoint(birthplace)
+            os.rename(birthplace, self.run)
+            sync_dir(self.run.absolute().parent)
+        except OSError as exc:
+            raise disk_error(exc, self.run) from exc
+        self._lock = _acquire(self.run)
+
+    def append(self, block, state, streams, seconds):
+        """Take the next block; it is on disk after the next `checkpoint`, which comes by itself.
+
+        Parameters
+        ----------
+        block : Block
+            What `Kernel.advance` returned; kept, not copied, until it is written.
+        state : ChainState
+            The state after the block.
+        streams : Streams
+            As they are after the block.
+        seconds : float
+            Wall time of the block.
+
+        Raises
+        ------
+        UserError
+            The block does not fit the run, or its action is not finite.
+        FileError
+            The disk is full; what was saved before stays valid.
+        """
+        n_updates = int(state.update) - self._update
+        kept = np.arange(self._update + 1, state.update + 1)
+        kept = kept[kept % self.header.thin == 0]
+        n_chains, shape = self.header.n_chains, self.header.shape
+        if block.phi.shape != (len(kept), n_chains, *shape):
+            raise UserError(f"block holds phi of shape {block.phi.shape}; expected {(len(kept), n_chains, *shape)}")
+        # a field with a value that is not finite has an action that is not
+        if not (np.isfinite(block.action).all() and np.isfinite(state.action).all()):
+            raise UserError(
+                f"update {state.update}: an action is not finite; the chain is broken, this block was not saved"
+            )
+        history = {name: np.asarray(rows) for name, rows in block.info.items()}
+        for name, rows in history.items():
+            if rows.shape != (n_updates, n_chains):
+                raise UserError(f"history of {name} has shape {rows.shape}; expected {(n_updates, n_chains)}")
+        history["seconds"] = np.full(n_updates, seconds / max(n_updates, 1))
+        columns = history_columns(history)
+        self._columns = self._columns or columns
+        if columns != self._columns:
+            raise UserError(f"history columns changed from {sorted(self._columns)} to {sorted(columns)} within a run")
+        configurations = {
+            "phi": block.phi.reshape(-1, *shape),
+            "action": block.action.reshape(-1),
+            "update": np.repeat(kept, n_chains),
+            "series": np.tile(np.arange(n_chains), len(kept)),
+        }
+        self._pending.append((configurations, history))
+        self._pending_bytes += block.phi.nbytes + sum(rows.nbytes for rows in history.values())
+        self._update, self.n_updates = int(state.update), self.n_updates + n_updates
+        # a snapshot: kernels may reuse arrays, and an interrupted draw must not leak into the checkpoint
+        self.state = ChainState(*(np.array(x) if isinstance(x, np.ndarray) else x for x in state))
+        self._rng = streams.state()
+        if self._pending_bytes >= SEGMENT_BYTES or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
+            self.checkpoint()
+
+    def checkpoint(self):
+        """Seal what was appended and write the checkpoint."""
+        if not self._pending:
+            return
+        try:
+            self._seal()
+            self._save_checkpoint(self.run)
+        except BaseException:
+            self._broken = True
+            raise
+        self._saved_at = time.monotonic()
+
+    def _seal(self):
+        n_cfg = sum(len(configurations["phi"]) for configurations, _ in self._pending)
+        n_updates = sum(len(history["seconds"]) for _, history in self._pending)
+        header = Header(**{**asdict(self.header), "first_update": self._update - n_updates})
+        joined = {name: np.concatenate([history[name] for _, history in self._pending]) for name in self._columns}
+        pieces = [({}, joined)] + [(configurations, {}) for configurations, _ in self._pending]
+        write_ensemble(
+            self.run / f"{len(self._segments):06d}.h5",
+            header,
+            n_cfg=n_cfg,
+            n_updates=n_updates,
+            columns=self._columns,
+            pieces=pieces,
+            provenance=Provenance(**self._about["provenance"]),
+            run_id=self._about["run_id"],
+            digest=self._digest,
+        )
+        self._segments.append([n_cfg, n_updates])
+        self._pending, self._pending_bytes = [], 0
+
+    def _save_checkpoint(self, directory):
+        about, digests = self._about, self._digest.result()
+        checkpoint = Checkpoint(about["run_id"], self._generation, self._segments, digests, self.state, self._rng)
+        save_checkpoint(directory, checkpoint)
+        self._generation += 1
+
+    def finish(self):
+        """Merge the segments into the final file and remove the run directory."""
+        if self._about is None:
+            return  # the file had all the updates wanted
+        self.checkpoint()
+        with Ensemble(self.run) as run:
+            write_ensemble(
+                self.path,
+                self.header,
+                n_cfg=run.n_cfg,
+                n_updates=run.n_updates,
+                columns=self._columns,
+                pieces=run.pieces(),
+                provenance=Provenance(**self._about["provenance"]),
+                rng=self._rng,
+                state=self.state,
+                run_id=self._about["run_id"],
+                digest=self._digest.result(),
+            )
+        _retire(self.run)
+        self._about = None
+
+    def close(self):
+        """Save what was appended and release the run directory."""
+        try:
+            if self._about is not None and not self._broken:
+                self.checkpoint()
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+def _birthplace(run):
+    return run.with_name(run.name + ".new")
+
+
+def _grave(run):
+    return run.with_name(run.name + ".old")
+
+
+def _retire(run):
+    """Remove a run directory; the rename makes it vanish at once, however long the removal takes."""
+    os.rename(run, _grave(run))
+    sync_dir(run.absolute().parent)
+    shutil.rmtree(_grave(run), ignore_errors=True)
+
+
+def _acquire(run):
+    """Lock a run directory for this process; the system releases it even after kill -9."""
+    handle = os.open(run / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(handle)
+        raise FileError(f"{run} is being written by another process; wait for it or stop it") from exc
+    return handle
+
+
+def _require_same(header, action, kernel, start, thin, path):
+    n_chains, shape = header.n_chains, header.shape
+    if start is not None and not callable(start):
+        n_chains, *shape = start[0].phi.shape
+    header.require_same(Header.build(action.describe(), shape, kernel.describe(), n_chains, thin), path)

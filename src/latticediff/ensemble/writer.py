@@ -1,0 +1,189 @@
+"""Write an ensemble file from pieces; used for segments, finished runs, user arrays and every conversion."""
+
+import numpy as np
+
+from ..errors import FileError, UserError
+from ..lattice import check_shape, volume
+from ..provenance import collect
+from .digest import RunningDigest
+from .files import canonical_json, refuse_existing, require_space, sealed
+from .schema import CONFIGURATIONS, SCHEMA, SCHEMA_VERSION, Header, write_provenance, write_state
+
+__all__ = ["history_columns", "save_ensemble", "write_ensemble"]
+
+
+def history_columns(history):
+    """Dict of column name to ``(dtype, is_bool, per_chain)`` from arrays; booleans are stored as bytes."""
+    columns = {}
+    for name, rows in history.items():
+        rows = np.asarray(rows)
+        is_bool = rows.dtype == bool
+        dtype = np.uint8 if is_bool else (np.int64 if rows.dtype.kind in "iu" else np.float64)
+        columns[name] = (np.dtype(dtype), is_bool, rows.ndim == 2)
+    return columns
+
+
+def _create(file, header, n_cfg, n_updates, columns):
+    """Every header of the file before any data: a torn tail then costs rows, never the structure."""
+    file.attrs["schema"], file.attrs["schema_version"] = SCHEMA, SCHEMA_VERSION
+    header.write(file)
+    group = file.create_group("configurations")
+    for name, dtype in CONFIGURATIONS.items():
+        group.create_dataset(name, (n_cfg, *header.shape) if name == "phi" else (n_cfg,), dtype)
+    group = file.create_group("history")
+    for name, (dtype, is_bool, per_chain) in columns.items():
+        data = group.create_dataset(name, (n_updates, header.n_chains) if per_chain else (n_updates,), dtype)
+        data.attrs["is_bool"] = is_bool
+
+
+def write_ensemble(
+    path, header, *, n_cfg, n_updates, columns, pieces, provenance, rng=None, state=None, run_id="", digest=None
+):
+    """Write one whole file: sealed, with checksums of what was written.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists (atomically); the caller decides whether that is allowed.
+    header : Header
+    n_cfg, n_updates : int
+        Rows of the configurations and of the history.
+    columns : dict
+        History columns, from `history_columns`.
+    pieces : iterable of (configurations, history)
+        Consecutive rows as dicts of arrays; either dict may be empty. Streamed, so that a file may
+        be larger than memory. A truncated file keeps most if history comes first.
+    provenance : Provenance
+    rng : dict, optional
+        `Streams.state`; with `state` it makes the file extendable.
+    state : ChainState, optional
+    run_id : str
+        Identity of the run that wrote the file; no part of the digest.
+    digest : RunningDigest, optional
+        Fed with the rows and stored; default a fresh one. A dict of digests known already is stored as it is.
+
+    Returns
+    -------
+    dict
+        Checksums, dataset name to SHA-256.
+
+    Raises
+    ------
+    FileError
+        The disk is full or `path` cannot be written.
+    """
+    require_space(path, n_cfg * 8 * (volume(header.shape) + 3) + sum(8 * n_updates * header.n_chains for _ in columns))
+    cfg_row, history_row = 0, dict.fromkeys(columns, 0)
+    known = digest if isinstance(digest, dict) else None
+    digest = RunningDigest() if digest is None else digest
+
+    def feed(name, rows):
+        if known is None:
+            digest.update(name, rows)
+
+    if known is None:
+        digest.declare(columns)
+    with sealed(path) as file:
+        _create(file, header, n_cfg, n_updates, columns)
+        write_provenance(file, provenance)
+        file["provenance"].attrs["run_id"] = run_id
+        if state is not None:
+            write_state(file, state, rng)
+        # the final text has exactly the length of this one: it is overwritten in place, in front of the data
+        file["checksums"] = np.bytes_(canonical_json(known or digest.result()))
+        for configurations, history in pieces:
+            for name, rows in history.items():
+                stored = np.asarray(rows).astype(columns[name][0], copy=False)
+                file["history"][name][history_row[name] : history_row[name] + len(rows)] = stored
+                feed(f"history/{name}", stored)
+                history_row[name] += len(rows)
+            if configurations:
+                n = len(configurations["phi"])
+                for name, dtype in CONFIGURATIONS.items():
+                    stored = np.ascontiguousarray(configurations[name], dtype)
+                    file["configurations"][name][cfg_row : cfg_row + n] = stored
+                    feed(f"configurations/{name}", stored)
+                cfg_row += n
+        if cfg_row != n_cfg or any(row != n_updates for row in history_row.values()):
+            raise FileError(
+                f"{path}: wrote {cfg_row} of {n_cfg} configurations and {history_row} of {n_updates} history rows"
+            )
+        checksums = known or digest.result()
+        file["checksums"][()] = np.bytes_(canonical_json(checksums))
+    return checksums
+
+
+def save_ensemble(
+    path, phis, *, action, n_chains=1, thin=1, first_update=0, algorithm=None, history=None, provenance=None, batch=4096
+):
+    """Save configurations that you have as an ensemble file.
+
+    Parameters
+    ----------
+    path : path
+        Must not exist.
+    phis : array_like, shape (n_cfg, *lattice)
+        Configurations, float64, lattice units, ordered by update, then by chain; anything that can be
+        sliced along its first axis (`numpy.memmap`, an h5py dataset) is streamed.
+    action : Action
+        The theory; S is computed and stored with every configuration.
+    n_chains : int
+        Independent chains that take turns in `phis`; n_cfg must be a multiple.
+    thin : int
+        Updates between stored configurations of one chain.
+    first_update : int
+        Updates before the first stored interval.
+    algorithm : dict, optional
+        How the configurations were made; default ``{"name": "external"}``.
+    history : dict, optional
+        Arrays of ``n_cfg // n_chains * thin`` rows, ``(n_updates, n_chains)`` or ``(n_updates,)``.
+    provenance : Provenance, optional
+    batch : int
+        Configurations held in memory at a time.
+
+    Returns
+    -------
+    dict
+        Checksums, dataset name to SHA-256.
+
+    Raises
+    ------
+    UserError
+        Wrong shape, or a value that is not finite.
+    FileError
+        `path` exists or cannot be written.
+    """
+    refuse_existing(path)
+    if getattr(phis, "ndim", None) is None:
+        phis = np.asarray(phis, np.float64)
+    if phis.ndim != action.ndim + 1:
+        raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")
+    shape, n_cfg = check_shape(phis.shape[1:], action.ndim), len(phis)
+    if n_chains < 1 or thin < 1 or n_cfg % n_chains:
+        raise UserError(
+            f"{n_cfg} configurations with n_chains = {n_chains}, thin = {thin}; want a multiple of n_chains"
+        )
+    history = dict(history or {})
+    n_updates = n_cfg // n_chains * thin
+    header = Header.build(action.describe(), shape, algorithm or {"name": "external"}, n_chains, thin, first_update)
+
+    def pieces():
+        yield {}, history
+        for start in range(0, n_cfg, batch):
+            phi = np.asarray(phis[start : start + batch], np.float64)
+            values = action(phi)
+            if not (np.isfinite(values).all() and np.isfinite(phi).all()):
+                raise UserError(f"configurations {start} to {start + len(phi) - 1} hold a value that is not finite")
+            row = np.arange(start, start + len(phi))
+            update = first_update + (row // n_chains + 1) * thin
+            yield {"phi": phi, "action": values, "update": update, "series": row % n_chains}, {}
+
+    return write_ensemble(
+        path,
+        header,
+        n_cfg=n_cfg,
+        n_updates=n_updates if history else 0,
+        columns=history_columns(history),
+        pieces=pieces(),
+        provenance=provenance or collect(),
+    )
