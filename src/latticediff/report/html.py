@@ -6,7 +6,7 @@ import json
 import re
 from string import Template
 
-from .numbers import OBSERVABLES, TAU_NAMES, cost_ratio, differences, seconds, setup_total, value_error
+from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, differences, seconds, value_error
 from .verdict import CHECK_ALARM, describe_action, verdict
 
 __all__ = ["page"]
@@ -35,6 +35,7 @@ h3 { font-size: 1rem; margin: 0 0 0.4rem; }
 .scroll { overflow-x: auto; margin: 0.6rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 0.3rem; }
+caption span { display: block; max-width: min(45rem, calc(100vw - 2rem)); }
 th, td { padding: 0.25rem 0.8rem 0.25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 td.wrap { white-space: normal; min-width: 12rem; } thead th { border-bottom: 2px solid var(--soft); }
@@ -81,7 +82,7 @@ def _table(caption, header, rows):
         "<tr>" + cell(row[0], "th", ' scope="row"') + "".join(cell(c, "td") for c in row[1:]) + "</tr>" for row in rows
     )
     return (
-        f'<div class="scroll"><table><caption>{_text(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="scroll"><table><caption><span>{_text(caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
@@ -125,53 +126,68 @@ def _observables(run):
         [""] + [chain.label for chain in run.chains] + [f"{c.label} − {run.reference.label}" for c in run.chains[1:]]
     )
     diffs = [differences(chain, run.reference) for chain in run.chains[1:]]
-    rows = []
+    rows, legend = [], []
     for name, (symbol, definition) in OBSERVABLES.items():
         values = [chain.observables.get(name) for chain in run.chains]
         if all(value is None for value in values):
             continue
-        row = [f"{symbol}  {definition}" if symbol != definition else symbol]
+        row = [symbol]
         row += ["–" if value is None else value_error(*value) for value in values]
         for diff in diffs:
             d = diff.get(name)
             text = "–" if d is None else f"{d:+.1f}σ".replace("-", "−")
             row.append((text, "bad") if d is not None and abs(d) > 3 else text)
-        rows.append((row[0], *row[1:]))
+        rows.append(tuple(row))
+        legend.append(f"{symbol}: {definition}")
     return _table(
-        "Lattice units, field normalisation of the convention named above; value(error of the last digits), one "
-        "standard error, autocorrelation included.",
+        f"{'; '.join(legend)}. Lattice units, field normalisation of the convention named above; value(error of the "
+        "last digits), one standard error, autocorrelation included.",
         header,
         rows,
     )
 
 
 def _costs(run):
-    chains = run.chains
-    rows = []
-    for chain in chains:
-        price = chain.per_independent_sample(chain.seconds_per_update)
-        evaluations = chain.per_independent_sample(chain.evaluations_per_update)
-        setup = ", ".join(f"{name} {seconds(s)}" for name, s in chain.setup_seconds.items())
-        ratio = None if chain is run.reference else cost_ratio(chain, run.reference)
-        rows.append(
-            (
-                chain.label,
-                seconds(chain.seconds_per_update),
-                TAU_NAMES.get(chain.slowest, chain.slowest or "–"),
-                seconds(*price) if price else "–",
-                f"{value_error(*evaluations)} {chain.evaluation_kind}" if evaluations else "–",
-                (f"{seconds(setup_total(chain))} ({setup})" if setup else "–"),
-                value_error(*ratio) if ratio else "–",
-            )
-        )
+    def row(title, cell):
+        return (title, *(cell(chain) for chain in run.chains))
+
+    def price(chain):
+        found = chain.per_independent_sample(chain.seconds_per_update)
+        return seconds(*found) if found else "–"
+
+    def evaluations(chain):
+        found = chain.per_independent_sample(chain.evaluations_per_update)
+        return value_error(*found) if found else "–"
+
+    def ratio(chain):
+        found = None if chain is run.reference else cost_ratio(chain, run.reference)
+        return value_error(*found) if found else "–"
+
+    def repaid(chain):
+        if chain is run.reference or cost_ratio(chain, run.reference) is None:
+            return "–"
+        even = break_even(chain, run.reference)
+        return "never" if even is None else f"{even:.2g} samples"
+
+    items = list(dict.fromkeys(item for chain in run.chains for item in chain.setup_seconds))
+    rows = [
+        row("per update of one chain", lambda c: seconds(c.seconds_per_update)),
+        row("slowest observable", lambda c: TAU_NAMES.get(c.slowest, c.slowest or "–")),
+        row("per independent sample", price),
+        row("evaluations for it", evaluations),
+        row("of what", lambda c: c.evaluation_kind if c.evaluations_per_update is not None else "–"),
+        *(row(f"before the first: {item}", lambda c, i=item: seconds(c.setup_seconds.get(i))) for item in items),
+    ]
+    if len(run.chains) > 1:
+        rows.append(row(f"times cheaper than {run.reference.label}", ratio))
+        rows.append(row("break-even, all included", repaid))
     where = f" on {run.device}" if run.device else ""
     return _table(
         f"Wall time{where}. An independent sample is 2τ_int updates, with τ_int of the slowest observable. Evaluations "
         "of different kinds are not of equal price; seconds are what counts.",
-        ("", "per update", "slowest", "per independent sample", "evaluations per independent sample",
-         "before the first sample", f"times cheaper than {run.reference.label}"),
+        ("", *(chain.label for chain in run.chains)),
         rows,
-    )  # fmt: skip
+    )
 
 
 def _checks(run):

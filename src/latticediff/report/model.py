@@ -27,9 +27,9 @@ def _finite(what, *values):
 
 
 def _pair(what, pair):
-    """(value, error) as two floats; the error may be None (not known)."""
+    """(value, error) as two floats; the error may be None (not known). Estimates with a `pair()` will do."""
     try:
-        value, error = pair
+        value, error = pair.pair() if hasattr(pair, "pair") else pair
         pair = (float(value), None if error is None else float(error))
     except (TypeError, ValueError):
         raise UserError(f"{what} is {pair!r}; expected a pair (value, error)") from None
@@ -120,8 +120,9 @@ class ChainResult:
     n_chains : int
     series : dict of str to ndarray, shape (n_chains, n_cfg)
         Per stored configuration, every `thin`-th update: at least ``m`` and ``abs_m``.
-    observables : dict of str to (value, error)
-        ``abs_m, chi, chi_abs, binder, phi2, action_per_site, xi_2nd``, in this order if present.
+    observables : dict of str to (value, error) or Estimate
+        What is undefined, None or (None, None), is left out.
+        ``abs_m, chi, chi_abs, binder, phi2, action_per_site, xi_2nd`` if present.
     tau_int : dict of str to (value, error)
         Of ``m, abs_m, m2, action``, in *updates* (stored configurations times `thin`).
     thin : int
@@ -191,8 +192,10 @@ class ChainResult:
             _finite(f"chain {self.name!r}: series {name!r}", values)
         put("series", series)
         for group in ("observables", "tau_int"):
-            entries = getattr(self, group).items()
-            put(group, {key: _pair(f"chain {self.name!r}: {group} {key!r}", pair) for key, pair in entries})
+            entries = {key: x.pair() if hasattr(x, "pair") else x for key, x in getattr(self, group).items()}
+            # a quantity that these data do not define (None) is left out, not printed as nothing
+            known = {key: pair for key, pair in entries.items() if pair is not None and tuple(pair) != (None, None)}
+            put(group, {key: _pair(f"chain {self.name!r}: {group} {key!r}", pair) for key, pair in known.items()})
         for key in ("ess_reverse", "ess_forward"):
             if (ess := getattr(self, key)) is not None:
                 put(key, _pair(f"chain {self.name!r}: {key}", (ess, None) if np.isscalar(ess) else ess))

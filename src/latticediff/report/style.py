@@ -12,7 +12,10 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from .tables import csv_text
 
-__all__ = ["WIDTH", "FigureRecord", "chain_styles", "log_axis", "new_figure", "sigma_axis", "styled"]
+__all__ = ["TAU", "WIDTH", "FigureRecord", "chain_styles", "log_axis", "new_figure", "sigma_axis", "styled"]
+
+#: the symbol in figures
+TAU = r"$\tau_{\mathrm{int}}$"
 
 #: inches; with 10 pt type a figure still reads when a phone shrinks it to 360 px
 WIDTH = 5.8

@@ -134,8 +134,8 @@ def _cost(run):
             )
         elif value + 2 * error < 1:
             dearer = value_error(1 / value, error / value**2)
-            never = " That is never repaid on this lattice." if items else ""
-            text.append(f"{chain.label} is {dearer} times dearer per sample than {reference.label}.{first}{never}")
+            never = first[:-1] + ", which is never repaid on this lattice." if items else ""
+            text.append(f"{chain.label} is {dearer} times dearer per sample than {reference.label}.{never}")
         else:
             text.append(f"{chain.label} and {reference.label} cost the same per sample within errors.{first}")
     if len(priced) < 2 or priced[0][0] is not reference:
@@ -162,12 +162,12 @@ def failed_checks(run):
 
 
 def verdict(run):
-    """Headline and sentences.
+    """Headline and paragraphs.
 
     Returns
     -------
     headline : str
-    sentences : list of str
+    paragraphs : list of str
     """
     sentences = [_sampled(run)]
     shorts = []
@@ -177,11 +177,10 @@ def verdict(run):
     if agreement := _agreement(run):
         shorts.append(agreement[0])
         sentences.append(agreement[1])
-    sentences += [text for chain in run.chains if (text := _quality(chain))]
-    if tau := _tau(run):
-        sentences.append(tau)
+    paragraphs = [[text for chain in run.chains if (text := _quality(chain))], [_tau(run)]]
     if cost := _cost(run):
         shorts += [cost[0]] if cost[0] else []
-        sentences += cost[1]
+        paragraphs.append(cost[1])
+    sentences += [" ".join(filter(None, paragraph)) for paragraph in paragraphs if any(paragraph)]
     headline = "; ".join(dict.fromkeys(shorts)) or f"{_and(c.label for c in run.chains)} on one page"
     return headline[0].upper() + headline[1:] + ".", sentences

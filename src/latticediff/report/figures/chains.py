@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..numbers import TAU_NAMES, value_error
-from ..style import FigureRecord, chain_styles, new_figure, sigma_axis
+from ..style import TAU, FigureRecord, chain_styles, new_figure, sigma_axis
 
 __all__ = ["autocorrelation", "distribution", "history", "log_weights"]
 
@@ -26,7 +26,7 @@ def history(run):
         ax.plot(update, shown, color=colour, lw=0.9, drawstyle="steps-post")
         if "abs_m" in chain.observables:
             ax.axhline(chain.observables["abs_m"][0], color="#555555", lw=0.8, ls=":")
-        tau = f"   τ_int(|m|) = {value_error(*chain.tau_int['abs_m'])}" if "abs_m" in chain.tau_int else ""
+        tau = f"   {TAU}(|m|) = {value_error(*chain.tau_int['abs_m'])}" if "abs_m" in chain.tau_int else ""
         ax.set_title(f"{chain.label}{tau}")
         rows += [(chain.name, int(u), float(v)) for u, v in zip(update, shown, strict=True)]
     axes[0, 0].set_ylim(bottom=0)
@@ -64,7 +64,7 @@ def autocorrelation(run):
             colour, marker, dashes = styles[chain.name]
             keep = curve.t <= horizon
             t, rho, error = curve.t[keep], curve.rho[keep], curve.error[keep]
-            tau = f", τ_int = {value_error(*chain.tau_int[name])}" if name in chain.tau_int else ""
+            tau = f", {TAU} = {value_error(*chain.tau_int[name])}" if name in chain.tau_int else ""
             ax.fill_between(t, rho - error, rho + error, color=colour, alpha=0.2, lw=0)
             every = max(1, len(t) // 20)
             ax.plot(t, rho, color=colour, ls=dashes, marker=marker, markevery=every, label=chain.label + tau)

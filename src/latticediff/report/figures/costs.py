@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..numbers import TAU_NAMES, break_even, cost_ratio, seconds, setup_total
-from ..style import FigureRecord, chain_styles, log_axis, new_figure
+from ..style import TAU, FigureRecord, chain_styles, log_axis, new_figure
 
 __all__ = ["amortised", "cost", "training"]
 
@@ -63,7 +63,7 @@ def cost(run):
     widest = max(value for _, (value, _) in priced)
     for y, (chain, (value, error)) in enumerate(priced):
         ax.barh(y, value, height=0.6, color=styles[chain.name][0], xerr=error or None, error_kw={"lw": 1})
-        over = f" (2τ_int of {TAU_NAMES.get(chain.slowest, chain.slowest)})"
+        over = f" (2 {TAU} of {TAU_NAMES.get(chain.slowest, chain.slowest)})"
         ax.text(value + (error or 0) + 0.02 * widest, y, seconds(value, error) + over, va="center", fontsize=9)
         rows.append((chain.name, "per independent sample", value, error))
     scale, unit = next((s, u) for s, u in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")) if widest < 1000 * s or s == 1.0)
