@@ -110,10 +110,12 @@ class HMCSection(Section):
 
 
 class GateSection(Section):
-    """What an ensemble must pass before anything is trained on it."""
+    """What an ensemble must pass before anything is trained on it; see `latticediff.analysis.run_gates`."""
 
     n_sigma: Positive = 4.0
-    min_tau: Positive = 50.0
+    n_tau: Positive = 100.0
+    max_error: Positive = 0.02
+    enforce: bool = True
 
 
 class NetworkSection(OpenSection):
@@ -183,6 +185,6 @@ class SamplingSection(Section):
 
 
 class AnalysisSection(Section):
-    """Gamma method: S of Wolff's automatic window (hep-lat/0306017, eq. (52))."""
+    """Gamma method: S of Wolff's automatic window (hep-lat/0306017)."""
 
     s_tau: Positive = 1.5

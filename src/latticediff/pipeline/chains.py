@@ -1,0 +1,74 @@
+"""From an ensemble file to what the report shows of its chains."""
+
+import numpy as np
+
+from ..errors import UserError
+from ..report import ChainResult
+from .curves import autocorrelation_curve, propagator_curve
+from .measure import measure_ensemble
+
+__all__ = ["chain_result", "cost_per_update", "seconds_per_update"]
+
+
+def seconds_per_update(ensemble):
+    """Wall time per update of one chain, or None where the file has no history of seconds."""
+    if "seconds" not in ensemble.history_names or ensemble.n_updates == 0:
+        return None
+    return float(np.mean(ensemble.history("seconds"))) / ensemble.n_chains
+
+
+def cost_per_update(algorithm):
+    """``(evaluations, kind)`` per update of one chain as the kernel described itself; None if it did not."""
+    for key, kind in (
+        ("force_evaluations_per_update", "action gradients"),
+        ("network_evaluations_per_update", "network evaluations"),
+    ):
+        if key in algorithm:
+            return float(algorithm[key]), kind
+    return None, "action gradients"
+
+
+def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
+    """`ChainResult` of an open `Ensemble`.
+
+    Parameters
+    ----------
+    name, label : str
+        Key in ``report.json`` and what the page calls it.
+    ensemble : latticediff.ensemble.Ensemble
+    measurement : Measurement, optional
+        Of this ensemble, if it is known already.
+    s_tau : float
+    **extra
+        Further fields of `ChainResult`: ESS, log weights, set-up seconds.
+
+    Raises
+    ------
+    UserError
+        As `measure_ensemble`; the message names the file.
+    """
+    try:
+        found = measurement or measure_ensemble(ensemble, s_tau)
+        curves = {key: autocorrelation_curve(found.series[key], found.thin, s_tau) for key in ("m", "abs_m")}
+    except UserError as exc:
+        raise UserError(f"{ensemble.path}: {exc}") from None
+    evaluations, kind = cost_per_update(ensemble.algorithm)
+    defined = {key: (e.value, e.error) for key, e in found.observables.items() if np.isfinite([e.value, e.error]).all()}
+    return ChainResult(
+        name=name,
+        label=label,
+        n_updates=found.n_updates,
+        n_chains=found.n_chains,
+        series=found.series,
+        observables=defined,
+        tau_int=found.tau_int,
+        thin=found.thin,
+        acceptance=found.acceptance,
+        seconds_per_update=seconds_per_update(ensemble),
+        evaluations_per_update=evaluations,
+        evaluation_kind=kind,
+        autocorrelation=curves,
+        propagator=propagator_curve(ensemble),
+        algorithm=ensemble.algorithm,
+        **extra,
+    )

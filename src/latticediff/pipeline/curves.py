@@ -1,0 +1,73 @@
+r"""Curves of the report: autocorrelation functions and the propagator, each with errors."""
+
+import numpy as np
+
+from ..analysis import autocorrelation, tau_int
+from ..lattice import mode_weights, p_hat_squared
+from ..observables import RunningMean, structure_factor
+from ..report import Autocorrelation, Propagator
+
+__all__ = ["autocorrelation_curve", "propagator_curve", "rho_error"]
+
+
+def rho_error(rho, n, n_shown):
+    r"""Standard error of :math:`\rho(t)` for ``t < n_shown``, by
+
+    .. math:: \sigma^2_\rho(t) \approx \frac1N \sum_{k \ge 1} [\rho(k+t) + \rho(k-t) - 2 \rho(t) \rho(k)]^2
+
+    (Luescher, hep-lat/0409106, appendix E). The sum runs as far as `rho` is given; it is zero beyond.
+
+    Parameters
+    ----------
+    rho : ndarray, shape (n_lags,)
+        Normalised, from lag 0.
+    n : int
+        Entries of the series, all chains together.
+    n_shown : int
+        Lags wanted, at most n_lags.
+    """
+    n_lags = len(rho)
+    padded = np.concatenate([rho, np.zeros(n_lags)])
+    k = np.arange(1, n_lags)
+    error = np.zeros(n_shown)
+    for t in range(1, n_shown):
+        terms = padded[k + t] + padded[np.abs(k - t)] - 2 * padded[t] * padded[k]
+        error[t] = np.sqrt((terms**2).sum() / n)
+    return error
+
+
+def autocorrelation_curve(series, thin=1, s_tau=1.5, n_max=400):
+    """`Autocorrelation` of a series (n_chains, n), out to three windows of its tau_int, in updates.
+
+    Raises
+    ------
+    UserError
+        A constant series.
+    """
+    found = tau_int(series, s_tau)
+    n_shown = int(min(max(3 * found.window, 8), n_max, series.shape[1] // 2))
+    rho = autocorrelation(series, 2 * n_shown)
+    n_shown = min(n_shown, len(rho))
+    # beyond the window rho is noise, which would inflate the error sum
+    signal = np.where(np.arange(len(rho)) <= max(found.window, 1), rho, 0.0)
+    error = rho_error(signal, series.size, n_shown)
+    return Autocorrelation(np.arange(n_shown) * thin, rho[:n_shown], error, window=found.window * thin)
+
+
+def propagator_curve(ensemble):
+    """`Propagator` G(k) = <|phi_k|^2>/V of an open `Ensemble`, modes of equal p_hat^2 averaged.
+
+    Errors are binned over Monte Carlo time, so they contain autocorrelations.
+    """
+    shape, running = ensemble.shape, RunningMean()
+    p2 = p_hat_squared(shape, half=True)
+    levels, which = np.unique(np.round(p2, 9), return_inverse=True)
+    weights = mode_weights(shape).ravel()
+    share = np.zeros((len(levels), weights.size))
+    share[which.ravel(), np.arange(weights.size)] = weights
+    share /= share.sum(axis=1, keepdims=True)
+    for phis in ensemble.batches():
+        power = structure_factor(phis.reshape(-1, ensemble.n_chains, *shape), len(shape)).mean(axis=1)
+        running.add(power.reshape(len(power), -1) @ share.T)
+    value, error = running.estimate()
+    return Propagator(levels, value, error)

@@ -1,0 +1,152 @@
+"""The run folder: which run it is, what is finished in it, and who may write there.
+
+Layout::
+
+    card.toml  run.json            the effective card; its digest, program version, creation time
+    stages/<stage>.json            one marker per stage: finished or not, seconds so far, what it found
+    log.jsonl                      everything that happened, one JSON object a line
+    ensemble.h5  model/            the reference chains (training data) and the network
+    chain_ode.h5  chain_sde.h5     the learned chains
+    report.json  report.html  figures/
+
+Markers are written to a temporary name, fsynced and renamed, so one that exists is whole. A folder
+belongs to one card: another card is refused rather than mixed in.
+"""
+
+import fcntl
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .. import __version__
+from ..ensemble.files import disk_error, sealed_text
+from ..errors import FileError
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """A folder that belongs to one run; use as a context manager, which holds its lock.
+
+    Parameters
+    ----------
+    path : path-like
+    card : latticediff.config.Card
+    resume : bool
+        Go on with a run of the same card that is there already.
+
+    Raises
+    ------
+    FileError
+        The folder holds another run, an unfinished run without `resume`, or foreign files, or
+        another process is writing there.
+    """
+
+    def __init__(self, path, card, resume=False):
+        self.path = Path(path)
+        self.card = card
+        self._lock = None
+        self._check(resume)
+
+    # where things are
+    @property
+    def ensemble(self):
+        return self.path / "ensemble.h5"
+
+    @property
+    def model(self):
+        return self.path / "model"
+
+    @property
+    def log(self):
+        return self.path / "log.jsonl"
+
+    def chain(self, route):
+        """File of the learned chain of `route` (``ode`` or ``sde``)."""
+        return self.path / f"chain_{route}.h5"
+
+    def _check(self, resume):
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise FileError(f"--out {self.path} is a file; expected a folder, or a name that is free")
+        identity = self.path / "run.json"
+        if not identity.exists():
+            if any(self.path.iterdir()):
+                raise FileError(f"folder {self.path} holds other files; choose another --out, nothing was changed")
+            return
+        try:
+            digest = json.loads(identity.read_text(encoding="utf-8"))["digest"]
+        except (ValueError, KeyError, OSError):
+            raise FileError(f"{identity} cannot be read; choose another --out, nothing was changed") from None
+        if digest != self.card.digest():
+            raise FileError(f"folder {self.path} holds another run ({self._difference()}); choose another --out")
+        if not resume:
+            state = "a finished run" if self.is_finished("report") else "an unfinished run"
+            raise FileError(
+                f"folder {self.path} holds {state} of this card; go on with --resume, or choose another --out"
+            )
+
+    def _difference(self):
+        """The first key in which the card of the folder differs from ours, in words."""
+        from ..config import load_card
+
+        try:
+            theirs = _flat(load_card(self.path / "card.toml").to_dict())
+        except ValueError:  # unreadable, or of a version with other keys
+            return "its card.toml cannot be read as a card of this version"
+        ours = _flat(self.card.to_dict())
+        for key in sorted({*theirs, *ours}):
+            if theirs.get(key) != ours.get(key):
+                return f"{key} = {theirs.get(key)!r} there, {ours.get(key)!r} here"
+        return "its card was changed"
+
+    def __enter__(self):
+        try:
+            (self.path / "stages").mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / "lock", "w")  # held until __exit__
+        except OSError as exc:
+            raise disk_error(exc, self.path) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise FileError(
+                f"another process is running in {self.path}; wait for it, or choose another --out"
+            ) from None
+        if not (self.path / "run.json").exists():
+            sealed_text(self.path / "card.toml", self.card.to_toml())
+            identity = {"digest": self.card.digest(), "version": __version__, "created": datetime.now(UTC).isoformat()}
+            sealed_text(self.path / "run.json", json.dumps(identity, indent=1) + "\n")
+        return self
+
+    def __exit__(self, *exc_info):
+        self._lock.close()
+
+    def marker(self, stage):
+        """What is known of `stage`: ``{"finished", "seconds", "result"}``; not finished and zero seconds if new."""
+        path = self.path / "stages" / f"{stage}.json"
+        if not path.exists():
+            return {"finished": False, "seconds": 0.0, "result": {}}
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def is_finished(self, stage):
+        """Whether `stage` was finished."""
+        return self.marker(stage)["finished"]
+
+    def record(self, stage, seconds, finished, result=None):
+        """Write the marker of `stage`; `seconds` of this process are added to those of earlier ones."""
+        before = self.marker(stage)["seconds"]
+        marker = {"stage": stage, "finished": finished, "seconds": before + seconds, "result": result or {}}
+        sealed_text(self.path / "stages" / f"{stage}.json", json.dumps(marker, indent=1) + "\n")
+
+
+def _flat(tree, prefix=""):
+    """``{"hmc": {"thin": 1}}`` as ``{"hmc.thin": 1}``."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

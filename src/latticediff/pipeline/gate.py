@@ -1,0 +1,55 @@
+"""The gate: what an ensemble must show before a network is trained on it."""
+
+import numpy as np
+
+from ..analysis import run_gates
+from ..errors import GateError
+from .measure import read_series
+
+__all__ = ["is_even", "pass_gate"]
+
+
+def is_even(action):
+    """Whether the potential is even in phi, so that both signs of m must be visited."""
+    phi = np.linspace(0.1, 3, 7)
+    return bool(np.allclose(action.potential(phi), action.potential(-phi), rtol=1e-12, atol=0))
+
+
+def pass_gate(ensemble, section, log=None, series=None):
+    """Apply every gate to an open `Ensemble`.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+    section : latticediff.config.sections.GateSection
+        Thresholds; with ``enforce = false`` a failure is logged and goes on.
+    log : JsonLog, optional
+        Gets one row per gate.
+    series : dict, optional
+        Primary series, if they are known already.
+
+    Returns
+    -------
+    list of latticediff.analysis.Gate
+
+    Raises
+    ------
+    GateError
+        Something failed; the message names every failed gate and what to change.
+    """
+    delta_h = ensemble.history("delta_h").T if "delta_h" in ensemble.history_names else None
+    gates = run_gates(
+        read_series(ensemble) if series is None else series,
+        delta_h,
+        n_sigma=section.n_sigma,
+        z2=is_even(ensemble.action),
+        n_tau=section.n_tau,
+        max_error=section.max_error,
+    )
+    if log is not None:
+        for gate in gates:
+            log("gate", file=ensemble.path.name, **gate.record())
+    failed = [gate for gate in gates if not gate.passed]
+    if failed and section.enforce:
+        raise GateError(f"{ensemble.path} is not fit to train on: {'; '.join(gate.message for gate in failed)}")
+    return gates

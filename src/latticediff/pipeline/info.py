@@ -1,0 +1,106 @@
+"""What a file is, in words: ensemble files, runs that go on, model folders, run folders."""
+
+import json
+from pathlib import Path
+
+from ..action import CONVENTIONS
+from ..ensemble import Ensemble
+from ..errors import FileError, UserError
+from .measure import acceptance
+
+__all__ = ["action_lines", "info"]
+
+
+def info(path):
+    """Text that describes `path`.
+
+    Raises
+    ------
+    FileError
+        Nothing there, or nothing that this package wrote.
+    """
+    path = Path(path)
+    if (path / "stages").is_dir():
+        return _table(_run_rows(path))
+    if (path / "model.toml").exists():
+        return _table(_model_rows(path))
+    if path.is_dir() and not (path / "run.json").exists():
+        raise FileError(f"{path} is no run folder, model folder or ensemble; expected what latticediff wrote")
+    with Ensemble(path) as ensemble:
+        return _table(_ensemble_rows(ensemble))
+
+
+def _table(rows):
+    return "\n".join(f"{name:16}{text}" for name, text in rows)
+
+
+def _number(value):
+    return f"{value:.6g}"
+
+
+def action_lines(action):
+    """``(label, text)`` rows: the action as given, and the same theory in every other convention."""
+    description = action.describe()
+    if description.get("name") != "phi4":
+        return [("action", json.dumps(description))]
+
+    def couplings(values):
+        return ", ".join(f"{name} = {_number(value)}" for name, value in values.items())
+
+    own = action.convention
+    c, a, b = action.coefficients
+    rows = [
+        ("action", f"phi4, convention {own}: {couplings(action.couplings)}"),
+        ("", f"S = sum_x [ {CONVENTIONS[own].formula} ]"),
+        (
+            "",
+            f"internal form -c sum_mu phi phi' + a phi^2 + b phi^4: c = {_number(c)}, a = {_number(a)}, b = {_number(b)}",
+        ),
+    ]
+    for name in CONVENTIONS:
+        if name == own:
+            continue
+        try:
+            values, scale = action.in_convention(name)
+        except UserError as exc:
+            rows.append(("", f"convention {name}: none, {exc}"))
+            continue
+        rows.append(("", f"convention {name}: {couplings(values)} (phi_{own} = {_number(scale)} phi_{name})"))
+    return rows
+
+
+def _ensemble_rows(ensemble):
+    accepted, provenance = acceptance(ensemble), ensemble.provenance
+    lattice = "x".join(map(str, ensemble.shape))
+    rows = [
+        ("file", f"{ensemble.path}, {'ensemble' if ensemble.is_complete else 'unfinished run of an ensemble'}"),
+        *action_lines(ensemble.action),
+        ("lattice", f"{lattice}, periodic, {ensemble.action.ndim}D"),
+        ("algorithm", json.dumps(ensemble.algorithm)),
+        ("configurations", f"{ensemble.n_cfg} of {ensemble.n_chains} chains, every {ensemble.thin}. update stored"),
+        (
+            "updates",
+            f"{ensemble.n_updates} per chain recorded, first stored after {ensemble.first_update + ensemble.thin}",
+        ),
+        ("acceptance", "not recorded" if accepted is None else f"{accepted:.4f}"),
+        ("written by", f"{provenance.program} {provenance.version}, commit {provenance.commit}, {provenance.created}"),
+    ]
+    rows += [("made from", f"{parent['file']}, fingerprint {parent['fingerprint']}") for parent in provenance.parents]
+    if ensemble.is_complete:
+        rows.append(("fingerprint", ensemble.fingerprint()))
+    return rows
+
+
+def _run_rows(path):
+    from ..config import load_card
+
+    card = load_card(path / "card.toml")
+    rows = [
+        ("folder", f"{path}, run {card.run.name!r}, seed {card.run.seed}"),
+        *action_lines(card.theory()),
+        ("lattice", f"{'x'.join(map(str, card.shape))}, periodic, {len(card.shape)}D"),
+    ]
+    for marker in sorted((path / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime):
+        stage = json.loads(marker.read_text(encoding="utf-8"))
+        rows.append((stage["stage"], f"{'finished' if stage['finished'] else 'unfinished'}, {stage['seconds']:.1f} s"))
+    return rows

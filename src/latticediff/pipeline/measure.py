@@ -1,0 +1,121 @@
+"""Stage measure: observables and autocorrelation times of one ensemble file."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..analysis import observables_table, tau_table
+from ..analysis.gamma import format_error
+from ..ensemble import Ensemble
+from ..errors import UserError
+from ..observables import measure_primary
+
+__all__ = ["Measurement", "acceptance", "measure", "measure_ensemble", "read_series"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What `measure` finds; tau_int in updates (stored configurations times `thin`)."""
+
+    source: str
+    action: object
+    shape: tuple
+    n: int  #: configurations, all chains together
+    n_chains: int
+    n_updates: int  #: per chain
+    thin: int
+    acceptance: float | None
+    series: dict  #: primary observables, name -> (n_chains, n / n_chains)
+    observables: dict  #: name -> latticediff.analysis.Estimate
+    tau_int: dict  #: name -> (value, error)
+
+    def to_dict(self):
+        """``{"observables", "tau_int", "n"}`` as in ``report.json``; null for what is not defined."""
+        return {
+            "observables": {name: estimate.pair() for name, estimate in self.observables.items()},
+            "tau_int": {name: list(pair) for name, pair in self.tau_int.items()},
+            "n": self.n,
+            "n_chains": self.n_chains,
+            "n_updates": self.n_updates,
+            "acceptance": self.acceptance,
+        }
+
+    def to_json(self):
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_text(self):
+        """A table for people."""
+        size = f"{self.n} configurations, {self.n_chains} chains of {self.n_updates} updates, thin {self.thin}"
+        lines = [f"{self.source}: {self.action!r} on {'x'.join(map(str, self.shape))}; {size}"]
+        if self.acceptance is not None:
+            lines.append(f"acceptance        {self.acceptance:.4f}")
+        lines += [f"{name:17} {estimate}" for name, estimate in self.observables.items()]
+        lines.append("tau_int = 1/2 + sum of rho(t), t >= 1, in updates (0.5 is independent):")
+        lines += [f"  {name:15} {format_error(*pair)}" for name, pair in self.tau_int.items()]
+        return "\n".join(lines)
+
+
+def read_series(ensemble, names=None):
+    """Primary series of an open `Ensemble`, (n_chains, n) each; streamed, so files may be larger than memory."""
+    batches = (phis.reshape(-1, ensemble.n_chains, *ensemble.shape) for phis in ensemble.batches())
+    return measure_primary(batches, ensemble.action, names)
+
+
+def acceptance(ensemble):
+    """Accepted fraction over the whole history, or None where the algorithm recorded none."""
+    if "accepted" not in ensemble.history_names or ensemble.n_updates == 0:
+        return None
+    return float(np.mean(ensemble.history("accepted")))
+
+
+def measure(path, s_tau=1.5):
+    """`measure_ensemble` of the file `path` (or of the finished part of a run that goes on).
+
+    Raises
+    ------
+    FileError
+        The file is missing, torn or no ensemble.
+    UserError
+        As `measure_ensemble`.
+    """
+    with Ensemble(path) as ensemble:
+        return measure_ensemble(ensemble, s_tau)
+
+
+def measure_ensemble(ensemble, s_tau=1.5):
+    """Observables with errors and tau_int by the Gamma method.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+    s_tau : float
+        S of the automatic window.
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    UserError
+        Fewer than two configurations per chain, a chain that never moved, or a field that is not finite.
+    """
+    if not s_tau > 0:
+        raise UserError(f"s_tau is {s_tau}; expected a number above 0, usually 1 to 2")
+    series = read_series(ensemble)
+    tau = tau_table(series, s_tau=s_tau)
+    return Measurement(
+        source=ensemble.path.name,
+        action=ensemble.action,
+        shape=ensemble.shape,
+        n=ensemble.n_cfg,
+        n_chains=ensemble.n_chains,
+        n_updates=ensemble.n_updates or ensemble.n_cfg // ensemble.n_chains * ensemble.thin,
+        thin=ensemble.thin,
+        acceptance=acceptance(ensemble),
+        series=series,
+        observables=observables_table(series, ensemble.action, ensemble.shape, s_tau=s_tau),
+        tau_int={name: (found.value * ensemble.thin, found.error * ensemble.thin) for name, found in tau.items()},
+    )

@@ -1,0 +1,29 @@
+"""Is a file what it says it is? Ensembles: checksums and action recomputed; models: hash of the weights."""
+
+from pathlib import Path
+
+from ..ensemble import verify as verify_ensemble
+from ..errors import FileError
+
+__all__ = ["verify"]
+
+
+def verify(path):
+    """One line that says what was checked.
+
+    Raises
+    ------
+    FileError
+        The file cannot be read, or it is not what it says it is: the first fault and how many there are.
+    """
+    path = Path(path)
+    report = verify_ensemble(path)
+    if not report.ok:
+        more = f" (and {len(report.problems) - 1} more faults)" if len(report.problems) > 1 else ""
+        raise FileError(
+            f"{path} is damaged: {report.problems[0]}{more}; do not use it, restore it or generate it again"
+        )
+    return (
+        f"{path} is sound: {report.n_cfg} configurations, {report.n_updates} updates, checksums match, "
+        f"stored action reproduced within {report.action_difference:.1e}; digest {report.digest}"
+    )

@@ -1,0 +1,77 @@
+"""The package as a whole: what an import costs, what is registered, what is pinned."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import latticediff
+from latticediff import registry
+from latticediff.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "numba")
+
+
+def modules_after(code):
+    """Names of the modules that a fresh interpreter holds after running `code`."""
+    script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["latticediff", "latticediff.cli", "latticediff.cli.app", "latticediff.config"])
+def test_import_is_light(module):
+    assert not modules_after(f"import {module}") & set(HEAVY)
+
+
+@pytest.mark.parametrize("module", ["action", "ensemble", "observables", "analysis", "hmc", "metropolis", "report"])
+def test_numpy_side_never_imports_torch(module):
+    assert "torch" not in modules_after(f"import latticediff.{module}")
+
+
+def test_public_names_exist():
+    for name in latticediff.__all__:
+        assert getattr(latticediff, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Phi5'"):
+        latticediff.Phi5  # noqa: B018
+
+
+@pytest.mark.parametrize("group", registry.GROUPS)
+def test_every_builtin_can_be_loaded(group):
+    for name in registry.names(group):
+        assert registry.load(group, name) is not None
+
+
+def test_unknown_name_gives_the_nearest():
+    with pytest.raises(UserError, match=r"no action is called 'phi' \(did you mean 'phi4'\?\)"):
+        registry.load("actions", "phi")
+    with pytest.raises(UserError, match=r"registry group is 'action'; .*\(did you mean 'actions'\?\)"):
+        registry.names("action")
+
+
+def requirements(path):
+    """Normalised names pinned in a constraints file, with versions."""
+    lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+    pins = dict(line.split("==") for line in lines if line)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+
+
+def test_everything_that_the_two_commands_install_is_pinned():
+    pins = requirements(ROOT / "constraints.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(spec for extra in project["optional-dependencies"].values() for spec in extra),
+    ]
+    names = {re.match(r"[A-Za-z0-9-]+", spec)[0].lower() for spec in wanted} - {"latticediff"}
+    assert names <= set(pins), sorted(names - set(pins))
+    assert pins["torch"] == "2.13.0"
+
+
+def test_installed_version_is_the_source_version():
+    assert metadata.version("latticediff") == latticediff.__version__
