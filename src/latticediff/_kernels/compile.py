@@ -1,0 +1,94 @@
+"""How the kernels are compiled: flags, and templates specialised at run time.
+
+A kernel is written once, as a template whose module globals (`NDIM`, `LANES`, the potential) are
+compile-time constants. `specialise` binds other values to those names. Numba finds a cached
+specialisation by its name alone, so the name carries every binding and a hash of the sources of
+this room: an edited kernel is never served from an old cache. A potential that a user supplied
+is not cached at all, since nothing here can see when its source changes.
+"""
+
+import functools
+import hashlib
+import pathlib
+import types
+
+import numba
+from numba.core.dispatcher import Dispatcher
+
+from . import potentials
+
+__all__ = ["FLAGS", "callable_potential", "inlined", "jit", "potential_name", "specialise"]
+
+# No "nnan" and no "ninf": a diverged trajectory is recognised by a NaN or infinite energy.
+FLAGS = frozenset({"reassoc", "contract", "nsz", "arcp"})
+
+
+def jit(function, **options):
+    """`numba.njit` with the flags of this room."""
+    return numba.njit(function, fastmath=set(FLAGS), error_model="numpy", nogil=True, **options)
+
+
+def inlined(function):
+    """Inlined into its callers before LLVM sees it: a loop around a call does not vectorise."""
+    return numba.njit(function, fastmath=set(FLAGS), error_model="numpy", inline="always")
+
+
+@functools.cache
+def _source_hash():
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def specialise(template, bindings, name=None, parallel=False):
+    """Compile `template` with some of its module globals replaced.
+
+    Parameters
+    ----------
+    template : function
+        Plain Python function of this room.
+    bindings : dict
+        Global names and the constants, functions or dispatchers they stand for.
+    name : str, optional
+        Identity of the specialisation; the compiled code is cached on disk under it. Without a
+        name nothing is cached.
+    parallel : bool
+        Passed to Numba.
+
+    Returns
+    -------
+    dispatcher
+    """
+    clone = types.FunctionType(
+        template.__code__, {**template.__globals__, **bindings}, template.__name__, template.__defaults__
+    )
+    clone.__module__ = template.__module__
+    clone.__qualname__ = template.__name__ if name is None else f"{template.__name__}_{name}_{_source_hash()}"
+    if name is None:
+        return jit(clone, parallel=parallel)
+    try:
+        return jit(clone, parallel=parallel, cache=True)
+    except RuntimeError:  # no writable folder for the cache anywhere: slower to start, not wrong
+        return jit(clone, parallel=parallel)
+
+
+def potential_name(value, derivative):
+    """Cache name of a potential, or None for one that is not ours."""
+    if value is potentials.phi4_value and derivative is potentials.phi4_derivative:
+        return "phi4"
+    return None
+
+
+def callable_potential(action):
+    """``(value, derivative, params)`` of an action: Numba dispatchers and a tuple of floats.
+
+    Parameters reach the compiled loops as a tuple: an array could alias the fields, and would be
+    read again at every site.
+    """
+    value, derivative, params = action.numba_potential()
+    value, derivative = (f if isinstance(f, Dispatcher) else _compiled(f) for f in (value, derivative))
+    return value, derivative, tuple(float(number) for number in params)
+
+
+_compiled = functools.cache(jit)

@@ -1,0 +1,218 @@
+"""The compiled HMC update: whole trajectories of all chains, groups of chains over threads.
+
+Templates as in `layout`; `build` puts them together for one potential, dimension and lane count.
+"""
+
+import functools
+import math
+
+import numpy as np
+from numba import prange
+
+from . import layout
+from .compile import potential_name, specialise
+from .layout import copy_lane, finish, load, spread, store, sweep
+from .random import fill_normals, uniform
+
+__all__ = ["build"]
+
+LANES = np.uint64(1)
+ZERO, ONE = np.uint64(0), np.uint64(1)
+
+
+def trajectory(
+    start, left, right, momentum, table, n_rows, n, params, hopping, kicks, drifts, factor, row, other, kinetic, action
+):
+    """Integrate from the buffer `start`, which stays as it is; returns the buffer that holds the end, and the spare."""
+    sweep(start, left, momentum, table, n_rows, n, params, hopping, factor * kicks[0], factor * drifts[0])
+    for j in range(1, drifts.size):
+        sweep(left, right, momentum, table, n_rows, n, params, hopping, factor * kicks[j], factor * drifts[j])
+        left, right = right, left
+    finish(left, momentum, table, n_rows, n, params, hopping, factor * kicks[-1], row, other, kinetic, action)
+    return left, right
+
+
+def run_group(
+    phi,
+    action,
+    update,
+    thin,
+    chain,
+    used,
+    table,
+    n_rows,
+    n,
+    size,
+    params,
+    hopping,
+    kicks,
+    drifts,
+    jitter,
+    keys,
+    kept_phi,
+    kept_action,
+    accepted,
+    delta_h,
+):
+    """All updates of one group of chains; draws depend on (key, chain, update) only."""
+    current, left, right = np.empty(size), np.empty(size), np.empty(size)
+    momentum = np.zeros(size)
+    normals = np.empty((n_rows * n + np.uint64(4) * LANES - ONE) // (np.uint64(4) * LANES) * np.uint64(4) * LANES)
+    row, other = np.empty(n), np.empty(n)
+    old_kinetic, kinetic = np.empty(LANES), np.empty(LANES)
+    old_action, new_action = np.zeros(LANES), np.empty(LANES)
+    load(current, phi, chain, used, n_rows, n)
+    for k in range(used):
+        old_action[k] = action[chain + k]
+    for t in range(accepted.shape[0]):
+        now = update + np.uint64(t)
+        fill_normals(normals, keys[0], chain, LANES, now)
+        spread(normals, momentum, n_rows, n, row, old_kinetic)
+        factor = 1.0 + jitter * (2.0 * uniform(keys[2], ZERO, ZERO, now) - 1.0) if jitter > 0.0 else 1.0
+        end, right = trajectory(
+            current,
+            left,
+            right,
+            momentum,
+            table,
+            n_rows,
+            n,
+            params,
+            hopping,
+            kicks,
+            drifts,
+            factor,
+            row,
+            other,
+            kinetic,
+            new_action,
+        )
+        for k in range(used):
+            change = (new_action[k] - old_action[k]) + (kinetic[k] - old_kinetic[k])
+            if not math.isfinite(change):
+                change = math.inf  # diverged: a rejection that is counted, never a NaN in a comparison
+            taken = math.log(uniform(keys[1], ZERO, chain + k, now)) < -change or change <= 0.0
+            if taken:
+                old_action[k] = new_action[k]
+            else:
+                copy_lane(current, end, k)
+            accepted[t, chain + k] = taken
+            delta_h[t, chain + k] = change
+        for k in range(used, LANES):
+            copy_lane(current, end, k)
+        current, left = end, current
+        count = now + ONE
+        if count % thin == ZERO:
+            at = count // thin - update // thin - ONE
+            store(current, kept_phi[at], chain, used, n_rows, n)
+            for k in range(used):
+                kept_action[at, chain + k] = old_action[k]
+    store(current, phi, chain, used, n_rows, n)
+    for k in range(used):
+        action[chain + k] = old_action[k]
+
+
+def advance(
+    phi,
+    action,
+    update,
+    thin,
+    table,
+    n_rows,
+    n,
+    size,
+    params,
+    hopping,
+    kicks,
+    drifts,
+    jitter,
+    keys,
+    kept_phi,
+    kept_action,
+    accepted,
+    delta_h,
+):
+    """`run_group` for every group, in place in `phi` (n_chains, V) and `action` (n_chains,)."""
+    n_chains = np.uint64(phi.shape[0])
+    for group in prange((n_chains + LANES - ONE) // LANES):
+        chain = np.uint64(group) * LANES
+        run_group(
+            phi,
+            action,
+            update,
+            thin,
+            chain,
+            min(LANES, n_chains - chain),
+            table,
+            n_rows,
+            n,
+            size,
+            params,
+            hopping,
+            kicks,
+            drifts,
+            jitter,
+            keys,
+            kept_phi,
+            kept_action,
+            accepted,
+            delta_h,
+        )
+
+
+def integrate(phi, momenta, table, n_rows, n, size, params, hopping, kicks, drifts, energies):
+    """One trajectory of given fields and momenta (n_chains, V), in place.
+
+    `energies`, shape (n_chains, 2), receives the kinetic energy and the action of its end.
+    """
+    n_chains = np.uint64(phi.shape[0])
+    start, left, right, momentum = np.empty(size), np.empty(size), np.empty(size), np.zeros(size)
+    row, other, kinetic, action = np.empty(n), np.empty(n), np.empty(LANES), np.empty(LANES)
+    for group in range((n_chains + LANES - ONE) // LANES):
+        chain = np.uint64(group) * LANES
+        used = min(LANES, n_chains - chain)
+        load(start, phi, chain, used, n_rows, n)
+        load(momentum, momenta, chain, used, n_rows, n)
+        end, _ = trajectory(
+            start,
+            left,
+            right,
+            momentum,
+            table,
+            n_rows,
+            n,
+            params,
+            hopping,
+            kicks,
+            drifts,
+            1.0,
+            row,
+            other,
+            kinetic,
+            action,
+        )
+        store(end, phi, chain, used, n_rows, n)
+        store(momentum, momenta, chain, used, n_rows, n)
+        for k in range(used):
+            energies[chain + k, 0] = kinetic[k]
+            energies[chain + k, 1] = action[k]
+
+
+_PARTS = ("close", "load", "store", "copy_lane", "lane_sums", "spread", "sweep", "finish")
+
+
+@functools.cache
+def build(value, derivative, ndim, lanes):
+    """Compiled ``(advance, integrate)`` for one potential, dimension and lane count.
+
+    Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
+    compiled once per process.
+    """
+    bindings = {"NDIM": ndim, "LANES": np.uint64(lanes), "value": value, "derivative": derivative}
+    for part in _PARTS:
+        bindings[part] = specialise(getattr(layout, part), bindings)
+    bindings["trajectory"] = specialise(trajectory, bindings)
+    bindings["run_group"] = specialise(run_group, bindings)
+    potential = potential_name(value, derivative)
+    name = potential and f"{potential}_{ndim}d_{lanes}"
+    return specialise(advance, bindings, name, parallel=True), specialise(integrate, bindings, name)

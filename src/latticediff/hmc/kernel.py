@@ -1,0 +1,214 @@
+r"""Hybrid Monte Carlo (Duane, Kennedy, Pendleton, Roweth, Phys. Lett. B 195 (1987) 216).
+
+Momenta from a unit Gaussian, a trajectory of ``H = p^2/2 + S(phi)`` by a reversible and volume
+preserving integrator, accepted with probability min(1, exp(-delta_h)).
+"""
+
+import numpy as np
+
+from ..errors import UserError
+from ..lattice import check_shape, volume
+from ..markov import Block, ChainState
+from .integrators import INTEGRATORS, schedule
+
+__all__ = ["HMC"]
+
+
+def check_fields(phi, action):
+    """`phi` as C-contiguous float64 (n_chains, *lattice), or say what is wrong with it."""
+    phi = np.ascontiguousarray(phi, np.float64)
+    if phi.ndim != action.ndim + 1:
+        raise UserError(
+            f"phi has shape {phi.shape}; expected (n_chains, *lattice) with {action.ndim} lattice axes, one chain is a"
+            " batch of one"
+        )
+    check_shape(phi.shape[1:], action.ndim)
+    if phi.shape[0] == 0:
+        raise UserError("phi holds no chain; expected n_chains of at least 1")
+    if not np.isfinite(phi).all():
+        raise UserError(f"phi has {np.count_nonzero(~np.isfinite(phi))} values that are NaN or infinite")
+    return phi
+
+
+def check_counts(n_updates, thin):
+    """Refuse a negative number of updates and a thinning below one."""
+    if n_updates < 0 or int(n_updates) != n_updates:
+        raise UserError(f"n_updates is {n_updates!r}; expected an integer of at least 0")
+    if thin < 1 or int(thin) != thin:
+        raise UserError(f"thin is {thin!r}; expected an integer of at least 1")
+
+
+def _positive(name, number):
+    if not (np.isfinite(number) and number > 0):
+        raise UserError(f"{name} is {number!r}; expected a positive number")
+    return float(number)
+
+
+class HMC:
+    r"""HMC kernel with fixed trajectory length ``n_leapfrog * step_size``.
+
+    Parameters
+    ----------
+    action : LocalAction
+        Supplies S, hopping coefficient and Numba-callable potential.
+    step_size : float
+        Integrator step in molecular-dynamics time (unit mass).
+    n_leapfrog : int
+        Integrator steps per trajectory.
+    integrator : str
+        Key of `integrators.INTEGRATORS`.
+    jitter : float
+        Relative half-width, in [0, 1), of the uniform distribution of the step size. Drawn once per
+        update for all chains, from its own stream, so reversibility is untouched.
+    tuning : dict, optional
+        How the parameters were found; kept in `describe`.
+
+    Raises
+    ------
+    UserError
+        A parameter that is not positive, unknown integrator, jitter outside [0, 1).
+
+    Notes
+    -----
+    A trajectory that diverges is a counted rejection with ``delta_h = inf``. A chain's bits are a
+    function of (streams, chain number, update), not of threads, batch or block cuts.
+    """
+
+    def __init__(self, action, step_size, n_leapfrog, integrator="leapfrog", jitter=0.0, tuning=None):
+        if isinstance(n_leapfrog, bool) or int(n_leapfrog) != n_leapfrog or n_leapfrog < 1:
+            raise UserError(f"n_leapfrog is {n_leapfrog!r}; expected an integer of at least 1")
+        if not 0 <= jitter < 1:
+            raise UserError(f"jitter is {jitter!r}; expected a number from 0 to below 1")
+        self.action = action
+        self.step_size = _positive("step_size", step_size)
+        self.n_leapfrog = int(n_leapfrog)
+        self.integrator = integrator
+        self.jitter = float(jitter)
+        self.tuning = tuning
+        self._kicks, self._drifts = schedule(integrator, self.step_size, self.n_leapfrog)
+        self._plans = {}
+
+    @property
+    def trajectory_length(self):
+        """``n_leapfrog * step_size``, molecular-dynamics time."""
+        return self.n_leapfrog * self.step_size
+
+    @property
+    def force_evaluations_per_update(self):
+        """Evaluations of -dS/dphi on the whole lattice per update and chain."""
+        return self._kicks.size
+
+    def start(self, phi):
+        """`ChainState` at update 0.
+
+        Parameters
+        ----------
+        phi : array_like, shape (n_chains, *lattice)
+            Copied.
+
+        Raises
+        ------
+        UserError
+            Wrong number of axes, no chain, or a value that is not finite.
+        """
+        phi = check_fields(phi, self.action).copy()
+        return ChainState(phi, np.asarray(self.action(phi)), 0)
+
+    def _plan(self, shape):
+        """Compiled functions and the leading geometry arguments for one lattice."""
+        if shape not in self._plans:
+            from .._kernels import hmc as kernels
+            from .._kernels import layout
+            from .._kernels.compile import callable_potential
+
+            value, derivative, params = callable_potential(self.action)
+            lanes = layout.lanes_for(shape)
+            advance, integrate = kernels.build(value, derivative, len(shape), lanes)
+            geometry = (
+                layout.row_table(shape, lanes),
+                np.uint64(volume(shape[:-1])),
+                np.uint64(shape[-1] * lanes),
+                np.uint64(layout.buffer_size(shape, lanes)),
+                params,
+                self.action.hopping,
+            )
+            self._plans[shape] = advance, integrate, geometry
+        return self._plans[shape]
+
+    def advance(self, state, rng, n_updates, thin=1):
+        """Run `n_updates` trajectories of every chain; see `markov.Kernel`.
+
+        Returns
+        -------
+        state : ChainState
+        block : Block
+            ``info`` has ``accepted`` (bool) and ``delta_h`` (float64), each (n_updates, n_chains).
+
+        Raises
+        ------
+        UserError
+            Fields that do not fit the action, negative `n_updates`, `thin` below 1.
+        """
+        check_counts(n_updates, thin)
+        fields = check_fields(state.phi, self.action)
+        n_chains, *shape = fields.shape
+        advance, _, geometry = self._plan(tuple(shape))
+        phi = fields.reshape(n_chains, -1).copy()
+        action = np.array(state.action, np.float64)
+        n_kept = (state.update + n_updates) // thin - state.update // thin
+        kept_phi = np.empty((n_kept, n_chains, phi.shape[1]))
+        kept_action = np.empty((n_kept, n_chains))
+        accepted = np.empty((n_updates, n_chains), np.bool_)
+        delta_h = np.empty((n_updates, n_chains))
+        keys = np.array([rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter")])
+        advance(
+            phi, action, np.uint64(state.update), np.uint64(thin), *geometry, self._kicks, self._drifts, self.jitter,
+            keys, kept_phi, kept_action, accepted, delta_h,
+        )  # fmt: skip
+        block = Block(
+            kept_phi.reshape(n_kept, n_chains, *shape), kept_action, {"accepted": accepted, "delta_h": delta_h}
+        )
+        return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
+
+    def integrate(self, phi, momentum):
+        """The deterministic trajectory by itself: for tests of reversibility and order.
+
+        Parameters
+        ----------
+        phi, momentum : ndarray, shape (n_chains, *lattice), float64
+
+        Returns
+        -------
+        phi, momentum : ndarray
+            At the end of the trajectory.
+        hamiltonian : ndarray, shape (n_chains,)
+            ``p^2/2 + S`` there.
+        """
+        fields = check_fields(phi, self.action)
+        momenta = check_fields(momentum, self.action)
+        n_chains, *shape = fields.shape
+        _, integrate, geometry = self._plan(tuple(shape))
+        end, back = fields.reshape(n_chains, -1).copy(), momenta.reshape(n_chains, -1).copy()
+        energies = np.empty((n_chains, 2))
+        integrate(end, back, *geometry, self._kicks, self._drifts, energies)
+        return end.reshape(fields.shape), back.reshape(fields.shape), energies.sum(axis=1)
+
+    def reversibility_error(self, phi, momentum):
+        """Largest ``|phi - phi'|`` after a trajectory forth and back; rounding errors only, unless unstable."""
+        end, back, _ = self.integrate(phi, momentum)
+        again, _, _ = self.integrate(end, -back)
+        return float(np.abs(again - phi).max())
+
+    def describe(self):
+        """JSON-able parameters."""
+        return {
+            "name": "hmc",
+            "integrator": self.integrator,
+            "order": INTEGRATORS[self.integrator][0],
+            "step_size": self.step_size,
+            "n_leapfrog": self.n_leapfrog,
+            "trajectory_length": self.trajectory_length,
+            "jitter": self.jitter,
+            "mass": "unit",
+            "tuning": self.tuning,
+        }
