@@ -38,8 +38,9 @@ caption { text-align: left; padding-bottom: 0.3rem; }
 caption span { display: block; max-width: min(45rem, calc(100vw - 2rem)); }
 th, td { padding: 0.25rem 0.8rem 0.25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
-td.wrap { white-space: normal; min-width: 12rem; } thead th { border-bottom: 2px solid var(--soft); }
-tbody th { font-weight: normal; } .bad { color: var(--bad); font-weight: 600; }
+td.wrap { white-space: normal; } td.long { white-space: normal; min-width: 14rem; }
+thead th { border-bottom: 2px solid var(--soft); }
+tbody th { font-weight: normal; white-space: normal; min-width: 6rem; } .bad { color: var(--bad); font-weight: 600; }
 figure { margin: 1.4rem 0 2rem; break-inside: avoid; }
 figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); box-sizing: border-box; }
 pre { overflow-x: auto; background: var(--tint); padding: 0.7rem; font-size: 0.85rem; }
@@ -175,7 +176,7 @@ def _costs(run):
         row("slowest observable", lambda c: TAU_NAMES.get(c.slowest, c.slowest or "–")),
         row("per independent sample", price),
         row("evaluations for it", evaluations),
-        row("of what", lambda c: c.evaluation_kind if c.evaluations_per_update is not None else "–"),
+        row("of what", lambda c: ("–" if c.evaluations_per_update is None else c.evaluation_kind, "wrap")),
         *(row(f"before the first: {item}", lambda c, i=item: seconds(c.setup_seconds.get(i))) for item in items),
     ]
     if len(run.chains) > 1:
@@ -229,7 +230,7 @@ def _theory(run):
             continue  # this theory has no such form
         values = ", ".join(f"{key} = {value:.6g}".replace("-", "−") for key, value in couplings.items())
         mark = " (used here)" if name == action.convention else ""
-        rows.append((name + mark, values, f"{scale:.5g}", (f"{convention.formula}. {convention.source}", "wrap")))
+        rows.append((name + mark, values, f"{scale:.5g}", (f"{convention.formula}. {convention.source}", "long")))
     return _table(
         "The same theory in the conventions of the literature; φ here = s φ there, so ⟨|m|⟩ scales with s, χ with s².",
         ("convention", "couplings", "s", "action per site, source"),
@@ -243,7 +244,7 @@ def _about(run):
         ("seed", "–" if run.seed is None else run.seed),
         ("made", run.created),
         ("device", run.device or "–"),
-        ("versions", (", ".join(f"{k} {v}" for k, v in run.versions.items()) or "–", "wrap")),
+        ("versions", (", ".join(f"{k} {v}" for k, v in run.versions.items()) or "–", "long")),
     ]
     rows += [(f"seconds: {name}", f"{value:.1f}") for name, value in run.seconds.items()]
     text = _table("Where this page comes from; report.json holds every number, figures/*.csv the data.", ("", ""), rows)

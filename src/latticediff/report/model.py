@@ -132,7 +132,7 @@ class ChainResult:
     ess_reverse, ess_forward : (value, error or None) or None
         ``(sum w)^2 / (N sum w^2)`` over proposals and ``1 / (E_p[w] E_p[1/w])`` over held-out data.
     log_weight_reverse, log_weight_forward : ndarray, shape (n,), or None
-        ``-S - log_q`` of the proposals (-inf is an honest rejection) and of held-out data.
+        ``-S - log_q`` of the proposals (-inf is an honest rejection) and of held-out data (+inf: out of reach).
     seconds_per_update : float or None
         Wall time of the run / (n_updates * n_chains), i.e. per update of one chain.
     evaluations_per_update : float or None
@@ -194,16 +194,17 @@ class ChainResult:
         for group in ("observables", "tau_int"):
             entries = {key: x.pair() if hasattr(x, "pair") else x for key, x in getattr(self, group).items()}
             # a quantity that these data do not define (None) is left out, not printed as nothing
-            known = {key: pair for key, pair in entries.items() if pair is not None and tuple(pair) != (None, None)}
+            known = {key: pair for key, pair in entries.items() if pair not in (None, (None, None), [None, None])}
             put(group, {key: _pair(f"chain {self.name!r}: {group} {key!r}", pair) for key, pair in known.items()})
         for key in ("ess_reverse", "ess_forward"):
             if (ess := getattr(self, key)) is not None:
                 put(key, _pair(f"chain {self.name!r}: {key}", (ess, None) if np.isscalar(ess) else ess))
-        for key in ("log_weight_reverse", "log_weight_forward"):
+        # a draw may have weight zero, data may be out of the proposal's reach; the other infinity is a defect
+        for key, wrong in (("log_weight_reverse", np.inf), ("log_weight_forward", -np.inf)):
             if (log_weight := getattr(self, key)) is not None:
                 log_weight = np.asarray(log_weight, np.float64).ravel()
-                if np.isnan(log_weight).any() or np.isposinf(log_weight).any():
-                    raise UserError(f"chain {self.name!r}: {key} has NaN or +inf; expected numbers below infinity")
+                if np.isnan(log_weight).any() or (log_weight == wrong).any():
+                    raise UserError(f"chain {self.name!r}: {key} contains NaN or {wrong:+}; its proposal is defective")
                 put(key, log_weight)
         if self.acceptance is not None and not 0 <= self.acceptance <= 1:
             raise UserError(f"chain {self.name!r}: acceptance is {self.acceptance}; expected a number in [0, 1]")

@@ -47,7 +47,7 @@ RC = {
     "errorbar.capsize": 2,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    "pdf.fonttype": 42,
+    "pdf.fonttype": 42,  # TrueType: many journals refuse type 3, half the time though it takes
     "axes.unicode_minus": True,
 }
 

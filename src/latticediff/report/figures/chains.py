@@ -161,7 +161,8 @@ def distribution(run):
 
 def log_weights(run):
     """Histograms of log_weight over proposals and over held-out data, with the identity between them."""
-    chains = [chain for chain in run.chains if chain.log_weight_reverse is not None]
+    # a proposal whose every weight is zero has no histogram; its ESS says enough
+    chains = [c for c in run.chains if c.log_weight_reverse is not None and np.isfinite(c.log_weight_reverse).any()]
     if not chains:
         return None
     styles = chain_styles(run)
@@ -180,7 +181,7 @@ def log_weights(run):
         high = both.max()
         pad = 0.03 * (high - low) or 0.1
         edges = np.linspace(low - pad, high + pad, 61)
-        cut = max(cut, float((reverse < edges[0]).mean()))
+        cut = max(cut, 1 - float((reverse >= edges[0]).sum()) / len(chain.log_weight_reverse))
         for values, kind, style in ((reverse, "proposals (reverse)", "-"), (forward, "held-out data (forward)", "--")):
             if values is None:
                 continue

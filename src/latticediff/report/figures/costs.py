@@ -97,7 +97,7 @@ def cost(run):
             ax.text(total + 0.02 * longest, y, seconds(total), va="center", fontsize=9)
         ax.set(xlim=(0, 1.3 * longest), title="Before the first sample (s)")
         _rows_axis(ax, labels)
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.62), ncols=max(1, len(items)))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=max(1, len(items)))
     return FigureRecord(
         "cost",
         "Cost",
