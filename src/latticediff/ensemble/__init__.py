@@ -5,8 +5,13 @@ The schema is described in docs/file-format.md.
 """
 
 from .check import VerifyReport, content_digest, verify
+from .convert import ConvertReport, convert
 from .drive import run_chain
+from .edit import cut, merge, split, thin
+from .export import export_npy, export_npz, to_pyerrors
+from .migrate import migrate
 from .reader import Ensemble, run_directory
+from .repair import RepairReport, repair
 from .run import RunWriter
 from .schema import SCHEMA_VERSION
 from .start import start_fields
@@ -14,13 +19,25 @@ from .writer import save_ensemble
 
 __all__ = [
     "SCHEMA_VERSION",
+    "ConvertReport",
     "Ensemble",
+    "RepairReport",
     "RunWriter",
     "VerifyReport",
     "content_digest",
+    "convert",
+    "cut",
+    "export_npy",
+    "export_npz",
+    "merge",
+    "migrate",
+    "repair",
     "run_chain",
     "run_directory",
     "save_ensemble",
+    "split",
     "start_fields",
+    "thin",
+    "to_pyerrors",
     "verify",
 ]

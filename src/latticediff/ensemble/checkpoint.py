@@ -48,7 +48,7 @@ def save_checkpoint(directory, checkpoint):
     state, rng = meta.pop("state"), meta.pop("rng")
     meta["update"] = int(state.update)
     arrays = _arrays(state)
-    with sealed(Path(directory) / f"checkpoint-{checkpoint.generation % 2}.h5") as file:
+    with sealed(Path(directory) / f"checkpoint-{checkpoint.generation % 2}.h5") as (file, _):
         write_json(file, "meta", meta)
         write_json(file, "rng", rng)
         for name, rows in arrays.items():

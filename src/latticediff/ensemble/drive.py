@@ -4,7 +4,7 @@ import time
 
 from ..errors import StopRequested, UserError
 from .reader import Ensemble
-from .run import RunWriter
+from .run import CHECKPOINT_SECONDS, RunWriter
 
 __all__ = ["run_chain"]
 
@@ -22,6 +22,7 @@ def run_chain(
     resume=False,
     progress=None,
     stop=None,
+    checkpoint_seconds=CHECKPOINT_SECONDS,
 ):
     """Drive any kernel into an ensemble file: the one loop behind ``generate`` and ``sample``.
 
@@ -47,6 +48,8 @@ def run_chain(
         ``progress(n_done, n_updates, block)`` after every block.
     stop : callable, optional
         Returns None, or the reason to stop: a string, its ``exit_code`` respected; see `latticediff.signals`.
+    checkpoint_seconds : float
+        Longest time between checkpoints; a kill costs at most this and a block.
 
     Returns
     -------
@@ -64,6 +67,7 @@ def run_chain(
         raise UserError(f"block = {block}; expected at least 1")
     action = kernel.action if action is None else action
     options = {"start": start, "n_updates": n_updates, "thin": thin, "provenance": provenance, "resume": resume}
+    options["checkpoint_seconds"] = checkpoint_seconds
     with RunWriter.open(path, action=action, kernel=kernel, **options) as writer:
         state, streams = writer.state, writer.streams
         while writer.n_updates < writer.target:

@@ -1,10 +1,11 @@
 """Files that are whole or absent: written as ``X.part``, synced, renamed; errors of the disk in one line."""
 
 import errno
+import io
 import json
 import os
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import h5py
@@ -56,7 +57,10 @@ def refuse_existing(path):
 
 def require_space(path, n_bytes):
     """Raise `FileError` before a large write that the disk cannot take (a 1 MiB margin included)."""
-    free = shutil.disk_usage(Path(path).absolute().parent).free
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileError(f"cannot write {path}: the directory {folder} does not exist")
+    free = shutil.disk_usage(folder).free
     if n_bytes + (1 << 20) > free:
         raise FileError(
             f"cannot write {path}: it needs {n_bytes / 1e6:.1f} MB and {free / 1e6:.1f} MB are free;"
@@ -83,9 +87,61 @@ def _seal(part, path):
     sync_dir(path.absolute().parent)
 
 
+class _Disk(io.RawIOBase):
+    """The file under `h5py.File`; keeps the first error of the system to itself.
+
+    HDF5 crashes the process when a flush fails while it closes a file (seen with HDF5 2.0 on a full
+    disk). So it never hears of the failure: later writes are dropped, and `check` raises.
+    """
+
+    def __init__(self, path):
+        self.file = open(path, "wb+", buffering=0)  # noqa: SIM115  closed by `close`
+        self.error = None
+
+    def check(self):
+        if self.error is not None:
+            raise self.error
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        return self.file.seek(offset, whence)
+
+    def tell(self):
+        return self.file.tell()
+
+    def readinto(self, buffer):
+        return self.file.readinto(buffer)
+
+    def write(self, data):
+        view, done = memoryview(data).cast("B"), 0
+        try:
+            while done < len(view) and self.error is None:
+                done += self.file.write(view[done:])  # a large write may be taken in parts
+        except OSError as exc:
+            self.error = exc
+        return len(view)
+
+    def truncate(self, size=None):
+        try:
+            if self.error is None:
+                self.file.truncate(size)
+        except OSError as exc:
+            self.error = exc
+        return size
+
+    def close(self):
+        self.file.close()
+        super().close()
+
+
 @contextmanager
 def sealed(path):
-    """An `h5py.File` open for writing that appears under `path` only when it is complete and on disk.
+    """Write an HDF5 file that appears under `path` only when it is complete and on disk.
+
+    Yields
+    ------
+    file : h5py.File
+    check : callable
+        Raises as soon as the disk has refused a write; worth calling between large pieces.
 
     Raises
     ------
@@ -94,16 +150,13 @@ def sealed(path):
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
-    file = None
     try:
-        file = h5py.File(part, "w")
-        yield file
-        file.close()
+        with closing(_Disk(part)) as disk:
+            with h5py.File(disk, "w") as file:
+                yield file, disk.check
+            disk.check()
         _seal(part, path)
     except BaseException as exc:
-        if file is not None:
-            with suppress(Exception):  # closing flushes, which fails again on a full disk
-                file.close()
         part.unlink(missing_ok=True)
         if isinstance(exc, OSError):
             raise disk_error(exc, path) from exc

@@ -138,6 +138,13 @@ class Ensemble:
     def __exit__(self, *exc):
         self.close()
 
+    @property
+    def last_update(self):
+        """Number of the last update in the file; the first one is ``first_update + 1``."""
+        if self.history_names:
+            return self.first_update + self.n_updates
+        return int(self.read("update", self.n_cfg - 1)[0]) if self.n_cfg else self.first_update
+
     def __len__(self):
         return self.n_cfg
 
@@ -182,10 +189,11 @@ class Ensemble:
 
     def batches(self, size=None):
         """Iterate over `phis` in batches of `size` configurations (default about 32 MB, whole updates)."""
-        for start, stop in self._batch_bounds(size):
+        for start, stop in self.batch_bounds(size):
             yield self.phis(start, stop)
 
-    def _batch_bounds(self, size=None):
+    def batch_bounds(self, size=None):
+        """``(start, stop)`` of consecutive batches of configurations; the default size holds whole updates."""
         if size is None:
             rows = max(1, _BATCH_BYTES // (8 * int(np.prod(self.shape)) * self.n_chains))
             size = rows * self.n_chains
@@ -196,7 +204,7 @@ class Ensemble:
         rows = max(1, _BATCH_BYTES // (8 * self.n_chains))
         for start in range(0, self.n_updates, rows):
             yield {}, {name: self.history(name, start, start + rows) for name in self.history_names}
-        for start, stop in self._batch_bounds(size):
+        for start, stop in self.batch_bounds(size):
             yield {name: self.read(name, start, stop) for name in CONFIGURATIONS}, {}
 
     def series_array(self, name="action"):

@@ -20,7 +20,7 @@ from ..provenance import Provenance, collect
 from ..streams import Streams
 from .checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from .digest import RunningDigest
-from .files import canonical_json, disk_error, refuse_existing, sealed_text, sync_dir
+from .files import canonical_json, disk_error, refuse_existing, require_space, sealed_text, sync_dir
 from .reader import Ensemble, read_run_header, run_directory
 from .schema import Header
 from .writer import history_columns, write_ensemble
@@ -55,10 +55,22 @@ class RunWriter:
         self._columns = None
         self._pending, self._pending_bytes, self._broken = [], 0, False
         self._update, self._rng = int(state.update), streams.state()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._checkpoint_seconds = time.monotonic(), CHECKPOINT_SECONDS
 
     @classmethod
-    def open(cls, path, *, action, kernel, start=None, n_updates=None, thin=1, provenance=None, resume=False):
+    def open(
+        cls,
+        path,
+        *,
+        action,
+        kernel,
+        start=None,
+        n_updates=None,
+        thin=1,
+        provenance=None,
+        resume=False,
+        checkpoint_seconds=CHECKPOINT_SECONDS,
+    ):
         """Begin, resume or extend the run into `path`.
 
         Parameters
@@ -79,6 +91,8 @@ class RunWriter:
         resume : bool
             Go on with what exists: an unfinished run, or a finished file with fewer updates. False
             refuses to touch either.
+        checkpoint_seconds : float
+            Longest time between checkpoints, to the next end of a block; 0 saves every block.
 
         Raises
         ------
@@ -102,11 +116,14 @@ class RunWriter:
             if lock is not None and not resume:
                 raise FileError(f"{run} holds an unfinished run; resume it, or remove the directory to start again")
             if lock is not None:
-                return cls._resume(path, action, kernel, start, n_updates, thin, lock)
-            if path.exists() and resume:
-                return cls._extend(path, action, kernel, start, n_updates, thin, provenance)
-            refuse_existing(path)
-            return cls._begin(path, action, kernel, start, n_updates, thin, provenance)
+                writer = cls._resume(path, action, kernel, start, n_updates, thin, lock)
+            elif path.exists() and resume:
+                writer = cls._extend(path, action, kernel, start, n_updates, thin, provenance)
+            else:
+                refuse_existing(path)
+                writer = cls._begin(path, action, kernel, start, n_updates, thin, provenance)
+            writer._checkpoint_seconds = checkpoint_seconds
+            return writer
         except BaseException:
             if lock is not None:
                 os.close(lock)
@@ -216,7 +233,8 @@ class RunWriter:
         }
         birthplace = _birthplace(self.run)
         try:
-            birthplace.mkdir(parents=True)
+            require_space(self.run, 0)
+            birthplace.mkdir()
             sealed_text(birthplace / "run.json", canonical_json(self._about))
             self._save_checkpoint(birthplace)
             os.rename(birthplace, self.run)
@@ -278,7 +296,7 @@ class RunWriter:
         # a snapshot: kernels may reuse arrays, and an interrupted draw must not leak into the checkpoint
         self.state = ChainState(*(np.array(x) if isinstance(x, np.ndarray) else x for x in state))
         self._rng = streams.state()
-        if self._pending_bytes >= SEGMENT_BYTES or time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
+        if self._pending_bytes >= SEGMENT_BYTES or time.monotonic() - self._saved_at >= self._checkpoint_seconds:
             self.checkpoint()
 
     def checkpoint(self):

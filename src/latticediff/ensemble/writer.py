@@ -83,7 +83,7 @@ def write_ensemble(
 
     if known is None:
         digest.declare(columns)
-    with sealed(path) as file:
+    with sealed(path) as (file, check):
         _create(file, header, n_cfg, n_updates, columns)
         write_provenance(file, provenance)
         file["provenance"].attrs["run_id"] = run_id
@@ -104,6 +104,7 @@ def write_ensemble(
                     file["configurations"][name][cfg_row : cfg_row + n] = stored
                     feed(f"configurations/{name}", stored)
                 cfg_row += n
+            check()
         if cfg_row != n_cfg or any(row != n_updates for row in history_row.values()):
             raise FileError(
                 f"{path}: wrote {cfg_row} of {n_cfg} configurations and {history_row} of {n_updates} history rows"

@@ -1,0 +1,186 @@
+r"""Foreign configurations in, and out again; a wrong convention is caught at the door.
+
+Fields of one theory in two conventions differ by a factor, so a file read under the wrong convention
+looks plausible and is wrong by tens of per cent. Two checks find it: values of S that the file brings
+along are recomputed; without them the Schwinger-Dyson identity
+:math:`\langle \sum_x \phi\, \partial S / \partial \phi \rangle / V = 1` must hold, which it does for
+equilibrium fields of the right theory only.
+"""
+
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+
+from ..action import CONVENTIONS, Phi4
+from ..errors import FileError, UserError
+from ..lattice import check_shape, volume
+from .reader import Ensemble
+from .readers import choose_reader
+from .writer import save_ensemble
+
+__all__ = ["ConvertReport", "convert"]
+
+# the file's S may have been computed in single precision; a wrong convention is off by order 0.1 per site
+_S_TOLERANCE = 1e-4
+_N_BLOCKS = 16
+# 8 sigma of a mean over 16 blocks: a false alarm in 1e6 (Student, 15 degrees of freedom)
+_N_SIGMA = 8.0
+_SAMPLE = 20_000
+
+
+class ConvertReport(NamedTuple):
+    """What `convert` did and how it knows that the theory is right."""
+
+    path: str
+    n_cfg: int
+    check: str  #: "action", "schwinger_dyson" or "none"
+    value: float  #: largest |S - S_file| per site, or the identity's mean
+    error: float  #: error of the identity's mean; 0 for the action
+    note: str  #: a constant offset of S, or why nothing could be checked
+
+
+class _Scaled:
+    """Fields times a number, converted to float64 as they are read."""
+
+    def __init__(self, phis, scale):
+        self.phis, self.scale, self.shape, self.ndim = phis, scale, phis.shape, len(phis.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return self.scale * np.asarray(self.phis[rows], np.float64)
+
+
+def _alternatives(action):
+    """``(words, S, scale)`` of theories that somebody may have meant: S acts on scale * fields of the file."""
+    if not isinstance(action, Phi4):
+        return
+    for name, convention in CONVENTIONS.items():
+        if name == action.convention:
+            continue
+        with suppress(UserError):  # not every theory has every form
+            _, scale = action.in_convention(name)
+            yield f"the fields are normalised as in convention {name}: pass field_convention={name!r}", action, scale
+        if set(convention.couplings) == set(action.couplings):
+            with suppress(UserError):
+                yield f"the couplings are those of convention {name}", Phi4(name, action.couplings, action.ndim), 1.0
+
+
+def _offset(phi, stored, action, scale=1.0):
+    """Constant between stored and computed S per site, and the largest deviation from it."""
+    gap = (stored - action(scale * phi)) / volume(phi.shape[1:])
+    constant = float(np.median(gap))
+    constant = 0.0 if abs(constant) < _S_TOLERANCE else constant
+    return constant, float(np.max(np.abs(gap - constant)))
+
+
+def _check_action(path, phi, stored, action):
+    constant, worst = _offset(phi, stored, action)
+    if worst <= _S_TOLERANCE * max(1.0, float(np.max(np.abs(stored))) / volume(phi.shape[1:])):
+        # some forms carry a constant per site, lam (phi^2 - 1)^2 for one: the same theory
+        note = f"the file's S is larger by {constant:.6g} per site" if constant else ""
+        return "action", worst, 0.0, note
+    for words, other, scale in _alternatives(action):
+        if _offset(phi, stored, other, scale)[1] <= _S_TOLERANCE:
+            raise FileError(f"{path}: the stored action is not that of {action!r}; {words}")
+    raise FileError(
+        f"{path}: the stored action is not that of {action!r} (off by up to {worst:.3g} per site);"
+        " check couplings, convention and axis order"
+    )
+
+
+def _identity(phi, action, n_chains, scale=1.0):
+    """``<phi dS/dphi>/V`` and the error of its mean over blocks of consecutive configurations."""
+    field = scale * phi
+    axes = tuple(range(1, phi.ndim))
+    per_update = -(field * action.force(field)).mean(axis=axes).reshape(-1, n_chains).mean(axis=1)
+    blocks = [block.mean() for block in np.array_split(per_update, _N_BLOCKS)]
+    return float(np.mean(blocks)), float(np.std(blocks, ddof=1) / np.sqrt(_N_BLOCKS))
+
+
+def _check_identity(path, phi, action, n_chains):
+    if len(phi) // n_chains < _N_BLOCKS:
+        return (
+            "none",
+            float("nan"),
+            float("nan"),
+            "too few configurations to check the convention, and no stored action",
+        )
+    value, error = _identity(phi, action, n_chains)
+    if abs(value - 1) <= _N_SIGMA * error:
+        return "schwinger_dyson", value, error, ""
+    found = f"{path}: <phi dS/dphi>/V = {value:.4f} +- {error:.4f}, expected 1"
+    for words, other, scale in _alternatives(action):
+        mean, spread = _identity(phi, other, n_chains, scale)
+        if abs(mean - 1) <= 3 * spread:
+            raise FileError(f"{found}; {words}")
+    raise FileError(
+        f"{found}; the fields are not an equilibrium ensemble of {action!r}, check couplings and convention"
+    )
+
+
+def convert(
+    path, out, action, *, reader=None, field_convention=None, check=True, n_chains=1, thin=1, provenance=None, **options
+):
+    """Read foreign configurations into an ensemble file.
+
+    Parameters
+    ----------
+    path, out : path
+    action : Action
+        The theory that the configurations are of.
+    reader : str or callable, optional
+        ``npy``, ``npz``, ``raw``, ``hdf5`` or a registered name; default by suffix.
+    field_convention : str, optional
+        The fields are normalised as in this convention (a key of `CONVENTIONS`); they are rescaled to the action's.
+    check : bool
+        False takes the file at its word: for ensembles that are not in equilibrium.
+    n_chains, thin : int
+        See `save_ensemble`.
+    provenance : Provenance, optional
+    **options
+        For the reader: `dataset`, `action_dataset` (npz, hdf5); `shape`, `dtype`, `offset` (raw).
+
+    Returns
+    -------
+    ConvertReport
+
+    Raises
+    ------
+    FileError
+        The file cannot be read, its theory is another one, or `out` exists.
+    UserError
+        An option the reader does not know, a wrong shape, a value that is not finite.
+    """
+    read = choose_reader(path, reader)
+    try:
+        foreign = read(path, **options)
+    except TypeError as exc:
+        raise UserError(f"reader of {path}: {exc}") from exc
+    if len(foreign.phis.shape) != action.ndim + 1:
+        raise UserError(
+            f"{path} has shape {foreign.phis.shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes"
+        )
+    check_shape(foreign.phis.shape[1:], action.ndim)
+    if np.dtype(foreign.phis.dtype).kind not in "fiu":
+        raise UserError(f"{path} holds {foreign.phis.dtype}; expected real numbers")
+    scale = 1.0
+    if field_convention is not None:
+        _, scale = action.in_convention(field_convention)
+    phis = _Scaled(foreign.phis, scale)
+    sample = phis[: max(n_chains, _SAMPLE // n_chains * n_chains)]
+    if not np.isfinite(sample).all():
+        raise UserError(f"{path} holds a value that is not finite")
+    outcome = ("none", float("nan"), float("nan"), "not checked, as asked")
+    if check and foreign.action is not None:
+        if len(foreign.action) != len(phis):
+            raise FileError(f"{path} has {len(phis)} configurations and {len(foreign.action)} values of the action")
+        outcome = _check_action(path, sample, np.asarray(foreign.action, np.float64)[: len(sample)], action)
+    elif check and len(phis) % n_chains == 0:
+        outcome = _check_identity(path, sample, action, n_chains)
+    algorithm = {"name": "external", "source": str(getattr(path, "name", path)).rsplit("/", 1)[-1]}
+    save_ensemble(out, phis, action=action, n_chains=n_chains, thin=thin, algorithm=algorithm, provenance=provenance)
+    with Ensemble(out, action) as made:
+        return ConvertReport(str(out), made.n_cfg, *outcome)

@@ -1,0 +1,306 @@
+"""New files from old ones: cut, thin, split, merge. Sources are never changed; parents are recorded.
+
+Conventions: an ensemble holds the updates ``first_update < u <= last_update``; pieces are named by
+these numbers, so that ``merge`` of what ``split`` gave has the digest of the whole.
+"""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FileError, UserError
+from ..provenance import collect
+from .files import refuse_existing
+from .reader import Ensemble
+from .schema import CONFIGURATIONS
+from .writer import write_ensemble
+
+__all__ = ["cut", "merge", "split", "thin"]
+
+
+def _derive(out, parents, header, *, n_cfg, n_updates, columns, pieces, end=(None, None)):
+    """Write a file made from others; `end` is the (state, streams) that makes it extendable."""
+    refuse_existing(out)
+    first = parents[0].provenance
+    state, streams = end
+    write_ensemble(
+        out,
+        header,
+        n_cfg=n_cfg,
+        n_updates=n_updates,
+        columns=columns,
+        pieces=pieces,
+        provenance=collect(first.config_json, first.config_toml, [parent.parent() for parent in parents]),
+        state=state,
+        rng=None if streams is None else streams.state(),
+    )
+    return Ensemble(out)
+
+
+def _selected(source, rows, history_rows):
+    """Pieces of `source` restricted to a boolean mask of configurations and a slice of the history."""
+    names = source.history_names
+    if names:
+        yield {}, {name: source.history(name, history_rows.start, history_rows.stop) for name in names}
+    for start, stop in source.batch_bounds():
+        chosen = rows[start:stop]
+        if chosen.any():
+            yield {name: source.read(name, start, stop)[chosen] for name in CONFIGURATIONS}, {}
+
+
+def cut(path, out, start=0, stop=None):
+    """Keep the updates ``start < u <= stop``, for instance to drop a thermalisation.
+
+    Parameters
+    ----------
+    path, out : path
+    start, stop : int
+        Update numbers, as in ``configurations/update``; default: from the beginning, to the end.
+
+    Returns
+    -------
+    Ensemble
+        The new file. It can be extended if the end was kept.
+
+    Raises
+    ------
+    UserError
+        Nothing would be left.
+    FileError
+        `out` exists, or `path` cannot be read.
+    """
+    with Ensemble(path) as source:
+        first, last = source.first_update, source.last_update
+        start, stop = max(start, first), last if stop is None else min(stop, last)
+        update = source.read("update")
+        rows = (update > start) & (update <= stop)
+        if not rows.any():
+            raise UserError(
+                f"cut {start} < u <= {stop} leaves no configuration of {path}, which has {first} < u <= {last}"
+            )
+        history_rows = slice(start - first, stop - first) if source.history_names else slice(0, 0)
+        return _derive(
+            out,
+            [source],
+            replace(source.header, first_update=start),
+            n_cfg=int(rows.sum()),
+            n_updates=history_rows.stop - history_rows.start,
+            columns=source.columns(),
+            pieces=_selected(source, rows, history_rows),
+            end=(source.state(), source.streams()) if stop == last else (None, None),
+        )
+
+
+def thin(path, out, every):
+    """Keep the configurations whose update number is a multiple of ``every * thin``; the history stays whole.
+
+    Returns
+    -------
+    Ensemble
+        The new file; extending it goes on with the new thinning.
+
+    Raises
+    ------
+    UserError
+        `every` is below 1, or nothing would be left.
+    FileError
+        `out` exists, or `path` cannot be read.
+    """
+    with Ensemble(path) as source:
+        step = every * source.thin
+        rows = source.read("update") % step == 0 if every >= 1 else np.zeros(0, bool)
+        if not rows.any():
+            raise UserError(
+                f"thin by {every} leaves no configuration of {path}; expected 1 to {source.last_update // source.thin}"
+            )
+        return _derive(
+            out,
+            [source],
+            replace(source.header, thin=step),
+            n_cfg=int(rows.sum()),
+            n_updates=source.n_updates,
+            columns=source.columns(),
+            pieces=_selected(source, rows, slice(0, source.n_updates)),
+            end=(source.state(), source.streams()),
+        )
+
+
+def split(path, out, n, along="updates"):
+    """Cut an ensemble into `n` files ``<stem>-0.h5``, ``<stem>-1.h5``, ...
+
+    Parameters
+    ----------
+    path : path
+    out : path
+        Pattern: ``b/ens.h5`` gives ``b/ens-0.h5`` and so on.
+    n : int
+    along : {"updates", "chains"}
+        Consecutive stretches of all chains, or all updates of some chains (renumbered from 0).
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    UserError
+        More pieces than stored updates or chains.
+    FileError
+        An output exists; nothing is written then.
+    """
+    out = Path(out)
+    if along not in ("updates", "chains"):
+        raise UserError(f"split along {along!r}; expected 'updates' or 'chains'")
+    outs = [out.with_name(f"{out.stem}-{index}{out.suffix}") for index in range(max(n, 0))]
+    for piece in outs:
+        refuse_existing(piece)
+    with Ensemble(path) as source:
+        limit = source.n_cfg // source.n_chains if along == "updates" else source.n_chains
+        if not 1 <= n <= limit:
+            raise UserError(
+                f"split into {n} files; {path} has {limit} {'stored updates' if along == 'updates' else 'chains'}"
+            )
+        if along == "updates":
+            stored = source.read("update")[:: source.n_chains]
+            last_rows = np.linspace(0, len(stored), n + 1).astype(int)[1:-1] - 1
+            edges = [source.first_update, *(int(u) for u in stored[last_rows]), source.last_update]
+            for piece, start, stop in zip(outs, edges[:-1], edges[1:], strict=True):
+                cut(path, piece, start, stop)
+            return outs
+        for piece, chains in zip(outs, np.array_split(np.arange(source.n_chains), n), strict=True):
+            _take_chains(source, piece, chains)
+        return outs
+
+
+def _take_chains(source, out, chains):
+    def pieces():
+        columns = source.columns()
+        history = {name: source.history(name) for name in columns}
+        yield {}, {name: rows[:, chains] if columns[name][2] else rows for name, rows in history.items()}
+        for start, stop in source.batch_bounds():
+            found = {name: source.read(name, start, stop) for name in CONFIGURATIONS}
+            found = {k: v.reshape(-1, source.n_chains, *v.shape[1:])[:, chains] for k, v in found.items()}
+            found["series"] = np.broadcast_to(np.arange(len(chains)), found["series"].shape)
+            yield {k: v.reshape(-1, *v.shape[2:]) for k, v in found.items()}, {}
+
+    n_cfg = source.n_cfg // source.n_chains * len(chains)
+    header = replace(source.header, n_chains=len(chains))
+    return _derive(
+        out, [source], header, n_cfg=n_cfg, n_updates=source.n_updates, columns=source.columns(), pieces=pieces()
+    )
+
+
+def merge(paths, out, along=None):
+    """One file from several of the same theory and lattice.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    out : path
+    along : {None, "updates", "chains"}
+        ``"updates"``: consecutive stretches of the same chains, in any order. ``"chains"``: independent
+        runs of equal length side by side, chains renumbered in the order of `paths`; update numbers are
+        those of the first file, and ``seconds`` add up. Default: "updates" if the stretches join.
+
+    Returns
+    -------
+    Ensemble
+        The new file; extendable only if merged along updates, from the end of the last piece.
+
+    Raises
+    ------
+    FileError
+        Other action, lattice or thinning; a gap or an overlap; unequal lengths; the same configurations twice.
+    UserError
+        Fewer than two files, or an unknown `along`.
+    """
+    if len(paths) < 2 or along not in (None, "updates", "chains"):
+        raise UserError(f"merge got {len(paths)} files along {along!r}; expected two or more, 'updates' or 'chains'")
+    sources = [Ensemble(path) for path in paths]
+    head = sources[0]
+    for source in sources[1:]:
+        for name in ("action", "shape", "thin"):
+            if getattr(source.header, name) != getattr(head.header, name):
+                have, want = getattr(source.header, name), getattr(head.header, name)
+                raise FileError(f"{source.path} has {name} {have}; {head.path} has {want}")
+    seen = {}
+    for source in sources:
+        twin = seen.setdefault(source.checksums()["configurations/phi"], source.path)
+        if twin is not source.path:
+            raise FileError(f"{source.path} holds the same configurations as {twin}; was the seed the same?")
+    ordered = sorted(sources, key=lambda source: source.first_update)
+    joins = all(a.last_update == b.first_update and a.n_chains == b.n_chains for a, b in pairwise(ordered))
+    if along is None:
+        along = "updates" if joins else "chains"
+    if along == "updates" and not joins:
+        spans = ", ".join(f"{s.path.name}: {s.first_update} < u <= {s.last_update}" for s in ordered)
+        raise FileError(f"the files do not join along updates ({spans})")
+    common = set.intersection(*(set(source.columns().items()) for source in sources))
+    columns = {name: kind for name, kind in head.columns().items() if (name, kind) in common}
+    if along == "updates":
+        return _merge_updates(ordered, out, columns)
+    return _merge_chains(sources, out, columns)
+
+
+def _joint_algorithm(sources):
+    algorithms = [source.algorithm for source in sources]
+    if all(algorithm == algorithms[0] for algorithm in algorithms):
+        return algorithms[0]
+    return {"name": "merged", "algorithms": algorithms}
+
+
+def _merge_updates(ordered, out, columns):
+    def pieces():
+        for source in ordered:
+            yield {}, {name: source.history(name) for name in columns}
+        for source in ordered:
+            for configurations, _ in source.pieces():
+                if configurations:
+                    yield configurations, {}
+
+    tail = ordered[-1]
+    return _derive(
+        out,
+        ordered,
+        replace(ordered[0].header, algorithm=_joint_algorithm(ordered)),
+        n_cfg=sum(source.n_cfg for source in ordered),
+        n_updates=sum(source.n_updates for source in ordered) if columns else 0,
+        columns=columns,
+        pieces=pieces(),
+        end=(tail.state(), tail.streams()),
+    )
+
+
+def _merge_chains(sources, out, columns):
+    head = sources[0]
+    for source in sources[1:]:
+        have = (source.n_cfg // source.n_chains, source.n_updates)
+        want = (head.n_cfg // head.n_chains, head.n_updates)
+        if have != want:
+            lengths = f"{have[0]} stored of {have[1]} updates, {head.path} {want[0]} of {want[1]}"
+            raise FileError(f"{source.path} has {lengths}; `cut` them first")
+    n_chains = sum(source.n_chains for source in sources)
+
+    def pieces():
+        history = {}
+        for name, (_, _, per_chain) in columns.items():
+            found = [source.history(name) for source in sources]
+            history[name] = np.concatenate(found, axis=1) if per_chain else sum(found)
+        yield {}, history
+        for start, stop in head.batch_bounds():
+            rows = [index // head.n_chains for index in (start, stop)]
+            found = {}
+            for name in ("action", "phi"):
+                parts = [s.read(name, rows[0] * s.n_chains, rows[1] * s.n_chains) for s in sources]
+                parts = [p.reshape(-1, s.n_chains, *p.shape[1:]) for p, s in zip(parts, sources, strict=True)]
+                joined = np.concatenate(parts, axis=1)
+                found[name] = joined.reshape(-1, *joined.shape[2:])
+            found["update"] = np.repeat(head.read("update", start, stop)[:: head.n_chains], n_chains)
+            found["series"] = np.tile(np.arange(n_chains), rows[1] - rows[0])
+            yield found, {}
+
+    header = replace(head.header, n_chains=n_chains, algorithm=_joint_algorithm(sources))
+    n_cfg = sum(source.n_cfg for source in sources)
+    return _derive(out, sources, header, n_cfg=n_cfg, n_updates=head.n_updates, columns=columns, pieces=pieces())

@@ -1,0 +1,106 @@
+"""Ensembles for other programs: npy and npz arrays, pyerrors observables."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FileError, UserError
+from .files import canonical_json, disk_error, refuse_existing, require_space, sync_dir
+from .reader import Ensemble
+from .schema import CONFIGURATIONS
+
+__all__ = ["export_npy", "export_npz", "to_pyerrors"]
+
+
+def _sealed_array(out, write, n_bytes):
+    out = Path(out)
+    refuse_existing(out)
+    require_space(out, n_bytes)
+    part = out.with_name(out.name + ".part")
+    try:
+        write(part)
+        with open(part, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(part, out)
+        sync_dir(out.absolute().parent)
+    except OSError as exc:
+        raise disk_error(exc, out) from exc
+    finally:
+        part.unlink(missing_ok=True)
+    return out
+
+
+def export_npy(path, out):
+    """Write the fields, (n_cfg, *lattice) float64, as ``.npy``; streamed.
+
+    Raises
+    ------
+    FileError
+        `out` exists or cannot be written, `path` cannot be read.
+    """
+    with Ensemble(path) as ensemble:
+
+        def write(part):
+            with open(part, "wb") as handle:
+                header = {"descr": "<f8", "fortran_order": False, "shape": (ensemble.n_cfg, *ensemble.shape)}
+                np.lib.format.write_array_header_1_0(handle, header)
+                for phis in ensemble.batches():
+                    handle.write(np.ascontiguousarray(phis, "<f8").data)
+
+        return _sealed_array(out, write, 8 * ensemble.n_cfg * int(np.prod(ensemble.shape)))
+
+
+def export_npz(path, out):
+    """Write ``phi, action, update, series`` and the action's description (JSON text) as ``.npz``; held in memory."""
+    with Ensemble(path) as ensemble:
+        arrays = {name: ensemble.read(name) for name in CONFIGURATIONS}
+        arrays["description"] = np.array(canonical_json(ensemble.description))
+
+        def write(part):
+            with open(part, "wb") as handle:
+                np.savez(handle, **arrays)
+
+        return _sealed_array(out, write, sum(rows.nbytes for rows in arrays.values()))
+
+
+def to_pyerrors(ensemble, series, name="ensemble"):
+    """Per-configuration values as pyerrors observables, one replicum per chain.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    series : dict of str to ndarray, shape (n_chains, n)
+        Values by chain in Monte Carlo order, for instance from `Ensemble.by_chain`.
+    name : str
+        Ensemble name in pyerrors; replica are called ``name|r000`` and so on.
+
+    Returns
+    -------
+    dict of str to pyerrors.Obs
+        Not yet analysed: call ``gamma_method()``. Configuration numbers are update numbers.
+
+    Raises
+    ------
+    UserError
+        pyerrors is not installed, or a series has another shape.
+    FileError
+        The ensemble's update numbers are not evenly spaced.
+    """
+    try:
+        import pyerrors
+    except ImportError:
+        raise UserError("pyerrors is not installed; pip install 'latticediff[analysis]'") from None
+    update = ensemble.series_array("update")[0]
+    steps = np.unique(np.diff(update))
+    if len(steps) > 1:
+        raise FileError(f"{ensemble.path} has update numbers with steps {steps[:3].tolist()}; pyerrors wants one step")
+    numbers = range(int(update[0]), int(update[-1]) + 1, int(steps[0]) if len(steps) else 1)
+    replica = [f"{name}|r{chain:03d}" for chain in range(ensemble.n_chains)]
+    found = {}
+    for key, values in series.items():
+        values = np.asarray(values, np.float64)
+        if values.shape != (ensemble.n_chains, len(update)):
+            raise UserError(f"{key} has shape {values.shape}; expected {(ensemble.n_chains, len(update))}")
+        found[key] = pyerrors.Obs(list(values), replica, idl=[numbers] * len(replica))
+    return found

@@ -1,0 +1,86 @@
+"""Bring files of older schema versions to the present one, version by version.
+
+Every change of the schema adds one function here, from its version to the next; old functions stay.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+
+from ..errors import FileError
+from .files import canonical_json, disk_error, open_h5, refuse_existing, require_space
+from .reader import Ensemble
+from .schema import SCHEMA, SCHEMA_VERSION
+from .writer import write_ensemble
+
+__all__ = ["MIGRATIONS", "migrate"]
+
+
+def _from_0(file):
+    """Drafts before the first release: chain numbers were called `chain`, runs began at update 0, no checksums."""
+    file.move("configurations/chain", "configurations/series")
+    file["ensemble"].attrs["first_update"] = 0
+    for data in file.require_group("history").values():
+        data.attrs["is_bool"] = data.name.endswith("/accepted")
+    if "checksums" not in file:
+        file["checksums"] = canonical_json({})
+
+
+#: version -> function that changes an open file of that version to the next
+MIGRATIONS = {0: _from_0}
+
+
+def migrate(path, out):
+    """Write `path`, of an older schema version, to `out` in the present one.
+
+    Returns
+    -------
+    Ensemble
+        The new file, with fresh checksums; the data are copied unchanged.
+
+    Raises
+    ------
+    FileError
+        `path` is no ensemble, is of this version already or of a newer one; `out` exists.
+    """
+    path, out = Path(path), Path(out)
+    refuse_existing(out)
+    with open_h5(path) as file:
+        if file.attrs.get("schema") != SCHEMA:
+            raise FileError(f"{path} is an HDF5 file but no ensemble of ours; `convert` reads foreign files")
+        version = int(file.attrs["schema_version"])
+    if version == SCHEMA_VERSION:
+        raise FileError(f"{path} has schema version {version} already; nothing to do")
+    if version not in MIGRATIONS:
+        raise FileError(
+            f"{path} has schema version {version}; this program knows {sorted(MIGRATIONS)} and {SCHEMA_VERSION}"
+        )
+    copy = out.with_name(out.name + ".migrating.part")
+    try:
+        require_space(copy, os.path.getsize(path))
+        shutil.copyfile(path, copy)
+        with h5py.File(copy, "r+") as file:
+            for step in range(version, SCHEMA_VERSION):
+                MIGRATIONS[step](file)
+                file.attrs["schema_version"] = step + 1
+        with Ensemble(copy) as source:
+            state, streams = source.state(), source.streams()
+            write_ensemble(
+                out,
+                source.header,
+                n_cfg=source.n_cfg,
+                n_updates=source.n_updates,
+                columns=source.columns(),
+                pieces=source.pieces(),
+                provenance=source.provenance,
+                state=state,
+                rng=None if streams is None else streams.state(),
+                run_id=source.run_id(),
+            )
+    except OSError as exc:
+        raise disk_error(exc, out) from exc
+    finally:
+        copy.unlink(missing_ok=True)
+    return Ensemble(out)

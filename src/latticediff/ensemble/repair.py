@@ -1,0 +1,179 @@
+"""Save what is whole of a torn file, or of a run directory that can no longer be resumed."""
+
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from ..errors import FileError
+from ..provenance import collect
+from .check import action_tolerance
+from .files import disk_error, refuse_existing, require_space
+from .reader import Ensemble
+from .schema import CONFIGURATIONS
+from .writer import write_ensemble
+
+__all__ = ["RepairReport", "repair"]
+
+
+class RepairReport(NamedTuple):
+    """What `repair` saved; the counts are configurations."""
+
+    path: str
+    kept: int
+    lost: int
+    reason: str  #: what ended the whole part; "" if nothing was lost
+
+
+@contextmanager
+def _padded(path):
+    """`path`, or for a truncated HDF5 file a copy filled up with zeros, which HDF5 agrees to open."""
+    size = os.path.getsize(path)
+    try:
+        with h5py.File(path, "r"):
+            pass
+    except OSError as exc:
+        stored = re.search(r"stored_eof = (\d+)", str(exc))
+        if not stored:
+            raise FileError(f"{path} cannot be repaired: the beginning is damaged ({exc})") from exc
+        copy = path.with_name(path.name + ".padded.part")
+        try:
+            require_space(copy, size)
+            shutil.copyfile(path, copy)
+            os.truncate(copy, int(stored.group(1)))
+            yield copy, size
+        except OSError as error:
+            raise disk_error(error, copy) from error
+        finally:
+            copy.unlink(missing_ok=True)
+    else:
+        yield path, size
+
+
+def _rows_in(path, size):
+    """Configurations whose bytes lie wholly within the first `size` bytes of a file with our layout."""
+    with h5py.File(path, "r") as file:
+        found = []
+        for name in CONFIGURATIONS:
+            data = file[f"configurations/{name}"]
+            offset, row = data.id.get_offset(), data.dtype.itemsize * int(np.prod(data.shape[1:]))
+            if offset is None:
+                return 0
+            found.append(min(len(data), max(0, (size - offset) // row)))
+        for data in file["history"].values():
+            offset = data.id.get_offset()
+            if offset is not None and offset + data.dtype.itemsize * data.size > size:
+                return 0  # the history comes before the fields: then these are gone too
+        return min(found)
+
+
+def _whole_configurations(ensemble, limit):
+    """Number of leading configurations, in whole updates, whose stored action is S(phi); and why it ends."""
+    n_chains, whole = ensemble.n_chains, 0
+    for start, stop in ensemble.batch_bounds():
+        stop = min(stop, limit)
+        if start >= stop:
+            break
+        stored, computed = ensemble.read("action", start, stop), ensemble.action(ensemble.phis(start, stop))
+        good = np.abs(stored - computed) <= action_tolerance(computed, ensemble.shape)
+        good &= np.isfinite(computed)
+        if not good.all():
+            return (start + int(np.argmin(good))) // n_chains * n_chains, "a stored action does not match its field"
+        whole = stop
+    return whole // n_chains * n_chains, "the file ends there" if limit < ensemble.n_cfg else ""
+
+
+def repair(path, out, action=None):
+    """Write the leading whole configurations of a damaged ensemble to a new file.
+
+    A configuration is whole if it lies within the file and its stored action is that of its field.
+    The new file keeps complete updates (all chains) and their history; it holds no final state, so it
+    can be analysed and merged, not extended. An unfinished run is normally resumed instead: `repair`
+    on ``X.run`` is for the case that resuming says the directory is damaged.
+
+    Parameters
+    ----------
+    path : path
+        Damaged file or run directory; never changed.
+    out : path
+    action : Action, optional
+        For theories that cannot be rebuilt from their description.
+
+    Returns
+    -------
+    RepairReport
+
+    Raises
+    ------
+    FileError
+        Nothing can be saved, `out` exists, or the disk is full.
+    """
+    path, out = Path(path), Path(out)
+    refuse_existing(out)
+    if not path.exists():
+        raise FileError(f"{path} does not exist")
+    if path.is_dir():
+        return _repair_run(path, out, action)
+    with _padded(path) as (copy, size), Ensemble(copy, action) as ensemble:
+        kept, reason = _whole_configurations(ensemble, _rows_in(copy, size))
+        return _save([ensemble], [kept], out, path, ensemble.n_cfg - kept, reason)
+
+
+def _repair_run(run, out, action):
+    segments, kept, lost, reason, update = [], [], 0, "", None
+    base = run.with_name(run.name.removesuffix(".run"))
+    for path in ([base] if base.exists() else []) + sorted(run.glob("[0-9]*.h5")):
+        try:
+            segment = Ensemble(path, action)
+        except FileError as exc:
+            reason = str(exc)
+            break
+        if update is not None and segment.first_update != update:
+            reason = f"{path} does not follow the one before it"
+            break
+        whole, reason = _whole_configurations(segment, segment.n_cfg)
+        segments.append(segment)
+        kept.append(whole)
+        lost += segment.n_cfg - whole
+        update = segment.last_update
+        if reason:
+            break
+    return _save(segments, kept, out, run, lost, reason)
+
+
+def _save(sources, kept, out, path, lost, reason):
+    if sum(kept) == 0:
+        raise FileError(f"{path} holds no whole configuration; {reason or 'nothing was stored yet'}")
+    columns = sources[0].columns()
+    # the last piece may be cut short: its history ends with the last update that was kept
+    ends = [source.n_updates for source in sources]
+    if kept[-1] < sources[-1].n_cfg and columns:
+        last = sources[-1].read("update", kept[-1] - 1, kept[-1])[0] if kept[-1] else sources[-1].first_update
+        ends[-1] = int(last) - sources[-1].first_update
+
+    def pieces():
+        for source, end in zip(sources, ends, strict=True):
+            yield {}, {name: source.history(name, 0, end) for name in columns}
+        for source, whole in zip(sources, kept, strict=True):
+            for start, stop in source.batch_bounds():
+                if start < whole:
+                    yield {name: source.read(name, start, min(stop, whole)) for name in CONFIGURATIONS}, {}
+
+    write_ensemble(
+        out,
+        replace(sources[0].header, first_update=sources[0].first_update),
+        n_cfg=sum(kept),
+        n_updates=sum(ends) if columns else 0,
+        columns=columns,
+        pieces=pieces(),
+        provenance=collect(parents=[{"file": path.name, "fingerprint": "damaged"}]),
+    )
+    for source in sources:
+        source.close()
+    return RepairReport(str(out), sum(kept), lost, reason)
