@@ -1,0 +1,146 @@
+"""The compiled kernels against the slow reference, and the generator against published vectors."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from latticediff import reference
+from latticediff._kernels import random as draws
+from latticediff._kernels.layout import lanes_for
+from latticediff.action import Phi4
+from latticediff.hmc import HMC, INTEGRATORS
+from latticediff.hmc.integrators import schedule
+
+U = np.uint64
+
+# Random123 kat_vectors, philox4x32 10: counter, key, output
+KNOWN = [
+    ((0,) * 4, (0,) * 2, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+
+
+@pytest.mark.parametrize(("counter", "key", "output"), KNOWN)
+def test_philox_known_answers(counter, key, output):
+    assert tuple(int(word) for word in draws.philox(*map(U, counter), *map(U, key))) == output
+    assert tuple(reference.philox(counter, key)) == output
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_normals_equal_the_reference(lanes):
+    key, update = 0x0123456789ABCDEF, 2**33 + 5
+    out = np.empty(52 * lanes)
+    draws.fill_normals(out, U(key), U(8), U(lanes), U(update))
+    for lane in range(lanes):
+        expected = reference.normals(key, 8 + lane, update, 52)
+        np.testing.assert_allclose(out.reshape(52, lanes)[:, lane], expected, rtol=3e-14)
+
+
+def test_uniforms_equal_the_reference():
+    for update in (0, 2**40 + 3):
+        assert draws.uniform(U(77), U(2), U(9), U(update)) == reference.uniform(77, 2, 9, update)
+
+
+def test_normals_are_normal():
+    """Kolmogorov-Smirnov and a chi-square of the squared radius; false alarm 1e-4 each."""
+    out = np.empty(400_000)
+    draws.fill_normals(out, U(99), U(0), U(1), U(3))
+    assert stats.kstest(out, "norm").pvalue > 1e-4
+    assert stats.kstest(out[:100_000] ** 2 + out[100_000:200_000] ** 2, "chi2", args=(2,)).pvalue > 1e-4
+    pairs = out.reshape(4, -1)
+    correlation = np.corrcoef(np.concatenate([pairs, pairs**2]))
+    off = correlation[np.triu_indices(8, 1)]
+    assert np.abs(off).max() < 5 / np.sqrt(pairs.shape[1])
+
+
+def test_chains_and_updates_are_uncorrelated():
+    """Correlations of neighbouring counters, 5 sigma: false alarm 6e-7 each of 28."""
+    streams = []
+    for chain in (0, 1):
+        for update in (0, 1):
+            out = np.empty(65536)
+            draws.fill_normals(out, U(5), U(chain), U(1), U(update))
+            streams.extend([out, np.roll(out, 1)])
+    off = np.corrcoef(streams)[np.triu_indices(8, 1)]
+    assert np.abs(off).max() < 5 / 256
+
+
+# lattices with one lane and with four, odd and unequal extents, an extent of one and two
+LATTICES = [(7,), (40,), (4, 6), (5, 3), (2, 1), (3, 13), (3, 2, 4), (2, 3, 33), (2, 3, 2, 3)]
+
+
+@pytest.mark.parametrize("shape", LATTICES, ids=str)
+def test_compiled_trajectory_equals_reference(shape):
+    action = Phi4.A(-0.7 * len(shape), 1.3, len(shape))
+    rng = np.random.default_rng(4)
+    phi, momentum = rng.normal(size=(2, 5, *shape))  # five chains: one full group of four and one lane of the next
+    kernel = HMC(action, 0.07, 3)
+    end, back, energy = kernel.integrate(phi, momentum)
+    kicks, drifts = schedule("leapfrog", 0.07, 3)
+    for c in range(5):
+        end_c, back_c = reference.trajectory(action, phi[c], momentum[c], kicks, drifts)
+        np.testing.assert_allclose(end[c], end_c, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(back[c], back_c, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(energy[c], reference.action(action, end_c) + 0.5 * (back_c**2).sum(), rtol=1e-12)
+
+
+def test_both_layouts_are_tested():
+    assert {lanes_for(shape) for shape in LATTICES if len(shape) == 2} == {1, 4}
+    assert {lanes_for(shape) for shape in LATTICES if len(shape) == 3} == {1, 4}
+
+
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+def test_integrator_is_reversible(integrator):
+    rng = np.random.default_rng(5)
+    phi, momentum = rng.normal(size=(2, 4, 4, 6))
+    kernel = HMC(Phi4.A(-1.0, 1.0), 0.1, 10, integrator)
+    end, _, _ = kernel.integrate(phi, momentum)
+    assert np.abs(end - phi).max() > 0.1
+    assert kernel.reversibility_error(phi, momentum) < 1e-12
+
+
+@pytest.mark.parametrize("integrator", INTEGRATORS)
+def test_integrator_has_its_order(integrator):
+    """Slope of log |delta H| against log step size, over a factor four."""
+    rng = np.random.default_rng(6)
+    phi, momentum = 0.7 * rng.normal(size=(2, 8, 4, 6))
+    action = Phi4.A(-1.0, 1.0)
+    before = action(phi) + 0.5 * (momentum**2).sum(axis=(1, 2))
+    errors = []
+    for n_steps in (16, 64):
+        _, _, after = HMC(action, 0.8 / n_steps, n_steps, integrator).integrate(phi, momentum)
+        errors.append(np.sqrt(((after - before) ** 2).mean()))
+    order = np.log(errors[0] / errors[1]) / np.log(4)
+    np.testing.assert_allclose(order, INTEGRATORS[integrator][0], atol=0.1)
+
+
+PROBE = """
+import numpy as np
+from latticediff.action import Phi4
+from latticediff.hmc import HMC
+kernel = HMC(Phi4.A(-1.0, 1.0), 0.1, 2)
+kernel.integrate(np.ones((1, 4, 6)), np.ones((1, 4, 6)))
+_, integrate, _ = kernel._plan((4, 6))
+print(len(integrate.stats.cache_hits), len(integrate.stats.cache_misses))
+"""
+
+
+def test_compiled_code_is_cached_across_processes(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    counts = [
+        subprocess.run(
+            [sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert counts[0].split() == ["0", "1"]
+    assert counts[1].split() == ["1", "0"]
