@@ -1,9 +1,9 @@
 r"""Statistics of Markov chains: errors, autocorrelation times, weights and gates.
 
-Rooms: `gamma` (Gamma method, derived quantities), `estimates` (tables, comparisons), `weights`
-(ESS, tails, expected acceptance), `convergence` (thermalisation, R-hat, tau_exp, chain length),
-`resampling` (blocked jackknife and bootstrap), `gates` (what an ensemble must pass before
-anything is trained on it).
+Rooms: `gamma` (Gamma method, derived quantities), `estimates` (tables, comparisons), `spectrum`
+(correlators, effective masses), `weights` (ESS, tails, expected acceptance), `convergence`
+(thermalisation, R-hat, tau_exp, chain length), `resampling` (blocked jackknife and bootstrap),
+`gates` (what an ensemble must pass before anything is trained on it).
 
 Series are arrays ``(n_chains, n)`` or ``(n,)`` in Monte Carlo order. tau_int = 1/2 + sum rho: 0.5 is
 independent.
@@ -22,6 +22,7 @@ from .estimates import Difference, compare, compare_tables, observables_table, t
 from .gamma import Estimate, TauInt, autocorrelation, derived, format_error, mean, tau_int
 from .gates import Gate, run_gates
 from .resampling import block_scan, bootstrap, jackknife
+from .spectrum import correlator_table, effective_masses
 from .weights import (
     WeightReport,
     ess_forward,
@@ -46,7 +47,9 @@ __all__ = [
     "bootstrap",
     "compare",
     "compare_tables",
+    "correlator_table",
     "derived",
+    "effective_masses",
     "ess_forward",
     "ess_reverse",
     "expected_acceptance",

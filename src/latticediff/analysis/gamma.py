@@ -178,13 +178,14 @@ def _gamma_analysis(deltas, lengths, s_tau):
     n_lags = max(2, int(lengths.max()) // 2)
     gamma = autocovariance(deltas, lengths, n_lags)
     rho = gamma / gamma[0]
-    partial = np.cumsum(rho) - 0.5  # tau_int as a function of the window
+    # tau_int as a function of the window. The rule below has no meaning for anticorrelated data (it
+    # would stop at lag one, in the middle of an alternating sum), so those count as independent
+    partial = np.maximum(np.cumsum(rho) - 0.5, 0.5 + np.finfo(np.float64).eps)
 
     # eqs. (50) to (52): tau(W) from tau_int(W) by the ansatz of one exponential, then the first W
     # where the sum of systematic and statistical error stops falling
     lags = np.arange(1, n_lags)
-    ansatz = np.maximum(partial[1:], 0.5 + np.finfo(np.float64).eps)  # anticorrelated data stop at once
-    tau = s_tau / np.log((2 * ansatz + 1) / (2 * ansatz - 1))
+    tau = s_tau / np.log((2 * partial[1:] + 1) / (2 * partial[1:] - 1))
     stops = np.flatnonzero(np.exp(-lags / tau) - tau / np.sqrt(lags * n) < 0)
     window_found = len(stops) > 0
     window = int(lags[stops[0]] if window_found else lags[-1])
@@ -193,12 +194,10 @@ def _gamma_analysis(deltas, lengths, s_tau):
     # the sum is corrected by its 2 W + 1 terms, Gamma(0) by the naive 1 / N (as pyerrors does)
     corrected = 1 + (2 * window + 1) / n
     spectral = 2 * partial[window] * gamma[0] * corrected
-    if not spectral > 0:
-        spectral = gamma[0] / n  # strong anticorrelation, few data: the naive error is the safe side
     value = spectral / (2 * gamma[0] * (1 + 1 / n))
     error = 2 * partial[window] * math.sqrt(abs(window + 0.5 - partial[window]) / n)  # eq. (42)
     error_of_mean = math.sqrt(spectral / n)
-    result = TauInt(float(value), abs(float(error)), window, n, rho[: 2 * window + 1].copy(), bool(window_found))
+    result = TauInt(float(value), float(error), window, n, rho[: 2 * window + 1].copy(), bool(window_found))
     return result, float(error_of_mean)
 
 
@@ -244,7 +243,8 @@ def tau_int(series, s_tau=S_TAU, name="series"):
     Returns
     -------
     TauInt
-        Value, its error by eq. (42), window; in entries of the series.
+        Value, its error by eq. (42), window; in entries of the series. Never below 0.5: an
+        anticorrelated series counts as independent, which errs on the safe side.
 
     Raises
     ------

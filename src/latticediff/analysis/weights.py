@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from ..errors import UserError
 from .gamma import Estimate
@@ -44,33 +45,35 @@ def _checked(log_weight, name, forward=False):
     return log_weight
 
 
-def _blocks(log_weight, block):
-    """Scaled weights as (n_blocks, block): consecutive entries, the incomplete tail in its own last block."""
+def _log_block_sums(log_column, block):
+    """``log sum exp`` over consecutive entries, the incomplete tail in a last block of its own."""
+    n_blocks = -(-log_column.size // block)
+    padded = np.full(n_blocks * block, -np.inf)
+    padded[: log_column.size] = log_column
+    return special.logsumexp(padded.reshape(n_blocks, block), axis=1)
+
+
+def _with_bootstrap(log_statistic, log_columns, block, n_bootstrap, rng):
+    """``exp(log_statistic(log sums))`` and its standard deviation over block resamples.
+
+    Everything stays logarithmic: a resample that misses the largest weight must not underflow.
+    """
     if block is None:
-        block = -(-log_weight.size // N_BLOCKS)
-    n_blocks = -(-log_weight.size // block)
-    padded = np.zeros((n_blocks, block))
-    padded.ravel()[: log_weight.size] = 1.0
-    return padded.astype(bool), block
-
-
-def _bootstrap(statistic, columns, log_weight, block, n_bootstrap, rng):
-    """Standard deviation of `statistic(sums)` over block resamples; `columns` are per-entry summands."""
-    mask, block = _blocks(log_weight, block)
-    sums = []
-    for column in columns:
-        padded = np.zeros(mask.shape)
-        padded[mask] = column
-        sums.append(padded.sum(axis=1))
-    sums = np.array(sums)
+        block = -(-log_columns[0].size // N_BLOCKS)
+    sums = np.array([_log_block_sums(column, block) for column in log_columns])
+    value = float(np.exp(log_statistic(*special.logsumexp(sums, axis=1))))
     n_blocks = sums.shape[1]
     if n_blocks < 2:
-        return math.nan
+        return value, math.nan
     rng = np.random.default_rng(0) if rng is None else rng  # a fixed default: reports are reproducible
     values = np.empty(n_bootstrap)
     for index in range(n_bootstrap):
-        values[index] = statistic(*sums[:, rng.integers(n_blocks, size=n_blocks)].sum(axis=1))
-    return float(np.std(values, ddof=1))
+        chosen = sums[:, rng.integers(n_blocks, size=n_blocks)]
+        top = np.maximum(chosen.max(axis=1), -1e300)  # a resample may hold nothing but weights of zero
+        with np.errstate(divide="ignore"):
+            values[index] = log_statistic(*(top + np.log(np.exp(chosen - top[:, None]).sum(axis=1))))
+    values = np.where(np.isfinite(values), np.exp(values), 0.0)
+    return value, float(np.std(values, ddof=1))
 
 
 def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None):
@@ -98,14 +101,13 @@ def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None):
         NaN, +inf, or no finite entry.
     """
     log_weight = _checked(log_weight, "log_weight")
-    w = np.exp(log_weight - log_weight.max())
+    log_weight = log_weight - log_weight.max()
 
-    def ess(count, w1, w2):
-        return w1 * w1 / (count * w2) if w2 > 0 else 0.0
+    def log_ess(log_n, log_w1, log_w2):
+        return 2 * log_w1 - log_n - log_w2
 
-    columns = (np.ones_like(w), w, w * w)
-    error = _bootstrap(ess, columns, log_weight, block, n_bootstrap, rng)
-    return Estimate(float(ess(*(c.sum() for c in columns))), error, n=w.size)
+    columns = (np.zeros(log_weight.size), log_weight, 2 * log_weight)
+    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng), n=log_weight.size)
 
 
 def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None):
@@ -133,17 +135,12 @@ def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None):
     log_weight = _checked(log_weight, "forward log_weight", forward=True)
     if np.isinf(log_weight).any():
         return Estimate(0.0, 0.0, n=log_weight.size)
-    w = np.exp(log_weight - log_weight.max())
-    # 1/w on its own scale: over a range of 1400 in log_weight the two would not fit one
-    inverse = np.exp(log_weight.min() - log_weight)
-    log_scale = log_weight.max() - log_weight.min()
 
-    def ess(count, w1, inverse1):
-        return math.exp(2 * math.log(count) - math.log(w1) - math.log(inverse1) - log_scale)
+    def log_ess(log_n, log_w, log_inverse):
+        return 2 * log_n - log_w - log_inverse
 
-    columns = (np.ones_like(w), w, inverse)
-    error = _bootstrap(ess, columns, log_weight, block, n_bootstrap, rng)
-    return Estimate(float(ess(*(c.sum() for c in columns))), error, n=w.size)
+    columns = (np.zeros(log_weight.size), log_weight, -log_weight)
+    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng), n=log_weight.size)
 
 
 def largest_above_mean(log_weight):

@@ -8,6 +8,7 @@ momentum p only gives time slices :math:`\tilde\phi_t(p)` and the correlator
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -79,12 +80,19 @@ def momentum_susceptibility(phis, momentum):
     """
     phis = np.asarray(phis, np.float64)
     shape = phis.shape[1:]
-    numbers = _mode_numbers(momentum, shape)
-    mode = phis
-    for n, extent in zip(numbers[::-1], shape[::-1], strict=True):
-        # an axis at zero momentum is a plain sum: keeps the array real and the common cases cheap
-        mode = mode.sum(axis=-1) if n % extent == 0 else mode @ np.exp(-2j * np.pi * n * np.arange(extent) / extent)
-    return np.abs(mode) ** 2 / math.prod(shape)
+    waves = _plane_waves(shape, _mode_numbers(momentum, shape))
+    flat = phis.reshape(len(phis), -1)
+    # einsum, not a matrix product: BLAS may sum in another order when the batch is cut differently
+    return sum(np.einsum("ij,j->i", flat, wave) ** 2 for wave in waves) / flat.shape[1]
+
+
+@lru_cache(maxsize=64)
+def _plane_waves(shape, numbers):
+    """cos(k x) and sin(k x) at every site, flattened; the sine only where it does not vanish."""
+    # 2 pi x_mu / L_mu has the same layout as the momenta 2 pi n_mu / L_mu
+    phase = (sum(n * k for n, k in zip(numbers, momenta(shape), strict=True)) + np.zeros(shape)).ravel()
+    real_mode = all(2 * n % extent == 0 for n, extent in zip(numbers, shape, strict=True))
+    return (np.cos(phase),) if real_mode else (np.cos(phase), np.sin(phase))
 
 
 def time_slices(phis, momentum=None, axis=0):
@@ -117,13 +125,8 @@ def time_slices(phis, momentum=None, axis=0):
     numbers = _mode_numbers((0,) * len(space) if momentum is None else momentum, space)
     if not any(numbers):
         return phis.sum(axis=spatial_axes)
-    phase = sum(n * k for n, k in zip(numbers, _positions(space), strict=True))
+    phase = sum(n * k for n, k in zip(numbers, momenta(space), strict=True))  # as in _plane_waves
     return (phis * np.exp(-1j * phase)).sum(axis=spatial_axes)
-
-
-def _positions(space):
-    # 2 pi x_mu / L_mu has the same layout as the momenta 2 pi n_mu / L_mu
-    return momenta(space)
 
 
 def timeslice_correlator(phis, momentum=None, axis=0):

@@ -19,18 +19,20 @@ from .. import registry
 from ..errors import UserError
 from .momentum import momentum_susceptibility
 
-__all__ = ["BUILT_IN", "measure_primary", "observable", "observable_names"]
+__all__ = ["BUILT_IN", "measure_array", "measure_primary", "observable", "observable_names"]
+
+CHUNK_SITES = 2**15  #: sites handed to the observables at once, so that temporaries stay in the cache
 
 
-def _axes(phis):
+def _flat(phis):
     if phis.ndim < 2:
         raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice)")
-    return tuple(range(1, phis.ndim))
+    return phis.reshape(len(phis), -1)
 
 
 def magnetization(phis, action=None):
     r"""``m = V^-1 sum_x phi(x)``, signed; shape (n_cfg,)."""
-    return phis.mean(axis=_axes(phis))
+    return _flat(phis).mean(axis=1)
 
 
 def abs_magnetization(phis, action=None):
@@ -50,7 +52,7 @@ def magnetization_4(phis, action=None):
 
 def phi_squared(phis, action=None):
     r"""``V^-1 sum_x phi(x)^2``; shape (n_cfg,)."""
-    flat = phis.reshape(len(phis), -1)
+    flat = _flat(phis)
     return np.einsum("ij,ij->i", flat, flat) / flat.shape[1]
 
 
@@ -64,7 +66,7 @@ def schwinger_dyson(phis, action):
 
     Any ensemble with another mean is not in equilibrium, or not of this action.
     """
-    flat = phis.reshape(len(phis), -1)
+    flat = _flat(phis)
     return -np.einsum("ij,ij->i", flat, action.force(phis).reshape(flat.shape)) / flat.shape[1]
 
 
@@ -73,7 +75,6 @@ def propagator_k_min(phis, action=None):
 
     With `m2` it gives the second-moment correlation length; see `xi_second_moment`.
     """
-    _axes(phis)
     shape = phis.shape[1:]
     longest = max(shape)
     axes = [axis for axis, extent in enumerate(shape) if extent == longest]
@@ -148,26 +149,64 @@ def measure_primary(phis, action, observables=None):
         field that is not finite, or an own observable that returns another shape.
     """
     functions = _resolve(observables)
-    batches = [phis] if isinstance(phis, np.ndarray) else phis
     columns = {name: [] for name in functions}
+    for flat, n_chains in _batches(phis, action):
+        rows = {name: np.empty(len(flat)) for name in functions}
+        step = max(1, CHUNK_SITES // flat[0].size)
+        for start in range(0, len(flat), step):
+            chunk = flat[start : start + step]
+            for name, function in functions.items():
+                values = np.asarray(function(chunk, action), np.float64)
+                if values.shape != (len(chunk),):
+                    raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(chunk)},)")
+                rows[name][start : start + step] = values
+        for name, values in rows.items():
+            columns[name].append(values.reshape(-1, n_chains).T)
+    return {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
+
+
+def measure_array(phis, action, function):
+    """Series of an observable that is an array, such as `timeslice_correlator`.
+
+    Parameters
+    ----------
+    phis, action
+        As in `measure_primary`.
+    function : callable
+        ``f(phis (n, *lattice)) -> (n, ...)``; no action, close over it if it is needed.
+
+    Returns
+    -------
+    ndarray, shape (n_chains, n, ...), float64
+
+    Raises
+    ------
+    UserError
+        As `measure_primary`.
+    """
+    parts = []
+    for flat, n_chains in _batches(phis, action):
+        values = np.asarray(function(flat), np.float64)
+        if values.ndim < 2 or len(values) != len(flat):
+            raise UserError(f"observable has shape {values.shape}; expected ({len(flat)}, ...)")
+        parts.append(np.moveaxis(values.reshape(-1, n_chains, *values.shape[1:]), 1, 0))
+    return np.concatenate(parts, axis=1)
+
+
+def _batches(phis, action):
+    """Checked batches as (n * n_chains, *lattice), chains running fastest, with n_chains."""
     expected = None
-    for batch in batches:
+    for batch in [phis] if isinstance(phis, np.ndarray) else phis:
         batch = _with_chain_axis(np.asarray(batch, np.float64), action.ndim)
-        n, n_chains = batch.shape[:2]
         if expected not in (None, batch.shape[1:]):
             raise UserError(f"a batch has shape (n, {batch.shape[1:]}); the batches before it have {expected}")
         expected = batch.shape[1:]
-        flat = batch.reshape(n * n_chains, *batch.shape[2:])
-        if not np.isfinite(flat).all():
+        if not np.isfinite(batch).all():
             raise UserError("phis has a value that is not finite; the ensemble is damaged or its sampler diverged")
-        for name, function in functions.items():
-            values = np.asarray(function(flat, action), np.float64)
-            if values.shape != (n * n_chains,):
-                raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(flat)},)")
-            columns[name].append(values.reshape(n, n_chains).T)
+        if len(batch):  # a block shorter than its thinning keeps nothing
+            yield batch.reshape(-1, *batch.shape[2:]), batch.shape[1]
     if expected is None:
         raise UserError("there is no configuration to measure")
-    return {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
 
 
 def _with_chain_axis(batch, ndim):
