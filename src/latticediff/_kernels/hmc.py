@@ -1,4 +1,4 @@
-"""The compiled HMC update: whole trajectories of all chains, groups of chains over threads.
+"""The compiled HMC update: whole trajectories of groups of chains.
 
 Templates as in `layout`; `build` puts them together for one potential, dimension and lane count.
 """
@@ -7,7 +7,6 @@ import functools
 import math
 
 import numpy as np
-from numba import prange
 
 from . import layout
 from .compile import potential_name, specialise
@@ -89,7 +88,8 @@ def run_group(
         )
         for k in range(used):
             change = (new_action[k] - old_action[k]) + (kinetic[k] - old_kinetic[k])
-            if not math.isfinite(change):
+            # math.isfinite is x - x == x - x, which "reassoc" folds to true; a comparison is left alone
+            if not abs(change) < math.inf:
                 change = math.inf  # diverged: a rejection that is counted, never a NaN in a comparison
             taken = math.log(uniform(keys[1], ZERO, chain + k, now)) < -change or change <= 0.0
             if taken:
@@ -113,6 +113,8 @@ def run_group(
 
 
 def advance(
+    first,
+    last,
     phi,
     action,
     update,
@@ -132,9 +134,9 @@ def advance(
     accepted,
     delta_h,
 ):
-    """`run_group` for every group, in place in `phi` (n_chains, V) and `action` (n_chains,)."""
+    """`run_group` for the groups ``first .. last - 1``, in place in `phi` (n_chains, V) and `action` (n_chains,)."""
     n_chains = np.uint64(phi.shape[0])
-    for group in prange((n_chains + LANES - ONE) // LANES):
+    for group in range(first, last):
         chain = np.uint64(group) * LANES
         run_group(
             phi,
@@ -210,9 +212,9 @@ def build(value, derivative, ndim, lanes):
     """
     bindings = {"NDIM": ndim, "LANES": np.uint64(lanes), "value": value, "derivative": derivative}
     for part in _PARTS:
-        bindings[part] = specialise(getattr(layout, part), bindings)
-    bindings["trajectory"] = specialise(trajectory, bindings)
-    bindings["run_group"] = specialise(run_group, bindings)
+        bindings[part] = specialise(getattr(layout, part), bindings, inner=True)
+    bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
+    bindings["run_group"] = specialise(run_group, bindings, inner=True)
     potential = potential_name(value, derivative)
     name = potential and f"{potential}_{ndim}d_{lanes}"
-    return specialise(advance, bindings, name, parallel=True), specialise(integrate, bindings, name)
+    return specialise(advance, bindings, name), specialise(integrate, bindings, name)
