@@ -209,8 +209,8 @@ def test_verdict_says_who_wins_whoever_it_is():
     slow = make_chain(rng, "slow", tau=10.0, setup_seconds={})
     fast = make_chain(rng, "fast", tau=1.0, setup_seconds={"train": 50.0})
     headline, text = verdict(make_run(chains=[slow, fast]))
-    assert "in seconds FAST wins on this lattice beyond 28 000 independent samples" in headline
-    assert "repaid after 28 000" in text[-1]
+    assert "in seconds FAST wins on this lattice beyond 28\u00a0000 independent samples" in headline
+    assert "repaid after 28\u00a0000" in text[-1]
     headline, text = verdict(make_run(chains=[fast, slow]))
     assert "in seconds FAST wins on this lattice at any number of samples" in headline
     assert "10.0(1.4) times dearer" in text[-1]

@@ -6,8 +6,8 @@ import json
 import re
 from string import Template
 
-from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, differences, seconds, value_error
-from .verdict import CHECK_ALARM, describe_action, verdict
+from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, count, differences, seconds, value_error
+from .verdict import CHECK_ALARM, SIGMA_ALARM, describe_action, verdict
 
 __all__ = ["page"]
 
@@ -66,12 +66,21 @@ $sections
 
 
 def _text(text):
-    """Escape, then set the few subscripts that the words use."""
-    return re.sub(r"([τχ])_(int|abs)", r"\1<sub>\2</sub>", html.escape(str(text)))
+    """Escape, keep numbers and their units on one line, set the few subscripts that the words use."""
+    text = re.sub(r"(?<=[\d)]) (?=(%|µs|ms|s|min|h)\b|%)", "\u00a0", html.escape(str(text)))
+    return re.sub(r"([τχΣ∂])_(int|abs|μ)", r"\1<sub>\2</sub>", text)
+
+
+def _formula(text):
+    """The plain-text formula of a convention with its Greek letters; couplings keep the names that cards use."""
+    for plain, fine in (("sum_mu", "Σ_μ"), ("d_mu", "∂_μ"), ("phi", "φ"), ("^2", "²"), ("^4", "⁴"), ("+mu)", "+μ)")):
+        text = text.replace(plain, fine)
+    return text.replace("-", "−")
 
 
 def _table(caption, header, rows):
-    """Rows of cells: plain text, or (text, class); the first of a row is its header."""
+    """Rows of cells: plain text, or (text, class); the first of a row is its header. Rows of dashes are left out."""
+    rows = [row for row in rows if any(cell not in ("–", ("–", "wrap")) for cell in row[1:])]
 
     def cell(content, tag, attributes=""):
         content, kind = content if isinstance(content, tuple) else (content, "")
@@ -123,27 +132,23 @@ def _samplers(run):
 
 
 def _observables(run):
-    header = (
-        [""] + [chain.label for chain in run.chains] + [f"{c.label} − {run.reference.label}" for c in run.chains[1:]]
-    )
-    diffs = [differences(chain, run.reference) for chain in run.chains[1:]]
     rows, legend = [], []
     for name, (symbol, definition) in OBSERVABLES.items():
-        values = [chain.observables.get(name) for chain in run.chains]
-        if all(value is None for value in values):
-            continue
         row = [symbol]
-        row += ["–" if value is None else value_error(*value) for value in values]
-        for diff in diffs:
-            d = diff.get(name)
-            text = "–" if d is None else f"{d:+.1f}σ".replace("-", "−")
-            row.append((text, "bad") if d is not None and abs(d) > 3 else text)
-        rows.append(tuple(row))
-        legend.append(f"{symbol}: {definition}")
+        for chain in run.chains:
+            value = chain.observables.get(name)
+            d = None if chain is run.reference else differences(chain, run.reference).get(name)
+            text = "–" if value is None else value_error(*value)
+            text += "" if d is None else f", {d:+.1f}σ".replace("-", "−")
+            row.append((text, "bad") if d is not None and abs(d) > SIGMA_ALARM else text)
+        if any(chain.observables.get(name) for chain in run.chains):
+            legend.append(f"{symbol}: {definition}")
+            rows.append(tuple(row))
+    second = f", then the difference from {run.reference.label} in combined errors" if len(run.chains) > 1 else ""
     return _table(
         f"{'; '.join(legend)}. Lattice units, field normalisation of the convention named above; value(error of the "
-        "last digits), one standard error, autocorrelation included.",
-        header,
+        f"last digits), one standard error, autocorrelation included{second}.",
+        ("", *(chain.label for chain in run.chains)),
         rows,
     )
 
@@ -168,7 +173,7 @@ def _costs(run):
         if chain is run.reference or cost_ratio(chain, run.reference) is None:
             return "–"
         even = break_even(chain, run.reference)
-        return "never" if even is None else f"{even:.2g} samples"
+        return "never" if even is None else f"{count(even)} samples" if even else "from the first sample"
 
     items = list(dict.fromkeys(item for chain in run.chains for item in chain.setup_seconds))
     rows = [
@@ -230,7 +235,9 @@ def _theory(run):
             continue  # this theory has no such form
         values = ", ".join(f"{key} = {value:.6g}".replace("-", "−") for key, value in couplings.items())
         mark = " (used here)" if name == action.convention else ""
-        rows.append((name + mark, values, f"{scale:.5g}", (f"{convention.formula}. {convention.source}", "long")))
+        rows.append(
+            (name + mark, values, f"{scale:.5g}", (f"{_formula(convention.formula)}; {convention.source}", "long"))
+        )
     return _table(
         "The same theory in the conventions of the literature; φ here = s φ there, so ⟨|m|⟩ scales with s, χ with s².",
         ("convention", "couplings", "s", "action per site, source"),
@@ -241,10 +248,10 @@ def _theory(run):
 def _about(run):
     rows = [
         ("lattice", "×".join(map(str, run.shape)) + ", periodic, lattice units"),
-        ("seed", "–" if run.seed is None else run.seed),
+        ("seed", "–" if run.seed is None else str(run.seed)),
         ("made", run.created),
         ("device", run.device or "–"),
-        ("versions", (", ".join(f"{k} {v}" for k, v in run.versions.items()) or "–", "long")),
+        ("versions", (", ".join(f"{k} {v}" for k, v in run.versions.items()) or "–", "wrap")),
     ]
     rows += [(f"seconds: {name}", f"{value:.1f}") for name, value in run.seconds.items()]
     text = _table("Where this page comes from; report.json holds every number, figures/*.csv the data.", ("", ""), rows)

@@ -69,6 +69,14 @@ def seconds(value, error=None):
     return f"{value_error(value, error / scale) if error else f'{value:.3g}'} {unit}"
 
 
+def count(x, exact=False):
+    """A count with thin groups, ``28 000`` (no-break spaces); two digits only unless `exact`, rounded up below 1000."""
+    if not exact and x >= 1000:
+        scale = 10 ** (math.floor(math.log10(x)) - 1)
+        x = round(x / scale) * scale
+    return f"{math.ceil(x):,}".replace(",", "\u00a0")
+
+
 def differences(chain, reference):
     """``(a - b) / sqrt(err_a^2 + err_b^2)`` for each observable of both, in the order of `OBSERVABLES`.
 

@@ -5,7 +5,18 @@ One set of rules for every sampler: a result against the learned ones is printed
 
 import math
 
-from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, differences, seconds, setup_total, value_error
+from ..action import CONVENTIONS
+from .numbers import (
+    OBSERVABLES,
+    TAU_NAMES,
+    break_even,
+    cost_ratio,
+    count,
+    differences,
+    seconds,
+    setup_total,
+    value_error,
+)
 
 __all__ = ["describe_action", "failed_checks", "verdict"]
 
@@ -15,9 +26,10 @@ CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance
 
 def describe_action(action):
     """``phi^4 theory, convention A (m2 = -4, lam = 6.008)`` from ``action.describe()``."""
-    couplings = ", ".join(
-        f"{name} = {value:g}".replace("-", "−") for name, value in action.get("couplings", {}).items()
-    )
+    known = CONVENTIONS.get(action.get("convention")) if action.get("name") == "phi4" else None
+    values = action.get("couplings", {})  # files sort them; the convention's order reads better
+    names = [name for name in (known.couplings if known else values) if name in values]
+    couplings = ", ".join(f"{name} = {values[name]:g}".replace("-", "−") for name in names)
     name = {"phi4": "φ⁴ theory"}.get(action.get("name"), f"the action {action.get('name', 'unknown')!r}")
     convention = f", convention {action['convention']}" if action.get("convention") else ""
     return f"{name}{convention}" + (f" ({couplings})" if couplings else "")
@@ -28,17 +40,9 @@ def _and(items):
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
-def _number(x):
-    """A count in words that do not pretend to more than two digits."""
-    if x < 1000:
-        return f"{math.ceil(x)}"
-    exponent = math.floor(math.log10(x)) - 1
-    return f"{round(x / 10**exponent) * 10**exponent:,.0f}".replace(",", " ")
-
-
 def _sampled(run):
     lattice = "×".join(str(extent) for extent in run.shape)
-    runs = _and(f"{c.label} ({c.n_chains} chains of {c.n_updates:,} updates)".replace(",", " ") for c in run.chains)
+    runs = _and(f"{c.label} ({c.n_chains} chains of {count(c.n_updates, exact=True)} updates)" for c in run.chains)
     return f"This page shows {describe_action(run.action)} on a periodic {lattice} lattice, sampled by {runs}."
 
 
@@ -128,7 +132,7 @@ def _cost(run):
         if value - 2 * error > 1:
             winners.append((value, chain))
             even = break_even(chain, reference)
-            when = f" That is repaid after {_number(even)} independent samples." if even and paid > 0 else ""
+            when = f" That is repaid after {count(even)} independent samples." if even and paid > 0 else ""
             text.append(
                 f"{chain.label} is {value_error(*ratio)} times cheaper per sample than {reference.label}.{first}{when}"
             )
@@ -147,7 +151,7 @@ def _cost(run):
         return f"in seconds {reference.label} wins on this lattice at any number of samples", text
     value, chain = max(winners, key=lambda w: w[0])
     even = break_even(chain, reference)
-    when = f" beyond {_number(even)} independent samples" if even else ""
+    when = f" beyond {count(even)} independent samples" if even else " at any number of samples"
     return f"in seconds {chain.label} wins on this lattice{when}", text
 
 

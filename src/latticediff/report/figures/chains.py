@@ -30,6 +30,7 @@ def history(run):
         ax.set_title(f"{chain.label}{tau}")
         rows += [(chain.name, int(u), float(v)) for u, v in zip(update, shown, strict=True)]
     axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].margins(x=0.01)
     axes[-1, 0].set_xlabel("update")
     figure.supylabel("|m|", fontsize=10)
     labels = ", ".join(chain.label for chain in chains)

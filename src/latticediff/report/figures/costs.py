@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..numbers import TAU_NAMES, break_even, cost_ratio, seconds, setup_total
+from ..numbers import TAU_NAMES, break_even, cost_ratio, count, seconds, setup_total
 from ..style import TAU, FigureRecord, chain_styles, log_axis, new_figure
 
 __all__ = ["amortised", "cost", "training"]
@@ -100,9 +100,10 @@ def cost(run):
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=max(1, len(items)))
     return FigureRecord(
         "cost",
-        "Cost",
-        "Top: wall time of 2 τ_int updates, with τ_int of the slowest observable of each algorithm; error from that of "
-        "τ_int." + (" Bottom: everything paid before the first sample, on its own scale." if with_setup else ""),
+        "Seconds per independent sample",
+        f"{'Top: wall' if with_setup else 'Wall'} time of 2τ_int updates, with τ_int of the slowest observable of each "
+        "algorithm; error from that of τ_int."
+        + (" Bottom: everything paid before the first sample, on its own scale." if with_setup else ""),
         "Horizontal bars: "
         + "; ".join(f"{chain.label} {seconds(*p)}" for chain, p in priced)
         + " per independent sample.",
@@ -142,7 +143,11 @@ def amortised(run):
     for crossing in crossings:
         ax.axvline(crossing, color="#777777", lw=0.8, ls=":")
         ax.annotate(
-            f"break-even\n{crossing:.2g}", (crossing, 0.03), xycoords=("data", "axes fraction"), ha="right", fontsize=9
+            f"break-even\n{count(crossing)}",
+            (crossing, 0.03),
+            xycoords=("data", "axes fraction"),
+            ha="right",
+            fontsize=9,
         )
     ax.set(xlabel="independent samples N", ylabel="total wall time (s)", xlim=(1, top))
     ax.legend(loc="upper left")
