@@ -33,6 +33,10 @@ Overrides = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the effective card and an estimate; write nothing.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")]
+MaxWalltime = Annotated[
+    str | None,
+    typer.Option("--max-walltime", metavar="TIME", help="Save and stop before this long: seconds, h:m:s or 1h30m."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 
 
@@ -41,6 +45,12 @@ def _prepare(card, overrides, quiet):
     from ..pipeline.progress import make_progress
 
     return load_card(card, overrides or ()), make_progress(quiet)
+
+
+def _stop(max_walltime):
+    from ..signals import Stop, parse_duration
+
+    return Stop(None if max_walltime is None else parse_duration(max_walltime))
 
 
 def _print_plan(card, stages, **places):
@@ -74,6 +84,7 @@ def run(
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
     """The whole job: generate, train, sample both routes, measure, report."""
@@ -82,7 +93,8 @@ def run(
         return _print_plan(card, ("generate", "train", "sample_ode", "sample_sde"))
     from ..pipeline.run import run as run_all
 
-    run_all(card, out, resume=resume, progress=progress)
+    with _stop(max_walltime) as stop:
+        run_all(card, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
@@ -92,6 +104,7 @@ def generate(
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
     """Thermalise and run the reference chains into an ensemble file, then apply the gate."""
@@ -100,7 +113,8 @@ def generate(
         return _print_plan(card, ("generate",))
     from ..pipeline.generate import generate as generate_ensemble
 
-    generate_ensemble(card, out, resume=resume, progress=progress)
+    with _stop(max_walltime) as stop:
+        generate_ensemble(card, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
@@ -111,6 +125,7 @@ def train(
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
     """Train the score network on an ensemble; writes a model folder."""
@@ -119,7 +134,8 @@ def train(
         return _print_plan(card, ("train",))
     from ..pipeline.train import train as train_model
 
-    train_model(card, ensemble, out, resume=resume, progress=progress)
+    with _stop(max_walltime) as stop:
+        train_model(card, ensemble, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
@@ -131,6 +147,7 @@ def sample(
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
     """Metropolis chains with the network's proposals, into an ensemble file."""
@@ -139,7 +156,8 @@ def sample(
         return _print_plan(card, (f"sample_{route.value}",))
     from ..pipeline.sample import sample as sample_chain
 
-    sample_chain(card, model, route.value, out, resume=resume, progress=progress)
+    with _stop(max_walltime) as stop:
+        sample_chain(card, model, route.value, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()

@@ -78,6 +78,25 @@ class Card(BaseModel):
         """Hex SHA-256 of the effective card: the identity of a run."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
+    def difference(self, other, parts=(), ignore=()):
+        """The first key in which this card and the dict `other` differ, in words; "" if there is none.
+
+        Parameters
+        ----------
+        other : dict
+            As from `to_dict`.
+        parts : sequence of str
+            Only keys that are, or lie in, one of these; all by default.
+        ignore : sequence of str
+            Keys that may differ.
+        """
+        ours, theirs = _flat(self.to_dict()), _flat(other)
+        for key in sorted({*ours, *theirs}):
+            wanted = not parts or any(key == part or key.startswith(f"{part}.") for part in parts)
+            if wanted and key not in ignore and ours.get(key) != theirs.get(key):
+                return f"{key} = {theirs.get(key)!r} there, {ours.get(key)!r} here"
+        return ""
+
 
 def load_card(path, overrides=()):
     """Read a run-card, apply overrides and check everything that can be checked without running.
@@ -162,6 +181,17 @@ def _apply(data, override):
         if not isinstance(table, dict):
             raise CardError(f"--set got {override!r}, but {part!r} is no section of the card")
     table[path[-1]] = value
+
+
+def _flat(tree, prefix=""):
+    """``{"hmc": {"thin": 1}}`` as ``{"hmc.thin": 1}``."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 def _check_couplings(convention, options):

@@ -92,14 +92,10 @@ class RunFolder:
         from ..config import load_card
 
         try:
-            theirs = _flat(load_card(self.path / "card.toml").to_dict())
+            theirs = load_card(self.path / "card.toml").to_dict()
         except ValueError:  # unreadable, or of a version with other keys
             return "its card.toml cannot be read as a card of this version"
-        ours = _flat(self.card.to_dict())
-        for key in sorted({*theirs, *ours}):
-            if theirs.get(key) != ours.get(key):
-                return f"{key} = {theirs.get(key)!r} there, {ours.get(key)!r} here"
-        return "its card was changed"
+        return self.card.difference(theirs) or "its card.toml was changed"
 
     def __enter__(self):
         try:
@@ -139,14 +135,3 @@ class RunFolder:
         before = self.marker(stage)["seconds"]
         marker = {"stage": stage, "finished": finished, "seconds": before + seconds, "result": result or {}}
         sealed_text(self.path / "stages" / f"{stage}.json", json.dumps(marker, indent=1) + "\n")
-
-
-def _flat(tree, prefix=""):
-    """``{"hmc": {"thin": 1}}`` as ``{"hmc.thin": 1}``."""
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
