@@ -279,12 +279,13 @@ def test_thermalisation_is_found_and_only_suggested():
 def test_short_chain_warns_with_the_further_updates():
     tau = analysis.tau_int(ar1(0.95, 400, seed=18))
     with pytest.warns(ShortChainWarning, match="more entries in each of 1 chains"):
-        missing = analysis.warn_if_short(tau)
-    assert missing > 0
+        assert analysis.warn_if_short(tau)
+    shared = analysis.short_chain_notice(tau, n_chains=4, n_wanted=100, name="m")
+    assert f"run at least {math.ceil(analysis.further_updates(tau, 100) / 4)} more entries in each of 4" in shared
     longer = analysis.tau_int(ar1(0.95, 20_000, seed=18))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert analysis.warn_if_short(longer) == 0
+        assert not analysis.warn_if_short(longer)
     assert analysis.further_updates(longer, 1e4) == math.ceil(1e4 * (longer.value + longer.error) - 20_000)
 
 
@@ -305,6 +306,14 @@ def test_effective_masses_carry_the_covariance_of_neighbouring_separations():
         analysis.effective_masses(correlators, 10)
     with pytest.raises(UserError, match="n_chains, n, n_separations"):
         analysis.effective_masses(correlators[0], 12)
+
+
+def test_error_of_the_autocorrelation_function_is_its_scatter():
+    a, lags = 0.7, [1, 3, 6, 15]
+    rhos = np.array([analysis.autocorrelation(row, 60) for row in ar1(a, 4000, 200, seed=22)])
+    claimed = analysis.autocorrelation_error(a ** np.arange(60), 4000)
+    # 200 runs know the scatter to 5 %
+    np.testing.assert_allclose(rhos.std(axis=0, ddof=1)[lags], claimed[lags], rtol=N_SIGMA * 0.05)
 
 
 def ar1_coverage(n_runs, seed):

@@ -15,11 +15,12 @@ from .convergence import (
     find_thermalization,
     further_updates,
     r_hat,
+    short_chain_notice,
     tau_exp,
     warn_if_short,
 )
 from .estimates import Difference, compare, compare_tables, observables_table, tau_table
-from .gamma import Estimate, TauInt, autocorrelation, derived, format_error, mean, tau_int
+from .gamma import Estimate, TauInt, autocorrelation, autocorrelation_error, derived, format_error, mean, tau_int
 from .gates import Gate, run_gates
 from .resampling import block_scan, bootstrap, jackknife
 from .spectrum import correlator_table, effective_masses
@@ -43,6 +44,7 @@ __all__ = [
     "Thermalization",
     "WeightReport",
     "autocorrelation",
+    "autocorrelation_error",
     "block_scan",
     "bootstrap",
     "compare",
@@ -64,6 +66,7 @@ __all__ = [
     "pareto_k",
     "r_hat",
     "run_gates",
+    "short_chain_notice",
     "tau_exp",
     "tau_int",
     "tau_table",

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import special, stats
 
 from ..errors import UserError
-from .gamma import as_chains, autocorrelation, tau_int
+from .gamma import as_chains, autocorrelation, autocorrelation_error, tau_int
 
 __all__ = [
     "ShortChainWarning",
@@ -18,6 +18,7 @@ __all__ = [
     "find_thermalization",
     "further_updates",
     "r_hat",
+    "short_chain_notice",
     "tau_exp",
     "warn_if_short",
 ]
@@ -140,10 +141,10 @@ class TauExp:
 def tau_exp(series, n_sigma=3.0):
     r"""Slope of ``log rho(t)`` over the lags where rho stands out of its noise.
 
-    Noise of rho from Luescher's form of the Madras-Sokal formula, hep-lat/0409106, eq. (E.11). The fit starts at one
-    tau_int, where faster modes have mostly died, and ends where rho is no longer `n_sigma` above
-    zero; the error is that of a few overlapping pieces of the data, a jackknife over ten blocks of chains
-    or of time. A lower bound by nature: the slowest mode may not couple to the observable.
+    Noise of rho by `autocorrelation_error`. The fit starts at one tau_int, where faster modes have mostly
+    died, and ends where rho is no longer `n_sigma` above zero; its error is a jackknife over ten groups of
+    chains, or stretches of time where there are fewer chains. A lower bound by nature: the slowest mode may not
+    couple to the observable.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ def tau_exp(series, n_sigma=3.0):
     values, lengths = as_chains(series)
     tau = tau_int(series)
     rho = autocorrelation(series)
-    noise = _rho_error(rho, int(lengths.sum()), tau.window)
+    noise = autocorrelation_error(rho[: 4 * tau.window + 2], tau.n, 2 * tau.window + 1)
     below = np.flatnonzero(rho[: len(noise)] < n_sigma * noise)
     last = int(below[0]) - 1 if len(below) else len(noise) - 1
     first = min(max(1, round(tau.value)), max(1, last - 1))
@@ -175,19 +176,6 @@ def tau_exp(series, n_sigma=3.0):
     replicas = replicas[np.isfinite(replicas)]
     error = math.sqrt((len(replicas) - 1) * replicas.var()) if len(replicas) > 1 else math.nan
     return TauExp(float(value), float(error), (first, last))
-
-
-def _rho_error(rho, n, window):
-    """Standard error of rho(t) for lags 0 .. 2 W; sum over k = 1 .. of the lags where rho is known."""
-    reach = min(len(rho), 4 * window + 2)
-    padded = np.concatenate([rho[:reach], np.zeros(2 * reach)])
-    n_lags = min(len(rho), 2 * window + 1)
-    error2 = np.zeros(n_lags)
-    k = np.arange(1, reach)
-    for t in range(1, n_lags):
-        terms = padded[k + t] + padded[np.abs(k - t)] - 2 * padded[t] * padded[k]
-        error2[t] = (terms**2).sum() / n
-    return np.sqrt(error2)
 
 
 def _slope(rho, first, last):
@@ -232,8 +220,8 @@ def further_updates(tau, n_wanted=100.0):
     return max(0, math.ceil(target - tau.n))
 
 
-def warn_if_short(tau, n_chains=1, n_wanted=50.0, name="series"):
-    """`ShortChainWarning` with the number of further updates if the chain is too short for its tau_int.
+def short_chain_notice(tau, n_chains=1, n_wanted=50.0, name="series"):
+    """One line with the number of further updates if a chain is too short for its tau_int, else "".
 
     Parameters
     ----------
@@ -246,22 +234,31 @@ def warn_if_short(tau, n_chains=1, n_wanted=50.0, name="series"):
 
     Returns
     -------
-    int
-        Further entries per chain, 0 when the chain is long enough.
+    str
     """
     missing = further_updates(tau, n_wanted)
     if tau.window_found and not missing:
-        return 0
-    per_chain = max(math.ceil(missing / n_chains), 0 if tau.window_found else math.ceil(tau.n / n_chains))
-    reason = (
-        f"{tau.n / max(tau.value, 0.5):.0f} tau_int"
-        if tau.window_found
-        else "the autocorrelation sum does not end within half a chain"
-    )
-    warnings.warn(
+        return ""
+    if tau.window_found:
+        reason = f"{tau.n / max(tau.value, 0.5):.0f} tau_int"
+    else:
+        reason = "the autocorrelation sum does not end within half a chain"
+        missing = max(missing, tau.n)
+    return (
         f"{name}: {tau.n} entries, tau_int = {tau.value:.3g} +- {tau.error:.2g} ({reason}); its error is not to be"
-        f" trusted, run at least {per_chain} more entries in each of {n_chains} chains",
-        ShortChainWarning,
-        stacklevel=2,
+        f" trusted, run at least {math.ceil(missing / n_chains)} more entries in each of {n_chains} chains"
     )
-    return per_chain
+
+
+def warn_if_short(tau, n_chains=1, n_wanted=50.0, name="series"):
+    """`ShortChainWarning` with the line of `short_chain_notice`, if there is one.
+
+    Returns
+    -------
+    bool
+        Whether it warned.
+    """
+    notice = short_chain_notice(tau, n_chains, n_wanted, name)
+    if notice:
+        warnings.warn(notice, ShortChainWarning, stacklevel=2)
+    return bool(notice)

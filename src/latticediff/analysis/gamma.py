@@ -23,7 +23,7 @@ from scipy import fft
 
 from ..errors import UserError
 
-__all__ = ["Estimate", "TauInt", "autocorrelation", "derived", "mean", "tau_int"]
+__all__ = ["Estimate", "TauInt", "autocorrelation", "autocorrelation_error", "derived", "mean", "tau_int"]
 
 S_TAU = 1.5  #: assumed ratio tau_exp / tau_int in the window rule; Wolff's choice
 FFT_BATCH = 2**22  #: float64 numbers transformed at once; bounds the memory for many chains
@@ -225,6 +225,36 @@ def autocorrelation(series, n_lags=None):
     n_lags = max(2, int(lengths.max()) // 2) if n_lags is None else min(int(n_lags), int(lengths.max()))
     gamma = autocovariance(deltas, lengths, n_lags)
     return gamma / gamma[0]
+
+
+def autocorrelation_error(rho, n, n_lags=None):
+    r"""Standard error of rho(t),
+
+    .. math:: \sigma^2_\rho(t) = \frac1N \sum_{k \ge 1} [\rho(k+t) + \rho(k-t) - 2 \rho(t) \rho(k)]^2
+
+    M. Luescher, hep-lat/0409106, appendix E.
+
+    Parameters
+    ----------
+    rho : ndarray, shape (n_known,)
+        From lag 0. The sum runs as far as it is given; cut it a few windows out, since what follows is noise.
+    n : int
+        Entries of the series, all chains together.
+    n_lags : int, optional
+        Errors of lags 0 .. n_lags - 1; all by default.
+
+    Returns
+    -------
+    ndarray, shape (n_lags,), float64
+    """
+    n_known = len(rho)
+    padded = np.concatenate([rho, np.zeros(n_known)])
+    k = np.arange(1, n_known)
+    error = np.zeros(n_known if n_lags is None else min(n_lags, n_known))
+    for t in range(1, len(error)):
+        terms = padded[k + t] + padded[np.abs(k - t)] - 2 * padded[t] * padded[k]
+        error[t] = math.sqrt((terms**2).sum() / n)
+    return error
 
 
 def tau_int(series, s_tau=S_TAU, name="series"):

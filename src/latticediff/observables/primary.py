@@ -21,7 +21,7 @@ from .momentum import momentum_susceptibility
 
 __all__ = ["BUILT_IN", "measure_array", "measure_primary", "observable", "observable_names"]
 
-CHUNK_SITES = 2**15  #: sites handed to the observables at once, so that temporaries stay in the cache
+CHUNK_SITES = 2**16  #: sites handed to the observables at once, so that temporaries stay in the cache
 
 
 def _flat(phis):
