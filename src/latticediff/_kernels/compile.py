@@ -17,7 +17,7 @@ from numba.core.dispatcher import Dispatcher
 
 from . import potentials
 
-__all__ = ["FLAGS", "callable_potential", "inlined", "jit", "potential_name", "specialise"]
+__all__ = ["FLAGS", "cached", "callable_potential", "inlined", "jit", "potential_name", "specialise"]
 
 # No "nnan" and no "ninf": a diverged trajectory is recognised by a NaN or infinite energy.
 FLAGS = frozenset({"reassoc", "contract", "nsz", "arcp"})
@@ -41,7 +41,7 @@ def _source_hash():
     return digest.hexdigest()[:12]
 
 
-def specialise(template, bindings, name=None, parallel=False):
+def specialise(template, bindings, name=None, inner=False):
     """Compile `template` with some of its module globals replaced.
 
     Parameters
@@ -53,8 +53,8 @@ def specialise(template, bindings, name=None, parallel=False):
     name : str, optional
         Identity of the specialisation; the compiled code is cached on disk under it. Without a
         name nothing is cached.
-    parallel : bool
-        Passed to Numba.
+    inner : bool
+        Called by compiled code only: no wrapper for Python is compiled, and nothing cached.
 
     Returns
     -------
@@ -65,12 +65,14 @@ def specialise(template, bindings, name=None, parallel=False):
     )
     clone.__module__ = template.__module__
     clone.__qualname__ = template.__name__ if name is None else f"{template.__name__}_{name}_{_source_hash()}"
+    if inner:
+        return jit(clone, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     if name is None:
-        return jit(clone, parallel=parallel)
+        return jit(clone)
     try:
-        return jit(clone, parallel=parallel, cache=True)
+        return jit(clone, cache=True)
     except RuntimeError:  # no writable folder for the cache anywhere: slower to start, not wrong
-        return jit(clone, parallel=parallel)
+        return jit(clone)
 
 
 def potential_name(value, derivative):
@@ -78,6 +80,11 @@ def potential_name(value, derivative):
     if value is potentials.phi4_value and derivative is potentials.phi4_derivative:
         return "phi4"
     return None
+
+
+def cached(function):
+    """Decorator: a compiled function of its own, cached on disk."""
+    return specialise(function, {}, "shared")
 
 
 def callable_potential(action):

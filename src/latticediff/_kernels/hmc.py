@@ -31,87 +31,6 @@ def trajectory(
     return left, right
 
 
-def run_group(
-    phi,
-    action,
-    update,
-    thin,
-    chain,
-    used,
-    table,
-    n_rows,
-    n,
-    size,
-    params,
-    hopping,
-    kicks,
-    drifts,
-    jitter,
-    keys,
-    kept_phi,
-    kept_action,
-    accepted,
-    delta_h,
-):
-    """All updates of one group of chains; draws depend on (key, chain, update) only."""
-    current, left, right = np.empty(size), np.empty(size), np.empty(size)
-    momentum = np.zeros(size)
-    normals = np.empty((n_rows * n + np.uint64(4) * LANES - ONE) // (np.uint64(4) * LANES) * np.uint64(4) * LANES)
-    row, other = np.empty(n), np.empty(n)
-    old_kinetic, kinetic = np.empty(LANES), np.empty(LANES)
-    old_action, new_action = np.zeros(LANES), np.empty(LANES)
-    load(current, phi, chain, used, n_rows, n)
-    for k in range(used):
-        old_action[k] = action[chain + k]
-    for t in range(accepted.shape[0]):
-        now = update + np.uint64(t)
-        fill_normals(normals, keys[0], chain, LANES, now)
-        spread(normals, momentum, n_rows, n, row, old_kinetic)
-        factor = 1.0 + jitter * (2.0 * uniform(keys[2], ZERO, ZERO, now) - 1.0) if jitter > 0.0 else 1.0
-        end, right = trajectory(
-            current,
-            left,
-            right,
-            momentum,
-            table,
-            n_rows,
-            n,
-            params,
-            hopping,
-            kicks,
-            drifts,
-            factor,
-            row,
-            other,
-            kinetic,
-            new_action,
-        )
-        for k in range(used):
-            change = (new_action[k] - old_action[k]) + (kinetic[k] - old_kinetic[k])
-            # math.isfinite is x - x == x - x, which "reassoc" folds to true; a comparison is left alone
-            if not abs(change) < math.inf:
-                change = math.inf  # diverged: a rejection that is counted, never a NaN in a comparison
-            taken = math.log(uniform(keys[1], ZERO, chain + k, now)) < -change or change <= 0.0
-            if taken:
-                old_action[k] = new_action[k]
-            else:
-                copy_lane(current, end, k)
-            accepted[t, chain + k] = taken
-            delta_h[t, chain + k] = change
-        for k in range(used, LANES):
-            copy_lane(current, end, k)
-        current, left = end, current
-        count = now + ONE
-        if count % thin == ZERO:
-            at = count // thin - update // thin - ONE
-            store(current, kept_phi[at], chain, used, n_rows, n)
-            for k in range(used):
-                kept_action[at, chain + k] = old_action[k]
-    store(current, phi, chain, used, n_rows, n)
-    for k in range(used):
-        action[chain + k] = old_action[k]
-
-
 def advance(
     first,
     last,
@@ -134,32 +53,71 @@ def advance(
     accepted,
     delta_h,
 ):
-    """`run_group` for the groups ``first .. last - 1``, in place in `phi` (n_chains, V) and `action` (n_chains,)."""
+    """All updates of the groups ``first .. last - 1``, in place in `phi` (n_chains, V) and `action` (n_chains,).
+
+    Draws depend on (key, chain, update) only, so that who runs which group when makes no difference.
+    """
     n_chains = np.uint64(phi.shape[0])
+    block = np.uint64(4) * LANES
+    current, left, right = np.empty(size), np.empty(size), np.empty(size)
+    momentum = np.zeros(size)
+    normals = np.empty((n_rows * n + block - ONE) // block * block)
+    row, other = np.empty(n), np.empty(n)
+    old_kinetic, kinetic = np.empty(LANES), np.empty(LANES)
+    old_action, new_action = np.zeros(LANES), np.empty(LANES)
     for group in range(first, last):
         chain = np.uint64(group) * LANES
-        run_group(
-            phi,
-            action,
-            update,
-            thin,
-            chain,
-            min(LANES, n_chains - chain),
-            table,
-            n_rows,
-            n,
-            size,
-            params,
-            hopping,
-            kicks,
-            drifts,
-            jitter,
-            keys,
-            kept_phi,
-            kept_action,
-            accepted,
-            delta_h,
-        )
+        used = min(LANES, n_chains - chain)
+        load(current, phi, chain, used, n_rows, n)
+        for k in range(used):
+            old_action[k] = action[chain + k]
+        for t in range(accepted.shape[0]):
+            now = update + np.uint64(t)
+            fill_normals(normals, keys[0], chain, LANES, now)
+            spread(normals, momentum, n_rows, n, row, old_kinetic)
+            factor = 1.0 + jitter * (2.0 * uniform(keys[2], ZERO, ZERO, now) - 1.0)
+            end, right = trajectory(
+                current,
+                left,
+                right,
+                momentum,
+                table,
+                n_rows,
+                n,
+                params,
+                hopping,
+                kicks,
+                drifts,
+                factor,
+                row,
+                other,
+                kinetic,
+                new_action,
+            )
+            for k in range(used):
+                change = (new_action[k] - old_action[k]) + (kinetic[k] - old_kinetic[k])
+                # not math.isfinite: under these fast-math flags Numba 0.68 lets a NaN through it (test_hmc)
+                if not abs(change) < math.inf:
+                    change = math.inf  # diverged: a rejection that is counted, never a NaN in a comparison
+                taken = math.log(uniform(keys[1], ZERO, chain + k, now)) < -change or change <= 0.0
+                if taken:
+                    old_action[k] = new_action[k]
+                else:
+                    copy_lane(current, end, k)
+                accepted[t, chain + k] = taken
+                delta_h[t, chain + k] = change
+            for k in range(used, LANES):
+                copy_lane(current, end, k)  # idle lanes stay at zero
+            current, left = end, current
+            count = now + ONE
+            if count % thin == ZERO:
+                at = count // thin - update // thin - ONE
+                store(current, kept_phi[at], chain, used, n_rows, n)
+                for k in range(used):
+                    kept_action[at, chain + k] = old_action[k]
+        store(current, phi, chain, used, n_rows, n)
+        for k in range(used):
+            action[chain + k] = old_action[k]
 
 
 def integrate(phi, momenta, table, n_rows, n, size, params, hopping, kicks, drifts, energies):
@@ -200,7 +158,16 @@ def integrate(phi, momenta, table, n_rows, n, size, params, hopping, kicks, drif
             energies[chain + k, 1] = action[k]
 
 
-_PARTS = ("close", "load", "store", "copy_lane", "lane_sums", "spread", "sweep", "finish")
+_GEOMETRY = ("close", "load", "store", "copy_lane", "lane_sums", "spread")
+
+
+@functools.cache
+def _geometry(ndim, lanes):
+    """The parts that know no potential, cached under the geometry: a user's theory has less to compile."""
+    bindings = {"NDIM": ndim, "LANES": np.uint64(lanes)}
+    for part in _GEOMETRY:
+        bindings[part] = specialise(getattr(layout, part), bindings, f"{ndim}d_{lanes}")
+    return bindings
 
 
 @functools.cache
@@ -210,11 +177,10 @@ def build(value, derivative, ndim, lanes):
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
     compiled once per process.
     """
-    bindings = {"NDIM": ndim, "LANES": np.uint64(lanes), "value": value, "derivative": derivative}
-    for part in _PARTS:
-        bindings[part] = specialise(getattr(layout, part), bindings, inner=True)
+    bindings = {**_geometry(ndim, lanes), "value": value, "derivative": derivative}
+    bindings["sweep"] = specialise(sweep, bindings, inner=True)
+    bindings["finish"] = specialise(finish, bindings, inner=True)
     bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
-    bindings["run_group"] = specialise(run_group, bindings, inner=True)
     potential = potential_name(value, derivative)
     name = potential and f"{potential}_{ndim}d_{lanes}"
     return specialise(advance, bindings, name), specialise(integrate, bindings, name)

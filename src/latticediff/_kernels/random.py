@@ -12,10 +12,9 @@ import math
 
 import numpy as np
 from numba import types
-from numba.core import cgutils  # noqa: F401  (registers the LLVM helpers that intrinsics use)
 from numba.extending import intrinsic
 
-from .compile import inlined, jit
+from .compile import cached, inlined
 
 __all__ = ["fill_normals", "fill_uniforms", "philox", "uniform"]
 
@@ -86,7 +85,7 @@ def _ten_rounds(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
-@jit
+@cached
 def philox(c0, c1, c2, c3, k0, k1):
     """Ten rounds of Philox4x32; six 32-bit words in, four out, all uint64."""
     return _ten_rounds(c0, c1, c2, c3, k0, k1)
@@ -132,21 +131,21 @@ def _normal_pair(high, low):
     return a, b
 
 
-@jit
+@cached
 def uniform(key, index, chain, update):
     """One uniform double in (0, 1]."""
     w0, w1, _, _ = _ten_rounds(index & _LOW, chain & _LOW, update & _LOW, update >> _S32, key & _LOW, key >> _S32)
     return _unit((w0 << _S32) | w1)
 
 
-@jit
+@cached
 def fill_uniforms(out, key, chain, update):
     """Uniform doubles in (0, 1] of the blocks 0 .. len(out) - 1."""
     for i in range(out.size):
         out[i] = uniform(key, np.uint64(i), chain, update)
 
 
-@jit
+@cached
 def fill_normals(out, key, chain, lanes, update):
     """Standard normals for `lanes` consecutive chains, lane innermost.
 

@@ -149,6 +149,9 @@ class HMC:
         UserError
             Fields that do not fit the action, negative `n_updates`, `thin` below 1.
         """
+        from .._kernels import layout
+        from .._kernels.threads import over_groups
+
         check_counts(n_updates, thin)
         fields = check_fields(state.phi, self.action)
         n_chains, *shape = fields.shape
@@ -161,7 +164,8 @@ class HMC:
         accepted = np.empty((n_updates, n_chains), np.bool_)
         delta_h = np.empty((n_updates, n_chains))
         keys = np.array([rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter")])
-        advance(
+        over_groups(
+            advance, -(-n_chains // layout.lanes_for(tuple(shape))), phi.size * n_updates * self._kicks.size,
             phi, action, np.uint64(state.update), np.uint64(thin), *geometry, self._kicks, self._drifts, self.jitter,
             keys, kept_phi, kept_action, accepted, delta_h,
         )  # fmt: skip
