@@ -106,6 +106,9 @@ def test_energy_violation_gate():
     diverged = delta_h.copy()
     diverged[:, ::10] = np.inf
     assert "lower the step size" in exp_delta_h_gate(diverged).advice
+    cold = delta_h.copy()
+    cold[0, 0] = -5000.0
+    assert not exp_delta_h_gate(cold).passed
     with pytest.raises(UserError, match="NaN"):
         exp_delta_h_gate(np.full(10, np.nan))
 

@@ -109,7 +109,7 @@ def _exact_one(name, series, n_sigma, max_error, advice_off):
 
 
 def schwinger_dyson_gate(series, n_sigma=4.0, max_error=0.02):
-    """``<phi dS/dphi>/V = 1``: exact in equilibrium of this very action, wrong couplings included."""
+    """``<phi dS/dphi>/V = 1``: exact in equilibrium of this very action, so it also sees wrong couplings."""
     advice = "the ensemble is not in equilibrium of this action: check couplings and convention, thermalise longer"
     return _exact_one("schwinger-dyson", series["sd"], n_sigma, max_error, advice)
 
@@ -119,8 +119,7 @@ def exp_delta_h_gate(delta_h, n_sigma=4.0, max_error=0.02):
     delta_h = np.asarray(delta_h, np.float64)
     if np.isnan(delta_h).any():
         raise UserError(f"delta_h has {np.isnan(delta_h).sum()} NaN; a diverged trajectory is +inf, a rejection")
-    with np.errstate(over="ignore"):
-        ratio = np.exp(-delta_h)
+    ratio = np.exp(np.minimum(-delta_h, 700.0))  # an enormous gain in energy fails the gate, it must not overflow
     advice = "trajectories diverge or the start is not thermalised: lower the step size, discard more of the start"
     return _exact_one("exp(-delta_h)", ratio, n_sigma, max_error, advice)
 
