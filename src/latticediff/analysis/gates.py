@@ -119,7 +119,7 @@ def exp_delta_h_gate(delta_h, n_sigma=4.0, max_error=0.02):
     delta_h = np.asarray(delta_h, np.float64)
     if np.isnan(delta_h).any():
         raise UserError(f"delta_h has {np.isnan(delta_h).sum()} NaN; a diverged trajectory is +inf, a rejection")
-    ratio = np.exp(np.minimum(-delta_h, 700.0))  # an enormous gain in energy fails the gate, it must not overflow
+    ratio = np.exp(np.minimum(-delta_h, 300.0))  # an enormous gain fails the gate; its square must not overflow
     advice = "trajectories diverge or the start is not thermalised: lower the step size, discard more of the start"
     return _exact_one("exp(-delta_h)", ratio, n_sigma, max_error, advice)
 
