@@ -49,7 +49,7 @@ CONVENTIONS = {
         Convention(
             "A",
             "sum_mu (phi(x+mu) - phi(x))^2 + m2 phi^2 + lam phi^4",
-            "Albergo, Kanwar, Shanahan 1904.12072, eq. (22)",
+            "Albergo, Kanwar, Shanahan 1904.12072",
             ("m2", "lam"),
             lambda d, m2, lam: (2.0, 2 * d + m2, lam),
             lambda d, c, a, b: {"m2": a - 2 * d, "lam": b},
@@ -67,7 +67,7 @@ CONVENTIONS = {
         Convention(
             "B",
             "-beta sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4",
-            "Bosetti et al. 1506.08587",
+            "Bosetti, De Palma, Guagnelli 1506.08587",
             ("beta", "lam"),
             lambda d, beta, lam: (beta, 1 - 2 * lam, lam),
             lambda d, c, a, b: {"beta": c, "lam": b},
@@ -76,7 +76,7 @@ CONVENTIONS = {
         Convention(
             "SL",
             "1/2 sum_mu (d_mu phi)^2 + 1/2 mu0_sq phi^2 + lam/4 phi^4",
-            "Schaich, Loinaz 0902.0045, eq. (2)",
+            "Schaich, Loinaz 0902.0045",
             ("mu0_sq", "lam"),
             lambda d, mu0_sq, lam: (1.0, d + mu0_sq / 2, lam / 4),
             lambda d, c, a, b: {"mu0_sq": 2 * (a - d), "lam": 4 * b},
