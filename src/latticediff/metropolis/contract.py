@@ -1,0 +1,38 @@
+"""What a proposal must supply to be corrected exactly."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+__all__ = ["Draw", "Proposal"]
+
+
+class Draw(NamedTuple):
+    """Proposed fields and their log density; `log_q` has no default, for without it the chain is
+    exact for another theory."""
+
+    phi: np.ndarray  #: (n, *lattice), float64
+    log_q: np.ndarray  #: (n,), float64
+
+
+@runtime_checkable
+class Proposal(Protocol):
+    """A distribution that can be drawn from and weighed.
+
+    `log_q` is the log density of the field (deterministic proposals), or of the field together
+    with the hidden path that led to it (path proposals); in both cases
+    ``log_weight = -S(phi) - log_q`` is what Metropolis needs.
+    """
+
+    lattice_shape: tuple | None  #: extents, or None if any lattice will do
+    is_deterministic: bool  #: True: `weigh` is a function of phi alone
+    evaluations_per_draw: int  #: network evaluations of one draw; as many for `weigh`
+
+    def draw(self, n, rng):
+        """`Draw` of n proposals. Consumes `rng` proposal by proposal, so batch splits do not matter."""
+
+    def weigh(self, phi, rng):
+        """log_q of given fields, (n,) float64; a path proposal draws the hidden path from `rng`."""
+
+    def fingerprint(self):
+        """Hash of all that decides the density: weights, schedule, code version."""

@@ -1,0 +1,103 @@
+r"""The free field put in by hand: all that is diagonal in momentum.
+
+Noise is variance exploding, :math:`x = \phi + \sigma z`, :math:`v = \sigma^2`. With the propagator G
+
+.. math::
+    W = \frac{G}{G + v}, \qquad C = \Big(\frac1G + \frac1v\Big)^{-1} = v\,W, \qquad
+    \Delta F(\phi) = \frac{\partial S}{\partial \phi} - G^{-1} \phi,
+
+the denoiser is :math:`D(x, \sigma) = E[\phi | x] = C\,[x / v - R(x, \sigma)]` with the residual
+:math:`R = E[\Delta F | x]`, and the score is :math:`s = (D - x)/v = -(G + v)^{-1} x - W R`. A network
+only learns R; R = 0 is exact for a Gaussian theory.
+"""
+
+import torch
+
+from ..errors import UserError
+from ..lattice import check_shape, cos_sum
+
+__all__ = ["Background"]
+
+
+class Background:
+    """Action, lattice and propagator of one theory, as spectral filters on a device.
+
+    Networks take it as an argument, so the same weights serve several lattices or couplings.
+
+    Parameters
+    ----------
+    action : latticediff.action.Phi4
+    propagator : array_like, shape (*lattice), float64
+        G(k) on the full grid, positive.
+    device : torch.device or str
+    dtype : torch.dtype
+        Of the filters; float32 in production, float64 in tests.
+
+    Raises
+    ------
+    UserError
+        If the propagator does not fit the action's dimension or is not positive.
+    """
+
+    def __init__(self, action, propagator, device="cpu", dtype=torch.float32):
+        full = torch.as_tensor(propagator, dtype=torch.float64)
+        self.shape = check_shape(full.shape, action.ndim)
+        if not bool((full > 0).all()):
+            raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
+        self.action = action
+        self.ndim, self.volume = action.ndim, full.numel()
+        self.dtype, self.device = dtype, torch.device(device)
+        self.axes = tuple(range(-self.ndim, 0))
+        self.propagator_full = full  # float64, for log-determinants
+        half = full[..., : self.shape[-1] // 2 + 1]
+        self.g_max, self.g_mean = float(full.max()), float(full.mean())
+        cosines = torch.as_tensor(cos_sum(self.shape, half=True))
+        linear = 2 * action.a - 2 * action.hopping * cosines - 1 / half
+        self.G = half.to(self.device, dtype)
+        self.linear = linear.to(self.device, dtype)  # dS/dphi - G^-1 phi, its linear part
+
+    def to(self, device=None, dtype=None):
+        """The same background elsewhere or in another precision."""
+        return Background(self.action, self.propagator_full, device or self.device, dtype or self.dtype)
+
+    def expand(self, values):
+        """(n,) -> (n, 1, ..., 1), to multiply fields or filters."""
+        return values.reshape(-1, *([1] * self.ndim))
+
+    def rfft(self, x):
+        """To momentum space over the lattice axes."""
+        return torch.fft.rfftn(x, dim=self.axes)
+
+    def irfft(self, x_k):
+        """Back to the lattice."""
+        return torch.fft.irfftn(x_k, s=self.shape, dim=self.axes)
+
+    def filter(self, x, multiplier):
+        """Multiply by a real, even function of momentum given on the half grid."""
+        return self.irfft(self.rfft(x) * multiplier)
+
+    def at_origin(self, multiplier):
+        """``V^-1 sum_k f(k)``, the value at distance zero, for multipliers (..., *half grid)."""
+        origin = (..., *([0] * self.ndim))
+        return self.irfft(multiplier.to(torch.promote_types(multiplier.dtype, torch.complex64)))[origin]
+
+    def posterior(self, v):
+        """``(W, C)`` for v of shape (n, 1, ..., 1): the linear response and the posterior covariance."""
+        W = self.G / (self.G + v)
+        return W, v * W
+
+    def delta_force(self, phi):
+        """``DF(phi) = dS/dphi - G^-1 phi``, a target for R with no noise at small sigma."""
+        return self.filter(phi, self.linear) + 4 * self.action.b * phi**3
+
+    def whiten(self, x, v):
+        """``y = (G + v)^(-1/2) x``."""
+        return self.filter(x, torch.rsqrt(self.G + v))
+
+    def colour(self, y, v):
+        """``x = (G + v)^(1/2) y``, the inverse of `whiten`."""
+        return self.filter(y, torch.sqrt(self.G + v))
+
+    def half_log_det(self, v):
+        """``1/2 sum_k log(G + v)`` over the full grid, float64."""
+        return 0.5 * float(torch.log(self.propagator_full + v).sum())

@@ -1,0 +1,198 @@
+"""A trained score model: network, background, noise range, and the file that holds them.
+
+A model is a folder with ``weights.safetensors`` (network weights, propagator, score power; no
+pickles) and ``card.toml`` (theory, network, noise, training, metrics, hash). A loaded model is
+frozen: evaluation mode, no gradients, identified by `ScoreModel.fingerprint`.
+"""
+
+import hashlib
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+import torch
+from safetensors.torch import load_file, save_file
+
+from .. import registry
+from ..action import Phi4
+from ..diffusion.ladder import NoiseRange
+from ..errors import FileError, ModelError
+from .background import Background
+
+__all__ = ["CODE_VERSION", "ScoreModel", "load_model", "save_model"]
+
+#: Part of every fingerprint; raised whenever the same weights would give other densities.
+CODE_VERSION = "1"
+WEIGHTS, CARD = "weights.safetensors", "card.toml"
+
+
+@dataclass
+class ScoreModel:
+    """Everything a proposal needs.
+
+    Attributes
+    ----------
+    network : torch.nn.Module
+        Frozen; see `ridge.RidgeNetwork` for the interface.
+    background : Background
+    noise : NoiseRange
+    power_grid : ndarray, shape (n_levels,), float64
+        log sigma at which `power` was measured, ascending.
+    power : ndarray, shape (n_levels, *half grid), float64
+        ``(G + v) <|s_k|^2> / V``, 1 for a Gaussian theory; sets the covariance of reverse SDE steps.
+    card : dict
+        TOML-able: training ensemble, seed, steps, metrics, licence.
+    """
+
+    network: torch.nn.Module
+    background: Background
+    noise: NoiseRange
+    power_grid: np.ndarray
+    power: np.ndarray
+    card: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.network.eval()
+        self.network.requires_grad_(False)
+
+    @property
+    def action(self):
+        """The theory that the model was trained for."""
+        return self.background.action
+
+    @property
+    def shape(self):
+        """Lattice extents."""
+        return self.background.shape
+
+    def score_power(self, variances):
+        """``<|s_k|^2> / V`` at the given variances, interpolated in log sigma; float64 tensors."""
+        G = self.background.propagator_full[..., : self.shape[-1] // 2 + 1].numpy()
+        powers = []
+        for v in variances:
+            position = np.interp(0.5 * np.log(v), self.power_grid, np.arange(len(self.power_grid)))
+            low = min(int(position), len(self.power_grid) - 2)
+            ratio = self.power[low] + (position - low) * (self.power[low + 1] - self.power[low])
+            powers.append(torch.as_tensor(ratio / (G + v), device=self.background.device))
+        return powers
+
+    def tensors(self):
+        """All numbers of the model by name, contiguous, on the CPU."""
+        tensors = {f"network.{name}": t.detach().cpu().contiguous() for name, t in self.network.state_dict().items()}
+        tensors["propagator"] = self.background.propagator_full.cpu().contiguous()
+        tensors["power_grid"] = torch.as_tensor(self.power_grid)
+        tensors["power"] = torch.as_tensor(self.power)
+        return tensors
+
+    def description(self):
+        """What, beside the numbers, decides the density: theory, network, noise range."""
+        return {
+            "action": self.action.describe(),
+            "shape": list(self.shape),
+            "network": self.network.describe(),
+            "noise": {"sigma_min": self.noise.sigma_min, "sigma_max": self.noise.sigma_max},
+        }
+
+    def fingerprint(self):
+        """Hex SHA-256 of the numbers, the description and the code version."""
+        digest = hashlib.sha256(CODE_VERSION.encode())
+        digest.update(tomli_w.dumps(self.description()).encode())
+        for name, tensor in sorted(self.tensors().items()):
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def save_model(model, folder):
+    """Write `model` to a folder, whole or not at all; returns the folder's path.
+
+    Raises
+    ------
+    FileError
+        If a model is there already, or the disk refuses.
+    """
+    folder = Path(folder)
+    if (folder / CARD).exists():
+        raise FileError(f"{folder} already holds a model; choose another folder or remove it")
+    card = {**model.description(), **model.card, "sha256": model.fingerprint()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / WEIGHTS, lambda path: save_file(model.tensors(), path))
+        # the card goes last: a folder without one is no model
+        _write(folder / CARD, lambda path: path.write_text(tomli_w.dumps(card), encoding="utf-8"))
+    except OSError as exc:
+        raise FileError(f"cannot write model {folder}: {exc.strerror or exc}") from None
+    return folder
+
+
+def _write(path, write):
+    part = path.with_name(path.name + ".part")
+    write(part)
+    with open(part, "rb+") as handle:
+        os.fsync(handle.fileno())
+    part.replace(path)
+
+
+def read_card(folder):
+    """The card of a model folder as a dict; loads no weights."""
+    path = Path(folder) / CARD
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileError(f"no model in {folder}: {CARD} is missing; give a folder that `train` wrote") from None
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise FileError(f"cannot read {path}: {exc}") from None
+
+
+def load_model(folder, device="cpu", action=None, shape=None):
+    """A frozen model from its folder.
+
+    Parameters
+    ----------
+    folder : path-like
+    device : str or torch.device
+    action : Action, optional
+        Refuse a model of another theory.
+    shape : tuple of int, optional
+        Refuse a model of another lattice.
+
+    Raises
+    ------
+    FileError
+        No model there, or a file that cannot be read.
+    ModelError
+        Weights that do not match their hash or hold NaN, another theory or lattice.
+    """
+    card = read_card(folder)
+    path = Path(folder) / WEIGHTS
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise FileError(f"{folder} has a card but no {WEIGHTS}; the model is incomplete") from None
+    except Exception as exc:  # safetensors raises its own error type for a torn file
+        raise FileError(f"cannot read {path}: {exc}; the file is torn or no safetensors file") from None
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{path}: {name} holds values that are not finite; train again")
+    try:
+        trained_action = Phi4.from_description(card["action"])
+        options = dict(card["network"])
+        network = registry.load("networks", options.pop("name"))(ndim=trained_action.ndim, **options)
+        network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
+        background = Background(trained_action, tensors["propagator"], device)
+        noise = NoiseRange(card["noise"]["sigma_min"], card["noise"]["sigma_max"])
+        powers = tensors["power_grid"].numpy(), tensors["power"].numpy()
+    except (KeyError, RuntimeError, TypeError) as exc:
+        reason = str(exc).splitlines()[0]
+        raise ModelError(f"{folder}: card and weights do not belong together ({reason})") from None
+    model = ScoreModel(network.to(device), background, noise, *powers, card)
+    if model.fingerprint() != card.get("sha256"):
+        raise ModelError(f"{folder}: weights do not match the hash in the card; the model was altered or damaged")
+    if action is not None and action.describe() != trained_action.describe():
+        raise ModelError(f"{folder} was trained for {trained_action!r}; wanted {action!r}")
+    if shape is not None and tuple(shape) != model.shape:
+        raise ModelError(f"{folder} was trained on {model.shape}; wanted {tuple(shape)}")
+    return model

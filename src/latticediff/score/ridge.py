@@ -1,0 +1,209 @@
+r"""The ridge score network: one hidden layer whose divergence is closed form.
+
+.. math::
+    R(x, \sigma) = R_0 + \sum_{m f} O_m * B_{m f} * g_f(h_f), \qquad h_f = \sum_j A_{f j} * I_j * x,
+
+with small periodic kernels A and B, spectral filters
+
+.. math:: I = \{(G+v)^{-1/2},\; 2 W,\; (\bar G+v)^{-1/2}\}, \qquad O = o\,\{1, W\},\; o = 1/(0.3 + \sigma),
+
+and odd pointwise functions with amplitudes that depend on sigma,
+:math:`g(h) = h\,[\alpha_1 r + \alpha_2 (1 - r^2)]`, :math:`r = (1 + h^2)^{-1/2}`, which grow at most
+linearly. phi -> -phi and translations are built in. The trace needs no derivative of the network:
+
+.. math:: \mathrm{tr}(C\,\partial R/\partial x) = \sum_f \kappa_f \sum_y g_f'(h_f(y)), \qquad
+          \kappa_f = V^{-1} \sum_k \hat A_f(k)\, \hat B_f(k)\, C(k).
+"""
+
+import itertools
+import math
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+from .baseline import implicit_cubic
+
+__all__ = ["RidgeNetwork"]
+
+N_INPUT, N_OUTPUT, N_AMPLITUDES = 3, 2, 2
+
+
+def ridge_core(fields, kernels_in, amplitudes, kernels_out, taps, slopes=False):
+    """``sum_f B_f * g_f(A_f * u)`` by gathers and matrix products; any dimension, any device.
+
+    Parameters
+    ----------
+    fields : tensor, shape (n, J, V)
+    kernels_in : tensor, shape (n or 1, F, J, T)
+    amplitudes : tensor, shape (n or 1, F, 2)
+    kernels_out : tensor, shape (n or 1, M, F, T)
+    taps : tensor, shape (T, V), int64
+        ``taps[t, y]`` is the site y + offset_t.
+    slopes : bool
+        Also return ``sum_y g_f'(h_f(y))``, shape (n, F).
+    """
+    n, _, V = fields.shape
+    columns = fields[:, :, taps].flatten(1, 2)  # (n, J T, V)
+    h = torch.matmul(kernels_in.flatten(2), columns)
+    r2 = 1 / (1 + h * h)
+    r = r2.sqrt()
+    a1, a2 = amplitudes[..., 0:1], amplitudes[..., 1:2]
+    g = h * (a1 * r + a2 * (1 - r2))
+    # out_m(x) = sum_t P_mt(x + offset_t) with P_mt = sum_f B_mft g_f
+    P = torch.matmul(kernels_out.transpose(-1, -2).flatten(1, 2), g).unflatten(1, (N_OUTPUT, -1))
+    index = taps.expand(n, N_OUTPUT, -1, -1)
+    out = torch.gather(P, 3, index).sum(2)
+    if not slopes:
+        return out, None
+    slope = a1 * r * r2 + a2 * (1 + r2 - 2 * r2 * r2)
+    return out, slope.sum(-1)
+
+
+class RidgeNetwork(nn.Module):
+    """Ridge network for any lattice of `ndim` dimensions; see the module's formulas.
+
+    Parameters
+    ----------
+    ndim : int
+        Dimensions of the lattice, 1 to 4.
+    features : int
+        Hidden features F.
+    kernel_size : int
+        Odd extent of the kernels A and B.
+    hidden : int
+        Width of the small perceptron that turns log sigma into gains and amplitudes.
+
+    Raises
+    ------
+    UserError
+        If a size is out of range.
+    """
+
+    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64):
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
+        if features < 2 or hidden < 1:
+            raise UserError(f"features = {features}, hidden = {hidden}; expected at least 2 and 1")
+        self.ndim, self.features, self.kernel_size = ndim, features, kernel_size
+        reach = kernel_size // 2
+        self.offsets = tuple(itertools.product(range(-reach, reach + 1), repeat=ndim))
+        n_taps, centre = len(self.offsets), len(self.offsets) // 2
+        A = 0.5 * torch.randn(features, N_INPUT, n_taps) / math.sqrt(N_INPUT * n_taps)
+        # half of the features start near the site itself, where the cubic lives
+        A[: features // 2, :, centre] += 0.7 * torch.randn(features // 2, N_INPUT)
+        self.A = nn.Parameter(A)
+        self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
+        self.embed = nn.Sequential(nn.Linear(16, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.gain_in = nn.Linear(hidden, features * N_INPUT)
+        self.amplitude = nn.Linear(hidden, features * N_AMPLITUDES)
+        self.gain_out = nn.Linear(hidden, N_OUTPUT * features)
+        nn.init.zeros_(self.amplitude.weight)  # an untrained network is the baseline itself
+        nn.init.zeros_(self.amplitude.bias)
+        self._taps = {}
+
+    def describe(self):
+        """Registered name and options, enough to build the network again."""
+        return {
+            "name": "ridge",
+            "features": self.features,
+            "kernel_size": self.kernel_size,
+            "hidden": self.embed[0].out_features,
+        }
+
+    def taps(self, background):
+        """Site table (T, V) of the kernel's offsets on this lattice."""
+        key = (background.shape, background.device)
+        if key not in self._taps:
+            sites = torch.arange(background.volume).reshape(background.shape)
+            axes = tuple(range(background.ndim))
+            rolled = [torch.roll(sites, [-o for o in offset], axes).reshape(-1) for offset in self.offsets]
+            self._taps[key] = torch.stack(rolled).to(background.device)
+        return self._taps[key]
+
+    def coefficients(self, log_sigma):
+        """Effective kernels and amplitudes at each noise level.
+
+        Parameters
+        ----------
+        log_sigma : tensor, shape (n,)
+
+        Returns
+        -------
+        kernels_in : tensor, shape (n, F, 3, T)
+        amplitudes : tensor, shape (n, F, 2)
+        kernels_out : tensor, shape (n, 2, F, T)
+        """
+        frequencies = torch.linspace(-2, 2, 8, dtype=log_sigma.dtype, device=log_sigma.device).exp()
+        phase = log_sigma[:, None] * frequencies
+        e = self.embed(torch.cat([phase.sin(), phase.cos()], 1))
+        gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT, 1)
+        gain_out = 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features, 1)
+        amplitudes = self.amplitude(e).view(-1, self.features, N_AMPLITUDES)
+        return self.A * gain_in, amplitudes, self.B * gain_out
+
+    def filters(self, background, v, W):
+        """Input filters (n, 3, *half) and output filters (n, 2, *half) at v = sigma^2."""
+        G = background.G
+        inner = torch.stack(
+            [torch.rsqrt(G + v), 2 * W, torch.rsqrt(background.g_mean + v).expand_as(W)], dim=1
+        )
+        scale = 1 / (0.3 + v.sqrt())
+        outer = torch.stack([scale.expand_as(W), scale * W], dim=1)
+        return inner, outer
+
+    def kappa(self, background, inner, outer, C, kernels_in, kernels_out):
+        r"""``kappa_f = V^-1 sum_k A_f(k) B_f(k) C(k)``, shape (n, F).
+
+        Evaluated on the lattice: products of kernels times the filters' correlation at
+        the sum of their offsets.
+        """
+        product = inner[:, :, None] * (outer * C[:, None])[:, None]  # (n, J, M, *half)
+        lattice = background.irfft(product.to(torch.promote_types(product.dtype, torch.complex64))).flatten(3)
+        taps = self.taps(background)
+        origin_taps = taps[:, 0]  # site index of each offset seen from the origin
+        pair = taps[:, origin_taps]  # (T, T): origin + offset_t + offset_t'
+        Q = lattice[..., pair]  # (n, J, M, T, T)
+        return torch.einsum("nfjt,nmfs,njmts->nf", kernels_in, kernels_out, Q)
+
+    def forward(self, background, x, log_sigma, trace=False):
+        """The residual R and, if asked, ``tr(C dR/dx)``.
+
+        Parameters
+        ----------
+        background : Background
+        x : tensor, shape (n, *lattice)
+        log_sigma : tensor, shape (n,) or (1,)
+        trace : bool
+
+        Returns
+        -------
+        R : tensor, shape (n, *lattice)
+        trace : tensor, shape (n,), float64, or None
+        """
+        v = background.expand((2 * log_sigma).exp())
+        W, C = background.posterior(v)
+        x_k = background.rfft(x)
+        inner, outer = self.filters(background, v, W)
+        kernels_in, amplitudes, kernels_out = self.coefficients(log_sigma)
+        fields = background.irfft(x_k[:, None] * inner).flatten(2)
+        if self._can_fuse(x, fields, trace):
+            from .fused import fused_core
+
+            out, slopes = fused_core(fields, kernels_in, amplitudes, kernels_out, background.shape, self.offsets), None
+        else:
+            out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(background), trace)
+        out = out.unflatten(2, background.shape)
+        linear_k, local, total = implicit_cubic(background, x_k, W, C, trace)
+        R = background.irfft((background.rfft(out) * outer).sum(1) + linear_k) + local
+        if not trace:
+            return R, None
+        kappa = self.kappa(background, inner, outer, C, kernels_in, kernels_out)
+        return R, total + (kappa.double() * slopes.double()).sum(1)
+
+    @staticmethod
+    def _can_fuse(x, fields, trace):
+        # the Numba core has no gradient with respect to its fields and keeps no slopes
+        on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+        return on_cpu and not trace and not (torch.is_grad_enabled() and fields.requires_grad)

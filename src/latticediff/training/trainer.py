@@ -1,0 +1,265 @@
+"""Denoising score matching: the loop, exact resumption, what it tells while it runs.
+
+Step number and seed decide batch, noise and noise levels, so a resumed run gives the weights of an
+uninterrupted one, bit for bit on the same device. On the CPU torch runs on one thread and the Numba
+core on all of them, each configuration on one: the number of threads does not change a bit.
+"""
+
+import contextlib
+import math
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import AveragedModel
+
+from ..errors import FileError, StopRequested, UserError
+from ..score.matching import denoising_loss
+from .checkpoint import read_checkpoint, write_checkpoint
+
+__all__ = ["Trainer", "TrainingPlan"]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Numbers of a training run.
+
+    Parameters
+    ----------
+    steps, batch : int
+        Optimiser steps and configurations per step.
+    learning_rate : float
+        Peak of the schedule: linear warm-up, then a cosine to zero.
+    ema_decay : float
+        Of the averaged weights, the ones that are used.
+    w0 : float
+        Mixture of the two targets; see `latticediff.score.matching.mixed_target`.
+    clip : float
+        Largest gradient norm, in units of the number of sites.
+    seed : int
+    """
+
+    steps: int = 4000
+    batch: int = 256
+    learning_rate: float = 3e-3
+    ema_decay: float = 0.999
+    w0: float = 0.2
+    warmup: int = 200
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch < 1:
+            raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
+
+    def rate(self, step):
+        """Learning rate of a step."""
+        ramp = min(1.0, (step + 1) / self.warmup)
+        return self.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+class Trainer:
+    """Train one network on one ensemble.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        See `latticediff.score.ridge.RidgeNetwork` for the interface.
+    background : Background
+    noise : NoiseRange
+    data : TrainingData
+    plan : TrainingPlan
+
+    Raises
+    ------
+    UserError
+        A batch larger than the data, or another lattice.
+    """
+
+    def __init__(self, network, background, noise, data, plan):
+        if plan.batch > len(data.train):
+            raise UserError(f"batch = {plan.batch} but there are {len(data.train)} training configurations; take fewer")
+        if tuple(data.shape) != background.shape:
+            raise UserError(f"training data live on {tuple(data.shape)}; the propagator on {background.shape}")
+        self.network, self.background, self.noise, self.data, self.plan = network, background, noise, data, plan
+        self.step, self.seconds = 0, 0.0
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.ema = AveragedModel(network, multi_avg_fn=self._average)
+
+    def _average(self, averaged, current, count):
+        # a young average forgets faster, or it would remember the first random weights
+        decay = min(self.plan.ema_decay, float((count + 1) / (count + 10)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    def draw(self, step):
+        """Batch, noise and noise levels of a step: a function of seed and step alone."""
+        seed = int(np.random.SeedSequence([self.plan.seed, step]).generate_state(1, np.uint64)[0] >> 1)
+        generator = torch.Generator().manual_seed(seed)
+        n, (low, high) = self.plan.batch, self.noise.log_range
+        phi = self.data.batch(n, generator)
+        # stratified noise levels: one in each of n equal intervals, shifted together
+        uniform = (torch.arange(n) + torch.rand(1, generator=generator)) / n
+        z = torch.randn(phi.shape, generator=generator)
+        return phi, z.to(phi.device), (low + (high - low) * uniform).to(phi.device)
+
+    def advance(self):
+        """One optimiser step; returns the loss per site, a tensor without gradient."""
+        phi, z, log_sigma = self.draw(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step)
+        loss = denoising_loss(self.network, self.background, phi, z, log_sigma, self.plan.w0).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        volume = self.background.volume
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip * volume)
+        self.optimizer.step()
+        self.ema.update_parameters(self.network)
+        self.step += 1
+        return loss.detach() / volume
+
+    def run(self, checkpoint=None, checkpoint_every=500, log=None, log_every=100, progress=None, stop=None):
+        """Run to the end of the plan; returns the averaged network.
+
+        Parameters
+        ----------
+        checkpoint : path-like, optional
+            Continue from it if it exists, and keep it up to date.
+        checkpoint_every, log_every : int
+            Steps.
+        log : callable, optional
+            Gets a dict every `log_every` steps: step, loss and held_out_loss per site, learning_rate, seconds.
+        progress : callable, optional
+            ``progress(step, steps, loss)`` every few steps.
+        stop : callable, optional
+            Returns None, or the reason to stop.
+
+        Raises
+        ------
+        StopRequested
+            `stop` gave a reason; the checkpoint is written.
+        FileError
+            A checkpoint of another plan.
+        UserError
+            The loss is not finite; the last checkpoint is kept.
+        """
+        if checkpoint is not None:
+            self.restore(checkpoint)
+        losses = []
+        with _one_torch_thread(self.background.device):
+            while self.step < self.plan.steps:
+                began = time.perf_counter()
+                losses.append(self.advance())
+                self.seconds += time.perf_counter() - began
+                if self.step % log_every == 0 or self.step == self.plan.steps:
+                    loss = float(torch.stack(losses).mean())
+                    losses = []
+                    if not math.isfinite(loss):
+                        raise UserError(
+                            f"loss is {loss} at step {self.step}; lower training.learning_rate"
+                            " (the last checkpoint is kept)"
+                        )
+                    if log is not None:
+                        log(self._row(loss))
+                    if progress is not None:
+                        progress(self.step, self.plan.steps, loss)
+                if checkpoint is not None and self.step % checkpoint_every == 0:
+                    self.save(checkpoint)
+                reason = stop() if stop is not None else None
+                if reason and self.step < self.plan.steps:
+                    if checkpoint is not None:
+                        self.save(checkpoint)
+                    raise StopRequested(
+                        f"{reason}: training stopped at step {self.step} of {self.plan.steps}, saved;"
+                        " run the same command with --resume to go on (Python: run again with the same checkpoint)",
+                        getattr(reason, "exit_code", 75),
+                    )
+        if checkpoint is not None:
+            self.save(checkpoint)
+        return self.averaged()
+
+    def averaged(self):
+        """The network with averaged weights."""
+        return self.ema.module
+
+    @torch.no_grad()
+    def held_out_loss(self, n=1024):
+        """Loss per site of the averaged network on held-out data, the same noise every time."""
+        phi = self.data.held_out[:n]
+        generator = torch.Generator().manual_seed(0)
+        low, high = self.noise.log_range
+        log_sigma = low + (high - low) * (torch.arange(len(phi)) + 0.5) / len(phi)
+        # noise levels must not line up with the order of the configurations
+        log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
+        z = torch.randn(phi.shape, generator=generator).to(phi.device)
+        loss = denoising_loss(self.averaged(), self.background, phi, z, log_sigma, self.plan.w0)
+        return float(loss.mean()) / self.background.volume
+
+    def _row(self, loss):
+        return {
+            "step": self.step,
+            "loss": loss,
+            "held_out_loss": self.held_out_loss(),
+            "learning_rate": self.plan.rate(self.step - 1),
+            "seconds": self.seconds,
+        }
+
+    def save(self, path):
+        """Write a checkpoint; see `latticediff.training.checkpoint`."""
+        tensors = {f"network.{k}": t for k, t in self.network.state_dict().items()}
+        tensors |= {f"ema.{k}": t for k, t in self.ema.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": t for k, t in state.items()}
+        write_checkpoint(path, tensors, {"step": self.step, "seconds": self.seconds, "identity": self._identity()})
+
+    def restore(self, path):
+        """Go to the state of a checkpoint, if there is one.
+
+        Raises
+        ------
+        FileError
+            A checkpoint of another plan, network or lattice.
+        """
+        found = read_checkpoint(path)
+        if found is None:
+            return
+        tensors, meta = found
+        if meta["identity"] != self._identity():
+            different = [k for k, v in self._identity().items() if meta["identity"].get(k) != v]
+            raise FileError(f"checkpoint {path} belongs to another run (differs in {', '.join(different)}); remove it")
+        part = {prefix: {} for prefix in ("network", "ema", "optimizer")}
+        for name, tensor in tensors.items():
+            prefix, _, rest = name.partition(".")
+            part[prefix][rest] = tensor
+        self.network.load_state_dict(part["network"])
+        self.ema.load_state_dict(part["ema"])
+        state = {}
+        for name, tensor in part["optimizer"].items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.step, self.seconds = meta["step"], meta["seconds"]
+
+    def _identity(self):
+        low, high = self.noise.log_range
+        return {
+            "plan": asdict(self.plan),
+            "network": self.network.describe(),
+            "action": self.background.action.describe(),
+            "shape": list(self.background.shape),
+            "noise": [low, high],
+            "n_train": len(self.data.train),
+        }
+
+
+@contextlib.contextmanager
+def _one_torch_thread(device):
+    """On the CPU: reductions whose order does not depend on the machine's cores."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
