@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 
 import matplotlib
@@ -26,9 +27,11 @@ from latticediff.report import (
 )
 from latticediff.report import figures as drawings
 from latticediff.report.figures.chains import _block_histogram, distribution, history, log_weights
+from latticediff.report.figures.costs import cost
+from latticediff.report.figures.physics import observables
 from latticediff.report.html import page
 from latticediff.report.numbers import break_even, cost_ratio, differences, seconds, setup_total, value_error
-from latticediff.report.style import styled
+from latticediff.report.style import chain_styles, styled
 from latticediff.report.verdict import verdict
 
 V = 64
@@ -389,6 +392,20 @@ def test_rejected_everything_is_drawn_without_a_crash():
     half = np.where(np.arange(50) % 2, -np.inf, rng.standard_normal(50))
     chain = dataclasses.replace(chain, log_weight_reverse=half)
     assert "lie left of the frame" in log_weights(make_run(chains=[chain])).caption
+
+
+def test_many_long_names_keep_their_room():
+    rng = np.random.default_rng(14)
+    chains = [
+        make_chain(rng, f"c{i}", n=40, label=f"a_folder/a rather long name of a chain, number {i}") for i in range(9)
+    ]
+    run = make_run(chains=chains)
+    assert len(set(chain_styles(run).values())) == 9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns when the axes collapse
+        with styled():
+            for figure in (observables, cost):
+                figure(run).figure.draw_without_rendering()
 
 
 def test_drawing_leaves_matplotlib_as_it_was():

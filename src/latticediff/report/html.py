@@ -46,7 +46,8 @@ figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(
 pre { overflow-x: auto; background: var(--tint); padding: 0.7rem; font-size: 0.85rem; }
 sub { line-height: 0; }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } h2, h3 { break-after: avoid; }
-  .scroll { overflow: visible; } pre { white-space: pre-wrap; } table { break-inside: avoid; } }
+  .scroll { overflow: visible; } pre { white-space: pre-wrap; }
+  figure img { width: auto; max-width: 100%; max-height: 10.5cm; border: 0; } table { break-inside: avoid; } }
 </style>
 </head>
 <body>

@@ -12,7 +12,18 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from .tables import csv_text
 
-__all__ = ["TAU", "WIDTH", "FigureRecord", "chain_styles", "log_axis", "new_figure", "sigma_axis", "styled"]
+__all__ = [
+    "TAU",
+    "WIDTH",
+    "FigureRecord",
+    "chain_styles",
+    "is_crowded",
+    "legend",
+    "log_axis",
+    "new_figure",
+    "sigma_axis",
+    "styled",
+]
 
 #: the symbol in figures
 TAU = r"$\tau_{\mathrm{int}}$"
@@ -62,9 +73,11 @@ def styled():
 def chain_styles(run):
     """name -> (colour, marker, dashes): never colour alone, the same in every figure."""
     n = len(COLOURS)
+    # from the second round on, colours meet other markers and dashes
+    turned = [(i + i // n) % n for i in range(len(run.chains))]
     return {
-        chain.name: (COLOURS[i % n], MARKERS[i % n], DASHES[i % n if i < n else (i + i // n) % n])
-        for i, chain in enumerate(run.chains)
+        chain.name: (COLOURS[i % n], MARKERS[k], DASHES[k])
+        for i, (chain, k) in enumerate(zip(run.chains, turned, strict=True))
     }
 
 
@@ -72,6 +85,23 @@ def new_figure(height, **subplots):
     """Figure and axes, outside pyplot's global list (nothing to close, no display wanted)."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(**subplots)
+
+
+def is_crowded(labels):
+    """Whether labels are too many or too long for a legend inside the axes."""
+    return len(labels) > 4 or max(map(len, labels), default=0) > 34
+
+
+def legend(figure, ax, loc="upper right", outside=False):
+    """Legend of `ax`: inside at `loc`, or below the figure, which grows by it, if crowded or `outside`."""
+    handles, labels = ax.get_legend_handles_labels()
+    if not (outside or is_crowded(labels)):
+        ax.legend(handles, labels, loc=loc)
+        return
+    longest = max(map(len, labels))
+    columns = min(len(labels), 1 if longest > 34 else 2 if longest > 20 else 3 if longest > 12 else 4)
+    figure.set_figheight(figure.get_figheight() + 0.19 * -(-len(labels) // columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def sigma_axis(ax):

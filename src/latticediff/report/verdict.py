@@ -21,6 +21,7 @@ from .numbers import (
 __all__ = ["describe_action", "failed_checks", "verdict"]
 
 SIGMA_ALARM = 3.0  # of an observable against the reference
+PURPOSES = {"generate": "to generate training data", "thermalise": "to thermalise", "train": "to train"}
 CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance
 
 
@@ -125,10 +126,10 @@ def _cost(run):
             continue
         value, error = ratio
         paid = setup_total(chain) - setup_total(reference)
-        items = (
-            _and(f"{seconds(s)} to {name}" for name, s in chain.setup_seconds.items()) if chain.setup_seconds else ""
-        )
-        first = f" It first pays {items}." if items else ""
+        items = [
+            f"{seconds(s)} {PURPOSES.get(name, f'for {name}')}" for name, s in chain.setup_seconds.items() if s > 0
+        ]
+        first = f" First it pays {_and(items)}." if items else ""
         if value - 2 * error > 1:
             winners.append((value, chain))
             even = break_even(chain, reference)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..numbers import TAU_NAMES, value_error
-from ..style import TAU, FigureRecord, chain_styles, new_figure, sigma_axis
+from ..style import TAU, FigureRecord, chain_styles, is_crowded, legend, new_figure, sigma_axis
 
 __all__ = ["autocorrelation", "distribution", "history", "log_weights"]
 
@@ -53,6 +53,8 @@ def autocorrelation(run):
     if not names:
         return None
     styles = chain_styles(run)
+    # with many chains one legend serves both panels, and tau_int is left to the table
+    crowded = is_crowded([chain.label for chain in run.chains])
     figure, axes = new_figure(0.7 + 2.1 * len(names), nrows=len(names), sharex=False, squeeze=False)
     rows = []
     for ax, name in zip(axes[:, 0], names, strict=True):
@@ -65,14 +67,17 @@ def autocorrelation(run):
             colour, marker, dashes = styles[chain.name]
             keep = curve.t <= horizon
             t, rho, error = curve.t[keep], curve.rho[keep], curve.error[keep]
-            tau = f", {TAU} = {value_error(*chain.tau_int[name])}" if name in chain.tau_int else ""
+            tau = f", {TAU} = {value_error(*chain.tau_int[name])}" if name in chain.tau_int and not crowded else ""
             ax.fill_between(t, rho - error, rho + error, color=colour, alpha=0.2, lw=0)
             every = max(1, len(t) // 20)
             ax.plot(t, rho, color=colour, ls=dashes, marker=marker, markevery=every, label=chain.label + tau)
             rows += [(name, chain.name, float(x), float(y), float(e)) for x, y, e in zip(t, rho, error, strict=True)]
         ax.axhline(0, color="black", lw=0.8)
         ax.set(ylabel=f"ρ(t) of {TAU_NAMES[name]}", xlim=(0, horizon), ylim=(min(-0.1, ax.get_ylim()[0]), 1.02))
-        ax.legend(loc="upper right")
+        if not crowded:
+            ax.legend(loc="upper right")
+    if crowded:
+        legend(figure, axes[0, 0])
     axes[-1, 0].set_xlabel("separation t (updates)")
     return FigureRecord(
         "autocorrelation",
@@ -139,7 +144,7 @@ def distribution(run):
             for c, d, e, p in zip(centres, density, error, pulls, strict=True)
         ]
     axes[0, 0].set(ylabel="probability density", ylim=(0, None))
-    axes[0, 0].legend(loc="upper right")
+    legend(figure, axes[0, 0])
     if compare:
         sigma_axis(axes[1, 0])
     axes[-1, 0].set_xlabel("m")

@@ -1,9 +1,11 @@
 """Figures of the price: training, seconds per independent sample, where training pays."""
 
+import textwrap
+
 import numpy as np
 
 from ..numbers import TAU_NAMES, break_even, cost_ratio, count, seconds, setup_total
-from ..style import TAU, FigureRecord, chain_styles, log_axis, new_figure
+from ..style import TAU, FigureRecord, chain_styles, legend, log_axis, new_figure
 
 __all__ = ["amortised", "cost", "training"]
 
@@ -58,12 +60,13 @@ def cost(run):
     with_setup = any(setup_total(chain) > 0 for chain, _ in priced)
     height = 0.5 + (1 + with_setup) * (0.7 + 0.33 * len(priced))
     figure, axes = new_figure(height, nrows=1 + with_setup, squeeze=False)
-    labels = [chain.label for chain, _ in priced]
+    labels = [textwrap.fill(chain.label, 20) for chain, _ in priced]
+    narrow = max(map(len, labels)) > 12  # long names take the width that the remark would need
     ax, rows = axes[0, 0], []
     widest = max(value for _, (value, _) in priced)
     for y, (chain, (value, error)) in enumerate(priced):
         ax.barh(y, value, height=0.6, color=styles[chain.name][0], xerr=error or None, error_kw={"lw": 1})
-        over = f" (2 {TAU} of {TAU_NAMES.get(chain.slowest, chain.slowest)})"
+        over = "" if narrow else f" (2 {TAU} of {TAU_NAMES.get(chain.slowest, chain.slowest)})"
         ax.text(value + (error or 0) + 0.02 * widest, y, seconds(value, error) + over, va="center", fontsize=9)
         rows.append((chain.name, "per independent sample", value, error))
     scale, unit = next((s, u) for s, u in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")) if widest < 1000 * s or s == 1.0)
@@ -97,7 +100,7 @@ def cost(run):
             ax.text(total + 0.02 * longest, y, seconds(total), va="center", fontsize=9)
         ax.set(xlim=(0, 1.3 * longest), title="Before the first sample (s)")
         _rows_axis(ax, labels)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=max(1, len(items)))
+        legend(figure, ax, outside=True)
     return FigureRecord(
         "cost",
         "Seconds per independent sample",
@@ -127,32 +130,28 @@ def amortised(run):
         return None
     styles = chain_styles(run)
     figure, ax = new_figure(3.4)
-    # from where sampling is visible to a decade beyond the point where set-up stops to matter
-    crossings = [
-        n for chain, _ in priced[1:] if cost_ratio(chain, run.reference) and (n := break_even(chain, run.reference))
-    ]
+    crossings = {}
+    for chain, _ in priced[1:]:
+        if cost_ratio(chain, run.reference) and (crossing := break_even(chain, run.reference)):
+            crossings[chain.name] = crossing
+    # to a decade beyond the point where set-up stops to matter
     even = [setup_total(chain) / price[0] for chain, price in priced if setup_total(chain) > 0]
-    top = 10 * max([1e3, *crossings, *even])
+    top = 10 * max([1e3, *crossings.values(), *even])
     n = np.geomspace(1, top, 121)
     rows = []
     for chain, (price, _) in priced:
         colour, _, dashes = styles[chain.name]
         total = setup_total(chain) + n * price
-        ax.loglog(n, total, color=colour, ls=dashes, label=chain.label)
+        label = chain.label
+        if crossing := crossings.get(chain.name):
+            label += f", break-even at {count(crossing)}"
+            ax.plot(crossing, setup_total(chain) + crossing * price, "o", color=colour, ms=6, mfc="white", zorder=3)
+        ax.loglog(n, total, color=colour, ls=dashes, label=label)
         rows += [(chain.name, float(a), float(b)) for a, b in zip(n, total, strict=True)]
-    for crossing in crossings:
-        ax.axvline(crossing, color="#777777", lw=0.8, ls=":")
-        ax.annotate(
-            f"break-even\n{count(crossing)}",
-            (crossing, 0.03),
-            xycoords=("data", "axes fraction"),
-            ha="right",
-            fontsize=9,
-        )
     ax.set(xlabel="independent samples N", ylabel="total wall time (s)", xlim=(1, top))
-    ax.legend(loc="upper left")
+    legend(figure, ax, "upper left")
     said = (
-        "The lines cross where training has paid for itself."
+        "Circles: where a line crosses that of the reference, and training has paid for itself."
         if crossings
         else f"The lines do not cross in favour of a learned sampler: {run.reference.label} is cheaper per sample here."
     )

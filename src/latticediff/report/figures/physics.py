@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..numbers import OBSERVABLES, differences
-from ..style import FigureRecord, chain_styles, log_axis, new_figure, sigma_axis
+from ..style import FigureRecord, chain_styles, legend, log_axis, new_figure, sigma_axis
 
 __all__ = ["correlator", "observables", "propagator"]
 
@@ -41,12 +41,12 @@ def observables(run):
             rows.append((chain.name, n, value, error, *run.reference.observables.get(n, (None, None)), diff.get(n)))
     reach = max(abs(row[-1]) for row in rows if row[-1] is not None)
     reach = max(3.5, 1.1 * reach)
-    ax.set(xlim=(-reach, reach), ylim=(len(names) - 0.5, -0.5), xlabel=f"difference from {run.reference.label} (σ)")
+    reference = run.reference.label if len(run.reference.label) <= 30 else "the reference"
+    ax.set(xlim=(-reach, reach), ylim=(len(names) - 0.5, -0.5), xlabel=f"difference from {reference} (σ)")
     ax.set_yticks(range(len(names)), [SYMBOLS[n] for n in names])
     ax.tick_params(axis="y", length=0, labelsize=11)
     ax.grid(False)
-    if len(others) > 1:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(others)))
+    legend(figure, ax, outside=True)
     worst = max((row for row in rows if row[-1] is not None), key=lambda row: abs(row[-1]))
     return FigureRecord(
         "observables",
@@ -100,7 +100,7 @@ def _curves(run, attribute, abscissa, xlabel, ylabel, log):
     axes[0, 0].set(ylabel=ylabel)
     if log and positive:
         log_axis(axes[0, 0])
-    axes[0, 0].legend(loc="upper center")
+    legend(figure, axes[0, 0], "upper center")
     if compare:
         sigma_axis(axes[1, 0])
     axes[-1, 0].set_xlabel(xlabel)
