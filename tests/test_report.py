@@ -201,10 +201,15 @@ def test_undefined_quantities_are_null():
         def pair(self):
             return [None, None]
 
-    chain = make_chain(np.random.default_rng(4), "x", observables={"xi_2nd": Undefined(), "chi": (1.0, 0.1)})
-    entry = report_dict(make_run(chains=[chain]))["chains"]["x"]
+    values = {"xi_2nd": Undefined(), "chi": (1.0, 0.1), "binder": (0.2, math.nan)}
+    chain = make_chain(np.random.default_rng(4), "x", observables=values)
+    run = make_run(chains=[chain], checks={"exp_minus_delta_h": (0.9999, None)})
+    entry = report_dict(run)["chains"]["x"]
     assert entry["observables"]["xi_2nd"] is None
     assert entry["observables"]["chi"] == [1.0, 0.1]
+    # an error that is not known (NaN in an Estimate) is no alarm either
+    assert entry["observables"]["binder"] == [0.2, None]
+    assert "fails" not in verdict(run)[0]
 
 
 def test_verdict_says_who_wins_whoever_it_is():
@@ -427,7 +432,8 @@ def test_report_needs_neither_torch_nor_numba():
         ({"series": {"m": np.full((8, 4), np.nan)}}, "series 'm' is not finite"),
         ({"series": {"m": np.zeros((3, 4))}}, r"has shape \(3, 4\); expected \(8, n_cfg\)"),
         ({"observables": {"chi": 1.0}}, r"expected a pair"),
-        ({"observables": {"chi": (1.0, float("nan"))}}, "is not finite"),
+        ({"observables": {"chi": (float("nan"), 0.1)}}, "is not finite"),
+        ({"observables": {"chi": (1.0, float("inf"))}}, "is not finite"),
         ({"tau_int": {"m": (1.0, -0.1)}}, "expected at least 0"),
         ({"log_weight_reverse": np.array([0.0, np.inf])}, "NaN or [+]inf"),
         ({"log_weight_forward": np.array([0.0, -np.inf])}, "NaN or -inf"),

@@ -27,10 +27,10 @@ def _finite(what, *values):
 
 
 def _pair(what, pair):
-    """(value, error) as two floats; the error may be None (not known). Estimates with a `pair()` will do."""
+    """(value, error) as two floats; an error that is not known is None (NaN in an `Estimate`)."""
     try:
         value, error = pair.pair() if hasattr(pair, "pair") else pair
-        pair = (float(value), None if error is None else float(error))
+        pair = (float(value), None if error is None or np.isnan(error) else float(error))
     except (TypeError, ValueError):
         raise UserError(f"{what} is {pair!r}; expected a pair (value, error)") from None
     _finite(what, *pair)

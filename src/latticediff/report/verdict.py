@@ -162,7 +162,8 @@ def failed_checks(run):
         (name, *run.checks[name])
         for name in ("schwinger_dyson", "exp_minus_delta_h")
         if isinstance(run.checks.get(name), tuple | list)
-        and abs(run.checks[name][0] - 1) > CHECK_ALARM * (run.checks[name][1] or 0.0)
+        and run.checks[name][1] is not None
+        and abs(run.checks[name][0] - 1) > CHECK_ALARM * run.checks[name][1]
     ]
 
 
