@@ -53,11 +53,11 @@ def _stop(max_walltime):
     return Stop(None if max_walltime is None else parse_duration(max_walltime))
 
 
-def _print_plan(card, stages, **places):
+def _print_plan(card, *stages):
     from ..pipeline.estimate import estimate
 
     typer.echo(card.to_toml())
-    typer.echo(estimate(card, stages, **places))
+    typer.echo(estimate(card, stages))
 
 
 def _version(asked):
@@ -90,7 +90,7 @@ def run(
     """The whole job: generate, train, sample both routes, measure, report."""
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, ("generate", "train", "sample_ode", "sample_sde"))
+        return _print_plan(card, "generate", "train", "sample_ode", "sample_sde")
     from ..pipeline.run import run as run_all
 
     with _stop(max_walltime) as stop:
@@ -110,7 +110,7 @@ def generate(
     """Thermalise and run the reference chains into an ensemble file, then apply the gate."""
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, ("generate",))
+        return _print_plan(card, "generate")
     from ..pipeline.generate import generate as generate_ensemble
 
     with _stop(max_walltime) as stop:
@@ -131,7 +131,7 @@ def train(
     """Train the score network on an ensemble; writes a model folder."""
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, ("train",))
+        return _print_plan(card, "train")
     from ..pipeline.train import train as train_model
 
     with _stop(max_walltime) as stop:
@@ -153,7 +153,7 @@ def sample(
     """Metropolis chains with the network's proposals, into an ensemble file."""
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, (f"sample_{route.value}",))
+        return _print_plan(card, f"sample_{route.value}")
     from ..pipeline.sample import sample as sample_chain
 
     with _stop(max_walltime) as stop:

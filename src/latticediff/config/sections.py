@@ -144,14 +144,17 @@ NETWORK_OPTIONS = {"ridge": RidgeOptions}
 
 
 class TrainingSection(Section):
-    """Denoising score matching."""
+    """Denoising score matching; see `latticediff.training.TrainingPlan`."""
 
     steps: Count = 4000
     batch: Count = 256
     learning_rate: Positive = 3e-3
+    warmup: Count = 200
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    w0: Annotated[float, Field(ge=0)] = 0.2
+    clip: Positive = 1.0
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     held_out: Fraction = 0.125
     checkpoint_every: Count = 500
     device: Device = "auto"
@@ -160,17 +163,20 @@ class TrainingSection(Section):
 class OdeSection(Section):
     """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method`."""
 
-    n_chains: Count = 16
-    n_updates: Count = 1000
+    n_chains: Count = 100
+    n_warmup: Count = 10
+    n_updates: Count = 150
     steps: Count = 8
+    method: Literal["rk4", "dopri5"] = "rk4"
 
 
 class SdeSection(Section):
     """Chains of the reverse SDE: `steps` Gaussian steps, the forward path redrawn before each proposal if `refresh`."""
 
-    n_chains: Count = 16
-    n_updates: Count = 1000
-    steps: Count = 60
+    n_chains: Count = 100
+    n_warmup: Count = 10
+    n_updates: Count = 150
+    steps: Annotated[int, Field(ge=2)] = 60
     refresh: bool = True
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from ..errors import UserError
 from ..report import ChainResult
 from .curves import autocorrelation_curve, propagator_curve
+from .generate import hmc_from_description
 from .measure import measure_ensemble
 
 __all__ = ["chain_result", "cost_per_update", "seconds_per_update"]
@@ -17,14 +18,14 @@ def seconds_per_update(ensemble):
     return float(np.mean(ensemble.history("seconds"))) / ensemble.n_chains
 
 
-def cost_per_update(algorithm):
-    """``(evaluations, kind)`` per update of one chain as the kernel described itself; None if it did not."""
-    for key, kind in (
-        ("force_evaluations_per_update", "action gradients"),
-        ("network_evaluations_per_update", "network evaluations"),
-    ):
-        if key in algorithm:
-            return float(algorithm[key]), kind
+def cost_per_update(ensemble):
+    """``(evaluations, kind)`` per update of one chain; (None, kind) if the algorithm does not say."""
+    algorithm = ensemble.algorithm
+    if "evaluations_per_update" in algorithm:
+        return float(algorithm["evaluations_per_update"]), "network evaluations"
+    if algorithm.get("name") == "hmc":
+        kernel = hmc_from_description(ensemble.action, algorithm)
+        return float(kernel.force_evaluations_per_update), "action gradients"
     return None, "action gradients"
 
 
@@ -52,7 +53,7 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
         curves = {key: autocorrelation_curve(found.series[key], found.thin, s_tau) for key in ("m", "abs_m")}
     except UserError as exc:
         raise UserError(f"{ensemble.path}: {exc}") from None
-    evaluations, kind = cost_per_update(ensemble.algorithm)
+    evaluations, kind = cost_per_update(ensemble)
     defined = {key: (e.value, e.error) for key, e in found.observables.items() if np.isfinite([e.value, e.error]).all()}
     return ChainResult(
         name=name,

@@ -3,10 +3,11 @@
 Layout::
 
     card.toml  run.json            the effective card; its digest, program version, creation time
-    stages/<stage>.json            one marker per stage: finished or not, seconds so far, what it found
+    stages/<stage>.json            one marker per stage: finished or not, seconds so far
     log.jsonl                      everything that happened, one JSON object a line
     ensemble.h5  model/            the reference chains (training data) and the network
     chain_ode.h5  chain_sde.h5     the learned chains
+    weights_ode.npz ...            log weights of held-out configurations
     report.json  report.html  figures/
 
 Markers are written to a temporary name, fsynced and renamed, so one that exists is whole. A folder
@@ -65,6 +66,10 @@ class RunFolder:
         """File of the learned chain of `route` (``ode`` or ``sde``)."""
         return self.path / f"chain_{route}.h5"
 
+    def weights(self, route):
+        """Log weights of held-out configurations under `route`."""
+        return self.path / f"weights_{route}.npz"
+
     def _check(self, resume):
         if not self.path.exists():
             return
@@ -120,18 +125,18 @@ class RunFolder:
         self._lock.close()
 
     def marker(self, stage):
-        """What is known of `stage`: ``{"finished", "seconds", "result"}``; not finished and zero seconds if new."""
+        """What is known of `stage`: ``{"stage", "finished", "seconds"}``; not finished and no seconds if new."""
         path = self.path / "stages" / f"{stage}.json"
         if not path.exists():
-            return {"finished": False, "seconds": 0.0, "result": {}}
+            return {"stage": stage, "finished": False, "seconds": 0.0}
         return json.loads(path.read_text(encoding="utf-8"))
 
     def is_finished(self, stage):
         """Whether `stage` was finished."""
         return self.marker(stage)["finished"]
 
-    def record(self, stage, seconds, finished, result=None):
+    def record(self, stage, seconds, finished):
         """Write the marker of `stage`; `seconds` of this process are added to those of earlier ones."""
         before = self.marker(stage)["seconds"]
-        marker = {"stage": stage, "finished": finished, "seconds": before + seconds, "result": result or {}}
+        marker = {"stage": stage, "finished": finished, "seconds": before + seconds}
         sealed_text(self.path / "stages" / f"{stage}.json", json.dumps(marker, indent=1) + "\n")

@@ -147,7 +147,9 @@ def generate(card, path, *, resume=False, progress=None, log=None, stop=None):
     else:
         refuse_existing(path)
         if run_directory(path).is_dir():
-            raise FileError(f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out")
+            raise FileError(
+                f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out"
+            )
         began = time.perf_counter()
         kernel, state, speed = thermalise(card, streams, progress, stop)
         start = (state, streams.child("hmc"))

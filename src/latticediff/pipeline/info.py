@@ -22,7 +22,7 @@ def info(path):
     path = Path(path)
     if (path / "stages").is_dir():
         return _table(_run_rows(path))
-    if (path / "model.toml").exists():
+    if (path / "weights.safetensors").exists():
         return _table(_model_rows(path))
     if path.is_dir() and not (path / "run.json").exists():
         raise FileError(f"{path} is no run folder, model folder or ensemble; expected what latticediff wrote")
@@ -52,10 +52,8 @@ def action_lines(action):
     rows = [
         ("action", f"phi4, convention {own}: {couplings(action.couplings)}"),
         ("", f"S = sum_x [ {CONVENTIONS[own].formula} ]"),
-        (
-            "",
-            f"internal form -c sum_mu phi phi' + a phi^2 + b phi^4: c = {_number(c)}, a = {_number(a)}, b = {_number(b)}",
-        ),
+        ("", "internal form -c sum_mu phi phi' + a phi^2 + b phi^4:"),
+        ("", f"c = {_number(c)}, a = {_number(a)}, b = {_number(b)}"),
     ]
     for name in CONVENTIONS:
         if name == own:
@@ -88,6 +86,24 @@ def _ensemble_rows(ensemble):
     rows += [("made from", f"{parent['file']}, fingerprint {parent['fingerprint']}") for parent in provenance.parents]
     if ensemble.is_complete:
         rows.append(("fingerprint", ensemble.fingerprint()))
+    return rows
+
+
+def _model_rows(path):
+    from ..action import Phi4
+    from ..score.model import read_card
+
+    card = read_card(path)
+    rows = [
+        ("model", f"{path}, hash {card.get('sha256', 'missing')}"),
+        *action_lines(Phi4.from_description(card["action"])),
+        ("lattice", f"{'x'.join(map(str, card['shape']))}, periodic, {len(card['shape'])}D"),
+    ]
+    rows += [
+        (section, ", ".join(f"{key} = {value}" for key, value in card[section].items()))
+        for section in ("network", "noise", "training", "metrics", "ensemble", "program")
+        if section in card
+    ]
     return rows
 
 

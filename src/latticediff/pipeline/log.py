@@ -28,7 +28,7 @@ class JsonLog:
         path = Path(path)
         try:
             torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-            self._file = open(path, "a", encoding="utf-8")  # open as long as the run
+            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
         except OSError as exc:
             raise FileError(f"cannot write log {path}: {exc.strerror}") from None
         if torn:  # a killed process left half a line; the next row must not be glued to it

@@ -15,8 +15,15 @@ def verify(path):
     ------
     FileError
         The file cannot be read, or it is not what it says it is: the first fault and how many there are.
+    ModelError
+        Weights that do not match their hash, or hold NaN.
     """
     path = Path(path)
+    if (path / "weights.safetensors").exists():
+        from ..score.model import load_model
+
+        model = load_model(path)
+        return f"{path} is sound: weights are finite and match the hash in the card, {model.fingerprint()}"
     report = verify_ensemble(path)
     if not report.ok:
         more = f" (and {len(report.problems) - 1} more faults)" if len(report.problems) > 1 else ""

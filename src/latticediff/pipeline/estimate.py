@@ -1,0 +1,149 @@
+"""What a card will cost in time, memory and disk, from a probe of a few seconds; writes nothing.
+
+The probe runs the very kernels of the stages on the card's lattice for a few updates, optimiser
+steps and proposals (of an untrained network: the cost does not depend on the weights), and scales up.
+Compilation and imports are not counted.
+"""
+
+import resource
+import sys
+import time
+from typing import NamedTuple
+
+from ..ensemble import start_fields
+from ..hmc import warm_up
+from ..lattice import volume
+from ..streams import Streams
+from .generate import block_length
+
+__all__ = ["Cost", "estimate", "probe"]
+
+PROBE_SECONDS = 1.0  # of each measurement
+
+
+class Cost(NamedTuple):
+    """Of one stage."""
+
+    seconds: float
+    memory: float  #: bytes beyond those of the probe
+    disk: float  #: bytes that stay
+
+
+def _timed(work):
+    """Seconds of one call of `work`, repeated for `PROBE_SECONDS`; the first call compiles and is left out."""
+    work()
+    began, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - began < PROBE_SECONDS:
+        work()
+        calls += 1
+    return (time.perf_counter() - began) / calls
+
+
+def _ensemble_bytes(n_cfg, n_updates, n_chains, shape, columns):
+    return 8 * n_cfg * (volume(shape) + 3) + n_updates * (8 + n_chains * columns)
+
+
+def _probe_hmc(card):
+    hmc, streams = card.hmc, Streams(card.run.seed)
+    phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams)
+    kernel, state = warm_up(
+        card.theory(),
+        phi,
+        streams,
+        target_acceptance=hmc.target_acceptance,
+        trajectory_length=hmc.trajectory_length,
+        integrator=hmc.integrator,
+        jitter=hmc.jitter,
+    )
+    return kernel, state, streams.child("probe")
+
+
+def _generate_cost(card, kernel, state, streams):
+    hmc = card.hmc
+    seconds = _timed(lambda: kernel.advance(state, streams, 4, 4)) / 4
+    block = min(block_length(seconds, hmc.n_chains, card.shape, hmc.thin), hmc.n_updates)
+    n_cfg = hmc.n_chains * (hmc.n_updates // hmc.thin)
+    disk = _ensemble_bytes(n_cfg, hmc.n_updates, hmc.n_chains, card.shape, 9)  # accepted, delta_h
+    # blocks wait in memory for a segment; segments and the merged file coexist on disk for a moment
+    memory = 2 * 8 * hmc.n_chains * volume(card.shape) * max(1, block // hmc.thin) + (64 << 20)
+    return Cost((hmc.n_warmup + hmc.n_updates) * seconds, memory, disk)
+
+
+def _small_trainer(card, kernel, state, streams):
+    """A trainer of the card on as few configurations as will do."""
+    from .train import build_trainer
+
+    n_chains = card.hmc.n_chains
+    updates = max(4, -(-64 // n_chains))
+    _, block = kernel.advance(state, streams, updates, 1)
+    phis = block.phi.reshape(-1, *card.shape)
+    batch = min(card.training.batch, int(len(phis) * (1 - card.training.held_out)) - n_chains % 2)
+    section = card.training.model_copy(update={"batch": max(1, batch)})
+    return build_trainer(card.model_copy(update={"training": section}), phis, n_chains)
+
+
+def _train_cost(card, trainer):
+    hmc, section = card.hmc, card.training
+    seconds = _timed(trainer.advance) * section.batch / trainer.plan.batch
+    data = 8 * hmc.n_chains * (hmc.n_updates // hmc.thin) * volume(card.shape)
+    weights = sum(4 * p.numel() for p in trainer.network.parameters())
+    return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
+
+
+def _sample_cost(card, model, route):
+    from .sample import build_proposal
+
+    section, sampling = getattr(card.sampling, route), card.sampling
+    proposal = build_proposal(card, model, route)
+    rng = Streams(card.run.seed).child("probe").generator(route)
+    n = min(sampling.batch, section.n_chains)
+    seconds = _timed(lambda: proposal.draw(n, rng)) / n
+    # a refreshed path costs as much as a draw
+    per_update = section.n_chains * seconds * (2 if route == "sde" and section.refresh else 1)
+    n_cfg = section.n_chains * section.n_updates
+    disk = _ensemble_bytes(n_cfg, section.n_updates, section.n_chains, card.shape, 9)
+    memory = 16 * 8 * sampling.batch * volume(card.shape)
+    return Cost((section.n_warmup + section.n_updates) * per_update + sampling.n_forward * seconds, memory, disk)
+
+
+def probe(card, stages):
+    """`Cost` of each of `stages` (``generate, train, sample_ode, sample_sde``), a dict in that order."""
+    hmc = _probe_hmc(card)
+    costs = {"generate": _generate_cost(card, *hmc)} if "generate" in stages else {}
+    if set(stages) <= {"generate"}:
+        return costs
+    from ..training.calibrate import finish_model
+
+    trainer = _small_trainer(card, *hmc)
+    if "train" in stages:
+        costs["train"] = _train_cost(card, trainer)
+    learned = [stage for stage in stages if stage.startswith("sample_")]
+    if learned:
+        model = finish_model(trainer.averaged(), trainer.background, trainer.noise, trainer.data)
+        for stage in learned:
+            costs[stage] = _sample_cost(card, model, stage.removeprefix("sample_"))
+    return costs
+
+
+def estimate(card, stages):
+    """`probe` as a table for people."""
+    costs = probe(card, stages)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    lines = [f"{'estimate':14}{'time':>10}{'memory':>12}{'disk':>12}"]
+    for stage, cost in costs.items():
+        lines.append(f"{stage:14}{_time(cost.seconds):>10}{_bytes(used + cost.memory):>12}{_bytes(cost.disk):>12}")
+    if len(costs) > 1:
+        total = [sum(cost.seconds for cost in costs.values()), sum(cost.disk for cost in costs.values())]
+        peak = used + max(cost.memory for cost in costs.values())
+        lines.append(f"{'together':14}{_time(total[0]):>10}{_bytes(peak):>12}{_bytes(total[1]):>12}")
+    return "\n".join(lines)
+
+
+def _time(seconds):
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
+def _bytes(n):
+    return f"{n / 1e9:.3g} GB" if n >= 1e9 else f"{n / 1e6:.3g} MB"

@@ -1,0 +1,104 @@
+"""Stage report: measure every chain of a run folder and write the page."""
+
+import numpy as np
+
+from ..analysis import ess_forward, ess_reverse, mean
+from ..ensemble import Ensemble
+from ..errors import UserError
+from ..provenance import version
+from ..report import RunResult, write_report
+from .chains import chain_result
+from .device import describe_device, pick_device
+from .log import read_log
+from .measure import measure_ensemble
+from .sample import ROUTES
+from .weigh import read_weights
+
+__all__ = ["report"]
+
+LABELS = {"ode": "ODE", "sde": "SDE"}
+STAGES = ("generate", "train", "sample_ode", "sample_sde")
+
+
+def report(folder, progress):
+    """Write ``report.json``, figures and ``report.html`` of a finished chain of stages.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    progress : Progress
+
+    Returns
+    -------
+    dict of str to Path
+        As `latticediff.report.write_report`.
+    """
+    card = folder.card
+    seconds = {stage: folder.marker(stage)["seconds"] for stage in STAGES}
+    with progress.task("measuring", 1 + len(ROUTES)) as task:
+        with Ensemble(folder.ensemble) as ensemble:
+            measured = measure_ensemble(ensemble, card.analysis.s_tau)
+            thermalised = sum(row["seconds"] for row in read_log(folder.log, "thermalised"))
+            hmc = chain_result(
+                "hmc", "HMC", ensemble, measured, card.analysis.s_tau, setup_seconds={"thermalise": thermalised}
+            )
+            checks = {"schwinger_dyson": _pair(mean(measured.series["sd"]))}
+            checks["exp_minus_delta_h"] = _exp_minus_delta_h(ensemble)
+            provenance = ensemble.provenance
+        task.advance()
+        chains = [hmc]
+        for route in ROUTES:
+            chains.append(_learned(folder, route, {key: seconds[key] for key in ("generate", "train")}))
+            task.advance()
+    doubling = next((c.log_weight_step_doubling for c in chains if c.log_weight_step_doubling), {})
+    checks |= {f"log_weight_step_doubling_{key}": value for key, value in doubling.items()}
+    spent = [folder.marker(path.stem)["seconds"] for path in (folder.path / "stages").glob("*.json")]
+    result = RunResult(
+        action=card.theory().describe(),
+        shape=card.shape,
+        chains=chains,
+        title=f"Run {card.run.name!r}",
+        seed=card.run.seed,
+        seconds={**seconds, "total": float(sum(spent))},
+        checks=checks,
+        training=[row for row in read_log(folder.log, "training") if row.get("loss") is not None],
+        device=describe_device(pick_device(card.training.device)),
+        versions={"latticediff": version(), **provenance.libraries},
+        card=card.to_toml(),
+    )
+    return write_report(result, folder.path)
+
+
+def _pair(estimate):
+    return estimate.value, estimate.error
+
+
+def _exp_minus_delta_h(ensemble):
+    """(value, error) of ``<exp(-delta_h)>``; a diverged trajectory (+inf) counts as 0."""
+    values = np.exp(-ensemble.history("delta_h").T)
+    try:
+        return _pair(mean(values))
+    except UserError:  # an exact integrator: constant, hence without error
+        return float(values.mean()), None
+
+
+def _learned(folder, route, setup):
+    card = folder.card
+    weights = read_weights(folder.weights(route))
+    doubling = {}
+    if "doubling" in weights:
+        doubling = {"median": float(np.median(weights["doubling"])), "max": float(weights["doubling"].max())}
+    with Ensemble(folder.chain(route)) as ensemble:
+        proposals = ensemble.history("log_weight").ravel()
+        return chain_result(
+            route,
+            LABELS[route],
+            ensemble,
+            s_tau=card.analysis.s_tau,
+            ess_reverse=_pair(ess_reverse(proposals)),
+            ess_forward=_pair(ess_forward(weights["log_weight"])),
+            log_weight_reverse=proposals,
+            log_weight_forward=weights["log_weight"],
+            log_weight_step_doubling=doubling,
+            setup_seconds=setup,
+        )

@@ -1,0 +1,94 @@
+"""The main job: generate, train, sample, weigh, report, in one folder that can be resumed."""
+
+import time
+
+from ..errors import StopRequested
+from .folder import RunFolder
+from .generate import generate
+from .log import JsonLog
+from .progress import Progress
+
+__all__ = ["run"]
+
+
+def run(card, out, *, resume=False, progress=None, stop=None):
+    """Run every stage of a card into the folder `out`.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    out : path-like
+        New, empty, or with `resume` a folder of this very card.
+    resume : bool
+        Skip finished stages and go on inside the unfinished one.
+    progress : Progress, optional
+    stop : callable, optional
+        See `latticediff.signals.Stop`.
+
+    Returns
+    -------
+    RunFolder
+
+    Raises
+    ------
+    FileError
+        The folder is not free.
+    GateError
+        The ensemble is not fit to train on; change the card and take another folder.
+    StopRequested
+        `stop` gave a reason; everything done is saved.
+    """
+    progress = progress or Progress()
+    with RunFolder(out, card, resume) as folder:
+        if folder.is_finished("report"):
+            progress.say(f"{folder.path} is finished; open {folder.path / 'report.html'}")
+            return folder
+        log = JsonLog(folder.log)
+        log("run", card=card.digest(), name=card.run.name, resumed=bool(resume))
+        common = {"progress": progress, "stop": stop}
+        resumable = {**common, "log": log, "resume": True}
+        _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable))
+        # torch takes seconds to import: not before it is needed
+        from .report import report
+        from .sample import ROUTES, sample
+        from .train import train
+        from .weigh import weigh
+
+        _stage(folder, log, stop, "train", lambda: train(card, folder.ensemble, folder.model, gate=False, **resumable))
+        for route in ROUTES:
+            chain, weights = folder.chain(route), folder.weights(route)
+            _stage(
+                folder,
+                log,
+                stop,
+                f"sample_{route}",
+                lambda r=route, c=chain: sample(card, folder.model, r, c, **resumable),
+            )
+            _stage(
+                folder,
+                log,
+                stop,
+                f"weigh_{route}",
+                lambda r=route, w=weights: weigh(card, folder.ensemble, folder.model, r, w, **common),
+            )
+        _stage(folder, log, stop, "report", lambda: report(folder, progress))
+        progress.say(f"done; open {folder.path / 'report.html'}")
+        return folder
+
+
+def _stage(folder, log, stop, name, work):
+    """Do `work` unless `name` is finished; its seconds are recorded however it ends."""
+    if folder.is_finished(name):
+        log("skip", stage=name)
+        return
+    if stop is not None and (reason := stop()):
+        raise StopRequested(f"{reason} before {name}; run the same command with --resume to go on", reason.exit_code)
+    log("begin", stage=name)
+    began, finished = time.perf_counter(), False
+    try:
+        work()
+        finished = True
+    finally:
+        seconds = time.perf_counter() - began
+        folder.record(name, seconds, finished)
+        log("end", stage=name, finished=finished, seconds=seconds)

@@ -1,0 +1,93 @@
+"""Stage sample: Metropolis chains driven by the network's proposals, into an ensemble file."""
+
+from pathlib import Path
+
+from .. import registry
+from ..ensemble import run_chain, run_directory
+from ..ensemble.files import refuse_existing
+from ..errors import FileError, UserError
+from ..metropolis import IndependenceMetropolis
+from ..score.model import load_model
+from ..streams import Streams
+from .device import pick_device
+from .generate import provenance_of
+from .log import JsonLog
+from .progress import Progress
+
+__all__ = ["ROUTES", "build_kernel", "build_proposal", "sample"]
+
+ROUTES = ("ode", "sde")
+
+
+def build_proposal(card, model, route):
+    """The `Proposal` of a route for a loaded `ScoreModel`."""
+    if route not in ROUTES:
+        raise UserError(f"route is {route!r}; expected one of {', '.join(ROUTES)}")
+    section = getattr(card.sampling, route)
+    options = {"method": section.method} if route == "ode" else {}
+    return registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
+
+
+def build_kernel(card, model, route):
+    """The exact Metropolis kernel of a route."""
+    refresh = card.sampling.sde.refresh if route == "sde" else None
+    return IndependenceMetropolis(build_proposal(card, model, route), card.theory(), refresh, card.sampling.batch)
+
+
+def sample(card, folder, route, path, *, resume=False, progress=None, log=None, stop=None):
+    """Run the learned chains of a route into the ensemble file `path`.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    folder : path-like
+        Model folder, of the card's action and lattice.
+    route : str
+        ``ode`` or ``sde``.
+    path : path-like
+    resume, progress, log, stop
+        See `generate`; a resumed run has the bits of an uninterrupted one.
+
+    Returns
+    -------
+    Ensemble
+
+    Raises
+    ------
+    FileError, ModelError
+        Something is in the way, or the model is of another theory or lattice, or is damaged.
+    StopRequested
+        `stop` gave a reason; everything done is saved.
+    """
+    path, progress, log = Path(path), progress or Progress(), log or JsonLog()
+    if not resume:
+        refuse_existing(path)
+        if run_directory(path).is_dir():
+            raise FileError(
+                f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out"
+            )
+    model = load_model(folder, pick_device(card.sampling.device), card.theory(), card.shape)
+    kernel, section = build_kernel(card, model, route), getattr(card.sampling, route)
+    streams = Streams(card.run.seed).child(route)
+
+    def start():
+        # the first field of a chain is drawn from the model, not from the target; a few updates forget that
+        state = kernel.hot_start(section.n_chains, streams)
+        state, _ = kernel.advance(state, streams, section.n_warmup, section.n_warmup)
+        return state._replace(update=0), streams
+
+    with progress.task(f"{route.upper()} chain", section.n_updates) as task:
+        ensemble = run_chain(
+            kernel,
+            start,
+            path,
+            section.n_updates,
+            thin=1,
+            block=max(1, card.sampling.batch // section.n_chains),
+            provenance=provenance_of(card, [{"file": Path(folder).name, "fingerprint": model.fingerprint()}]),
+            resume=resume,
+            progress=lambda done, total, block: task.reach(done, acceptance=float(block.info["accepted"].mean())),
+            stop=stop,
+        )
+    log("sampled", route=route, file=path.name, fingerprint=ensemble.fingerprint())
+    return ensemble

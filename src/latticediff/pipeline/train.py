@@ -1,0 +1,138 @@
+"""Stage train: a score network on an ensemble, into a model folder."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .. import registry
+from ..diffusion.ladder import NoiseRange
+from ..ensemble import Ensemble
+from ..errors import CardError, FileError
+from ..provenance import commit, version
+from ..score.background import Background
+from ..score.model import load_model, save_model
+from ..score.propagator import measured_propagator
+from ..training import Trainer, TrainingData, TrainingPlan
+from ..training.calibrate import finish_model
+from .device import describe_device, pick_device
+from .gate import pass_gate
+from .log import JsonLog
+from .progress import Progress
+
+__all__ = ["build_trainer", "train"]
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+def build_trainer(card, phis, n_chains):
+    """`Trainer` of a card on configurations (n_cfg, *lattice), ordered by update, then by chain.
+
+    Raises
+    ------
+    CardError
+        Options that the network does not take.
+    UserError
+        Data that cannot be trained on, a batch larger than the data, or no room between the noise levels.
+    """
+    section = card.training
+    device = pick_device(section.device)
+    data = TrainingData(phis, n_chains, section.held_out, device)
+    propagator = measured_propagator((part.double().cpu().numpy() for part in data.train.split(4096)), card.shape)
+    background = Background(card.theory(), propagator, device)
+    noise = NoiseRange(section.sigma_min, section.sigma_max_factor * float(propagator.flat[0]) ** 0.5)
+    plan = TrainingPlan(
+        **{
+            key: getattr(section, key)
+            for key in ("steps", "batch", "learning_rate", "ema_decay", "w0", "warmup", "clip")
+        },
+        seed=card.run.seed,
+    )
+    make = registry.load("networks", card.network.name)
+    with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
+        torch.manual_seed(card.run.seed)
+        try:
+            network = make(ndim=background.ndim, **card.network.options)
+        except TypeError as exc:
+            raise CardError(f"[network] {card.network.name}: {exc}") from None
+    return Trainer(network.to(device), background, noise, data, plan)
+
+
+def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+    """Train the network of a card on an ensemble and write the model folder.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    ensemble_path : path-like
+        Of the card's action and lattice.
+    folder : path-like
+        Model folder; while training is unfinished it holds a checkpoint.
+    resume : bool
+        Go on from the checkpoint, to the same weights as an uninterrupted run; a finished model is left as it is.
+    progress, log, stop : optional
+        See `generate`.
+    gate : bool
+        Apply the gate first; false only where it has been passed already.
+
+    Returns
+    -------
+    ScoreModel
+        Frozen.
+
+    Raises
+    ------
+    FileError
+        A model or checkpoint is in the way, or the ensemble is of another action or lattice.
+    GateError
+        The ensemble is not fit to train on.
+    StopRequested
+        `stop` gave a reason; the checkpoint is written.
+    """
+    folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
+    checkpoint = folder / CHECKPOINT
+    if (folder / "card.toml").exists():
+        if not resume:
+            raise FileError(f"{folder} already holds a model and is never overwritten; choose another --out")
+        return load_model(folder, action=card.theory(), shape=card.shape)
+    if checkpoint.exists() and not resume:
+        raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
+    with Ensemble(ensemble_path) as ensemble:
+        ensemble.expect(card.theory(), card.shape)
+        if gate:
+            pass_gate(ensemble, card.gate, log)
+        trainer = build_trainer(card, ensemble.phis(), ensemble.n_chains)
+        parent = ensemble.parent()
+    rows = []
+
+    def record(row):
+        rows.append(row)
+        log("training", **row)
+
+    with progress.task("training", card.training.steps) as task:
+        network = trainer.run(
+            checkpoint,
+            card.training.checkpoint_every,
+            log=record,
+            progress=lambda step, steps, loss: task.reach(step, loss=loss),
+            stop=stop,
+        )
+    last = rows[-1] if rows else {}
+    about = {
+        "program": {"name": "latticediff", "version": version(), "commit": commit()},
+        "ensemble": parent,
+        "training": {
+            **asdict(trainer.plan),
+            "held_out": card.training.held_out,
+            "configurations": len(trainer.data.train),
+            "seconds": trainer.seconds,
+            "device": describe_device(trainer.background.device),
+            **{key: last[key] for key in ("loss", "held_out_loss") if key in last},
+        },
+    }
+    model = finish_model(network, trainer.background, trainer.noise, trainer.data, about, card.run.seed)
+    save_model(model, folder)
+    for leftover in folder.glob(f"{CHECKPOINT}*"):
+        leftover.unlink()
+    log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
+    return model
