@@ -1,5 +1,7 @@
 """Write an ensemble file from pieces; used for segments, finished runs, user arrays and every conversion."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from ..errors import FileError, UserError
@@ -8,6 +10,8 @@ from ..provenance import collect
 from .digest import RunningDigest
 from .files import canonical_json, refuse_existing, require_space, sealed
 from .schema import CONFIGURATIONS, SCHEMA, SCHEMA_VERSION, Header, write_provenance, write_state
+
+BATCH_BYTES = 32 << 20
 
 __all__ = ["history_columns", "save_ensemble", "write_ensemble"]
 
@@ -76,14 +80,10 @@ def write_ensemble(
     cfg_row, history_row = 0, dict.fromkeys(columns, 0)
     known = digest if isinstance(digest, dict) else None
     digest = RunningDigest() if digest is None else digest
-
-    def feed(name, rows):
-        if known is None:
-            digest.update(name, rows)
-
     if known is None:
         digest.declare(columns)
-    with sealed(path) as (file, check):
+    # one worker keeps the order; hashing and writing both release the interpreter lock
+    with ThreadPoolExecutor(1) as hasher, sealed(path) as (file, check):
         _create(file, header, n_cfg, n_updates, columns)
         write_provenance(file, provenance)
         file["provenance"].attrs["run_id"] = run_id
@@ -91,19 +91,21 @@ def write_ensemble(
             write_state(file, state, rng)
         # the final text has exactly the length of this one: it is overwritten in place, in front of the data
         file["checksums"] = np.bytes_(canonical_json(known or digest.result()))
+
+        def put(name, row, rows):
+            hashed = hasher.submit(digest.update, name, rows) if known is None else None
+            file[name][row : row + len(rows)] = rows
+            if hashed is not None:
+                hashed.result()
+
         for configurations, history in pieces:
             for name, rows in history.items():
-                stored = np.asarray(rows).astype(columns[name][0], copy=False)
-                file["history"][name][history_row[name] : history_row[name] + len(rows)] = stored
-                feed(f"history/{name}", stored)
+                put(f"history/{name}", history_row[name], np.asarray(rows).astype(columns[name][0], copy=False))
                 history_row[name] += len(rows)
             if configurations:
-                n = len(configurations["phi"])
                 for name, dtype in CONFIGURATIONS.items():
-                    stored = np.ascontiguousarray(configurations[name], dtype)
-                    file["configurations"][name][cfg_row : cfg_row + n] = stored
-                    feed(f"configurations/{name}", stored)
-                cfg_row += n
+                    put(f"configurations/{name}", cfg_row, np.ascontiguousarray(configurations[name], dtype))
+                cfg_row += len(configurations["phi"])
             check()
         if cfg_row != n_cfg or any(row != n_updates for row in history_row.values()):
             raise FileError(
@@ -115,7 +117,7 @@ def write_ensemble(
 
 
 def save_ensemble(
-    path, phis, *, action, n_chains=1, thin=1, first_update=0, algorithm=None, history=None, provenance=None, batch=4096
+    path, phis, *, action, n_chains=1, thin=1, first_update=0, algorithm=None, history=None, provenance=None, batch=None
 ):
     """Save configurations that you have as an ensemble file.
 
@@ -139,8 +141,8 @@ def save_ensemble(
     history : dict, optional
         Arrays of ``n_cfg // n_chains * thin`` rows, ``(n_updates, n_chains)`` or ``(n_updates,)``.
     provenance : Provenance, optional
-    batch : int
-        Configurations held in memory at a time.
+    batch : int, optional
+        Configurations held in memory at a time; default about 32 MB.
 
     Returns
     -------
@@ -165,6 +167,7 @@ def save_ensemble(
             f"{n_cfg} configurations with n_chains = {n_chains}, thin = {thin}; want a multiple of n_chains"
         )
     history = dict(history or {})
+    batch = batch or max(1, BATCH_BYTES // (8 * volume(shape)))
     n_updates = n_cfg // n_chains * thin
     header = Header.build(action.describe(), shape, algorithm or {"name": "external"}, n_chains, thin, first_update)
 
