@@ -184,6 +184,22 @@ def test_version_0_is_migrated(tmp_path, whole):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_damage_is_not_passed_on_under_fresh_checksums(tmp_path, whole):
+    make(tmp_path / "b.h5", n_updates=62, start=lambda: start(seed=9))
+    with h5py.File(whole, "r+") as file:
+        file["configurations/phi"][3, 2, 1] = np.nextafter(file["configurations/phi"][3, 2, 1], 9)
+    for attempt in (
+        lambda: cut(whole, tmp_path / "o.h5", 20),
+        lambda: thin(whole, tmp_path / "o.h5", 2),
+        lambda: split(whole, tmp_path / "o.h5", 2),
+        lambda: merge([tmp_path / "b.h5", whole], tmp_path / "o.h5"),
+        lambda: make(whole, n_updates=80, resume=True),
+    ):
+        with pytest.raises(FileError, match=r"a\.h5 is damaged"):
+            attempt()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "b.h5"]
+
+
 def test_files_without_history_are_edited_too(tmp_path, whole):
     phis = np.random.default_rng(5).normal(size=(12, *SHAPE))
     save_ensemble(tmp_path / "u.h5", phis, action=ACTION, n_chains=2)

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import FileError
 from ..lattice import volume
 from .digest import RunningDigest, combine
 from .reader import Ensemble
 
-__all__ = ["VerifyReport", "action_tolerance", "content_digest", "verify"]
+__all__ = ["VerifyReport", "action_tolerance", "content_digest", "require_whole", "verify"]
 
 
 class VerifyReport(NamedTuple):
@@ -61,6 +62,17 @@ def content_digest(path):
             pass
         state, streams = ensemble.state(), ensemble.streams()
         return combine(ensemble.header, digest.result(), None if streams is None else streams.state(), state)
+
+
+def require_whole(ensemble):
+    """Raise `FileError` if the data do not have the stored checksums: damage must not be passed on under fresh ones."""
+    digest = RunningDigest()
+    for _ in _recompute(ensemble, digest):
+        pass
+    stored, found = ensemble.checksums(), digest.result()
+    damaged = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
+    if damaged:
+        raise FileError(f"{ensemble.path} is damaged ({', '.join(damaged)}); `repair` saves what is whole")
 
 
 def verify(path, action=None):

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import FileError, UserError
 from ..provenance import collect
+from .check import require_whole
 from .files import refuse_existing
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
@@ -69,28 +70,31 @@ def cut(path, out, start=0, stop=None):
     UserError
         Nothing would be left.
     FileError
-        `out` exists, or `path` cannot be read.
+        `out` exists, or `path` cannot be read or is damaged.
     """
     with Ensemble(path) as source:
-        first, last = source.first_update, source.last_update
-        start, stop = max(start, first), last if stop is None else min(stop, last)
-        update = source.read("update")
-        rows = (update > start) & (update <= stop)
-        if not rows.any():
-            raise UserError(
-                f"cut {start} < u <= {stop} leaves no configuration of {path}, which has {first} < u <= {last}"
-            )
-        history_rows = slice(start - first, stop - first) if source.history_names else slice(0, 0)
-        return _derive(
-            out,
-            [source],
-            replace(source.header, first_update=start),
-            n_cfg=int(rows.sum()),
-            n_updates=history_rows.stop - history_rows.start,
-            columns=source.columns(),
-            pieces=_selected(source, rows, history_rows),
-            end=(source.state(), source.streams()) if stop == last else (None, None),
-        )
+        require_whole(source)
+        return _cut(source, out, start, stop)
+
+
+def _cut(source, out, start, stop):
+    path, first, last = source.path, source.first_update, source.last_update
+    start, stop = max(start, first), last if stop is None else min(stop, last)
+    update = source.read("update")
+    rows = (update > start) & (update <= stop)
+    if not rows.any():
+        raise UserError(f"cut {start} < u <= {stop} leaves no configuration of {path}, which has {first} < u <= {last}")
+    history_rows = slice(start - first, stop - first) if source.history_names else slice(0, 0)
+    return _derive(
+        out,
+        [source],
+        replace(source.header, first_update=start),
+        n_cfg=int(rows.sum()),
+        n_updates=history_rows.stop - history_rows.start,
+        columns=source.columns(),
+        pieces=_selected(source, rows, history_rows),
+        end=(source.state(), source.streams()) if stop == last else (None, None),
+    )
 
 
 def thin(path, out, every):
@@ -106,9 +110,10 @@ def thin(path, out, every):
     UserError
         `every` is below 1, or nothing would be left.
     FileError
-        `out` exists, or `path` cannot be read.
+        `out` exists, or `path` cannot be read or is damaged.
     """
     with Ensemble(path) as source:
+        require_whole(source)
         step = every * source.thin
         rows = source.read("update") % step == 0 if every >= 1 else np.zeros(0, bool)
         if not rows.any():
@@ -148,7 +153,7 @@ def split(path, out, n, along="updates"):
     UserError
         More pieces than stored updates or chains.
     FileError
-        An output exists; nothing is written then.
+        An output exists, or `path` is damaged; nothing is written then.
     """
     out = Path(out)
     if along not in ("updates", "chains"):
@@ -162,12 +167,13 @@ def split(path, out, n, along="updates"):
             raise UserError(
                 f"split into {n} files; {path} has {limit} {'stored updates' if along == 'updates' else 'chains'}"
             )
+        require_whole(source)
         if along == "updates":
             stored = source.read("update")[:: source.n_chains]
             last_rows = np.linspace(0, len(stored), n + 1).astype(int)[1:-1] - 1
             edges = [source.first_update, *(int(u) for u in stored[last_rows]), source.last_update]
             for piece, start, stop in zip(outs, edges[:-1], edges[1:], strict=True):
-                cut(path, piece, start, stop)
+                _cut(source, piece, start, stop)
             return outs
         for piece, chains in zip(outs, np.array_split(np.arange(source.n_chains), n), strict=True):
             _take_chains(source, piece, chains)
@@ -212,7 +218,7 @@ def merge(paths, out, along=None):
     Raises
     ------
     FileError
-        Other action, lattice or thinning; a gap or an overlap; unequal lengths; the same configurations twice.
+        Other action, lattice or thinning; a gap or an overlap; unequal lengths; the same configurations twice; damage.
     UserError
         Fewer than two files, or an unknown `along`.
     """
@@ -239,6 +245,9 @@ def merge(paths, out, along=None):
         raise FileError(f"the files do not join along updates ({spans})")
     common = set.intersection(*(set(source.columns().items()) for source in sources))
     columns = {name: kind for name, kind in head.columns().items() if (name, kind) in common}
+    refuse_existing(out)
+    for source in sources:
+        require_whole(source)
     if along == "updates":
         return _merge_updates(ordered, out, columns)
     return _merge_chains(sources, out, columns)

@@ -183,7 +183,7 @@ def open_h5(path):
     if path.is_dir():
         raise FileError(f"{path} is a directory; expected an HDF5 file")
     try:
-        return h5py.File(path, "r", locking=False)  # finished files never change; some file systems have no locks
+        return h5py.File(path, "r")
     except OSError as exc:
         text = str(exc)
         if "truncated" in text:

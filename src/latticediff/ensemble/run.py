@@ -157,6 +157,8 @@ class RunWriter:
             else:
                 writer._base = base.parent()
                 writer._load(base)
+                if writer._digest.result() != base.checksums():
+                    raise FileError(f"{path} is damaged: its checksums do not match; `repair` saves what is whole")
                 previous = base.provenance
                 fresh = provenance or collect(previous.config_json, previous.config_toml)
                 parents = [*previous.parents, *(p for p in fresh.parents if p not in previous.parents)]
