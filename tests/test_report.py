@@ -248,6 +248,16 @@ def test_verdict_warns_of_a_failed_identity_and_of_missed_configurations():
     assert not any("misses some" in sentence or "Do not trust" in sentence for sentence in text)
 
 
+def test_verdict_owns_up_to_thinning():
+    # rho(t) = a^t falls smoothly: thin * (1/2 + sum_k a^(k thin)) is above the tau_int of every update
+    a, thin = 0.87, 10
+    assert thin * (0.5 + a**thin / (1 - a**thin)) > 0.5 + a / (1 - a)
+    chain = make_chain(np.random.default_rng(15), "hmc", thin=thin)
+    _, text = verdict(make_run(chains=[chain]))
+    assert any("cannot come out below 5 and is an upper bound" in sentence for sentence in text)
+    assert not any("upper bound" in sentence for sentence in verdict(make_run())[1])
+
+
 def test_histogram_errors_contain_the_autocorrelation():
     # Two independent AR(1) ensembles with tau_int(m) = 8, 60 pairs, 11 bins. The mean square of the pulls is 1.04 (24
     # blocks a side make a Student t of about 46 degrees of freedom) and scatters by 0.17 / sqrt(3) from seed to seed,

@@ -117,6 +117,7 @@ def _samplers(run):
 
     rows = [
         ("chains × updates", *(f"{c.n_chains} × {c.n_updates}" for c in chains)),
+        *([("recorded every", *(str(c.thin) for c in chains))] if any(c.thin > 1 for c in chains) else []),
         ("acceptance", *("–" if c.acceptance is None else f"{100 * c.acceptance:.1f} %" for c in chains)),
         ("ESS, reverse", *pairs(c.ess_reverse for c in chains)),
         ("ESS, forward", *pairs(c.ess_forward for c in chains)),

@@ -18,7 +18,7 @@ from .numbers import (
     value_error,
 )
 
-__all__ = ["describe_action", "failed_checks", "verdict"]
+__all__ = ["describe_action", "failed_checks", "thinning", "verdict"]
 
 SIGMA_ALARM = 3.0  # of an observable against the reference
 PURPOSES = {"generate": "to generate training data", "thermalise": "to thermalise", "train": "to train"}
@@ -104,7 +104,19 @@ def _tau(run):
         known = [f"{c.label} {value_error(*c.tau_int[name])}" for c in run.chains if name in c.tau_int]
         if known:
             parts.append(f"of {TAU_NAMES[name]}: {', '.join(known)}")
-    return f"τ_int in updates (0.5 is independent) {'; '.join(parts)}." if parts else None
+    if not parts:
+        return None
+    return " ".join([f"τ_int in updates (0.5 is independent) {'; '.join(parts)}.", *thinning(run)])
+
+
+def thinning(run):
+    """Sentences on chains whose tau_int is that of a thinned series: 0.5 of it is `thin` / 2 updates."""
+    return [
+        f"{c.label} was recorded only every {c.thin} updates, so its τ_int cannot come out below {c.thin / 2:g} and is an "
+        "upper bound, and so is its cost."
+        for c in run.chains
+        if c.thin > 1 and c.tau_int
+    ]
 
 
 def _cost(run):
