@@ -129,7 +129,7 @@ from latticediff.action import Phi4
 from latticediff.hmc import HMC
 kernel = HMC(Phi4.A(-1.0, 1.0), 0.1, 2)
 kernel.integrate(np.ones((1, 4, 6)), np.ones((1, 4, 6)))
-_, integrate, _ = kernel._plan((4, 6))
+integrate = kernel._plan((4, 6))[0].integrate
 print(len(integrate.stats.cache_hits), len(integrate.stats.cache_misses))
 """
 

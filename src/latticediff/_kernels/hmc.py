@@ -5,6 +5,7 @@ Templates as in `layout`; `build` puts them together for one potential, dimensio
 
 import functools
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -158,6 +159,30 @@ def integrate(phi, momenta, table, n_rows, n, size, params, hopping, kicks, drif
             energies[chain + k, 1] = action[k]
 
 
+def kick(first, last, phi, momenta, table, n_rows, n, size, params, hopping, amount, actions):
+    """``p += amount * force(phi)`` for plain arrays (n_chains, V), groups ``first .. last - 1``; S of `phi` besides."""
+    n_chains = np.uint64(phi.shape[0])
+    field, momentum = np.empty(size), np.zeros(size)
+    row, other, kinetic, action = np.empty(n), np.empty(n), np.empty(LANES), np.empty(LANES)
+    for group in range(first, last):
+        chain = np.uint64(group) * LANES
+        used = min(LANES, n_chains - chain)
+        load(field, phi, chain, used, n_rows, n)
+        load(momentum, momenta, chain, used, n_rows, n)
+        finish(field, momentum, table, n_rows, n, params, hopping, amount, row, other, kinetic, action)
+        store(momentum, momenta, chain, used, n_rows, n)
+        for k in range(used):
+            actions[chain + k] = action[k]
+
+
+class Compiled(NamedTuple):
+    """The entry points of `build`."""
+
+    advance: object
+    integrate: object
+    kick: object
+
+
 _GEOMETRY = ("close", "load", "store", "copy_lane", "lane_sums", "spread")
 
 
@@ -172,7 +197,7 @@ def _geometry(ndim, lanes):
 
 @functools.cache
 def build(value, derivative, ndim, lanes):
-    """Compiled ``(advance, integrate)`` for one potential, dimension and lane count.
+    """The entry points for one potential, dimension and lane count.
 
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
     compiled once per process.
@@ -183,4 +208,4 @@ def build(value, derivative, ndim, lanes):
     bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
     potential = potential_name(value, derivative)
     name = potential and f"{potential}_{ndim}d_{lanes}"
-    return specialise(advance, bindings, name), specialise(integrate, bindings, name)
+    return Compiled(*(specialise(entry, bindings, name) for entry in (advance, integrate, kick)))

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from .compile import cached, inlined
 
-__all__ = ["fill_normals", "fill_uniforms", "philox", "uniform"]
+__all__ = ["fill_normals", "fill_pairs", "fill_uniforms", "philox", "uniform"]
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL0 = tuple(np.uint64(i * 0x9E3779B9) for i in range(10))  # what round i adds to the key, mod 2^32
@@ -139,10 +139,24 @@ def uniform(key, index, chain, update):
 
 
 @cached
+def fill_pairs(first, second, key, chain, update):
+    """Two arrays of uniform doubles in (0, 1]; block i gives element i of both."""
+    k0, k1 = key & _LOW, key >> _S32
+    c2, c3 = update & _LOW, update >> _S32
+    for i in range(np.uint64(second.size)):
+        w0, w1, w2, w3 = _ten_rounds(i, chain, c2, c3, k0, k1)
+        first[i] = _unit((w0 << _S32) | w1)
+        second[i] = _unit((w2 << _S32) | w3)
+    for i in range(np.uint64(second.size), np.uint64(first.size)):  # at most one more
+        w0, w1, _, _ = _ten_rounds(i, chain, c2, c3, k0, k1)
+        first[i] = _unit((w0 << _S32) | w1)
+
+
+@cached
 def fill_uniforms(out, key, chain, update):
-    """Uniform doubles in (0, 1] of the blocks 0 .. len(out) - 1."""
-    for i in range(out.size):
-        out[i] = uniform(key, np.uint64(i), chain, update)
+    """Uniform doubles in (0, 1]; block i gives elements i and ``ceil(len(out) / 2) + i``."""
+    half = (np.uint64(out.size) + _U1) >> _U1
+    fill_pairs(out[:half], out[half:], key, chain, update)
 
 
 @cached

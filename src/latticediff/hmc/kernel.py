@@ -7,35 +7,13 @@ preserving integrator, accepted with probability min(1, exp(-delta_h)).
 import numpy as np
 
 from ..errors import UserError
-from ..lattice import check_shape, volume
+from ..lattice import volume
 from ..markov import Block, ChainState
+from . import fourier
+from .checks import check_counts, check_fields
 from .integrators import INTEGRATORS, schedule
 
 __all__ = ["HMC"]
-
-
-def check_fields(phi, action):
-    """`phi` as C-contiguous float64 (n_chains, *lattice), or say what is wrong with it."""
-    phi = np.ascontiguousarray(phi, np.float64)
-    if phi.ndim != action.ndim + 1:
-        raise UserError(
-            f"phi has shape {phi.shape}; expected (n_chains, *lattice) with {action.ndim} lattice axes, one chain is a"
-            " batch of one"
-        )
-    check_shape(phi.shape[1:], action.ndim)
-    if phi.shape[0] == 0:
-        raise UserError("phi holds no chain; expected n_chains of at least 1")
-    if not np.isfinite(phi).all():
-        raise UserError(f"phi has {np.count_nonzero(~np.isfinite(phi))} values that are NaN or infinite")
-    return phi
-
-
-def check_counts(n_updates, thin):
-    """Refuse a negative number of updates and a thinning below one."""
-    if n_updates < 0 or int(n_updates) != n_updates:
-        raise UserError(f"n_updates is {n_updates!r}; expected an integer of at least 0")
-    if thin < 1 or int(thin) != thin:
-        raise UserError(f"thin is {thin!r}; expected an integer of at least 1")
 
 
 def _positive(name, number):
@@ -52,7 +30,7 @@ class HMC:
     action : LocalAction
         Supplies S, hopping coefficient and Numba-callable potential.
     step_size : float
-        Integrator step in molecular-dynamics time (unit mass).
+        Integrator step in molecular-dynamics time.
     n_leapfrog : int
         Integrator steps per trajectory.
     integrator : str
@@ -60,6 +38,9 @@ class HMC:
     jitter : float
         Relative half-width, in [0, 1), of the uniform distribution of the step size. Drawn once per
         update for all chains, from its own stream, so reversibility is untouched.
+    mass : float, optional
+        Square of the effective mass m_eff of Fourier acceleration: kinetic energy
+        ``1/2 sum_k |p_k|^2 / (V (p_hat^2 + mass))``, see `fourier`. Not given: unit masses.
     tuning : dict, optional
         How the parameters were found; kept in `describe`.
 
@@ -74,7 +55,7 @@ class HMC:
     function of (streams, chain number, update), not of threads, batch or block cuts.
     """
 
-    def __init__(self, action, step_size, n_leapfrog, integrator="leapfrog", jitter=0.0, tuning=None):
+    def __init__(self, action, step_size, n_leapfrog, integrator="leapfrog", jitter=0.0, mass=None, tuning=None):
         if isinstance(n_leapfrog, bool) or int(n_leapfrog) != n_leapfrog or n_leapfrog < 1:
             raise UserError(f"n_leapfrog is {n_leapfrog!r}; expected an integer of at least 1")
         if not 0 <= jitter < 1:
@@ -84,6 +65,7 @@ class HMC:
         self.n_leapfrog = int(n_leapfrog)
         self.integrator = integrator
         self.jitter = float(jitter)
+        self.mass = None if mass is None else _positive("mass", mass)
         self.tuning = tuning
         self._kicks, self._drifts = schedule(integrator, self.step_size, self.n_leapfrog)
         self._plans = {}
@@ -123,7 +105,7 @@ class HMC:
 
             value, derivative, params = callable_potential(self.action)
             lanes = layout.lanes_for(shape)
-            advance, integrate = kernels.build(value, derivative, len(shape), lanes)
+            compiled = kernels.build(value, derivative, len(shape), lanes)
             geometry = (
                 layout.row_table(shape, lanes),
                 np.uint64(volume(shape[:-1])),
@@ -132,7 +114,7 @@ class HMC:
                 params,
                 self.action.hopping,
             )
-            self._plans[shape] = advance, integrate, geometry
+            self._plans[shape] = compiled, geometry
         return self._plans[shape]
 
     def advance(self, state, rng, n_updates, thin=1):
@@ -153,9 +135,11 @@ class HMC:
         from .._kernels.threads import over_groups
 
         check_counts(n_updates, thin)
+        if self.mass is not None:
+            return fourier.advance(self, state, rng, n_updates, thin)
         fields = check_fields(state.phi, self.action)
         n_chains, *shape = fields.shape
-        advance, _, geometry = self._plan(tuple(shape))
+        compiled, geometry = self._plan(tuple(shape))
         phi = fields.reshape(n_chains, -1).copy()
         action = np.array(state.action, np.float64)
         n_kept = (state.update + n_updates) // thin - state.update // thin
@@ -165,7 +149,7 @@ class HMC:
         delta_h = np.empty((n_updates, n_chains))
         keys = np.array([rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter")])
         over_groups(
-            advance, -(-n_chains // layout.lanes_for(tuple(shape))), phi.size * n_updates * self._kicks.size,
+            compiled.advance, -(-n_chains // layout.lanes_for(tuple(shape))), phi.size * n_updates * self._kicks.size,
             phi, action, np.uint64(state.update), np.uint64(thin), *geometry, self._kicks, self._drifts, self.jitter,
             keys, kept_phi, kept_action, accepted, delta_h,
         )  # fmt: skip
@@ -186,15 +170,17 @@ class HMC:
         phi, momentum : ndarray
             At the end of the trajectory.
         hamiltonian : ndarray, shape (n_chains,)
-            ``p^2/2 + S`` there.
+            Kinetic energy + S there.
         """
         fields = check_fields(phi, self.action)
         momenta = check_fields(momentum, self.action)
+        if self.mass is not None:
+            return fourier.integrate(self, fields, momenta)
         n_chains, *shape = fields.shape
-        _, integrate, geometry = self._plan(tuple(shape))
+        compiled, geometry = self._plan(tuple(shape))
         end, back = fields.reshape(n_chains, -1).copy(), momenta.reshape(n_chains, -1).copy()
         energies = np.empty((n_chains, 2))
-        integrate(end, back, *geometry, self._kicks, self._drifts, energies)
+        compiled.integrate(end, back, *geometry, self._kicks, self._drifts, energies)
         return end.reshape(fields.shape), back.reshape(fields.shape), energies.sum(axis=1)
 
     def reversibility_error(self, phi, momentum):
@@ -213,6 +199,6 @@ class HMC:
             "n_leapfrog": self.n_leapfrog,
             "trajectory_length": self.trajectory_length,
             "jitter": self.jitter,
-            "mass": "unit",
+            "mass": "unit" if self.mass is None else {"p_hat_squared_plus": self.mass},
             "tuning": self.tuning,
         }

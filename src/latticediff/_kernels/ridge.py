@@ -1,0 +1,296 @@
+"""Ridge network's core, forward and backward: one configuration, one thread, everything in cache.
+
+The arithmetic is `latticediff.score.ridge.ridge_core`'s. A configuration is handled by one thread in a
+fixed order of operations, so results depend neither on the number of threads nor on how a batch is split.
+
+A field is copied once into a periodic frame (a halo as wide as the kernel) and then treated as one
+flat array in which a kernel's offset is a constant displacement, in any dimension: no index tests,
+no gathers, contiguous inner loops. Sites of the halo are computed along and masked out. Work goes
+tile by tile, so that the columns and features of a tile stay in the first-level cache.
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from .compile import cached, inlined
+
+TILE = 256  # flat sites per tile; features of a tile then fill 24 KB
+LANES = 16  # flat runs are padded to a multiple, so that no loop ends in single steps
+
+half, one, two, three_halves = np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(1.5)
+zero = np.float32(0.0)
+
+
+class Frame(NamedTuple):
+    """Index tables of a lattice in its periodic frame."""
+
+    source: np.ndarray  #: (Vp,) site of the lattice that each framed site copies
+    sites: np.ndarray  #: (V,) framed position of each site
+    inside: np.ndarray  #: (n_run,) float32, 1 on the lattice, 0 on the halo; the run is padded to whole vectors
+    offsets: np.ndarray  #: (T,) flat displacement of each tap
+    first: int  #: framed position where the flat run starts
+
+
+def box_offsets(ndim, reach):
+    """Offsets of a cubic kernel in C order; offset T-1-t is minus offset t."""
+    return list(itertools.product(range(-reach, reach + 1), repeat=ndim))
+
+
+def frame(shape, offsets, lanes=1):
+    """The `Frame` of a lattice for a kernel with these offsets.
+
+    With `lanes` > 1 that many configurations lie interleaved, lane innermost, and are treated as
+    one: small lattices then have long inner loops too.
+    """
+    offsets = [(*offset, 0) for offset in offsets] if lanes > 1 else offsets
+    shape = (*shape, lanes) if lanes > 1 else tuple(shape)
+    reach = max(max(abs(o) for o in offset) for offset in offsets)
+    margins = [reach] * len(shape)
+    if lanes > 1:
+        margins[-1] = 0  # lanes are no neighbours
+    padded = tuple(extent + 2 * m for extent, m in zip(shape, margins, strict=True))
+    source = np.pad(np.arange(math.prod(shape)).reshape(shape), [(m, m) for m in margins], mode="wrap").ravel()
+    interior = np.zeros(padded, bool)
+    interior[tuple(slice(m, m + extent) for extent, m in zip(shape, margins, strict=True))] = True
+    sites = np.flatnonzero(interior)
+    strides = [math.prod(padded[axis + 1 :]) for axis in range(len(shape))]
+    displacements = [sum(o * s for o, s in zip(offset, strides, strict=True)) for offset in offsets]
+    first, last = sites[0], sites[-1] + 1
+    inside = np.zeros(-(-(last - first) // LANES) * LANES, np.float32)
+    inside[: last - first] = interior.ravel()[first:last]
+    return Frame(
+        source.astype(np.int64),
+        sites.astype(np.int64),
+        inside,
+        np.array(displacements, np.int64),
+        int(first),
+    )
+
+
+@cached
+def enframe(field, source, framed):
+    """Copy a field into its periodic frame."""
+    for p in range(source.shape[0]):
+        framed[p] = field[source[p]]
+
+
+@cached
+def correlate(A, x, displacements, start, n, out):
+    """``out[f, s] = sum_k A[f, k] x[start + displacements[k] + s]``, `out` flat with row stride TILE.
+
+    Four rows by four columns of A at a time: their sixteen numbers and the streams fill the
+    registers. The constant stride lets the compiler see one output array.
+    """
+    F, K = A.shape
+    F4, K4 = F - F % 4, K - K % 4
+    for f in range(F):
+        for s in range(n):
+            out[f * TILE + s] = zero
+    for f in range(0, F4, 4):
+        o = out[f * TILE : (f + 4) * TILE]
+        for k in range(0, K4, 4):
+            x0 = x[start + displacements[k] :]
+            x1 = x[start + displacements[k + 1] :]
+            x2 = x[start + displacements[k + 2] :]
+            x3 = x[start + displacements[k + 3] :]
+            a00, a01, a02, a03 = A[f, k], A[f, k + 1], A[f, k + 2], A[f, k + 3]
+            a10, a11, a12, a13 = A[f + 1, k], A[f + 1, k + 1], A[f + 1, k + 2], A[f + 1, k + 3]
+            a20, a21, a22, a23 = A[f + 2, k], A[f + 2, k + 1], A[f + 2, k + 2], A[f + 2, k + 3]
+            a30, a31, a32, a33 = A[f + 3, k], A[f + 3, k + 1], A[f + 3, k + 2], A[f + 3, k + 3]
+            for s in range(n):
+                y0, y1, y2, y3 = x0[s], x1[s], x2[s], x3[s]
+                o[s] += a00 * y0 + a01 * y1 + a02 * y2 + a03 * y3
+                o[s + TILE] += a10 * y0 + a11 * y1 + a12 * y2 + a13 * y3
+                o[s + 2 * TILE] += a20 * y0 + a21 * y1 + a22 * y2 + a23 * y3
+                o[s + 3 * TILE] += a30 * y0 + a31 * y1 + a32 * y2 + a33 * y3
+        for k in range(K4, K):
+            x0 = x[start + displacements[k] :]
+            a0, a1, a2, a3 = A[f, k], A[f + 1, k], A[f + 2, k], A[f + 3, k]
+            for s in range(n):
+                y0 = x0[s]
+                o[s] += a0 * y0
+                o[s + TILE] += a1 * y0
+                o[s + 2 * TILE] += a2 * y0
+                o[s + 3 * TILE] += a3 * y0
+    for f in range(F4, F):
+        o = out[f * TILE : (f + 1) * TILE]
+        for k in range(K):
+            x0, a0 = x[start + displacements[k] :], A[f, k]
+            for s in range(n):
+                o[s] += a0 * x0[s]
+
+
+@cached
+def add_outer(g, x, displacements, start, n, out):
+    """``out[f, k] += sum_s g[f, s] x[start + displacements[k] + s]``, the gradient of `correlate`."""
+    F, K = out.shape
+    F2, K2 = F - F % 2, K - K % 2
+    for f in range(0, F2, 2):
+        y = g[f * TILE : (f + 2) * TILE]
+        for k in range(0, K2, 2):
+            x0 = x[start + displacements[k] :]
+            x1 = x[start + displacements[k + 1] :]
+            s00 = s01 = s10 = s11 = zero
+            for s in range(n):
+                s00 += y[s] * x0[s]
+                s01 += y[s] * x1[s]
+                s10 += y[s + TILE] * x0[s]
+                s11 += y[s + TILE] * x1[s]
+            out[f, k] += s00
+            out[f, k + 1] += s01
+            out[f + 1, k] += s10
+            out[f + 1, k + 1] += s11
+    for f in range(F):
+        for k in range(K2 if f < F2 else 0, K):
+            y, x0, total = g[f * TILE :], x[start + displacements[k] :], zero
+            for s in range(n):
+                total += y[s] * x0[s]
+            out[f, k] += total
+
+
+@inlined
+def inverse_sqrt(x):
+    """x^(-1/2) to float32 precision by Newton's method; vectorises, and is the same on every CPU."""
+    y = np.int32(np.int32(0x5F375A86) - (np.float32(x).view(np.int32) >> np.int32(1))).view(np.float32)
+    hx = half * x
+    y = y * (three_halves - hx * y * y)
+    y = y * (three_halves - hx * y * y)
+    return y * (three_halves - hx * y * y)
+
+
+@cached
+def activate(h, amplitudes, inside, n, g):
+    """``g = h [a1 r + a2 (1 - r^2)]`` with ``r = (1 + h^2)^(-1/2)``; zero on the halo."""
+    for f in range(amplitudes.shape[0]):
+        a1, a2 = amplitudes[f, 0], amplitudes[f, 1]
+        hf, gf = h[f * TILE : (f + 1) * TILE], g[f * TILE : (f + 1) * TILE]
+        for s in range(n):
+            r = inverse_sqrt(one + hf[s] * hf[s])
+            gf[s] = inside[s] * hf[s] * (a1 * r + a2 * (one - r * r))
+
+
+@cached
+def activate_backward(h, amplitudes, inside, n, dg, d_amplitudes):
+    """Overwrite dg by ``dh = dg g'(h)`` and add the gradient of the amplitudes."""
+    for f in range(amplitudes.shape[0]):
+        a1, a2 = amplitudes[f, 0], amplitudes[f, 1]
+        hf, gf = h[f * TILE : (f + 1) * TILE], dg[f * TILE : (f + 1) * TILE]
+        d1 = d2 = zero
+        for s in range(n):
+            r = inverse_sqrt(one + hf[s] * hf[s])
+            r2 = r * r
+            upstream = gf[s] * inside[s]
+            d1 += upstream * hf[s] * r
+            d2 += upstream * hf[s] * (one - r2)
+            gf[s] = upstream * (a1 * r * r2 + a2 * (one + r2 - two * r2 * r2))
+        d_amplitudes[f, 0] += d1
+        d_amplitudes[f, 1] += d2
+
+
+@cached
+def stacked(offsets, n_fields, framed):
+    """Displacements of all taps of `n_fields` framed fields that lie one behind the other."""
+    T = offsets.shape[0]
+    out = np.empty(n_fields * T, np.int64)
+    for j in range(n_fields):
+        for t in range(T):
+            out[j * T + t] = offsets[t] + j * framed
+    return out
+
+
+@cached
+def scatter(P, displacements, start, n, out):
+    """``out[start + s - displacements[t]] += P[t, s]``, the transpose of a shift."""
+    for t in range(displacements.shape[0]):
+        p, o = P[t * TILE : (t + 1) * TILE], out[start - displacements[t] :]
+        for s in range(n):
+            o[s] += p[s]
+
+
+@cached
+def flatten_out(kernels_out):
+    """(M, F, T) -> (M T, F), the matrix that acts on the features of a site."""
+    M, F, T = kernels_out.shape
+    B = np.empty((M * T, F), np.float32)
+    for m in range(M):
+        for f in range(F):
+            for t in range(T):
+                B[m * T + t, f] = kernels_out[m, f, t]
+    return B
+
+
+@cached
+def forward(begin, end, fields, kernels_in, amplitudes, kernels_out, source, sites, inside, offsets, first, hidden, out):
+    """The core for configurations begin .. end-1; `hidden` (n, F, n_run) keeps h for `backward`."""
+    J, V = fields.shape[1:]
+    F, T = kernels_in.shape[1], offsets.shape[0]
+    M, framed, run = kernels_out.shape[1], source.shape[0], inside.shape[0]
+    into = stacked(offsets, J, framed)
+    features = np.arange(F) * TILE
+    for i in range(begin, end):
+        u = np.zeros(J * framed + LANES, np.float32)
+        for j in range(J):
+            enframe(fields[i, j], source, u[j * framed : (j + 1) * framed])
+        h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
+        P = np.empty(M * T * TILE, np.float32)
+        o = np.zeros(M * framed + LANES, np.float32)
+        A, B = kernels_in[i].reshape(F, J * T), flatten_out(kernels_out[i])
+        for start in range(0, run, TILE):
+            count = min(TILE, run - start)
+            correlate(A, u, into, first + start, count, h)
+            for f in range(F):
+                for s in range(count):
+                    hidden[i, f, start + s] = h[f * TILE + s]
+            activate(h, amplitudes[i], inside[start:], count, g)
+            correlate(B, g, features, 0, count, P)
+            for m in range(M):
+                scatter(P[m * T * TILE :], offsets, first + start, count, o[m * framed :])
+        for m in range(M):
+            for x in range(V):
+                out[i, m, x] = zero
+            for p in range(framed):
+                out[i, m, source[p]] += o[m * framed + p]
+
+
+@cached
+def backward(
+    begin, end, fields, kernels_in, amplitudes, kernels_out, source, sites, inside, offsets, first, hidden, d_out,
+    d_kernels_in, d_amplitudes, d_kernels_out,
+):  # fmt: skip
+    """Gradients of the core with respect to its effective kernels and amplitudes, per configuration."""
+    J, V = fields.shape[1:]
+    F, T = kernels_in.shape[1], offsets.shape[0]
+    M, framed, run = kernels_out.shape[1], source.shape[0], inside.shape[0]
+    into = stacked(offsets, J, framed)
+    outward = stacked(-offsets, M, framed)
+    for i in range(begin, end):
+        u = np.zeros(J * framed + LANES, np.float32)
+        for j in range(J):
+            enframe(fields[i, j], source, u[j * framed : (j + 1) * framed])
+        d = np.zeros(M * framed + LANES, np.float32)
+        for m in range(M):
+            enframe(d_out[i, m], source, d[m * framed : (m + 1) * framed])
+        h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
+        dA, dB = np.zeros((F, J * T), np.float32), np.zeros((F, M * T), np.float32)
+        B = np.ascontiguousarray(flatten_out(kernels_out[i]).T)
+        for f in range(F):
+            d_amplitudes[i, f, 0] = zero
+            d_amplitudes[i, f, 1] = zero
+        for start in range(0, run, TILE):
+            count = min(TILE, run - start)
+            for f in range(F):
+                for s in range(count):
+                    h[f * TILE + s] = hidden[i, f, start + s]
+            activate(h, amplitudes[i], inside[start:], count, g)
+            add_outer(g, d, outward, first + start, count, dB)
+            correlate(B, d, outward, first + start, count, g)
+            activate_backward(h, amplitudes[i], inside[start:], count, g, d_amplitudes[i])
+            add_outer(g, u, into, first + start, count, dA)
+        for f in range(F):
+            for k in range(J * T):
+                d_kernels_in[i, f, k // T, k % T] = dA[f, k]
+            for k in range(M * T):
+                d_kernels_out[i, k // T, f, k % T] = dB[f, k]

@@ -1,0 +1,83 @@
+r"""Embedded Ising clusters (Brower, Tamayo, Phys. Rev. Lett. 62 (1989) 1087).
+
+At fixed ``|phi|`` the signs are an Ising model with couplings ``c |phi_x| |phi_y|``; its clusters are
+flipped at once (Swendsen-Wang: all of them, each with probability 1/2; Wolff: the one of a random
+site). The modulus never moves, so a cluster update is one part of a `composite.Sequence`, with HMC
+or local updates for the rest.
+"""
+
+import numpy as np
+
+from ..errors import UserError
+from ..hmc.checks import check_counts, check_fields
+from ..markov import Block, ChainState
+
+__all__ = ["Cluster"]
+
+
+class Cluster:
+    """Sign updates by embedded clusters.
+
+    Parameters
+    ----------
+    action : LocalAction
+        With a positive hopping coefficient and a potential that is even in phi.
+    method : {"swendsen-wang", "wolff"}
+    n_clusters : int
+        Cluster decompositions (Swendsen-Wang) or single clusters (Wolff) per update.
+
+    Raises
+    ------
+    UserError
+        Unknown method, non-positive hopping, or a potential that is not even.
+    """
+
+    force_evaluations_per_update = 0
+
+    def __init__(self, action, method="swendsen-wang", n_clusters=1):
+        if method not in ("swendsen-wang", "wolff"):
+            raise UserError(f"cluster method is {method!r}; expected 'swendsen-wang' or 'wolff'")
+        if isinstance(n_clusters, bool) or int(n_clusters) != n_clusters or n_clusters < 1:
+            raise UserError(f"n_clusters is {n_clusters!r}; expected an integer of at least 1")
+        if not action.hopping > 0:
+            raise UserError(f"hopping coefficient is {action.hopping:g}; cluster updates need it positive")
+        probe = np.linspace(0.1, 3, 16)
+        if not np.allclose(action.potential(probe), action.potential(-probe), rtol=1e-12, atol=0):
+            raise UserError("the potential is not even in phi; cluster updates would change its value")
+        self.action = action
+        self.method = method
+        self.n_clusters = int(n_clusters)
+
+    def start(self, phi):
+        """`ChainState` at update 0; errors as `HMC.start`."""
+        phi = check_fields(phi, self.action).copy()
+        return ChainState(phi, np.asarray(self.action(phi)), 0)
+
+    def advance(self, state, rng, n_updates, thin=1):
+        """See `markov.Kernel`; info: ``accepted`` (always) and ``flipped``, the flipped fraction of the sites."""
+        from .._kernels import sites
+        from .._kernels.compile import callable_potential
+        from .._kernels.threads import over_groups
+
+        check_counts(n_updates, thin)
+        fields = check_fields(state.phi, self.action)
+        n_chains, *shape = fields.shape
+        value, derivative, params = callable_potential(self.action)
+        _, run = sites.build(value, derivative)
+        phi, action = fields.reshape(n_chains, -1).copy(), np.array(state.action, np.float64)
+        n_kept = (state.update + n_updates) // thin - state.update // thin
+        kept_phi, kept_action = np.empty((n_kept, n_chains, phi.shape[1])), np.empty((n_kept, n_chains))
+        flipped = np.empty((n_updates, n_chains))
+        keys = np.array([rng.key(f"{what}-{j}")[0] for j in range(self.n_clusters) for what in ("bonds", "flips")])
+        over_groups(
+            run, n_chains, 20 * phi.size * n_updates * self.n_clusters,
+            phi, action, np.uint64(state.update), np.uint64(thin), sites.tables(tuple(shape))[0], params,
+            self.action.hopping, self.method == "wolff", self.n_clusters, keys, kept_phi, kept_action, flipped,
+        )  # fmt: skip
+        info = {"accepted": np.ones(flipped.shape, bool), "flipped": flipped}
+        block = Block(kept_phi.reshape(n_kept, n_chains, *shape), kept_action, info)
+        return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
+
+    def describe(self):
+        """JSON-able parameters."""
+        return {"name": "cluster", "method": self.method, "n_clusters": self.n_clusters}

@@ -1,0 +1,32 @@
+"""What every classical kernel refuses."""
+
+import numpy as np
+
+from ..errors import UserError
+from ..lattice import check_shape
+
+__all__ = ["check_counts", "check_fields"]
+
+
+def check_fields(phi, action):
+    """`phi` as C-contiguous float64 (n_chains, *lattice), or say what is wrong with it."""
+    phi = np.ascontiguousarray(phi, np.float64)
+    if phi.ndim != action.ndim + 1:
+        raise UserError(
+            f"phi has shape {phi.shape}; expected (n_chains, *lattice) with {action.ndim} lattice axes, one chain is a"
+            " batch of one"
+        )
+    check_shape(phi.shape[1:], action.ndim)
+    if phi.shape[0] == 0:
+        raise UserError("phi holds no chain; expected n_chains of at least 1")
+    if not np.isfinite(phi).all():
+        raise UserError(f"phi has {np.count_nonzero(~np.isfinite(phi))} values that are NaN or infinite")
+    return phi
+
+
+def check_counts(n_updates, thin):
+    """Refuse a negative number of updates and a thinning below one."""
+    if n_updates < 0 or int(n_updates) != n_updates:
+        raise UserError(f"n_updates is {n_updates!r}; expected an integer of at least 0")
+    if thin < 1 or int(thin) != thin:
+        raise UserError(f"thin is {thin!r}; expected an integer of at least 1")

@@ -1,0 +1,105 @@
+r"""Fourier acceleration: masses ``M(k) = p_hat^2 + m_eff^2`` that give all modes of a free field one frequency.
+
+Batrouni et al., Phys. Rev. D 32 (1985) 2736. With :math:`H = \tfrac12 p^T M^{-1} p + S` a mode of the
+free field oscillates with :math:`\omega^2 = K(k) / M(k)`; for ``K = c (p_hat^2 + m^2)`` and
+``m_eff = m`` that is c for every k, and a quarter period forgets the start. Drifts go through
+fast Fourier transforms (SciPy), kicks through the compiled loops.
+"""
+
+import numpy as np
+import scipy.fft
+
+from ..lattice import mode_weights, p_hat_squared
+from ..markov import Block, ChainState
+from .checks import check_fields
+
+__all__ = ["advance", "integrate"]
+
+
+def _velocity(kernel, momentum):
+    """``M^-1 p`` on the lattice and the kinetic energy, momentum (n_chains, *lattice)."""
+    shape = momentum.shape[1:]
+    axes = tuple(range(1, momentum.ndim))
+    # one worker: how SciPy groups transforms over threads is not ours to promise bits for
+    spectrum = scipy.fft.rfftn(momentum, axes=axes)
+    scaled = spectrum / (p_hat_squared(shape, half=True) + kernel.mass)
+    energy = 0.5 * (mode_weights(shape) * (spectrum.conj() * scaled).real).sum(axis=axes) / np.prod(shape)
+    return scipy.fft.irfftn(scaled, s=shape, axes=axes), energy
+
+
+def integrate(kernel, phi, momentum):
+    """One trajectory; returns field, momentum and Hamiltonian at its end."""
+    phi, momentum, kinetic, action = _trajectory(kernel, phi, momentum, 1.0)
+    return phi, momentum, kinetic + action
+
+
+def _trajectory(kernel, phi, momentum, factor):
+    """Step sizes times `factor`; field, momentum, kinetic energy and action at the end."""
+    phi, momentum = phi.copy(), momentum.copy()
+    action = np.empty(phi.shape[0])
+    for kick, drift in zip(kernel._kicks, kernel._drifts, strict=False):
+        _kick(kernel, phi, momentum, factor * kick, action)
+        with np.errstate(over="ignore", invalid="ignore"):  # divergence shows in the energy
+            phi += factor * drift * _velocity(kernel, momentum)[0]
+    _kick(kernel, phi, momentum, factor * kernel._kicks[-1], action)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return phi, momentum, _velocity(kernel, momentum)[1], action
+
+
+def _kick(kernel, phi, momentum, amount, action):
+    from .._kernels import layout
+    from .._kernels.threads import over_groups
+
+    compiled, geometry = kernel._plan(phi.shape[1:])
+    n_chains = phi.shape[0]
+    over_groups(
+        compiled.kick, -(-n_chains // layout.lanes_for(phi.shape[1:])), 4 * phi.size,
+        phi.reshape(n_chains, -1), momentum.reshape(n_chains, -1), *geometry, amount, action,
+    )  # fmt: skip
+
+
+def _momenta(kernel, shape, key, update):
+    """Momenta of covariance M: white noise of the unit-mass kernel's streams times sqrt(M)."""
+    from .._kernels.random import fill_normals
+
+    n_chains, *lattice = shape
+    sites = int(np.prod(lattice))
+    noise = np.empty((n_chains, -(-sites // 4) * 4))
+    for chain in range(n_chains):
+        fill_normals(noise[chain], key, np.uint64(chain), np.uint64(1), np.uint64(update))
+    axes = tuple(range(1, len(shape)))
+    spectrum = scipy.fft.rfftn(noise[:, :sites].reshape(shape), axes=axes)
+    spectrum *= np.sqrt(p_hat_squared(lattice, half=True) + kernel.mass)
+    return scipy.fft.irfftn(spectrum, s=lattice, axes=axes)
+
+
+def advance(kernel, state, rng, n_updates, thin):
+    """`HMC.advance` with Fourier masses; the same streams, the same info."""
+    from .._kernels.random import uniform
+
+    phi, action = check_fields(state.phi, kernel.action).copy(), np.array(state.action, np.float64)
+    n_chains = phi.shape[0]
+    n_kept = (state.update + n_updates) // thin - state.update // thin
+    kept_phi, kept_action = np.empty((n_kept, *phi.shape)), np.empty((n_kept, n_chains))
+    accepted, delta_h = np.empty((n_updates, n_chains), bool), np.empty((n_updates, n_chains))
+    momenta_key, accept_key, jitter_key = (rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter"))
+    zero, at = np.uint64(0), 0
+    for t in range(n_updates):
+        now = np.uint64(state.update + t)
+        momentum = _momenta(kernel, phi.shape, momenta_key, now)
+        factor = 1 + kernel.jitter * (2 * uniform(jitter_key, zero, zero, now) - 1)
+        old_kinetic = _velocity(kernel, momentum)[1]
+        end, momentum, kinetic, new_action = _trajectory(kernel, phi, momentum, factor)
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = (new_action - action) + (kinetic - old_kinetic)
+        change[~np.isfinite(change)] = np.inf  # diverged: a counted rejection
+        coins = np.array([uniform(accept_key, zero, np.uint64(chain), now) for chain in range(n_chains)])
+        taken = np.log(coins) < -change
+        phi[taken] = end[taken]
+        action[taken] = new_action[taken]
+        accepted[t], delta_h[t] = taken, change
+        if (state.update + t + 1) % thin == 0:
+            kept_phi[at], kept_action[at] = phi, action
+            at += 1
+    block = Block(kept_phi, kept_action, {"accepted": accepted, "delta_h": delta_h})
+    return ChainState(phi, action, state.update + n_updates), block

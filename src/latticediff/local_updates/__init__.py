@@ -1,0 +1,104 @@
+r"""Single-site updates: Metropolis (1953) and overrelaxation, the textbook reference.
+
+Checkerboard order, so that all sites of a colour could be updated at once and the sweep is a
+product of two reversible updates.
+"""
+
+import numpy as np
+
+from ..errors import UserError
+from ..hmc.checks import check_counts, check_fields
+from ..markov import Block, ChainState
+
+__all__ = ["LocalMetropolis"]
+
+
+class LocalMetropolis:
+    r"""Sweeps of single-site Metropolis, each followed by reflections.
+
+    A Metropolis sweep proposes ``phi' = phi + width (2u - 1)`` at every site. A reflection sweep
+    proposes ``phi' = r sum_{+-mu} phi(x +- mu) - phi``; with ``r = 1 / ndim`` (reflection about the
+    mean of the neighbours) the gradient term does not change and only mass and self-coupling are
+    subject to the accept step. It moves the field deterministically, so at least one Metropolis
+    sweep is wanted.
+
+    Parameters
+    ----------
+    action : LocalAction
+    width : float
+        Half-width of the proposals.
+    n_metropolis, n_reflections : int
+        Sweeps of either kind per update.
+
+    Raises
+    ------
+    UserError
+        A width that is not positive, or no Metropolis sweep (reflections alone are not ergodic).
+    """
+
+    def __init__(self, action, width, n_metropolis=1, n_reflections=0):
+        if not (np.isfinite(width) and width > 0):
+            raise UserError(f"width is {width!r}; expected a positive number")
+        if int(n_metropolis) != n_metropolis or n_metropolis < 1:
+            raise UserError(f"n_metropolis is {n_metropolis!r}; expected at least 1: reflections are not ergodic")
+        if int(n_reflections) != n_reflections or n_reflections < 0:
+            raise UserError(f"n_reflections is {n_reflections!r}; expected an integer of at least 0")
+        self.action = action
+        self.width = float(width)
+        self.n_metropolis, self.n_reflections = int(n_metropolis), int(n_reflections)
+
+    def start(self, phi):
+        """`ChainState` at update 0; refuses odd extents, where a checkerboard does not close.
+
+        Raises
+        ------
+        UserError
+            An odd extent, wrong number of axes, or values that are not finite.
+        """
+        phi = check_fields(phi, self.action).copy()
+        self._check_even(phi.shape[1:])
+        return ChainState(phi, np.asarray(self.action(phi)), 0)
+
+    @staticmethod
+    def _check_even(shape):
+        odd = [extent for extent in shape if extent % 2]
+        if odd:
+            raise UserError(
+                f"lattice shape {tuple(shape)} has odd extents {odd}; checkerboard updates need even ones, use HMC"
+            )
+
+    def advance(self, state, rng, n_updates, thin=1):
+        """See `markov.Kernel`; ``info["accepted"]`` is the accepted fraction of the sites, float64."""
+        from .._kernels import sites
+        from .._kernels.compile import callable_potential
+        from .._kernels.threads import over_groups
+
+        check_counts(n_updates, thin)
+        fields = check_fields(state.phi, self.action)
+        n_chains, *shape = fields.shape
+        self._check_even(shape)
+        value, derivative, params = callable_potential(self.action)
+        run, _ = sites.build(value, derivative)
+        phi, action = fields.reshape(n_chains, -1).copy(), np.array(state.action, np.float64)
+        n_kept = (state.update + n_updates) // thin - state.update // thin
+        kept_phi, kept_action = np.empty((n_kept, n_chains, phi.shape[1])), np.empty((n_kept, n_chains))
+        accepted = np.empty((n_updates, n_chains))
+        n_sweeps = self.n_metropolis + self.n_reflections
+        keys = np.array([rng.key(f"sweep-{j}")[0] for j in range(n_sweeps)])
+        over_groups(
+            run, n_chains, 10 * phi.size * n_updates * n_sweeps,
+            phi, action, np.uint64(state.update), np.uint64(thin), *sites.tables(tuple(shape)), params,
+            self.action.hopping, self.width, 1 / self.action.ndim, self.n_metropolis, self.n_reflections, keys,
+            kept_phi, kept_action, accepted,
+        )  # fmt: skip
+        block = Block(kept_phi.reshape(n_kept, n_chains, *shape), kept_action, {"accepted": accepted})
+        return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
+
+    def describe(self):
+        """JSON-able parameters."""
+        return {
+            "name": "local_metropolis",
+            "width": self.width,
+            "n_metropolis": self.n_metropolis,
+            "n_reflections": self.n_reflections,
+        }
