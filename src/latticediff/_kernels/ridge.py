@@ -223,7 +223,9 @@ def flatten_out(kernels_out):
 
 
 @cached
-def forward(begin, end, fields, kernels_in, amplitudes, kernels_out, source, sites, inside, offsets, first, hidden, out):
+def forward(
+    begin, end, fields, kernels_in, amplitudes, kernels_out, source, sites, inside, offsets, first, hidden, out
+):
     """The core for configurations begin .. end-1; `hidden` (n, F, n_run) keeps h for `backward`."""
     J, V = fields.shape[1:]
     F, T = kernels_in.shape[1], offsets.shape[0]

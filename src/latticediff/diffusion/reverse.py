@@ -16,11 +16,15 @@ no number of steps makes the sampler wrong: the density of the whole path is kno
 and ``log_weight = -S(x_0) - log q`` is exact on the space of paths. Sums in float64.
 """
 
+import itertools
 import math
 
+import numpy as np
 import torch
 
-__all__ = ["ReverseProcess", "score_power"]
+from ..lattice import mode_weights
+
+__all__ = ["FourierModes", "ReverseProcess", "score_power", "step_covariances"]
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -46,108 +50,129 @@ def score_power(network, background, phi, z, v):
 
 
 class ReverseProcess:
-    """Gaussian reverse steps of one score model along a ladder.
+    """Gaussian reverse steps of one score model along a ladder, for any array library.
 
     Parameters
     ----------
-    network : callable
-        ``network(background, x, log_sigma) -> (R, _)``.
-    background : Background
+    modes : object
+        What is diagonal in momentum, and the score: ``modes.score(x, i)`` at level i (1 .. N),
+        ``modes.multiply(x, f)``, ``modes.log_normal(x, covariance)``, ``modes.log_white(x, delta)``;
+        see `FourierModes` and `latticediff.score.compiled.CompiledModes`.
     variances : ndarray, shape (N + 1,)
         ``v_0 = 0`` to ``v_N``, ascending.
-    powers : list of tensor, shape (*half grid), float64
-        `score_power` at ``v_1 .. v_N``; sets the covariance of each reverse step.
+    covariances : list
+        Of each reverse step, a function of momentum in the layout of `modes`.
+    prior : array
+        ``G + v_N`` in the same layout.
     """
 
-    def __init__(self, network, background, variances, powers):
-        self.network, self.background = network, background
+    def __init__(self, modes, variances, covariances, prior):
+        self.modes, self.covariances, self.prior = modes, covariances, prior
         self.variances = [float(v) for v in variances]
-        weights = torch.full_like(powers[0], 2.0)
-        weights[..., 0] = 1.0
-        if background.shape[-1] % 2 == 0:
-            weights[..., -1] = 1.0
-        self.weights = weights
-        self.G = background.G.double()
-        self.covariances = []
-        for i, power in enumerate(powers, start=1):
-            delta = self.variances[i] - self.variances[i - 1]
-            free = 1 / (1 / delta + 1 / (self.G + self.variances[i - 1]))
-            # the posterior is narrower than the free one; an untrained network must not push it to zero
-            self.covariances.append(torch.maximum(delta - delta**2 * power, 0.05 * free))
+        self.deltas = [b - a for a, b in itertools.pairwise(self.variances)]
 
     @property
     def n_steps(self):
         """Reverse steps, which is also the number of network evaluations of a path."""
-        return len(self.variances) - 1
+        return len(self.deltas)
 
-    def _log_normal(self, difference, covariance):
-        """log N(difference; 0, covariance(k)), float64, shape (n,)."""
-        power = self.background.rfft(difference).abs().square() / (self.background.volume * covariance)
-        modes = (power + torch.log(covariance) + LOG_2PI) * self.weights
-        return -0.5 * modes.flatten(1).sum(1)
-
-    def _log_white(self, difference, delta):
-        n_sites = self.background.volume
-        return -0.5 * (difference.square().flatten(1).sum(1) / delta + n_sites * (LOG_2PI + math.log(delta)))
-
-    def mean(self, x, i):
-        """Mean of ``p(x_{i-1} | x_i)``: ``x + Delta_i s(x, sigma_i)``, float64."""
-        v = self.variances[i]
-        delta = v - self.variances[i - 1]
-        background = self.background
-        level = torch.full((1,), 0.5 * math.log(v), dtype=background.dtype, device=x.device)
-        R, _ = self.network(background, x.to(background.dtype), level)
-        # s = -(G + v)^-1 (x + G R)
-        drift_k = (background.rfft(x) + self.G * background.rfft(R.double())) / (self.G + v)
-        return x - delta * background.irfft(drift_k)
-
-    @torch.no_grad()
     def down(self, noise):
         """Draw paths from the prior to the field.
 
         Parameters
         ----------
-        noise : tensor, shape (n, N + 1, *lattice), float64
+        noise : array, shape (n, N + 1, *layout), float64
             Standard normal: the prior's, then one field for each step.
 
         Returns
         -------
-        phi : tensor, shape (n, *lattice), float64
-        log_q : tensor, shape (n,), float64
-            Density of the path, conditioned forward path divided out.
+        phi : array, shape (n, *layout), float64
+        log_q : array, shape (n,), float64
+            Density of the path, that of the forward path given the field divided out.
         """
-        top = self.G + self.variances[-1]
-        x = self.background.filter(noise[:, 0], torch.sqrt(top))
-        log_q = self._log_normal(x, top)
+        modes = self.modes
+        x = modes.multiply(noise[:, 0], self.prior**0.5)
+        log_q = modes.log_normal(x, self.prior)
         for i in range(self.n_steps, 0, -1):
-            covariance = self.covariances[i - 1]
-            step = self.background.filter(noise[:, self.n_steps - i + 1], torch.sqrt(covariance))
-            lower = self.mean(x, i) + step
-            log_q = log_q + self._log_normal(step, covariance) - self._log_white(
-                x - lower, self.variances[i] - self.variances[i - 1]
-            )
+            delta, covariance = self.deltas[i - 1], self.covariances[i - 1]
+            step = modes.multiply(noise[:, self.n_steps - i + 1], covariance**0.5)
+            lower = x + delta * modes.score(x, i) + step
+            log_q = log_q + modes.log_normal(step, covariance) - modes.log_white(x - lower, delta)
             x = lower
         return x, log_q
 
-    @torch.no_grad()
     def up(self, phi, noise):
         """Draw a forward path from the field and weigh it.
 
         Parameters
         ----------
-        phi : tensor, shape (n, *lattice), float64
-        noise : tensor, shape (n, N, *lattice), float64
+        phi : array, shape (n, *layout), float64
+        noise : array, shape (n, N, *layout), float64
 
         Returns
         -------
-        log_q : tensor, shape (n,), float64
+        log_q : array, shape (n,), float64
         """
+        modes = self.modes
         x, log_q = phi, 0.0
         for i in range(1, self.n_steps + 1):
-            delta = self.variances[i] - self.variances[i - 1]
+            delta = self.deltas[i - 1]
             step = math.sqrt(delta) * noise[:, i - 1]
             higher = x + step
-            log_q = log_q + self._log_normal(x - self.mean(higher, i), self.covariances[i - 1])
-            log_q = log_q - self._log_white(step, delta)
+            miss = x - higher - delta * modes.score(higher, i)
+            log_q = log_q + modes.log_normal(miss, self.covariances[i - 1]) - modes.log_white(step, delta)
             x = higher
-        return log_q + self._log_normal(x, self.G + self.variances[-1])
+        return log_q + modes.log_normal(x, self.prior)
+
+
+def step_covariances(G, variances, powers):
+    r"""``Delta - Delta^2 <|s_k|^2> / V`` of each step.
+
+    The posterior is narrower than the free field's; an untrained network must not push it to zero.
+    """
+    covariances = []
+    for i, power in enumerate(powers, start=1):
+        delta = variances[i] - variances[i - 1]
+        free = 1 / (1 / delta + 1 / (G + variances[i - 1]))
+        covariances.append(np.maximum(delta - delta**2 * power, 0.05 * free))
+    return covariances
+
+
+class FourierModes:
+    """Fields as torch tensors on the lattice, functions of momentum on the half grid.
+
+    Parameters
+    ----------
+    network : callable
+        ``network(background, x, log_sigma) -> (R, _)``.
+    background : latticediff.score.background.Background
+    variances : ndarray, shape (N + 1,)
+    """
+
+    def __init__(self, network, background, variances):
+        self.network, self.background, self.variances = network, background, variances
+        self.weights = torch.as_tensor(mode_weights(background.shape).copy(), device=background.device)
+        self.G = background.G.double()
+
+    @torch.no_grad()
+    def score(self, x, i):
+        """``s = -(G + v)^-1 (x + G R)`` at level i, float64."""
+        v = float(self.variances[i])
+        background = self.background
+        level = torch.full((1,), 0.5 * math.log(v), dtype=background.dtype, device=x.device)
+        R, _ = self.network(background, x.to(background.dtype), level)
+        return -background.irfft((background.rfft(x) + self.G * background.rfft(R.double())) / (self.G + v))
+
+    def multiply(self, x, multiplier):
+        """Filter a field."""
+        return self.background.filter(x, multiplier)
+
+    def log_normal(self, x, covariance):
+        """``log N(x; 0, covariance(k))``, shape (n,)."""
+        power = self.background.rfft(x).abs().square() / (self.background.volume * covariance)
+        return -0.5 * ((power + torch.log(covariance) + LOG_2PI) * self.weights).flatten(1).sum(1)
+
+    def log_white(self, x, delta):
+        """``log N(x; 0, delta)``, shape (n,)."""
+        constant = self.background.volume * (LOG_2PI + math.log(delta))
+        return -0.5 * (x.square().flatten(1).sum(1) / delta + constant)

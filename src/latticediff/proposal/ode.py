@@ -8,8 +8,8 @@ import torch
 
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
-from ..errors import UserError
 from ..metropolis import Draw
+from .fields import checked_fields, parts, without_diverged
 
 __all__ = ["OdeProposal"]
 
@@ -26,15 +26,19 @@ class OdeProposal:
         Scheme; see `latticediff.diffusion.runge_kutta`.
     batch : int
         Fields integrated at once; memory, not results, depends on it.
+    compiled : bool, optional
+        Use the network's compiled CPU version. Default: if there is one and the model is on the CPU.
     """
 
     is_deterministic = True
 
-    def __init__(self, model, steps=12, method="rk4", batch=256):
+    def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None):
         self.model, self.steps, self.batch = model, int(steps), int(batch)
         self.method = scheme(method)
-        self.flow = ProbabilityFlow(model.network, model.background, model.noise.grid(steps), self.method)
         self.lattice_shape = model.shape
+        self.compiled = can_compile(model) if compiled is None else bool(compiled)
+        flow = model.network.compiled().CompiledFlow if self.compiled else ProbabilityFlow
+        self.flow = flow(model.network, model.background, model.noise.grid(self.steps), self.method)
         self.evaluations_per_draw = self.flow.evaluations
 
     def describe(self):
@@ -47,18 +51,15 @@ class OdeProposal:
 
     def doubled(self):
         """The same proposal with twice the steps, to measure the integration error."""
-        return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch)
+        return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch, self.compiled)
 
     def draw(self, n, rng):
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
-        for part in self._parts(n):
+        for part in parts(n, self.batch):
             noise = rng.standard_normal((part.stop - part.start, *self.lattice_shape))
-            field, density = self.flow.down(self._tensor(noise))
-            phi[part], log_q[part] = field.double().cpu().numpy(), density.cpu().numpy()
-        diverged = ~(np.isfinite(log_q) & np.isfinite(phi).reshape(n, -1).all(axis=1))
-        phi[diverged], log_q[diverged] = 0.0, np.inf
-        return Draw(phi, log_q)
+            phi[part], log_q[part] = self._pass(self.flow.down, noise)
+        return Draw(*without_diverged(phi, log_q))
 
     def weigh(self, phi, rng=None):
         """log_q of given fields, (n,) float64: the flow integrated upwards; `rng` is not used."""
@@ -66,20 +67,20 @@ class OdeProposal:
 
     def invert(self, phi):
         """The noise that leads to `phi`, (n, *lattice), and its log_q, (n,); float64."""
-        phi = np.asarray(phi, np.float64)
-        if phi.shape[1:] != tuple(self.lattice_shape):
-            raise UserError(f"phi has shape {phi.shape}; expected (n, {', '.join(map(str, self.lattice_shape))})")
-        if not np.all(np.isfinite(phi)):
-            raise UserError("phi holds values that are not finite")
+        phi = checked_fields(phi, self.lattice_shape)
         y, log_q = np.empty(phi.shape), np.empty(len(phi))
-        for part in self._parts(len(phi)):
-            noise, density = self.flow.up(self._tensor(phi[part]))
-            y[part], log_q[part] = noise.double().cpu().numpy(), density.cpu().numpy()
+        for part in parts(len(phi), self.batch):
+            y[part], log_q[part] = self._pass(self.flow.up, phi[part])
         return y, log_q
 
-    def _parts(self, n):
-        return [slice(a, min(a + self.batch, n)) for a in range(0, n, self.batch)]
-
-    def _tensor(self, array):
+    def _pass(self, passage, fields):
+        if self.compiled:
+            return passage(fields)
         background = self.model.background
-        return torch.as_tensor(array).to(background.device, background.dtype)
+        ends, log_q = passage(torch.as_tensor(fields).to(background.device, background.dtype))
+        return ends.double().cpu().numpy(), log_q.cpu().numpy()
+
+
+def can_compile(model):
+    """Whether the model's network has a compiled version that may be used where the model lives."""
+    return hasattr(model.network, "compiled") and model.background.device.type == "cpu"

@@ -6,9 +6,10 @@ import json
 import numpy as np
 import torch
 
-from ..diffusion.reverse import ReverseProcess
-from ..errors import UserError
+from ..diffusion.reverse import FourierModes, ReverseProcess, step_covariances
 from ..metropolis import Draw
+from .fields import checked_fields, parts, without_diverged
+from .ode import can_compile
 
 __all__ = ["SdeProposal"]
 
@@ -23,17 +24,32 @@ class SdeProposal:
         Reverse steps N.
     batch : int
         Fields moved at once; memory, not results, depends on it.
+    compiled : bool, optional
+        Use the network's compiled CPU version. Default: if there is one and the model is on the CPU.
     """
 
     is_deterministic = False
 
-    def __init__(self, model, steps=60, batch=256):
+    def __init__(self, model, steps=60, batch=256, compiled=None):
         self.model, self.steps, self.batch = model, int(steps), int(batch)
-        variances = model.noise.variances(self.steps)
-        powers = model.score_power(variances[1:])
-        self.process = ReverseProcess(model.network, model.background, variances, powers)
         self.lattice_shape = model.shape
+        self.compiled = can_compile(model) if compiled is None else bool(compiled)
+        self.process = self._process()
         self.evaluations_per_draw = self.steps
+
+    def _process(self):
+        model = self.model
+        variances = model.noise.variances(self.steps)
+        half = model.background.propagator_full[..., : model.shape[-1] // 2 + 1].numpy()
+        covariances = step_covariances(half, variances, model.score_power(variances[1:]))
+        prior = half + variances[-1]
+        if self.compiled:
+            modes = model.network.compiled().CompiledModes(model.network, model.background, variances)
+            layout = modes.ridge.on_basis
+        else:
+            modes = FourierModes(model.network, model.background, variances)
+            layout = lambda f: torch.as_tensor(f, device=model.background.device)  # noqa: E731
+        return ReverseProcess(modes, variances, [layout(c) for c in covariances], layout(prior))
 
     def describe(self):
         """JSON-able parameters."""
@@ -46,29 +62,28 @@ class SdeProposal:
     def draw(self, n, rng):
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
-        for part in self._parts(n):
-            noise = rng.standard_normal((part.stop - part.start, self.steps + 1, *self.lattice_shape))
-            field, density = self.process.down(self._tensor(noise))
-            phi[part], log_q[part] = field.cpu().numpy(), density.cpu().numpy()
-        diverged = ~(np.isfinite(log_q) & np.isfinite(phi).reshape(n, -1).all(axis=1))
-        phi[diverged], log_q[diverged] = 0.0, np.inf
-        return Draw(phi, log_q)
+        for part in parts(n, self.batch):
+            fields, log_q[part] = self.process.down(self._noise(part, self.steps + 1, rng))
+            if self.compiled:
+                phi[part] = self.process.modes.ridge.transform(fields, inverse=True)
+            else:
+                phi[part] = fields.cpu().numpy()
+        return Draw(*without_diverged(phi, log_q))
 
     def weigh(self, phi, rng):
         """log_q of given fields with a forward path drawn from `rng`, (n,) float64."""
-        phi = np.asarray(phi, np.float64)
-        if phi.shape[1:] != tuple(self.lattice_shape):
-            raise UserError(f"phi has shape {phi.shape}; expected (n, {', '.join(map(str, self.lattice_shape))})")
-        if not np.all(np.isfinite(phi)):
-            raise UserError("phi holds values that are not finite")
+        phi = checked_fields(phi, self.lattice_shape)
         log_q = np.empty(len(phi))
-        for part in self._parts(len(phi)):
-            noise = rng.standard_normal((part.stop - part.start, self.steps, *self.lattice_shape))
-            log_q[part] = self.process.up(self._tensor(phi[part]), self._tensor(noise)).cpu().numpy()
+        for part in parts(len(phi), self.batch):
+            fields = self.process.modes.ridge.transform(phi[part]) if self.compiled else self._tensor(phi[part])
+            log_q[part] = self.process.up(fields, self._noise(part, self.steps, rng))
         return log_q
 
-    def _parts(self, n):
-        return [slice(a, min(a + self.batch, n)) for a in range(0, n, self.batch)]
+    def _noise(self, part, n_fields, rng):
+        # standard normal noise is standard normal in the Fourier basis too
+        layout = (self.model.background.volume,) if self.compiled else self.lattice_shape
+        noise = rng.standard_normal((part.stop - part.start, n_fields, *layout))
+        return noise if self.compiled else self._tensor(noise)
 
     def _tensor(self, array):
         return torch.as_tensor(array, dtype=torch.float64, device=self.model.background.device)

@@ -45,5 +45,7 @@ def implicit_cubic(background, x_k, W, C, trace=False):
     # d/dy of q (y^3 + 3 c y) / den, with den' = 6 q c y
     slope = (q * 3 * (square + c) - local * 6 * q * c * y) / denominator
     over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
-    trace = background.at_origin(W * C) * over_sites + background.at_origin(W * C * background.linear) * background.volume
+    trace = (
+        background.at_origin(W * C) * over_sites + background.at_origin(W * C * background.linear) * background.volume
+    )
     return linear_k, local, trace

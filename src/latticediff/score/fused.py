@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import torch
 
-from . import _fused
+from .._kernels import ridge as kernels
+from .._kernels.threads import over_groups
 
 __all__ = ["fused_core"]
 
@@ -13,7 +14,11 @@ __all__ = ["fused_core"]
 @functools.lru_cache(maxsize=32)
 def lattice_frame(shape, offsets):
     """Index tables of a lattice for a kernel, made once."""
-    return _fused.frame(shape, offsets)
+    return kernels.frame(shape, offsets)
+
+
+def _work(fields):
+    return 200 * fields.shape[0] * fields.shape[2]  # a site of the core costs about 200 of a plain update
 
 
 class _Core(torch.autograd.Function):
@@ -23,15 +28,18 @@ class _Core(torch.autograd.Function):
         arrays = [t.detach().contiguous().numpy() for t in (fields, kernels_in, amplitudes, kernels_out)]
         hidden = np.empty((n, features, len(frame.inside)), np.float32)
         out = np.empty((n, kernels_out.shape[1], fields.shape[2]), np.float32)
-        _fused.forward(*arrays, *frame, hidden, out)
+        over_groups(kernels.forward, n, _work(fields), *arrays, *frame, hidden, out)
         ctx.arrays, ctx.frame, ctx.hidden = arrays, frame, hidden
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx, d_out):
-        _, kernels_in, amplitudes, kernels_out = ctx.arrays
+        fields, kernels_in, amplitudes, kernels_out = ctx.arrays
         gradients = [np.empty_like(a) for a in (kernels_in, amplitudes, kernels_out)]
-        _fused.backward(*ctx.arrays, *ctx.frame, ctx.hidden, d_out.contiguous().numpy(), *gradients)
+        upstream = d_out.contiguous().numpy()
+        over_groups(
+            kernels.backward, len(fields), _work(fields), *ctx.arrays, *ctx.frame, ctx.hidden, upstream, *gradients
+        )
         return None, *(torch.from_numpy(g) for g in gradients), None
 
 

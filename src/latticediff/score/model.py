@@ -69,14 +69,14 @@ class ScoreModel:
         return self.background.shape
 
     def score_power(self, variances):
-        """``<|s_k|^2> / V`` at the given variances, interpolated in log sigma; float64 tensors."""
-        G = self.background.propagator_full[..., : self.shape[-1] // 2 + 1].numpy()
+        """``<|s_k|^2> / V`` at the given variances, interpolated in log sigma; float64, half grid."""
+        half = self.background.propagator_full[..., : self.shape[-1] // 2 + 1].numpy()
         powers = []
         for v in variances:
             position = np.interp(0.5 * np.log(v), self.power_grid, np.arange(len(self.power_grid)))
             low = min(int(position), len(self.power_grid) - 2)
             ratio = self.power[low] + (position - low) * (self.power[low + 1] - self.power[low])
-            powers.append(torch.as_tensor(ratio / (G + v), device=self.background.device))
+            powers.append(ratio / (half + v))
         return powers
 
     def tensors(self):

@@ -7,6 +7,7 @@ import torch
 
 from ..diffusion.reverse import score_power
 from ..score.model import ScoreModel
+from ..score.propagator import full_grid, symmetrise
 
 __all__ = ["finish_model"]
 
@@ -42,5 +43,6 @@ def finish_model(network, background, noise, data, card=None, seed=0):
             phi = data.train[part.to(data.train.device)]
             z = torch.randn(phi.shape, generator=generator).to(phi.device)
             power = power + score_power(network, background, phi, z, v) * (len(part) / n)
-        table.append(power.cpu().numpy() * (G + v))
+        full = symmetrise(full_grid(power.cpu().numpy(), background.shape))
+        table.append(full[..., : G.shape[-1]] * (G + v))
     return ScoreModel(network, background, noise, grid, np.array(table), card or {})

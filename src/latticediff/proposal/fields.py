@@ -1,0 +1,35 @@
+"""What both routes share: batches, checks at the door, draws that diverged."""
+
+import numpy as np
+
+from ..errors import UserError
+
+__all__ = ["checked_fields", "parts", "without_diverged"]
+
+
+def parts(n, batch):
+    """Slices of at most `batch` that cover ``range(n)``."""
+    return [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
+
+
+def checked_fields(phi, shape):
+    """`phi` as float64 of shape (n, *shape), finite.
+
+    Raises
+    ------
+    UserError
+        Anything else.
+    """
+    phi = np.asarray(phi, np.float64)
+    if phi.shape[1:] != tuple(shape):
+        raise UserError(f"phi has shape {phi.shape}; expected (n, {', '.join(map(str, shape))})")
+    if not np.all(np.isfinite(phi)):
+        raise UserError("phi holds values that are not finite")
+    return phi
+
+
+def without_diverged(phi, log_q):
+    """Give draws that blew up ``log_q = +inf``, hence weight zero: counted as rejections, no crash."""
+    diverged = ~(np.isfinite(log_q) & np.isfinite(phi).reshape(len(phi), -1).all(axis=1))
+    phi[diverged], log_q[diverged] = 0.0, np.inf
+    return phi, log_q

@@ -1,0 +1,219 @@
+"""A frozen ridge model as tables for the compiled flow: the CPU's way to propose.
+
+`CompiledFlow` does what `latticediff.diffusion.flow.ProbabilityFlow` does, configuration by
+configuration in `latticediff._kernels.flow`: several times faster, and with the same bits for any
+batch and any number of threads.
+"""
+
+import copy
+import math
+
+import numpy as np
+import torch
+
+from .._kernels import flow as kernels
+from .._kernels.ridge import frame
+from .._kernels.threads import over_groups
+
+__all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
+
+LANES = 8  # interleaved configurations on small lattices
+SMALL = 256  # sites below which configurations are interleaved
+COST = 200  # a network evaluation of a site, in plain site updates; decides whether threads pay
+
+
+class CompiledRidge:
+    """A ridge network at fixed noise levels, acting on fields in the real Fourier basis.
+
+    Parameters
+    ----------
+    network : latticediff.score.ridge.RidgeNetwork
+    background : Background
+    log_sigma : ndarray, shape (n_levels,)
+    """
+
+    def __init__(self, network, background, log_sigma):
+        self.shape, self.volume = background.shape, background.volume
+        self.lanes = LANES if self.volume < SMALL else 1
+        self.frame = frame(self.shape, network.offsets, self.lanes)
+        self._bases()
+        network = copy.deepcopy(network).cpu().double()
+        self.levels = kernels.Levels(*self._tables(network, background.to("cpu", torch.float64), log_sigma))
+        self.propagator = self.on_basis(background.propagator_full.numpy()[..., : self.shape[-1] // 2 + 1])
+
+    def _bases(self):
+        pairs = [kernels.real_fourier(extent) for extent in self.shape]
+        largest = max(self.shape)
+        self.matrices = np.zeros((len(self.shape), largest, largest), np.float32)
+        for axis, (basis, _) in enumerate(pairs):
+            self.matrices[axis, : len(basis), : len(basis)] = basis
+        self.transposes = np.ascontiguousarray(self.matrices.transpose(0, 2, 1))
+        self.bases = [basis for basis, _ in pairs]
+        self.modes = np.ix_(*[number for _, number in pairs])
+        self.extents = np.array(self.shape, np.int64)
+
+    def on_basis(self, half_grid):
+        """A function of momentum on the half grid, (..., *half), as (..., V) on the real Fourier basis."""
+        values = np.asarray(half_grid)[(..., *self.modes)]
+        return values.reshape(*values.shape[: values.ndim - len(self.shape)], -1)
+
+    def _tables(self, network, background, log_sigma):
+        levels = torch.as_tensor(log_sigma, dtype=torch.float64)
+        v = background.expand((2 * levels).exp())
+        with torch.no_grad():
+            kernels_in, amplitudes, kernels_out = network.coefficients(levels)
+            W, C = background.posterior(v)
+            inner, outer = network.filters(background, v, W)
+            kappa = network.kappa(background, inner, outer, C, kernels_in, kernels_out)
+            posterior = background.at_origin(C)
+            local_trace = background.at_origin(W * C)
+            linear_trace = background.at_origin(W * C * background.linear) * background.volume
+        root = torch.sqrt(background.G + v)[:, None]
+        scale = outer[(slice(None), 0, *([0] * background.ndim))]
+        inner = inner * root
+        outer = (outer / background.expand(scale)[:, None]) * C[:, None] / root
+        numbers = torch.stack(
+            [scale, torch.full_like(scale, 4 * background.action.b), posterior, local_trace, linear_trace], 1
+        )
+        n = len(levels)
+        return (
+            _single(kernels_in.reshape(n, network.features, -1)),
+            _single(amplitudes),
+            _single(kernels_out.transpose(2, 3).reshape(n, -1, network.features)),
+            _single(kappa),
+            self.on_basis(inner.numpy()).astype(np.float32),
+            self.on_basis(outer.numpy()).astype(np.float32),
+            self.on_basis((C * W * background.linear).numpy()),
+            numbers.numpy(),
+        )
+
+    def transform(self, fields, inverse=False):
+        """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, one configuration at a time."""
+        array = fields.reshape(len(fields), *self.shape)
+        for axis, basis in enumerate(self.bases, start=1):
+            # plain einsum, no BLAS: one order of additions, whatever the batch
+            matrix = basis.T if inverse else basis
+            array = np.moveaxis(np.einsum("ij,n...j->n...i", matrix, np.moveaxis(array, axis, -1)), -1, axis)
+        return array.reshape(len(fields), -1) if not inverse else array
+
+    def _pack(self, states):
+        """(n, V) -> (n_groups, V * lanes), the last group filled up with zeros."""
+        groups = -(-len(states) // self.lanes)
+        packed = np.zeros((groups * self.lanes, self.volume))
+        packed[: len(states)] = states
+        packed = packed.reshape(groups, self.lanes, self.volume).swapaxes(1, 2)
+        return np.ascontiguousarray(packed).reshape(groups, -1)
+
+    def _unpack(self, packed, n):
+        states = packed.reshape(len(packed), self.volume, self.lanes).swapaxes(1, 2).reshape(-1, self.volume)
+        return np.ascontiguousarray(states[:n])
+
+    def _geometry(self):
+        return self.lanes, self.extents, self.matrices, self.transposes, *self.frame, *self.levels
+
+    def slope(self, y, level):
+        """``dy / d log sigma`` of whitened fields (n, V) at the level with this number; float64."""
+        packed = self._pack(y)
+        derivatives = np.empty_like(packed)
+        work = COST * len(y) * self.volume
+        over_groups(kernels.slopes, len(packed), work, packed, level, derivatives, *self._geometry())
+        return self._unpack(derivatives, len(y))
+
+
+class CompiledFlow:
+    """The probability flow of a ridge network on the CPU; see `latticediff.diffusion.flow.ProbabilityFlow`.
+
+    Parameters
+    ----------
+    network : latticediff.score.ridge.RidgeNetwork
+    background : Background
+    grid : ndarray
+        log sigma, descending.
+    method : latticediff.diffusion.runge_kutta.Scheme
+    """
+
+    def __init__(self, network, background, grid, method):
+        self.grid, self.method = np.asarray(grid, np.float64), method
+        nodes = np.array(method.nodes, float)
+        # going up, the stages of a step mirror those of the step going down
+        both = [g[:-1, None] + np.diff(g)[:, None] * nodes for g in (self.grid, self.grid[::-1])]
+        levels, index = np.unique(np.round(np.array(both), 12), return_inverse=True)
+        self.stage_levels = index.reshape(2, *both[0].shape)
+        self.ridge = CompiledRidge(network, background, levels)
+        self.matrix = np.zeros((len(nodes), len(nodes)))
+        for s, row in enumerate(method.matrix):
+            self.matrix[s, : len(row)] = row
+        self.weights = np.array(method.weights, float)
+        self.v_min = math.exp(2 * self.grid[-1])
+        self.root = np.sqrt(self.ridge.propagator + self.v_min)
+
+    @property
+    def evaluations(self):
+        """Network evaluations of one passage."""
+        return (len(self.grid) - 1) * len(self.weights)
+
+    def _run(self, states, up):
+        """Integrate states (n, V) in the Fourier basis; returns them and the integrated traces (n,)."""
+        ridge = self.ridge
+        packed = ridge._pack(states)
+        integrals = np.zeros((len(packed), ridge.lanes))
+        steps = np.diff(self.grid[::-1] if up else self.grid)
+        work = COST * self.evaluations * len(states) * ridge.volume
+        scheme = steps, self.stage_levels[int(up)], self.matrix, self.weights
+        over_groups(kernels.flow, len(packed), work, packed, integrals, *scheme, *ridge._geometry())
+        return ridge._unpack(packed, len(states)), integrals.ravel()[: len(states)]
+
+    def down(self, y):
+        """From noise (n, *lattice) to ``(phi, log_q)``, float64 NumPy."""
+        states = self.ridge.transform(y)
+        low, integral = self._run(states, up=False)
+        return self.ridge.transform(low * self.root, inverse=True), self._log_q(states, -integral)
+
+    def up(self, phi):
+        """From fields (n, *lattice) to ``(y, log_q)``, float64 NumPy."""
+        high, integral = self._run(self.ridge.transform(phi) / self.root, up=True)
+        return self.ridge.transform(high, inverse=True), self._log_q(high, integral)
+
+    def _log_q(self, states, integral):
+        constant = -0.5 * states.shape[1] * math.log(2 * math.pi) - np.log(self.root).sum()
+        return -0.5 * (states**2).sum(axis=1) + constant + integral
+
+
+class CompiledModes:
+    """Fields as NumPy arrays (n, V) in the real Fourier basis; see `latticediff.diffusion.reverse.ReverseProcess`.
+
+    Parameters
+    ----------
+    network, background
+        See `CompiledRidge`.
+    variances : ndarray, shape (N + 1,)
+        ``v_0 = 0`` and the levels at which the score is wanted.
+    """
+
+    def __init__(self, network, background, variances):
+        self.ridge = CompiledRidge(network, background, 0.5 * np.log(variances[1:]))
+        self.variances = variances
+        self.G = self.ridge.propagator
+
+    def score(self, x, i):
+        r"""The score at level i from the flow's slope, ``s = -(y + (G + v) / v dy/dlog sigma) / (G + v)^(1/2)``."""
+        v = self.variances[i]
+        root = np.sqrt(self.G + v)
+        y = x / root
+        return -(y / root + root / v * self.ridge.slope(y, i - 1))
+
+    def multiply(self, x, multiplier):
+        """Filter a field: in this basis a plain product."""
+        return x * multiplier
+
+    def log_normal(self, x, covariance):
+        """``log N(x; 0, covariance(k))``, shape (n,)."""
+        return -0.5 * ((x * x / covariance).sum(axis=1) + np.log(2 * np.pi * covariance).sum())
+
+    def log_white(self, x, delta):
+        """``log N(x; 0, delta)``, shape (n,)."""
+        return -0.5 * ((x * x).sum(axis=1) / delta + x.shape[1] * math.log(2 * math.pi * delta))
+
+
+def _single(tensor):
+    return np.ascontiguousarray(tensor.detach().numpy().astype(np.float32))
