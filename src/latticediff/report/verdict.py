@@ -112,8 +112,8 @@ def _tau(run):
 def thinning(run):
     """Sentences on chains whose tau_int is that of a thinned series: 0.5 of it is `thin` / 2 updates."""
     return [
-        f"{c.label} was recorded only every {c.thin} updates, so its τ_int cannot come out below {c.thin / 2:g} and is an "
-        "upper bound, and so is its cost."
+        f"{c.label} was recorded only every {c.thin} updates, so its τ_int cannot come out below {c.thin / 2:g} and is "
+        "an upper bound, and so is its cost."
         for c in run.chains
         if c.thin > 1 and c.tau_int
     ]
