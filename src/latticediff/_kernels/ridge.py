@@ -263,7 +263,7 @@ def backward(
     d_kernels_in, d_amplitudes, d_kernels_out,
 ):  # fmt: skip
     """Gradients of the core with respect to its effective kernels and amplitudes, per configuration."""
-    J, V = fields.shape[1:]
+    J = fields.shape[1]
     F, T = kernels_in.shape[1], offsets.shape[0]
     M, framed, run = kernels_out.shape[1], source.shape[0], inside.shape[0]
     into = stacked(offsets, J, framed)

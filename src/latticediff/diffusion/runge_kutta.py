@@ -4,6 +4,7 @@ A fixed grid makes the map from noise to field one definite function of the weig
 adaptive step would not be; its error is checked by step doubling, not steered.
 """
 
+import itertools
 from typing import NamedTuple
 
 from ..errors import UserError
@@ -70,7 +71,7 @@ def integrate(rhs, y, grid, method):
     integral : like ``g``
     """
     integral = 0.0
-    for t, t_next in zip(grid[:-1], grid[1:], strict=True):
+    for t, t_next in itertools.pairwise(grid):
         step = float(t_next - t)
         slopes = []
         for node, row, weight in zip(method.nodes, method.matrix, method.weights, strict=True):

@@ -13,7 +13,6 @@ noise low at both ends of the ladder. The loss
 is the denoising loss :math:`|D - \phi|^2 / \sigma^2` up to a constant: likelihood weighting.
 """
 
-import torch
 
 __all__ = ["denoising_loss", "mixed_target"]
 

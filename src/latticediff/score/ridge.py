@@ -43,7 +43,7 @@ def ridge_core(fields, kernels_in, amplitudes, kernels_out, taps, slopes=False):
     slopes : bool
         Also return ``sum_y g_f'(h_f(y))``, shape (n, F).
     """
-    n, _, V = fields.shape
+    n = len(fields)
     columns = fields[:, :, taps].flatten(1, 2)  # (n, J T, V)
     h = torch.matmul(kernels_in.flatten(2), columns)
     r2 = 1 / (1 + h * h)

@@ -36,6 +36,6 @@ def read_checkpoint(path):
             with safe_open(candidate, framework="pt") as handle:
                 meta = json.loads(handle.metadata()["latticediff"])
                 return {name: handle.get_tensor(name) for name in handle.keys()}, meta  # noqa: SIM118, not a dict
-        except Exception:  # noqa: S112 - safetensors' own error type for a torn file; the older generation follows
+        except Exception:
             continue
     return None
