@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,10 @@ def main():
             if kills < options.kills:
                 time.sleep(rng.uniform(0, 0.5 * seconds))
                 child.kill()
-            if child.wait() != 0:
+            code = child.wait()
+            if code not in (0, -signal.SIGKILL):
+                raise SystemExit(f"a session failed by itself with exit code {code}")
+            if code != 0:
                 kills += 1
                 where = (
                     ("merging" if list(folder.glob("*.part")) else "running") if not path.exists() else "cleaning up"
