@@ -125,6 +125,8 @@ def folder(tmp_path_factory):
         ((12345.0, 560.0), "12340(560)"),
         ((0.7, 0.0996), "0.70(10)"),
         ((-0.0449, 0.0005), "−0.04490(50)"),
+        ((1.42e-6, 3.7e-7), "1.42(37)×10⁻⁶"),
+        ((7.0e5, 1.8e5), "7.0(1.8)×10⁵"),
         ((0.5, None), "0.5"),
         ((0.5, 0.0), "0.5"),
         ((None, None), "–"),
@@ -246,6 +248,14 @@ def test_verdict_warns_of_a_failed_identity_and_of_missed_configurations():
     assert any("misses some of the configurations" in sentence for sentence in text)
     _, text = verdict(make_run())
     assert not any("misses some" in sentence or "Do not trust" in sentence for sentence in text)
+
+
+def test_verdict_calls_a_stuck_chain_too_short():
+    stuck = make_chain(np.random.default_rng(16), "sde", tau_int={"m": (53.0, 14.0)})
+    headline, text = verdict(make_run(chains=[stuck]))
+    assert "SDE is too short to judge" in headline
+    assert "only 7.5 τ_int long where 20 are wanted" in text[1]
+    assert "too short" not in verdict(make_run())[0]
 
 
 def test_verdict_owns_up_to_thinning():

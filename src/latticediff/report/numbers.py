@@ -43,6 +43,11 @@ def value_error(value, error=None, digits=2):
     """
     if value is None:
         return "–"
+    power = math.floor(math.log10(abs(value))) if value else 0
+    if power < -4 or power > 4:
+        scale = 10.0**power
+        raised = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        return f"{value_error(value / scale, error / scale if error else None, digits)}×10{raised}"
     if error is None or not error > 0:
         return f"{value:.4g}".replace("-", "−")
     exponent = math.floor(math.log10(error))

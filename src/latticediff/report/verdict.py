@@ -18,10 +18,11 @@ from .numbers import (
     value_error,
 )
 
-__all__ = ["describe_action", "failed_checks", "thinning", "verdict"]
+__all__ = ["describe_action", "failed_checks", "thinning", "too_short", "verdict"]
 
 SIGMA_ALARM = 3.0  # of an observable against the reference
 PURPOSES = {"generate": "to generate training data", "thermalise": "to thermalise", "train": "to train"}
+MIN_TAUS = 20  # per chain; below, the automatic window ends in noise
 CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance
 
 
@@ -93,7 +94,7 @@ def _quality(chain):
     if chain.ess_reverse and chain.ess_forward:
         gap = chain.ess_reverse[0] - chain.ess_forward[0]
         error = math.hypot(chain.ess_reverse[1] or 0.0, chain.ess_forward[1] or 0.0)
-        if gap > max(0.02, SIGMA_ALARM * error):
+        if gap > max(0.02, SIGMA_ALARM * error) or chain.ess_forward[0] < 0.5 * chain.ess_reverse[0]:
             text += " The forward one is well below the reverse one: the model misses some of the configurations."
     return text
 
@@ -107,6 +108,11 @@ def _tau(run):
     if not parts:
         return None
     return " ".join([f"τ_int in updates (0.5 is independent) {'; '.join(parts)}.", *thinning(run)])
+
+
+def too_short(run):
+    """Chains of fewer than `MIN_TAUS` tau_int: neither tau_int nor any error of theirs is known."""
+    return [c for c in run.chains if c.slowest and c.n_updates < MIN_TAUS * c.tau_int[c.slowest][0]]
 
 
 def thinning(run):
@@ -192,6 +198,13 @@ def verdict(run):
     for name, value, error in failed_checks(run):
         shorts.append("the run fails an exact identity")
         sentences.append(f"Do not trust this run: {name} is {value_error(value, error)} where 1 is exact.")
+    for chain in too_short(run):
+        length = chain.n_updates / chain.tau_int[chain.slowest][0]
+        shorts.append(f"{chain.label} is too short to judge")
+        sentences.append(
+            f"Do not trust the errors of {chain.label}: a chain of {count(chain.n_updates, exact=True)} updates is "
+            f"only {length:.2g} τ_int long where {MIN_TAUS} are wanted; it sticks, or it needs more updates."
+        )
     if agreement := _agreement(run):
         shorts.append(agreement[0])
         sentences.append(agreement[1])

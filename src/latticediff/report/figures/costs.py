@@ -27,9 +27,10 @@ def training(run):
     middle = np.convolve(step, np.ones(span) / span, mode="valid")
     figure, ax = new_figure(2.9)
     finite = np.isfinite(loss)
-    ax.plot(step[finite], loss[finite], color="#0072B2", lw=0.5, alpha=0.35, label="each logged step")
+    if span > 1:
+        ax.plot(step[finite], loss[finite], color="#0072B2", lw=0.5, alpha=0.35, label="each logged step")
     ax.plot(middle, smooth, color="#0072B2", lw=1.6, label=f"mean of {span}" if span > 1 else "loss")
-    if np.isfinite(smooth).any() and loss[finite].min() > 0:
+    if finite.any() and 0 < 3 * loss[finite].min() < loss[finite].max():
         log_axis(ax)
     ax.set(xlabel="training step", ylabel="loss")
     ax.legend(loc="upper right")
@@ -64,14 +65,26 @@ def cost(run):
     narrow = max(map(len, labels)) > 12  # long names take the width that the remark would need
     ax, rows = axes[0, 0], []
     widest = max(value for _, (value, _) in priced)
+    cheapest = min(value for _, (value, _) in priced)
+    far = widest > 30 * cheapest  # bars of a linear scale would vanish, bars of a logarithmic one mislead: points
     for y, (chain, (value, error)) in enumerate(priced):
-        ax.barh(y, value, height=0.6, color=styles[chain.name][0], xerr=error or None, error_kw={"lw": 1})
+        colour, marker, _ = styles[chain.name]
+        if far:
+            ax.errorbar(value, y, xerr=error or None, color=colour, marker=marker, ms=8)
+        else:
+            ax.barh(y, value, height=0.6, color=colour, xerr=error or None, error_kw={"lw": 1})
         over = "" if narrow else f" (2 {TAU} of {TAU_NAMES.get(chain.slowest, chain.slowest)})"
-        ax.text(value + (error or 0) + 0.02 * widest, y, seconds(value, error) + over, va="center", fontsize=9)
+        end = (value + (error or 0)) * (1.4 if far else 1) + (0 if far else 0.02 * widest)
+        ax.text(end, y, seconds(value, error) + over, va="center", fontsize=9)
         rows.append((chain.name, "per independent sample", value, error))
-    scale, unit = next((s, u) for s, u in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")) if widest < 1000 * s or s == 1.0)
-    ax.xaxis.set_major_formatter(lambda x, _: f"{x / scale:g}")
-    ax.set(xlim=(0, 1.75 * widest), title=f"One independent sample ({unit})")
+    if far:
+        decades = np.log10(widest / cheapest)
+        ax.set(xscale="log", xlim=(cheapest / 2, widest * 10 ** (0.3 + 0.8 * decades)))
+        ax.set_title("One independent sample (s)")
+    else:
+        scale, unit = next((s, u) for s, u in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s")) if widest < 1000 * s or s == 1.0)
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x / scale:g}")
+        ax.set(xlim=(0, 1.75 * widest), title=f"One independent sample ({unit})")
     _rows_axis(ax, labels)
     if with_setup:
         ax = axes[1, 0]
