@@ -256,6 +256,11 @@ def test_verdict_calls_a_stuck_chain_too_short():
     assert "SDE is too short to judge" in headline
     assert "only 7.5 τ_int long where 20 are wanted" in text[1]
     assert "too short" not in verdict(make_run())[0]
+    # it is not said to agree, but to disagree if it does
+    hmc = make_chain(np.random.default_rng(17), "hmc", observables={"chi": (2.0, 0.1)})
+    for value, said in ((2.1, False), (3.0, True)):
+        chain = dataclasses.replace(stuck, observables={"chi": (value, 0.1)})
+        assert ("agree" in verdict(make_run(chains=[hmc, chain]))[0]) is said
 
 
 def test_verdict_owns_up_to_thinning():

@@ -50,15 +50,22 @@ def _sampled(run):
 
 def _agreement(run):
     """(short, sentence) on the differences from the reference; None with nothing to compare."""
+    # a chain too short to judge is not said to agree; a difference of its is still said
+    short = {chain.name for chain in too_short(run)}
+    judged = [
+        chain
+        for chain in run.chains[1:]
+        if chain.name not in short or any(abs(d or 0) > SIGMA_ALARM for d in differences(chain, run.reference).values())
+    ]
     found = [
         (abs(d), d, name, chain.label)
-        for chain in run.chains[1:]
+        for chain in judged
         for name, d in differences(chain, run.reference).items()
         if d is not None
     ]
     if not found:
         return None
-    others = _and(chain.label for chain in run.chains[1:])
+    others = _and(chain.label for chain in judged)
     size, signed, name, label = max(found)
     symbol = OBSERVABLES.get(name, (name,))[0]
     chance = min(1.0, len(found) * math.erfc(SIGMA_ALARM / math.sqrt(2)))
@@ -66,7 +73,7 @@ def _agreement(run):
         f"The largest of {len(found)} differences is {value_error(round(signed, 1))}σ ({symbol}, {label}); one beyond "
         f"{SIGMA_ALARM:g}σ would happen by chance in at most {100 * chance:.1g} % of such pages."
     )
-    plural = len(run.chains) > 2
+    plural = len(judged) > 1
     if size <= SIGMA_ALARM:
         short = f"{others} {'agree' if plural else 'agrees'} with {run.reference.label}"
         return short, f"Every observable of {others} agrees with {run.reference.label}. {rule}"
