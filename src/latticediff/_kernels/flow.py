@@ -33,20 +33,6 @@ class Levels(NamedTuple):
     numbers: np.ndarray  #: (n_levels, 5) float64: output scale, 4b, posterior variance, baseline trace, linear trace
 
 
-def real_fourier(extent):
-    """Orthonormal real Fourier basis (rows) and the momentum number ``|n|`` of each row."""
-    x = np.arange(extent)
-    rows, number = [np.full(extent, extent**-0.5)], [0]
-    for n in range(1, (extent - 1) // 2 + 1):
-        rows += [np.sqrt(2 / extent) * np.cos(2 * np.pi * n * x / extent)]
-        rows += [np.sqrt(2 / extent) * np.sin(2 * np.pi * n * x / extent)]
-        number += [n, n]
-    if extent % 2 == 0:
-        rows.append(extent**-0.5 * (-1.0) ** x)
-        number.append(extent // 2)
-    return np.array(rows), np.array(number)
-
-
 @cached
 def along_axis(matrix, before, extent, after, x, out):
     """``out[b, i, a] = sum_j matrix[i, j] x[b, j, a]``."""

@@ -211,35 +211,40 @@ def scatter(P, displacements, start, n, out):
 
 
 @cached
-def flatten_out(kernels_out):
-    """(M, F, T) -> (M T, F), the matrix that acts on the features of a site."""
-    M, F, T = kernels_out.shape
-    B = np.empty((M * T, F), np.float32)
-    for m in range(M):
-        for f in range(F):
+def effective(kernels_in, gain_in, kernels_out, gain_out):
+    """The matrices that act on columns and on features, (F, J T) and (M T, F), gains included."""
+    F, J, T = kernels_in.shape
+    M = kernels_out.shape[0]
+    A, B = np.empty((F, J * T), np.float32), np.empty((M * T, F), np.float32)
+    for f in range(F):
+        for j in range(J):
             for t in range(T):
-                B[m * T + t, f] = kernels_out[m, f, t]
-    return B
+                A[f, j * T + t] = kernels_in[f, j, t] * gain_in[f, j]
+        for m in range(M):
+            for t in range(T):
+                B[m * T + t, f] = kernels_out[m, f, t] * gain_out[m, f]
+    return A, B
 
 
 @cached
 def forward(
-    begin, end, fields, kernels_in, amplitudes, kernels_out, source, sites, inside, offsets, first, hidden, out
-):
+    begin, end, fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out,
+    source, sites, inside, offsets, first, hidden, out,
+):  # fmt: skip
     """The core for configurations begin .. end-1; `hidden` (n, F, n_run) keeps h for `backward`."""
     J, V = fields.shape[1:]
-    F, T = kernels_in.shape[1], offsets.shape[0]
-    M, framed, run = kernels_out.shape[1], source.shape[0], inside.shape[0]
-    into = stacked(offsets, J, framed)
-    features = np.arange(F) * TILE
+    F, T = kernels_in.shape[0], offsets.shape[0]
+    M, framed, run = kernels_out.shape[0], source.shape[0], inside.shape[0]
+    into, features = stacked(offsets, J, framed), np.arange(F) * TILE
+    u, o = np.zeros(J * framed + LANES, np.float32), np.empty(M * framed + LANES, np.float32)
+    h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
+    P = np.empty(M * T * TILE, np.float32)
     for i in range(begin, end):
-        u = np.zeros(J * framed + LANES, np.float32)
         for j in range(J):
             enframe(fields[i, j], source, u[j * framed : (j + 1) * framed])
-        h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
-        P = np.empty(M * T * TILE, np.float32)
-        o = np.zeros(M * framed + LANES, np.float32)
-        A, B = kernels_in[i].reshape(F, J * T), flatten_out(kernels_out[i])
+        for p in range(o.shape[0]):
+            o[p] = zero
+        A, B = effective(kernels_in, gain_in[i], kernels_out, gain_out[i])
         for start in range(0, run, TILE):
             count = min(TILE, run - start)
             correlate(A, u, into, first + start, count, h)
@@ -259,25 +264,26 @@ def forward(
 
 @cached
 def backward(
-    begin, end, fields, kernels_in, amplitudes, kernels_out, source, sites, inside, offsets, first, hidden, d_out,
-    d_kernels_in, d_amplitudes, d_kernels_out,
+    begin, end, fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out,
+    source, sites, inside, offsets, first, hidden, d_out,
+    d_kernels_in, d_gain_in, d_amplitudes, d_kernels_out, d_gain_out,
 ):  # fmt: skip
-    """Gradients of the core with respect to its effective kernels and amplitudes, per configuration."""
+    """Gradients of the core, one row per configuration."""
     J = fields.shape[1]
-    F, T = kernels_in.shape[1], offsets.shape[0]
-    M, framed, run = kernels_out.shape[1], source.shape[0], inside.shape[0]
-    into = stacked(offsets, J, framed)
-    outward = stacked(-offsets, M, framed)
+    F, T = kernels_in.shape[0], offsets.shape[0]
+    M, framed, run = kernels_out.shape[0], source.shape[0], inside.shape[0]
+    into, outward = stacked(offsets, J, framed), stacked(-offsets, M, framed)
+    u, d = np.zeros(J * framed + LANES, np.float32), np.zeros(M * framed + LANES, np.float32)
+    h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
+    dA, dB = np.empty((F, J * T), np.float32), np.empty((F, M * T), np.float32)
     for i in range(begin, end):
-        u = np.zeros(J * framed + LANES, np.float32)
         for j in range(J):
             enframe(fields[i, j], source, u[j * framed : (j + 1) * framed])
-        d = np.zeros(M * framed + LANES, np.float32)
         for m in range(M):
             enframe(d_out[i, m], source, d[m * framed : (m + 1) * framed])
-        h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
-        dA, dB = np.zeros((F, J * T), np.float32), np.zeros((F, M * T), np.float32)
-        B = np.ascontiguousarray(flatten_out(kernels_out[i]).T)
+        B = np.ascontiguousarray(effective(kernels_in, gain_in[i], kernels_out, gain_out[i])[1].T)
+        dA[:] = zero
+        dB[:] = zero
         for f in range(F):
             d_amplitudes[i, f, 0] = zero
             d_amplitudes[i, f, 1] = zero
@@ -291,8 +297,17 @@ def backward(
             correlate(B, d, outward, first + start, count, g)
             activate_backward(h, amplitudes[i], inside[start:], count, g, d_amplitudes[i])
             add_outer(g, u, into, first + start, count, dA)
+        # effective = kernel times gain, so both get their share
         for f in range(F):
-            for k in range(J * T):
-                d_kernels_in[i, f, k // T, k % T] = dA[f, k]
-            for k in range(M * T):
-                d_kernels_out[i, k // T, f, k % T] = dB[f, k]
+            for j in range(J):
+                total = zero
+                for t in range(T):
+                    total += dA[f, j * T + t] * kernels_in[f, j, t]
+                    d_kernels_in[i, f, j, t] = dA[f, j * T + t] * gain_in[i, f, j]
+                d_gain_in[i, f, j] = total
+            for m in range(M):
+                total = zero
+                for t in range(T):
+                    total += dB[f, m * T + t] * kernels_out[m, f, t]
+                    d_kernels_out[i, m, f, t] = dB[f, m * T + t] * gain_out[i, m, f]
+                d_gain_out[i, m, f] = total

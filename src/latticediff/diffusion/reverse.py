@@ -22,15 +22,13 @@ import math
 import numpy as np
 import torch
 
-from ..lattice import mode_weights
-
 __all__ = ["FourierModes", "ReverseProcess", "score_power", "step_covariances"]
 
 LOG_2PI = math.log(2 * math.pi)
 
 
 def score_power(network, background, phi, z, v):
-    r"""``<|s_k|^2> / V`` on the half grid at one noise level, from noised configurations.
+    r"""``<|s_k|^2> / V`` in the real Fourier basis at one noise level, from noised configurations.
 
     Uses :math:`\langle x_k^* R_k \rangle = 0` (Schwinger-Dyson), which leaves
     :math:`1/(G+v) + W^2 \langle |R_k|^2 \rangle / V` with far less noise than the plain average.
@@ -44,7 +42,7 @@ def score_power(network, background, phi, z, v):
     """
     level = torch.full((1,), 0.5 * math.log(v), dtype=phi.dtype, device=phi.device)
     R, _ = network(background, phi + math.sqrt(v) * z, level)
-    power = background.rfft(R).abs().double().square().mean(0) / background.volume
+    power = background.to_modes(R).double().square().mean(0)
     G = background.G.double()
     return 1 / (G + v) + (G / (G + v)) ** 2 * power
 
@@ -139,7 +137,7 @@ def step_covariances(G, variances, powers):
 
 
 class FourierModes:
-    """Fields as torch tensors on the lattice, functions of momentum on the half grid.
+    """Fields as torch tensors on the lattice, functions of momentum in the real Fourier basis.
 
     Parameters
     ----------
@@ -151,26 +149,26 @@ class FourierModes:
 
     def __init__(self, network, background, variances):
         self.network, self.background, self.variances = network, background, variances
-        self.weights = torch.as_tensor(mode_weights(background.shape).copy(), device=background.device)
-        self.G = background.G.double()
+        self.exact = background.to(dtype=torch.float64)  # densities are float64, only the network is not
+        self.G = self.exact.G
 
     @torch.no_grad()
     def score(self, x, i):
         """``s = -(G + v)^-1 (x + G R)`` at level i, float64."""
         v = float(self.variances[i])
-        background = self.background
-        level = torch.full((1,), 0.5 * math.log(v), dtype=background.dtype, device=x.device)
-        R, _ = self.network(background, x.to(background.dtype), level)
-        return -background.irfft((background.rfft(x) + self.G * background.rfft(R.double())) / (self.G + v))
+        level = torch.full((1,), 0.5 * math.log(v), dtype=self.background.dtype, device=x.device)
+        R, _ = self.network(self.background, x.to(self.background.dtype), level)
+        to_modes = self.exact.to_modes
+        return -self.exact.from_modes((to_modes(x) + self.G * to_modes(R.double())) / (self.G + v))
 
     def multiply(self, x, multiplier):
         """Filter a field."""
-        return self.background.filter(x, multiplier)
+        return self.exact.filter(x, multiplier)
 
     def log_normal(self, x, covariance):
         """``log N(x; 0, covariance(k))``, shape (n,)."""
-        power = self.background.rfft(x).abs().square() / (self.background.volume * covariance)
-        return -0.5 * ((power + torch.log(covariance) + LOG_2PI) * self.weights).flatten(1).sum(1)
+        modes = self.exact.to_modes(x)
+        return -0.5 * (modes.square() / covariance + torch.log(covariance) + LOG_2PI).flatten(1).sum(1)
 
     def log_white(self, x, delta):
         """``log N(x; 0, delta)``, shape (n,)."""

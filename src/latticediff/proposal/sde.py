@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..diffusion.reverse import FourierModes, ReverseProcess, step_covariances
+from ..fourier import basis_from_momenta
 from ..metropolis import Draw
 from .fields import checked_fields, parts, without_diverged
 from .ode import can_compile
@@ -40,16 +41,16 @@ class SdeProposal:
     def _process(self):
         model = self.model
         variances = model.noise.variances(self.steps)
-        half = model.background.propagator_full[..., : model.shape[-1] // 2 + 1].numpy()
-        covariances = step_covariances(half, variances, model.score_power(variances[1:]))
-        prior = half + variances[-1]
+        G = model.background.propagator_full.numpy()
+        functions = [*step_covariances(G, variances, model.score_power(variances[1:])), G + variances[-1]]
+        functions = [basis_from_momenta(f, model.shape) for f in functions]
         if self.compiled:
             modes = model.network.compiled().CompiledModes(model.network, model.background, variances)
-            layout = modes.ridge.on_basis
+            functions = [f.ravel() for f in functions]
         else:
             modes = FourierModes(model.network, model.background, variances)
-            layout = lambda f: torch.as_tensor(f, device=model.background.device)  # noqa: E731
-        return ReverseProcess(modes, variances, [layout(c) for c in covariances], layout(prior))
+            functions = [self._tensor(f) for f in functions]
+        return ReverseProcess(modes, variances, functions[:-1], functions[-1])
 
     def describe(self):
         """JSON-able parameters."""

@@ -11,16 +11,22 @@ the denoiser is :math:`D(x, \sigma) = E[\phi | x] = C\,[x / v - R(x, \sigma)]` w
 only learns R; R = 0 is exact for a Gaussian theory.
 """
 
+import functools
+
+import numpy as np
 import torch
 
 from ..errors import UserError
+from ..fourier import basis_from_momenta, real_fourier
 from ..lattice import check_shape, cos_sum
 
 __all__ = ["Background"]
 
+DENSE = 128  # sites up to which one matrix for all axes beats one per axis
+
 
 class Background:
-    """Action, lattice and propagator of one theory, as spectral filters on a device.
+    """Action, lattice and propagator of one theory, as filters in the real Fourier basis.
 
     Networks take it as an argument, so the same weights serve several lattices or couplings.
 
@@ -47,14 +53,20 @@ class Background:
         self.action = action
         self.ndim, self.volume = action.ndim, full.numel()
         self.dtype, self.device = dtype, torch.device(device)
-        self.axes = tuple(range(-self.ndim, 0))
-        self.propagator_full = full  # float64, for log-determinants
-        half = full[..., : self.shape[-1] // 2 + 1]
+        self.propagator_full = full  # float64, on the momentum grid
         self.g_max, self.g_mean = float(full.max()), float(full.mean())
-        cosines = torch.as_tensor(cos_sum(self.shape, half=True))
-        linear = 2 * action.a - 2 * action.hopping * cosines - 1 / half
-        self.G = half.to(self.device, dtype)
-        self.linear = linear.to(self.device, dtype)  # dS/dphi - G^-1 phi, its linear part
+        cosines = self._on_basis(cos_sum(self.shape))
+        self._G = self._on_basis(full.numpy())
+        self.G = self._G.to(self.device, dtype)
+        # dS/dphi - G^-1 phi, its linear part
+        self.linear = (2 * action.a - 2 * action.hopping * cosines - 1 / self._G).to(self.device, dtype)
+        bases = [real_fourier(extent) for extent in self.shape]
+        if self.volume <= DENSE:  # one product for all axes
+            bases = [functools.reduce(np.kron, bases)]
+        self._bases = [torch.as_tensor(basis).to(self.device, dtype) for basis in bases]
+
+    def _on_basis(self, function):
+        return torch.as_tensor(basis_from_momenta(function, self.shape))
 
     def to(self, device=None, dtype=None):
         """The same background elsewhere or in another precision."""
@@ -64,22 +76,35 @@ class Background:
         """(n,) -> (n, 1, ..., 1), to multiply fields or filters."""
         return values.reshape(-1, *([1] * self.ndim))
 
-    def rfft(self, x):
-        """To momentum space over the lattice axes."""
-        return torch.fft.rfftn(x, dim=self.axes)
+    def to_modes(self, x):
+        """Coefficients (..., *lattice) of fields (..., *lattice) in the real Fourier basis."""
+        return self._transform(x, [basis.T for basis in self._bases])
 
-    def irfft(self, x_k):
-        """Back to the lattice."""
-        return torch.fft.irfftn(x_k, s=self.shape, dim=self.axes)
+    def from_modes(self, modes):
+        """The reverse of `to_modes`."""
+        return self._transform(modes, self._bases)
+
+    def _transform(self, x, matrices):
+        if len(matrices) < self.ndim:
+            return (x.flatten(-self.ndim) @ matrices[0]).reshape(x.shape)
+        for matrix in reversed(matrices):
+            # the transformed axis goes to the front; after all of them the order is the old one
+            x = torch.movedim(x @ matrix, -1, -self.ndim)
+        return x
 
     def filter(self, x, multiplier):
-        """Multiply by a real, even function of momentum given on the half grid."""
-        return self.irfft(self.rfft(x) * multiplier)
+        """Multiply by an even function of momentum, given on the basis."""
+        return self.from_modes(self.to_modes(x) * multiplier)
 
     def at_origin(self, multiplier):
-        """``V^-1 sum_k f(k)``, the value at distance zero, for multipliers (..., *half grid)."""
-        origin = (..., *([0] * self.ndim))
-        return self.irfft(multiplier.to(torch.promote_types(multiplier.dtype, torch.complex64)))[origin]
+        """``V^-1 sum_k f(k)``, the value at distance zero, for multipliers (..., *lattice)."""
+        return multiplier.flatten(-self.ndim).mean(-1)
+
+    def to_distances(self, multiplier):
+        """``V^-1 sum_k f(k) cos(k r)`` at every distance r, (..., *lattice)."""
+        delta = torch.zeros(self.shape, dtype=multiplier.dtype, device=multiplier.device)
+        delta[(0,) * self.ndim] = 1
+        return self.from_modes(multiplier * self.to_modes(delta))
 
     def posterior(self, v):
         """``(W, C)`` for v of shape (n, 1, ..., 1): the linear response and the posterior covariance."""
@@ -99,5 +124,5 @@ class Background:
         return self.filter(y, torch.sqrt(self.G + v))
 
     def half_log_det(self, v):
-        """``1/2 sum_k log(G + v)`` over the full grid, float64."""
-        return 0.5 * float(torch.log(self.propagator_full + v).sum())
+        """``1/2 sum_k log(G + v)``, float64."""
+        return 0.5 * float(torch.log(self._G + v).sum())

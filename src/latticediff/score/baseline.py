@@ -15,37 +15,37 @@ import torch
 __all__ = ["implicit_cubic"]
 
 
-def implicit_cubic(background, x_k, W, C, trace=False):
+def implicit_cubic(background, x_modes, W, C, trace=False):
     r"""R_0 in two parts, and ``tr(C dR_0/dx)``.
 
     Parameters
     ----------
     background : Background
-    x_k : tensor, shape (n, *half grid), complex
-    W, C : tensor, shape (n or 1, *half grid)
+    x_modes : tensor, shape (n, *lattice)
+    W, C : tensor, shape (n or 1, *lattice)
     trace : bool
 
     Returns
     -------
-    linear_k : tensor, shape (n, *half grid), complex
-        The linear part, left in momentum space.
+    linear : tensor, shape (n, *lattice)
+        The linear part, left in the Fourier basis.
     local : tensor, shape (n, *lattice)
         The cubic part.
     trace : tensor, shape (n,), float64, or None
     """
     q = 4 * background.action.b
-    y = background.irfft(x_k * W)
+    y = background.from_modes(x_modes * W)
     c = background.expand(background.at_origin(C))
     square = y * y
     denominator = 1 + 3 * q * c * square
     local = q * y * (square + 3 * c) / denominator
-    linear_k = x_k * (W * background.linear)
+    linear = x_modes * (W * background.linear)
     if not trace:
-        return linear_k, local, None
+        return linear, local, None
     # d/dy of q (y^3 + 3 c y) / den, with den' = 6 q c y
     slope = (q * 3 * (square + c) - local * 6 * q * c * y) / denominator
     over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
     trace = (
         background.at_origin(W * C) * over_sites + background.at_origin(W * C * background.linear) * background.volume
     )
-    return linear_k, local, trace
+    return linear, local, trace

@@ -14,6 +14,7 @@ import torch
 from .._kernels import flow as kernels
 from .._kernels.ridge import frame
 from .._kernels.threads import over_groups
+from ..fourier import basis_from_momenta, real_fourier
 
 __all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
 
@@ -39,29 +40,23 @@ class CompiledRidge:
         self._bases()
         network = copy.deepcopy(network).cpu().double()
         self.levels = kernels.Levels(*self._tables(network, background.to("cpu", torch.float64), log_sigma))
-        self.propagator = self.on_basis(background.propagator_full.numpy()[..., : self.shape[-1] // 2 + 1])
+        self.propagator = basis_from_momenta(background.propagator_full.numpy(), self.shape).ravel()
 
     def _bases(self):
-        pairs = [kernels.real_fourier(extent) for extent in self.shape]
+        self.bases = [real_fourier(extent) for extent in self.shape]
         largest = max(self.shape)
         self.matrices = np.zeros((len(self.shape), largest, largest), np.float32)
-        for axis, (basis, _) in enumerate(pairs):
+        for axis, basis in enumerate(self.bases):
             self.matrices[axis, : len(basis), : len(basis)] = basis
         self.transposes = np.ascontiguousarray(self.matrices.transpose(0, 2, 1))
-        self.bases = [basis for basis, _ in pairs]
-        self.modes = np.ix_(*[number for _, number in pairs])
         self.extents = np.array(self.shape, np.int64)
-
-    def on_basis(self, half_grid):
-        """A function of momentum on the half grid, (..., *half), as (..., V) on the real Fourier basis."""
-        values = np.asarray(half_grid)[(..., *self.modes)]
-        return values.reshape(*values.shape[: values.ndim - len(self.shape)], -1)
 
     def _tables(self, network, background, log_sigma):
         levels = torch.as_tensor(log_sigma, dtype=torch.float64)
         v = background.expand((2 * levels).exp())
         with torch.no_grad():
-            kernels_in, amplitudes, kernels_out = network.coefficients(levels)
+            gain_in, amplitudes, gain_out = network.coefficients(levels)
+            kernels_in, kernels_out = network.kernels(gain_in, gain_out)
             W, C = background.posterior(v)
             inner, outer = network.filters(background, v, W)
             kappa = network.kappa(background, inner, outer, C, kernels_in, kernels_out)
@@ -81,9 +76,9 @@ class CompiledRidge:
             _single(amplitudes),
             _single(kernels_out.transpose(2, 3).reshape(n, -1, network.features)),
             _single(kappa),
-            self.on_basis(inner.numpy()).astype(np.float32),
-            self.on_basis(outer.numpy()).astype(np.float32),
-            self.on_basis((C * W * background.linear).numpy()),
+            _single(inner.flatten(2)),
+            _single(outer.flatten(2)),
+            (C * W * background.linear).flatten(1).numpy(),
             numbers.numpy(),
         )
 

@@ -23,38 +23,51 @@ def _work(fields):
 
 class _Core(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, fields, kernels_in, amplitudes, kernels_out, frame):
-        n, features = fields.shape[0], kernels_in.shape[1]
-        arrays = [t.detach().contiguous().numpy() for t in (fields, kernels_in, amplitudes, kernels_out)]
-        hidden = np.empty((n, features, len(frame.inside)), np.float32)
-        out = np.empty((n, kernels_out.shape[1], fields.shape[2]), np.float32)
+    def forward(ctx, fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out, frame):
+        tensors = (fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out)
+        arrays = [tensor.detach().contiguous().numpy() for tensor in tensors]
+        n, features = len(fields), len(kernels_in)
+        hidden = _workspace((n, features, len(frame.inside)))
+        out = np.empty((n, kernels_out.shape[0], fields.shape[2]), np.float32)
         over_groups(kernels.forward, n, _work(fields), *arrays, *frame, hidden, out)
         ctx.arrays, ctx.frame, ctx.hidden = arrays, frame, hidden
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx, d_out):
-        fields, kernels_in, amplitudes, kernels_out = ctx.arrays
-        gradients = [np.empty_like(a) for a in (kernels_in, amplitudes, kernels_out)]
+        fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out = ctx.arrays
+        n = len(fields)
+        d_in, d_out_kernels = _workspace((n, *kernels_in.shape)), _workspace((n, *kernels_out.shape), 1)
+        d_gain_in, d_amplitudes, d_gain_out = (np.empty_like(a) for a in (gain_in, amplitudes, gain_out))
+        results = d_in, d_gain_in, d_amplitudes, d_out_kernels, d_gain_out
         upstream = d_out.contiguous().numpy()
-        over_groups(
-            kernels.backward, len(fields), _work(fields), *ctx.arrays, *ctx.frame, ctx.hidden, upstream, *gradients
-        )
+        over_groups(kernels.backward, n, _work(fields), *ctx.arrays, *ctx.frame, ctx.hidden, upstream, *results)
+        gradients = d_in.sum(axis=0), d_gain_in, d_amplitudes, d_out_kernels.sum(axis=0), d_gain_out
         return None, *(torch.from_numpy(g) for g in gradients), None
 
 
-def fused_core(fields, kernels_in, amplitudes, kernels_out, shape, offsets):
-    """The ridge core on the CPU for training; gradients flow to kernels and amplitudes, not to the fields.
+@functools.lru_cache(maxsize=16)
+def _workspace(shape, _which=0):
+    # kept from step to step: fresh pages for megabytes would cost as much as the arithmetic
+    return np.empty(shape, np.float32)
+
+
+def fused_core(fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out, shape, offsets):
+    """The ridge core on the CPU for training; gradients flow to kernels, gains and amplitudes, not to the fields.
+
+    One call has to be differentiated before the next one of the same size: the hidden features live in
+    a workspace that both share.
 
     Parameters
     ----------
     fields : tensor, shape (n, 3, V), float32, CPU
         Without gradient: training data.
-    kernels_in, amplitudes, kernels_out : tensor, float32
-        Per configuration; see `ridge.ridge_core`.
+    kernels_in, kernels_out : tensor, shape (F, 3, T), (2, F, T)
+        Shared by all configurations.
+    gain_in, amplitudes, gain_out : tensor, shape (n or 1, F, 3), (n or 1, F, 2), (n or 1, 2, F)
     shape : tuple of int
     offsets : tuple of tuple of int
     """
-    n = fields.shape[0]
-    effective = [t.expand(n, *t.shape[1:]) for t in (kernels_in, amplitudes, kernels_out)]
-    return _Core.apply(fields, *effective, lattice_frame(shape, offsets))
+    n = len(fields)
+    gain_in, amplitudes, gain_out = (t.expand(n, *t.shape[1:]) for t in (gain_in, amplitudes, gain_out))
+    return _Core.apply(fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out, lattice_frame(shape, offsets))

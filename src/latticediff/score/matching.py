@@ -13,7 +13,6 @@ noise low at both ends of the ladder. The loss
 is the denoising loss :math:`|D - \phi|^2 / \sigma^2` up to a constant: likelihood weighting.
 """
 
-
 __all__ = ["denoising_loss", "mixed_target"]
 
 
@@ -31,8 +30,8 @@ def mixed_target(background, phi, z, v, w0):
     """
     w = 1 / (1 + w0 * v / background.g_mean)
     # both targets share one transform: w DF - (1 - w) phi / G
-    phi_k = background.rfft(phi)
-    linear = background.irfft(phi_k * (w * background.linear - (1 - w) / background.G))
+    modes = background.to_modes(phi)
+    linear = background.from_modes(modes * (w * background.linear - (1 - w) / background.G))
     return linear + w * (4 * background.action.b) * phi**3 + (1 - w) * z / v.sqrt()
 
 

@@ -41,7 +41,7 @@ class ScoreModel:
     noise : NoiseRange
     power_grid : ndarray, shape (n_levels,), float64
         log sigma at which `power` was measured, ascending.
-    power : ndarray, shape (n_levels, *half grid), float64
+    power : ndarray, shape (n_levels, *lattice), float64
         ``(G + v) <|s_k|^2> / V``, 1 for a Gaussian theory; sets the covariance of reverse SDE steps.
     card : dict
         TOML-able: training ensemble, seed, steps, metrics, licence.
@@ -69,14 +69,14 @@ class ScoreModel:
         return self.background.shape
 
     def score_power(self, variances):
-        """``<|s_k|^2> / V`` at the given variances, interpolated in log sigma; float64, half grid."""
-        half = self.background.propagator_full[..., : self.shape[-1] // 2 + 1].numpy()
+        """``<|s_k|^2> / V`` at the given variances, interpolated in log sigma; float64, momentum grid."""
+        G = self.background.propagator_full.numpy()
         powers = []
         for v in variances:
             position = np.interp(0.5 * np.log(v), self.power_grid, np.arange(len(self.power_grid)))
             low = min(int(position), len(self.power_grid) - 2)
             ratio = self.power[low] + (position - low) * (self.power[low + 1] - self.power[low])
-            powers.append(ratio / (half + v))
+            powers.append(ratio / (G + v))
         return powers
 
     def tensors(self):

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UserError
 from ..lattice import volume
 
-__all__ = ["full_grid", "measured_propagator", "symmetrise"]
+__all__ = ["measured_propagator", "symmetrise"]
 
 
 def symmetrise(full):
@@ -30,16 +30,6 @@ def symmetrise(full):
         if all(full.shape[i] == full.shape[j] for i, j in enumerate(order))
     ]
     return sum(np.transpose(full, order) for order in permutations) / len(permutations)
-
-
-def full_grid(half, shape):
-    """A real function of k with ``f(k) = f(-k)``, from the half grid to the full one."""
-    last = shape[-1]
-    mirrored = half
-    for axis in range(half.ndim - 1):
-        mirrored = np.roll(np.flip(mirrored, axis), 1, axis)
-    upper = mirrored[..., 1 : (last + 1) // 2]
-    return np.concatenate([half, np.flip(upper, -1)], axis=-1)
 
 
 def measured_propagator(batches, shape):

@@ -123,7 +123,7 @@ class RidgeNetwork(nn.Module):
         return self._taps[key]
 
     def coefficients(self, log_sigma):
-        """Effective kernels and amplitudes at each noise level.
+        """Gains and amplitudes at each noise level.
 
         Parameters
         ----------
@@ -131,21 +131,24 @@ class RidgeNetwork(nn.Module):
 
         Returns
         -------
-        kernels_in : tensor, shape (n, F, 3, T)
+        gain_in : tensor, shape (n, F, 3)
         amplitudes : tensor, shape (n, F, 2)
-        kernels_out : tensor, shape (n, 2, F, T)
+        gain_out : tensor, shape (n, 2, F)
         """
         # no faster than sigma^2 itself crosses over: the flow's integration error grows with the highest
         frequencies = torch.linspace(-2, 0.7, 8, dtype=log_sigma.dtype, device=log_sigma.device).exp()
         phase = log_sigma[:, None] * frequencies
         e = self.embed(torch.cat([phase.sin(), phase.cos()], 1))
-        gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT, 1)
-        gain_out = 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features, 1)
-        amplitudes = self.amplitude(e).view(-1, self.features, N_AMPLITUDES)
-        return self.A * gain_in, amplitudes, self.B * gain_out
+        gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT)
+        gain_out = 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
+        return gain_in, self.amplitude(e).view(-1, self.features, N_AMPLITUDES), gain_out
+
+    def kernels(self, gain_in, gain_out):
+        """Effective kernels A (n, F, 3, T) and B (n, 2, F, T) with their gains."""
+        return self.A * gain_in[..., None], self.B * gain_out[..., None]
 
     def filters(self, background, v, W):
-        """Input filters (n, 3, *half) and output filters (n, 2, *half) at v = sigma^2."""
+        """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2."""
         G = background.G
         inner = torch.stack([torch.rsqrt(G + v), 2 * W, torch.rsqrt(background.g_mean + v).expand_as(W)], dim=1)
         scale = 1 / (0.3 + v.sqrt())
@@ -158,8 +161,8 @@ class RidgeNetwork(nn.Module):
         Evaluated on the lattice: products of kernels times the filters' correlation at
         the sum of their offsets.
         """
-        product = inner[:, :, None] * (outer * C[:, None])[:, None]  # (n, J, M, *half)
-        lattice = background.irfft(product.to(torch.promote_types(product.dtype, torch.complex64))).flatten(3)
+        product = inner[:, :, None] * (outer * C[:, None])[:, None]  # (n, J, M, *lattice)
+        lattice = background.to_distances(product).flatten(3)
         taps = self.taps(background)
         origin_taps = taps[:, 0]  # site index of each offset seen from the origin
         pair = taps[:, origin_taps]  # (T, T): origin + offset_t + offset_t'
@@ -183,19 +186,20 @@ class RidgeNetwork(nn.Module):
         """
         v = background.expand((2 * log_sigma).exp())
         W, C = background.posterior(v)
-        x_k = background.rfft(x)
+        modes = background.to_modes(x)
         inner, outer = self.filters(background, v, W)
-        kernels_in, amplitudes, kernels_out = self.coefficients(log_sigma)
-        fields = background.irfft(x_k[:, None] * inner).flatten(2)
+        gain_in, amplitudes, gain_out = self.coefficients(log_sigma)
+        fields = background.from_modes(modes[:, None] * inner).flatten(2)
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
 
-            out, slopes = fused_core(fields, kernels_in, amplitudes, kernels_out, background.shape, self.offsets), None
+            out = fused_core(fields, self.A, gain_in, amplitudes, self.B, gain_out, background.shape, self.offsets)
         else:
+            kernels_in, kernels_out = self.kernels(gain_in, gain_out)
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(background), trace)
         out = out.unflatten(2, background.shape)
-        linear_k, local, total = implicit_cubic(background, x_k, W, C, trace)
-        R = background.irfft((background.rfft(out) * outer).sum(1) + linear_k) + local
+        linear, local, total = implicit_cubic(background, modes, W, C, trace)
+        R = background.from_modes((background.to_modes(out) * outer).sum(1) + linear) + local
         if not trace:
             return R, None
         kappa = self.kappa(background, inner, outer, C, kernels_in, kernels_out)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from ..diffusion.reverse import score_power
+from ..fourier import momenta_from_basis
 from ..score.model import ScoreModel
-from ..score.propagator import full_grid, symmetrise
+from ..score.propagator import symmetrise
 
 __all__ = ["finish_model"]
 
@@ -32,7 +33,7 @@ def finish_model(network, background, noise, data, card=None, seed=0):
     grid = np.linspace(low, high, N_LEVELS)
     generator = torch.Generator().manual_seed(seed)
     n = min(len(data.train), max(64, SITES // background.volume))
-    G = background.propagator_full[..., : background.shape[-1] // 2 + 1].numpy()
+    G = background.propagator_full.numpy()
     table = []
     network.eval()
     for log_sigma in grid:
@@ -43,6 +44,5 @@ def finish_model(network, background, noise, data, card=None, seed=0):
             phi = data.train[part.to(data.train.device)]
             z = torch.randn(phi.shape, generator=generator).to(phi.device)
             power = power + score_power(network, background, phi, z, v) * (len(part) / n)
-        full = symmetrise(full_grid(power.cpu().numpy(), background.shape))
-        table.append(full[..., : G.shape[-1]] * (G + v))
+        table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), background.shape)) * (G + v))
     return ScoreModel(network, background, noise, grid, np.array(table), card or {})

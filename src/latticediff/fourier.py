@@ -1,0 +1,57 @@
+r"""Orthonormal real Fourier basis of the periodic lattice.
+
+Along an axis of extent L the basis functions are the constant, the pairs
+:math:`\sqrt{2/L}\cos(2\pi n x/L)`, :math:`\sqrt{2/L}\sin(2\pi n x/L)` and, for even L, the alternating
+one. Functions of momentum that are even in every component, as all of ours are, act on it by
+multiplication; white noise stays white; a coefficient's variance is the propagator itself. At the
+extents of lattice fields the transform is a small matrix product along each axis, which is faster
+than an FFT and has one fixed order of additions. NumPy, float64.
+"""
+
+import functools
+
+import numpy as np
+
+__all__ = ["basis_from_momenta", "mode_numbers", "momenta_from_basis", "real_fourier"]
+
+
+def real_fourier(extent):
+    """Basis functions as rows of an orthogonal matrix, (extent, extent)."""
+    x = np.arange(extent)
+    rows = [np.full(extent, extent**-0.5)]
+    for n in range(1, (extent - 1) // 2 + 1):
+        phase = 2 * np.pi * n * x / extent
+        rows += [np.sqrt(2 / extent) * np.cos(phase), np.sqrt(2 / extent) * np.sin(phase)]
+    if extent % 2 == 0 and extent > 1:
+        rows.append(extent**-0.5 * (-1.0) ** x)
+    return np.array(rows)
+
+
+def mode_numbers(extent):
+    """``|n|`` of each basis function, momentum ``2 pi n / extent``; int64."""
+    numbers = [0]
+    for n in range(1, (extent - 1) // 2 + 1):
+        numbers += [n, n]
+    if extent % 2 == 0 and extent > 1:
+        numbers.append(extent // 2)
+    return np.array(numbers)
+
+
+def basis_from_momenta(values, shape):
+    """A function on the full momentum grid (..., *lattice), even in each component, on the basis (..., *lattice)."""
+    return values[(..., *np.ix_(*[mode_numbers(extent) for extent in shape]))]
+
+
+def momenta_from_basis(values, shape):
+    """The reverse of `basis_from_momenta`; cosine and sine of one momentum are averaged."""
+    axes = range(values.ndim - len(shape), values.ndim)
+    averages = []
+    for extent in shape:
+        folded = np.minimum(np.arange(extent), extent - np.arange(extent))
+        same = folded[:, None] == mode_numbers(extent)
+        averages.append(same / same.sum(axis=1, keepdims=True))
+    return functools.reduce(
+        lambda array, pair: np.moveaxis(np.tensordot(pair[1], array, (1, pair[0])), 0, pair[0]),
+        zip(axes, averages, strict=True),
+        values,
+    )
