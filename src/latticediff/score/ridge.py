@@ -95,6 +95,9 @@ class RidgeNetwork(nn.Module):
         A[: features // 2, :, centre] += 0.7 * torch.randn(features // 2, N_INPUT)
         self.A = nn.Parameter(A)
         self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
+        # no faster than sigma^2 crosses over: the flow's integration error grows with the highest frequency.
+        # A buffer, so that a model file keeps the ones it was trained with.
+        self.register_buffer("frequencies", torch.linspace(-2, 0.7, 8).exp())
         self.embed = nn.Sequential(nn.Linear(16, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
         self.gain_in = nn.Linear(hidden, features * N_INPUT)
         self.amplitude = nn.Linear(hidden, features * N_AMPLITUDES)
@@ -135,9 +138,7 @@ class RidgeNetwork(nn.Module):
         amplitudes : tensor, shape (n, F, 2)
         gain_out : tensor, shape (n, 2, F)
         """
-        # no faster than sigma^2 itself crosses over: the flow's integration error grows with the highest
-        frequencies = torch.linspace(-2, 0.7, 8, dtype=log_sigma.dtype, device=log_sigma.device).exp()
-        phase = log_sigma[:, None] * frequencies
+        phase = log_sigma[:, None] * self.frequencies
         e = self.embed(torch.cat([phase.sin(), phase.cos()], 1))
         gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT)
         gain_out = 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
