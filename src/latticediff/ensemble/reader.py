@@ -24,6 +24,7 @@ from .schema import (
 __all__ = ["Ensemble", "read_run_header", "run_directory"]
 
 _BATCH_BYTES = 32 << 20
+_COPY_BYTES = 4 << 20  # fits the cache and reused memory: copying by 4 MB took half the time of 32 MB
 
 
 def run_directory(path):
@@ -192,10 +193,10 @@ class Ensemble:
         for start, stop in self.batch_bounds(size):
             yield self.phis(start, stop)
 
-    def batch_bounds(self, size=None):
+    def batch_bounds(self, size=None, n_bytes=_BATCH_BYTES):
         """``(start, stop)`` of consecutive batches of configurations; the default size holds whole updates."""
         if size is None:
-            rows = max(1, _BATCH_BYTES // (8 * int(np.prod(self.shape)) * self.n_chains))
+            rows = max(1, n_bytes // (8 * int(np.prod(self.shape)) * self.n_chains))
             size = rows * self.n_chains
         return [(start, min(start + size, self.n_cfg)) for start in range(0, self.n_cfg, size)]
 
@@ -204,7 +205,7 @@ class Ensemble:
         rows = max(1, _BATCH_BYTES // (8 * self.n_chains))
         for start in range(0, self.n_updates, rows):
             yield {}, {name: self.history(name, start, start + rows) for name in self.history_names}
-        for start, stop in self.batch_bounds(size):
+        for start, stop in self.batch_bounds(size, _COPY_BYTES):
             yield {name: self.read(name, start, stop) for name in CONFIGURATIONS}, {}
 
     def series_array(self, name="action"):

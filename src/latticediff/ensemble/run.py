@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -316,7 +316,7 @@ class RunWriter:
     def _seal(self):
         n_cfg = sum(len(configurations["phi"]) for configurations, _ in self._pending)
         n_updates = sum(len(history["seconds"]) for _, history in self._pending)
-        header = Header(**{**asdict(self.header), "first_update": self._update - n_updates})
+        header = replace(self.header, first_update=self._update - n_updates)
         joined = {name: np.concatenate([history[name] for _, history in self._pending]) for name in self._columns}
         pieces = [({}, joined)] + [(configurations, {}) for configurations, _ in self._pending]
         write_ensemble(
