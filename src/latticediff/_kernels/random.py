@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from .compile import cached, inlined
 
-__all__ = ["fill_normals", "fill_pairs", "fill_uniforms", "philox", "uniform"]
+__all__ = ["fill_chains", "fill_normals", "fill_pairs", "fill_uniforms", "philox", "uniform"]
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL0 = tuple(np.uint64(i * 0x9E3779B9) for i in range(10))  # what round i adds to the key, mod 2^32
@@ -193,3 +193,11 @@ def fill_normals(out, key, chain, lanes, update):
         out[quarter + i] = b
         out[second + i] = c
         out[third + i] = d
+
+
+@cached
+def fill_chains(normals, coins, keys, update):
+    """Normals (n_chains, 4 k) and one uniform (n_chains,), as `fill_normals` and `uniform` draw them."""
+    for chain in range(coins.size):
+        fill_normals(normals[chain], keys[0], np.uint64(chain), _U1, update)
+        coins[chain] = uniform(keys[1], _U0, np.uint64(chain), update)

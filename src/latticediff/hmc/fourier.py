@@ -58,42 +58,37 @@ def _kick(kernel, phi, momentum, amount, action):
     )  # fmt: skip
 
 
-def _momenta(kernel, shape, key, update):
-    """Momenta of covariance M: white noise of the unit-mass kernel's streams times sqrt(M)."""
-    from .._kernels.random import fill_normals
-
-    n_chains, *lattice = shape
-    sites = int(np.prod(lattice))
-    noise = np.empty((n_chains, -(-sites // 4) * 4))
-    for chain in range(n_chains):
-        fill_normals(noise[chain], key, np.uint64(chain), np.uint64(1), np.uint64(update))
+def _momenta(kernel, noise, shape):
+    """Momenta of covariance M: white noise (n_chains, >= V) times sqrt(M)."""
+    lattice = shape[1:]
     axes = tuple(range(1, len(shape)))
-    spectrum = scipy.fft.rfftn(noise[:, :sites].reshape(shape), axes=axes)
+    spectrum = scipy.fft.rfftn(noise[:, : np.prod(lattice)].reshape(shape), axes=axes)
     spectrum *= np.sqrt(p_hat_squared(lattice, half=True) + kernel.mass)
     return scipy.fft.irfftn(spectrum, s=lattice, axes=axes)
 
 
 def advance(kernel, state, rng, n_updates, thin):
     """`HMC.advance` with Fourier masses; the same streams, the same info."""
-    from .._kernels.random import uniform
+    from .._kernels.random import fill_chains, uniform
 
     phi, action = check_fields(state.phi, kernel.action).copy(), np.array(state.action, np.float64)
     n_chains = phi.shape[0]
     n_kept = (state.update + n_updates) // thin - state.update // thin
     kept_phi, kept_action = np.empty((n_kept, *phi.shape)), np.empty((n_kept, n_chains))
     accepted, delta_h = np.empty((n_updates, n_chains), bool), np.empty((n_updates, n_chains))
-    momenta_key, accept_key, jitter_key = (rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter"))
+    keys = np.array([rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter")])
+    noise, coins = np.empty((n_chains, -(-phi[0].size // 4) * 4)), np.empty(n_chains)
     zero, at = np.uint64(0), 0
     for t in range(n_updates):
         now = np.uint64(state.update + t)
-        momentum = _momenta(kernel, phi.shape, momenta_key, now)
-        factor = 1 + kernel.jitter * (2 * uniform(jitter_key, zero, zero, now) - 1)
+        fill_chains(noise, coins, keys, now)
+        momentum = _momenta(kernel, noise, phi.shape)
+        factor = 1 + kernel.jitter * (2 * uniform(keys[2], zero, zero, now) - 1)
         old_kinetic = _velocity(kernel, momentum)[1]
         end, momentum, kinetic, new_action = _trajectory(kernel, phi, momentum, factor)
         with np.errstate(over="ignore", invalid="ignore"):
             change = (new_action - action) + (kinetic - old_kinetic)
         change[~np.isfinite(change)] = np.inf  # diverged: a counted rejection
-        coins = np.array([uniform(accept_key, zero, np.uint64(chain), now) for chain in range(n_chains)])
         taken = np.log(coins) < -change
         phi[taken] = end[taken]
         action[taken] = new_action[taken]
