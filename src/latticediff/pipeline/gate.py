@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..analysis import run_gates
-from ..errors import GateError
+from ..errors import GateError, UserError
 from .measure import read_series
 
 __all__ = ["is_even", "pass_gate"]
@@ -38,14 +38,16 @@ def pass_gate(ensemble, section, log=None, series=None):
         Something failed; the message names every failed gate and what to change.
     """
     delta_h = ensemble.history("delta_h").T if "delta_h" in ensemble.history_names else None
-    gates = run_gates(
-        read_series(ensemble) if series is None else series,
-        delta_h,
-        n_sigma=section.n_sigma,
-        z2=is_even(ensemble.action),
-        n_tau=section.n_tau,
-        max_error=section.max_error,
-    )
+    series = read_series(ensemble) if series is None else series
+    thresholds = {"n_sigma": section.n_sigma, "n_tau": section.n_tau, "max_error": section.max_error}
+    try:
+        gates = run_gates(series, delta_h, z2=is_even(ensemble.action), **thresholds)
+    except UserError as exc:  # too short to be judged at all
+        if log is not None:
+            log("gate", file=ensemble.path.name, passed=False, reason=str(exc))
+        if section.enforce:
+            raise GateError(f"{ensemble.path} cannot be judged: {exc}; raise hmc.n_updates") from None
+        return []
     if log is not None:
         for gate in gates:
             log("gate", file=ensemble.path.name, **gate.record())

@@ -1,0 +1,194 @@
+"""The command line as a subprocess: what a person or a batch queue meets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from latticediff.config import parse_card
+from latticediff.ensemble import content_digest
+
+CARD = """
+[run]
+seed = 3
+[action]
+convention = "A"
+m2 = -4.0
+lam = 6.975
+[lattice]
+shape = [4, 4]
+[hmc]
+n_chains = 16
+n_warmup = 200
+n_updates = 2000
+thin = 5
+[network]
+features = 2
+hidden = 4
+[training]
+steps = 4
+batch = 16
+device = "cpu"
+"""
+COMMANDS = ("run", "generate", "train", "sample", "measure", "compare", "info", "verify")
+
+
+def cli(*arguments, **options):
+    """Run the command; returns the finished process."""
+    command = [sys.executable, "-m", "latticediff", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def assert_one_clear_line(done, *words, code=2):
+    """A user's error: exit code, one line on standard error, nothing on standard output, no traceback."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == ""
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.fixture
+def card(tmp_path):
+    path = tmp_path / "card.toml"
+    path.write_text(CARD)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "card.toml").write_text(CARD)
+    done = cli("generate", folder / "card.toml", "--out", folder / "ens.h5", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == done.stderr == ""
+    return folder / "ens.h5"
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    script = (
+        "import sys\n"
+        "from latticediff.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as exit:\n    assert not exit.code\n"
+        "assert not {'torch', 'numba', 'numpy', 'h5py', 'matplotlib'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(command in done.stdout for command in COMMANDS)
+
+
+def test_every_command_has_help():
+    script = (
+        "from latticediff.cli import main\n"
+        f"for command in {COMMANDS!r}:\n"
+        "    try:\n        main([command, '--help'])\n"
+        "    except SystemExit as exit:\n        assert not exit.code\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage:") == len(COMMANDS)
+
+
+def test_measure_prints_the_json_of_the_report(ensemble):
+    data = json.loads(cli("measure", ensemble, "--json").stdout)
+    assert set(data["observables"]) == {"abs_m", "chi", "chi_abs", "binder", "phi2", "action_per_site", "xi_2nd"}
+    assert set(data["tau_int"]) == {"m", "abs_m", "m2", "action"}
+    assert data["n"] == 16 * 400 and all(len(pair) == 2 for pair in data["observables"].values())
+
+
+def test_info_and_verify_describe_an_ensemble(ensemble):
+    text = cli("info", ensemble).stdout
+    for expected in ("convention A: m2 = -4, lam = 6.975", "convention H: kappa", "convention SL: mu0_sq", "4x4", "hmc"):
+        assert expected in text
+    done = cli("verify", ensemble)
+    assert done.returncode == 0 and content_digest(ensemble) in done.stdout
+
+
+def test_verify_finds_damage(ensemble, tmp_path):
+    import h5py
+
+    damaged = tmp_path / "damaged.h5"
+    damaged.write_bytes(ensemble.read_bytes())
+    with h5py.File(damaged, "r+") as file:
+        file["configurations/phi"][7, 1, 2] += 1e-3
+    assert_one_clear_line(cli("verify", damaged), "is damaged", "stored action differs")
+    torn = tmp_path / "torn.h5"
+    torn.write_bytes(ensemble.read_bytes()[:-1000])
+    assert_one_clear_line(cli("measure", torn), "truncated")
+
+
+def test_dry_run_prints_card_and_estimate_and_writes_nothing(card, tmp_path):
+    done = cli("generate", card, "--out", tmp_path / "ens.h5", "--dry-run", "--set", "hmc.n_updates=4000")
+    assert done.returncode == 0, done.stderr
+    text, _, table = done.stdout.partition("\nestimate")
+    assert parse_card(text).hmc.n_updates == 4000
+    assert "generate" in table and " s" in table and "MB" in table
+    assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
+
+
+def test_dry_run_of_the_whole_job_names_every_stage(card, tmp_path):
+    done = cli("run", card, "--out", tmp_path / "run", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    table = done.stdout.partition("\nestimate")[2]
+    assert all(stage in table for stage in ("generate", "train", "sample_ode", "sample_sde", "together"))
+    assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
+
+
+def test_user_errors_are_one_line_and_exit_code_2(card, tmp_path, ensemble):
+    out = tmp_path / "out.h5"
+    assert_one_clear_line(
+        cli("generate", card, "--out", out, "--set", "hmc.n_chain=3"), "[hmc] has no key 'n_chain'", "'n_chains'"
+    )
+    assert_one_clear_line(cli("generate", tmp_path / "absent.toml", "--out", out), "no run-card")
+    assert_one_clear_line(cli("generate", card, "--out", ensemble), "exists")
+    assert_one_clear_line(cli("measure", tmp_path / "absent.h5"), "does not exist")
+    assert_one_clear_line(cli("info", tmp_path), "no run folder")
+    assert_one_clear_line(cli("run", card, "--out", card), "is a file")
+    assert not out.exists()
+
+
+def test_usage_errors_exit_with_2():
+    assert cli("generate").returncode == 2
+    assert cli("paint").returncode == 2
+    assert cli("sample", "card.toml", "--model", "m", "--route", "sideways", "--out", "x").returncode == 2
+
+
+def test_failed_gate_has_its_own_exit_code(card, tmp_path):
+    done = cli("generate", card, "--out", tmp_path / "ens.h5", "--set", "hmc.n_updates=100", "--quiet")
+    assert_one_clear_line(done, "not fit to train on", "times as many updates", code=3)
+
+
+LONG = (  # a second or more of work in many blocks, few bytes
+    ("--set", "lattice.shape=[32, 32]", "--set", "hmc.n_chains=4", "--set", "hmc.n_warmup=50")
+    + ("--set", "hmc.n_updates=20000", "--set", "hmc.thin=2000", "--set", "gate.enforce=false")
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_saves_and_resume_equals_one_run(card, tmp_path, number):
+    cut, whole = tmp_path / "cut.h5", tmp_path / "whole.h5"
+    command = [sys.executable, "-m", "latticediff", "generate", str(card), "--out", str(cut), *LONG]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "cut.h5.run").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, stderr
+    assert stderr.splitlines()[-1].startswith("stopped: ") and "--resume" in stderr
+    assert not cut.exists()
+    assert_one_clear_line(cli("generate", card, "--out", cut, "--quiet", *LONG), "unfinished run")
+    assert cli("generate", card, "--out", cut, "--resume", *LONG).returncode == 0
+    assert cli("generate", card, "--out", whole, *LONG).returncode == 0
+    assert content_digest(cut) == content_digest(whole)
+
+
+def test_deadline_stops_with_its_own_code(card, tmp_path):
+    done = cli("generate", card, "--out", tmp_path / "ens.h5", "--max-walltime", "0.01", "--quiet")
+    assert done.returncode == 75 and done.stderr.startswith("stopped: ")
+    assert_one_clear_line(cli("generate", card, "--out", tmp_path / "x.h5", "--max-walltime", "soon"), "duration is")
