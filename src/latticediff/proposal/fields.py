@@ -4,7 +4,20 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["checked_fields", "parts", "without_diverged"]
+__all__ = ["checked_batch", "checked_fields", "parts", "without_diverged"]
+
+
+def checked_batch(batch):
+    """`batch` as an int of at least 1.
+
+    Raises
+    ------
+    UserError
+        Anything smaller.
+    """
+    if batch < 1:
+        raise UserError(f"batch = {batch}; expected at least 1")
+    return int(batch)
 
 
 def parts(n, batch):

@@ -9,7 +9,7 @@ import torch
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
 from ..metropolis import Draw
-from .fields import checked_fields, parts, without_diverged
+from .fields import checked_batch, checked_fields, parts, without_diverged
 
 __all__ = ["OdeProposal"]
 
@@ -33,7 +33,7 @@ class OdeProposal:
     is_deterministic = True
 
     def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None):
-        self.model, self.steps, self.batch = model, int(steps), int(batch)
+        self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
         self.method = scheme(method)
         self.lattice_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)

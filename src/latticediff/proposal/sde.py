@@ -9,7 +9,7 @@ import torch
 from ..diffusion.reverse import FourierModes, ReverseProcess, step_covariances
 from ..fourier import basis_from_momenta
 from ..metropolis import Draw
-from .fields import checked_fields, parts, without_diverged
+from .fields import checked_batch, checked_fields, parts, without_diverged
 from .ode import can_compile
 
 __all__ = ["SdeProposal"]
@@ -32,7 +32,7 @@ class SdeProposal:
     is_deterministic = False
 
     def __init__(self, model, steps=60, batch=256, compiled=None):
-        self.model, self.steps, self.batch = model, int(steps), int(batch)
+        self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
         self.lattice_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
         self.process = self._process()
