@@ -151,7 +151,7 @@ class TrainingSection(Section):
     learning_rate: Positive = 3e-3
     warmup: Count = 200
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    w0: Annotated[float, Field(ge=0)] = 0.2
+    target: Literal["stein", "mixed"] = "stein"
     clip: Positive = 1.0
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0

@@ -44,7 +44,7 @@ def build_trainer(card, phis, n_chains):
     plan = TrainingPlan(
         **{
             key: getattr(section, key)
-            for key in ("steps", "batch", "learning_rate", "ema_decay", "w0", "warmup", "clip")
+            for key in ("steps", "batch", "learning_rate", "ema_decay", "target", "warmup", "clip")
         },
         seed=card.run.seed,
     )

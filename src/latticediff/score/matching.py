@@ -16,7 +16,7 @@ is the denoising loss :math:`|D - \phi|^2 / \sigma^2` up to a constant: likeliho
 __all__ = ["denoising_loss", "mixed_target"]
 
 
-def mixed_target(background, phi, z, v, w0):
+def mixed_target(background, phi, z, v, w0=0.2):
     """``w DF(phi) + (1 - w) (z / sigma - G^-1 phi)`` with ``w = 1 / (1 + w0 v / mean(G))``.
 
     Parameters
@@ -35,7 +35,7 @@ def mixed_target(background, phi, z, v, w0):
     return linear + w * (4 * background.action.b) * phi**3 + (1 - w) * z / v.sqrt()
 
 
-def denoising_loss(network, background, phi, z, log_sigma, w0=0.2):
+def denoising_loss(network, background, phi, z, log_sigma, target=mixed_target):
     r"""``|C (T - R)|^2 / sigma^2`` of every configuration, shape (n,).
 
     Parameters
@@ -48,8 +48,9 @@ def denoising_loss(network, background, phi, z, log_sigma, w0=0.2):
     z : tensor, shape (n, *lattice)
         Standard normal noise.
     log_sigma : tensor, shape (n,)
-    w0 : float
-        See `mixed_target`.
+    target : callable
+        ``target(background, phi, z, v)``, any T with ``E[T | x] = R``: `mixed_target`, or the far less
+        noisy `latticediff.score.control.BlendedTarget`.
 
     Notes
     -----
@@ -59,5 +60,5 @@ def denoising_loss(network, background, phi, z, log_sigma, w0=0.2):
     v = background.expand((2 * log_sigma).exp())
     R, _ = network(background, phi + v.sqrt() * z, log_sigma)
     _, C = background.posterior(v)
-    error = background.filter(mixed_target(background, phi, z, v, w0) - R, C / v.sqrt())
+    error = background.filter(target(background, phi, z, v) - R, C / v.sqrt())
     return (error * error).flatten(1).sum(1)

@@ -15,10 +15,13 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import FileError, StopRequested, UserError
-from ..score.matching import denoising_loss
+from ..score.control import fit_blend
+from ..score.matching import denoising_loss, mixed_target
 from .checkpoint import read_checkpoint, write_checkpoint
 
 __all__ = ["Trainer", "TrainingPlan"]
+
+TARGETS = ("stein", "mixed")
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class TrainingPlan:
         Peak of the schedule: linear warm-up, then a cosine to zero.
     ema_decay : float
         Of the averaged weights, the ones that are used.
-    w0 : float
-        Mixture of the two targets; see `latticediff.score.matching.mixed_target`.
+    target : str
+        ``"stein"``: the blend of `latticediff.score.control`; ``"mixed"``: `latticediff.score.matching.mixed_target`.
     clip : float
         Largest gradient norm, in units of the number of sites.
     seed : int
@@ -44,12 +47,14 @@ class TrainingPlan:
     batch: int = 256
     learning_rate: float = 3e-3
     ema_decay: float = 0.999
-    w0: float = 0.2
+    target: str = "stein"
     warmup: int = 200
     clip: float = 1.0
     seed: int = 0
 
     def __post_init__(self):
+        if self.target not in TARGETS:
+            raise UserError(f"training target is {self.target!r}; expected one of {', '.join(TARGETS)}")
         if self.steps < 1 or self.batch < 1:
             raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
 
@@ -84,7 +89,10 @@ class Trainer:
             raise UserError(f"training data live on {tuple(data.shape)}; the propagator on {background.shape}")
         self.network, self.background, self.noise, self.data, self.plan = network, background, noise, data, plan
         self.step, self.seconds = 0, 0.0
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), fused=True)
+        self.target = mixed_target
+        if plan.target == "stein":
+            self.target = fit_blend(background, data.train, noise, plan.seed)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), foreach=True)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
 
     def _average(self, averaged, current, count):
@@ -108,7 +116,7 @@ class Trainer:
         phi, z, log_sigma = self.draw(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step)
-        loss = denoising_loss(self.network, self.background, phi, z, log_sigma, self.plan.w0).mean()
+        loss = denoising_loss(self.network, self.background, phi, z, log_sigma, self.target).mean()
         self.optimizer.zero_grad()
         loss.backward()
         volume = self.background.volume
@@ -192,7 +200,7 @@ class Trainer:
         # noise levels must not line up with the order of the configurations
         log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
         z = torch.randn(phi.shape, generator=generator).to(phi.device)
-        loss = denoising_loss(self.averaged(), self.background, phi, z, log_sigma, self.plan.w0)
+        loss = denoising_loss(self.averaged(), self.background, phi, z, log_sigma, self.target)
         return float(loss.mean()) / self.background.volume
 
     def _row(self, loss):
