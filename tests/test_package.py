@@ -75,3 +75,19 @@ def test_everything_that_the_two_commands_install_is_pinned():
 
 def test_installed_version_is_the_source_version():
     assert metadata.version("latticediff") == latticediff.__version__
+
+
+def test_readme_example_runs_as_printed(tmp_path):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "tau_int" in done.stdout and "abs_m" in done.stdout
+
+
+def test_demo_card_states_every_key():
+    """Every number of the main job is in its card, none is a default that nobody sees."""
+    from latticediff.config import load_card
+
+    text = (ROOT / "configs" / "demo.toml").read_text()
+    assert load_card(ROOT / "configs" / "demo.toml").to_dict() == tomllib.loads(text)
