@@ -4,6 +4,7 @@ Everything is compared in float64 unless a float32 kernel is the thing under tes
 five standard errors: a correct code fails one number with probability 6e-7.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -340,7 +341,7 @@ def test_loss_of_the_exact_free_field_score_is_closed_form(w0):
         phi,
         normal((n, *SHAPE), 16),
         torch.tensor([0.5 * math.log(v)]),
-        w0,
+        functools.partial(mixed_target, w0=w0),
     )
     w = 1 / (1 + w0 * v / bg.g_mean)
     expected = (1 - w) ** 2 * float((bg.propagator_full / (bg.propagator_full + v)).sum())
