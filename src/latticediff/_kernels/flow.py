@@ -23,9 +23,9 @@ half = np.float32(0.5)
 class Levels(NamedTuple):
     """Everything that depends on the noise level, one row per level."""
 
-    kernels_in: np.ndarray  #: (n_levels, F, J T) float32
+    kernels_in: np.ndarray  #: (n_levels, F, J T) float32, padded as `ridge.correlate` wants it
     amplitudes: np.ndarray  #: (n_levels, F, 2) float32
-    kernels_out: np.ndarray  #: (n_levels, M T, F) float32
+    kernels_out: np.ndarray  #: (n_levels, M T, F) float32, padded
     kappa: np.ndarray  #: (n_levels, F) float32
     inner: np.ndarray  #: (n_levels, J, V) float32, state to input fields
     outer: np.ndarray  #: (n_levels, M, V) float32, output fields to slope
@@ -126,7 +126,7 @@ def slope(
 ):  # fmt: skip
     """``d state / d log sigma`` and the trace, for `lanes` configurations; scratch arrays are passed in."""
     J, V = inner.shape[1], inner.shape[2]
-    F, M, T = amplitudes.shape[1], outer.shape[1], offsets.shape[0]
+    M, T = outer.shape[1], offsets.shape[0]
     size, framed, run = V * lanes, source.shape[0], inside.shape[0]
     for j in range(J):
         field = fields[j]
@@ -140,7 +140,7 @@ def slope(
         framed_out[p] = np.float32(0.0)
     for a in range(lanes):
         trace[a] = numbers[level, 4]
-    into, features = stacked(offsets, J, framed), np.arange(F) * TILE
+    into, features = stacked(offsets, J, framed), np.arange(kernels_in.shape[1]) * TILE
     for start in range(0, run, TILE):
         count = min(TILE, run - start)
         correlate(kernels_in[level], framed_fields, into, first + start, count, h)
@@ -197,13 +197,13 @@ def flow(
     in log sigma, `stage_level` (n_steps, n_stages) the row of the level tables.
     """
     J, V = inner.shape[1], inner.shape[2]
-    F, M, T = amplitudes.shape[1], outer.shape[1], offsets.shape[0]
+    F, M = kernels_in.shape[1], outer.shape[1]
     size, framed, n_stages = V * lanes, source.shape[0], weights.shape[0]
     fields = np.empty((J + 1, size), np.float32)
     framed_fields = np.zeros(J * framed + LANES, np.float32)
     framed_out = np.zeros(M * framed + LANES, np.float32)
-    h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
-    P, density = np.empty(M * T * TILE, np.float32), np.empty(TILE, np.float32)
+    h, g = np.zeros(F * TILE, np.float32), np.zeros(F * TILE, np.float32)
+    P, density = np.empty(kernels_out.shape[1] * TILE, np.float32), np.empty(TILE, np.float32)
     work = np.empty(size, np.float32)
     slopes, stage = np.empty((n_stages, size)), np.empty(size)
     trace = np.empty(lanes)
@@ -239,13 +239,13 @@ def slopes(
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
     J, V = inner.shape[1], inner.shape[2]
-    F, M, T = amplitudes.shape[1], outer.shape[1], offsets.shape[0]
+    F, M = kernels_in.shape[1], outer.shape[1]
     size, framed = V * lanes, source.shape[0]
     fields = np.empty((J + 1, size), np.float32)
     framed_fields = np.zeros(J * framed + LANES, np.float32)
     framed_out = np.zeros(M * framed + LANES, np.float32)
-    h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
-    P, density = np.empty(M * T * TILE, np.float32), np.empty(TILE, np.float32)
+    h, g = np.zeros(F * TILE, np.float32), np.zeros(F * TILE, np.float32)
+    P, density = np.empty(kernels_out.shape[1] * TILE, np.float32), np.empty(TILE, np.float32)
     work, trace = np.empty(size, np.float32), np.empty(lanes)
     for i in range(begin, end):
         slope(

@@ -81,17 +81,13 @@ def enframe(field, source, framed):
 def correlate(A, x, displacements, start, n, out):
     """``out[f, s] = sum_k A[f, k] x[start + displacements[k] + s]``, `out` flat with row stride TILE.
 
-    Four rows by four columns of A at a time: their sixteen numbers and the streams fill the
-    registers. The constant stride lets the compiler see one output array.
+    Four rows by four columns of A at a time (both padded): their sixteen numbers and the streams fill
+    the registers. The constant stride lets the compiler see one output array.
     """
     F, K = A.shape
-    F4, K4 = F - F % 4, K - K % 4
-    for f in range(F):
-        for s in range(n):
-            out[f * TILE + s] = zero
-    for f in range(0, F4, 4):
+    for f in range(0, F, 4):
         o = out[f * TILE : (f + 4) * TILE]
-        for k in range(0, K4, 4):
+        for k in range(0, K, 4):
             x0 = x[start + displacements[k] :]
             x1 = x[start + displacements[k + 1] :]
             x2 = x[start + displacements[k + 2] :]
@@ -100,55 +96,50 @@ def correlate(A, x, displacements, start, n, out):
             a10, a11, a12, a13 = A[f + 1, k], A[f + 1, k + 1], A[f + 1, k + 2], A[f + 1, k + 3]
             a20, a21, a22, a23 = A[f + 2, k], A[f + 2, k + 1], A[f + 2, k + 2], A[f + 2, k + 3]
             a30, a31, a32, a33 = A[f + 3, k], A[f + 3, k + 1], A[f + 3, k + 2], A[f + 3, k + 3]
-            for s in range(n):
-                y0, y1, y2, y3 = x0[s], x1[s], x2[s], x3[s]
-                o[s] += a00 * y0 + a01 * y1 + a02 * y2 + a03 * y3
-                o[s + TILE] += a10 * y0 + a11 * y1 + a12 * y2 + a13 * y3
-                o[s + 2 * TILE] += a20 * y0 + a21 * y1 + a22 * y2 + a23 * y3
-                o[s + 3 * TILE] += a30 * y0 + a31 * y1 + a32 * y2 + a33 * y3
-        for k in range(K4, K):
-            x0 = x[start + displacements[k] :]
-            a0, a1, a2, a3 = A[f, k], A[f + 1, k], A[f + 2, k], A[f + 3, k]
-            for s in range(n):
-                y0 = x0[s]
-                o[s] += a0 * y0
-                o[s + TILE] += a1 * y0
-                o[s + 2 * TILE] += a2 * y0
-                o[s + 3 * TILE] += a3 * y0
-    for f in range(F4, F):
-        o = out[f * TILE : (f + 1) * TILE]
-        for k in range(K):
-            x0, a0 = x[start + displacements[k] :], A[f, k]
-            for s in range(n):
-                o[s] += a0 * x0[s]
+            if k == 0:
+                for s in range(n):
+                    y0, y1, y2, y3 = x0[s], x1[s], x2[s], x3[s]
+                    o[s] = a00 * y0 + a01 * y1 + a02 * y2 + a03 * y3
+                    o[s + TILE] = a10 * y0 + a11 * y1 + a12 * y2 + a13 * y3
+                    o[s + 2 * TILE] = a20 * y0 + a21 * y1 + a22 * y2 + a23 * y3
+                    o[s + 3 * TILE] = a30 * y0 + a31 * y1 + a32 * y2 + a33 * y3
+            else:
+                for s in range(n):
+                    y0, y1, y2, y3 = x0[s], x1[s], x2[s], x3[s]
+                    o[s] += a00 * y0 + a01 * y1 + a02 * y2 + a03 * y3
+                    o[s + TILE] += a10 * y0 + a11 * y1 + a12 * y2 + a13 * y3
+                    o[s + 2 * TILE] += a20 * y0 + a21 * y1 + a22 * y2 + a23 * y3
+                    o[s + 3 * TILE] += a30 * y0 + a31 * y1 + a32 * y2 + a33 * y3
 
 
 @cached
 def add_outer(g, x, displacements, start, n, out):
     """``out[f, k] += sum_s g[f, s] x[start + displacements[k] + s]``, the gradient of `correlate`."""
     F, K = out.shape
-    F2, K2 = F - F % 2, K - K % 2
-    for f in range(0, F2, 2):
-        y = g[f * TILE : (f + 2) * TILE]
-        for k in range(0, K2, 2):
+    for f in range(0, F, 4):
+        y = g[f * TILE : (f + 4) * TILE]
+        for k in range(0, K, 2):
             x0 = x[start + displacements[k] :]
             x1 = x[start + displacements[k + 1] :]
-            s00 = s01 = s10 = s11 = zero
+            s00 = s01 = s10 = s11 = s20 = s21 = s30 = s31 = zero
             for s in range(n):
-                s00 += y[s] * x0[s]
-                s01 += y[s] * x1[s]
-                s10 += y[s + TILE] * x0[s]
-                s11 += y[s + TILE] * x1[s]
+                a, b = x0[s], x1[s]
+                s00 += y[s] * a
+                s01 += y[s] * b
+                s10 += y[s + TILE] * a
+                s11 += y[s + TILE] * b
+                s20 += y[s + 2 * TILE] * a
+                s21 += y[s + 2 * TILE] * b
+                s30 += y[s + 3 * TILE] * a
+                s31 += y[s + 3 * TILE] * b
             out[f, k] += s00
             out[f, k + 1] += s01
             out[f + 1, k] += s10
             out[f + 1, k + 1] += s11
-    for f in range(F):
-        for k in range(K2 if f < F2 else 0, K):
-            y, x0, total = g[f * TILE :], x[start + displacements[k] :], zero
-            for s in range(n):
-                total += y[s] * x0[s]
-            out[f, k] += total
+            out[f + 2, k] += s20
+            out[f + 2, k + 1] += s21
+            out[f + 3, k] += s30
+            out[f + 3, k + 1] += s31
 
 
 @inlined
@@ -192,9 +183,9 @@ def activate_backward(h, amplitudes, inside, n, dg, d_amplitudes):
 
 @cached
 def stacked(offsets, n_fields, framed):
-    """Displacements of all taps of `n_fields` framed fields that lie one behind the other."""
+    """Displacements of all taps of `n_fields` framed fields that lie one behind the other, padded."""
     T = offsets.shape[0]
-    out = np.empty(n_fields * T, np.int64)
+    out = np.zeros(-(-n_fields * T // 4) * 4, np.int64)
     for j in range(n_fields):
         for t in range(T):
             out[j * T + t] = offsets[t] + j * framed
@@ -212,10 +203,12 @@ def scatter(P, displacements, start, n, out):
 
 @cached
 def effective(kernels_in, gain_in, kernels_out, gain_out):
-    """The matrices that act on columns and on features, (F, J T) and (M T, F), gains included."""
+    """The matrices that act on columns and on features, (F, J T) and (M T, F), gains included, padded."""
     F, J, T = kernels_in.shape
     M = kernels_out.shape[0]
-    A, B = np.empty((F, J * T), np.float32), np.empty((M * T, F), np.float32)
+    rows = -(-F // 4) * 4
+    A = np.zeros((rows, -(-J * T // 4) * 4), np.float32)
+    B = np.zeros((-(-M * T // 4) * 4, rows), np.float32)
     for f in range(F):
         for j in range(J):
             for t in range(T):
@@ -235,10 +228,11 @@ def forward(
     J, V = fields.shape[1:]
     F, T = kernels_in.shape[0], offsets.shape[0]
     M, framed, run = kernels_out.shape[0], source.shape[0], inside.shape[0]
-    into, features = stacked(offsets, J, framed), np.arange(F) * TILE
+    rows = -(-F // 4) * 4
+    into, features = stacked(offsets, J, framed), np.arange(rows) * TILE
     u, o = np.zeros(J * framed + LANES, np.float32), np.empty(M * framed + LANES, np.float32)
-    h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
-    P = np.empty(M * T * TILE, np.float32)
+    h, g = np.zeros(rows * TILE, np.float32), np.zeros(rows * TILE, np.float32)
+    P = np.empty(-(-M * T // 4) * 4 * TILE, np.float32)
     for i in range(begin, end):
         for j in range(J):
             enframe(fields[i, j], source, u[j * framed : (j + 1) * framed])
@@ -274,8 +268,9 @@ def backward(
     M, framed, run = kernels_out.shape[0], source.shape[0], inside.shape[0]
     into, outward = stacked(offsets, J, framed), stacked(-offsets, M, framed)
     u, d = np.zeros(J * framed + LANES, np.float32), np.zeros(M * framed + LANES, np.float32)
-    h, g = np.empty(F * TILE, np.float32), np.empty(F * TILE, np.float32)
-    dA, dB = np.empty((F, J * T), np.float32), np.empty((F, M * T), np.float32)
+    rows = -(-F // 4) * 4
+    h, g = np.zeros(rows * TILE, np.float32), np.zeros(rows * TILE, np.float32)
+    dA, dB = np.empty((rows, into.shape[0]), np.float32), np.empty((rows, outward.shape[0]), np.float32)
     for i in range(begin, end):
         for j in range(J):
             enframe(fields[i, j], source, u[j * framed : (j + 1) * framed])

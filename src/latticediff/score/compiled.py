@@ -72,9 +72,9 @@ class CompiledRidge:
         )
         n = len(levels)
         return (
-            _single(kernels_in.reshape(n, network.features, -1)),
+            _padded(kernels_in.reshape(n, network.features, -1)),
             _single(amplitudes),
-            _single(kernels_out.transpose(2, 3).reshape(n, -1, network.features)),
+            _padded(kernels_out.transpose(2, 3).reshape(n, -1, network.features)),
             _single(kappa),
             _single(inner.flatten(2)),
             _single(outer.flatten(2)),
@@ -212,3 +212,9 @@ class CompiledModes:
 
 def _single(tensor):
     return np.ascontiguousarray(tensor.detach().numpy().astype(np.float32))
+
+
+def _padded(matrices):
+    """Rows and columns filled up with zeros to multiples of four."""
+    _, rows, columns = matrices.shape
+    return _single(torch.nn.functional.pad(matrices, (0, -columns % 4, 0, -rows % 4)))
