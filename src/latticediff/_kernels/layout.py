@@ -20,7 +20,7 @@ __all__ = ["buffer_size", "close", "copy_lane", "finish", "lanes_for", "load", "
 
 NDIM = 2
 LANES = np.uint64(1)
-ONE, TWO = np.uint64(1), np.uint64(2)
+ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
 def lanes_for(shape):
@@ -49,9 +49,16 @@ def close(field, n_rows, n):
     first = ONE if NDIM == 2 else np.uint64(0)
     for r in range(first, first + n_rows):
         x = r * pitch
-        for k in range(LANES):
-            field[x + k] = field[x + n + k]
-            field[x + n + LANES + k] = field[x + LANES + k]
+        y = x + n
+        if LANES == FOUR:  # all loads before the stores: four scalars become one vector
+            a0, a1, a2, a3 = field[y], field[y + ONE], field[y + TWO], field[y + THREE]
+            b0, b1, b2, b3 = field[x + FOUR], field[x + FOUR + ONE], field[x + FOUR + TWO], field[x + FOUR + THREE]
+            field[x], field[x + ONE], field[x + TWO], field[x + THREE] = a0, a1, a2, a3
+            y += FOUR
+            field[y], field[y + ONE], field[y + TWO], field[y + THREE] = b0, b1, b2, b3
+        else:
+            field[x] = field[y]
+            field[y + ONE] = field[x + ONE]
     if NDIM == 2:
         for i in range(pitch):
             field[i] = field[n_rows * pitch + i]
@@ -125,8 +132,9 @@ def sweep(field, new, momentum, table, n_rows, n, params, hopping, kick, drift):
     Out of place, so that every site sees the old field; the two buffers change roles afterwards.
     """
     pitch = n + TWO * LANES
-    spans = ONE if NDIM == 2 else n_rows
-    length = n_rows * pitch - TWO * LANES if NDIM == 2 else n
+    whole = NDIM == 2 and LANES == ONE  # with four lanes the halo is too large a part to run over it
+    spans = ONE if whole else n_rows
+    length = n_rows * pitch - TWO * LANES if whole else n
     for r in range(spans):
         x = r * pitch + LANES
         if NDIM == 2:
