@@ -149,7 +149,7 @@ class Trainer:
         FileError
             A checkpoint of another plan.
         UserError
-            The loss is not finite; the last checkpoint is kept.
+            The loss or a weight is not finite; the last checkpoint is kept.
         """
         if checkpoint is not None:
             self.restore(checkpoint)
@@ -213,9 +213,20 @@ class Trainer:
         }
 
     def save(self, path):
-        """Write a checkpoint; see `latticediff.training.checkpoint`."""
+        """Write a checkpoint; see `latticediff.training.checkpoint`.
+
+        Raises
+        ------
+        UserError
+            Weights are not finite: two such checkpoints would leave nothing to go back to.
+        """
         tensors = {f"network.{k}": t for k, t in self.network.state_dict().items()}
         tensors |= {f"ema.{k}": t for k, t in self.ema.state_dict().items()}
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+            raise UserError(
+                f"weights are not finite at step {self.step}; lower training.learning_rate"
+                " (the last checkpoint is kept)"
+            )
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": t for k, t in state.items()}
         write_checkpoint(path, tensors, {"step": self.step, "seconds": self.seconds, "identity": self._identity()})
