@@ -16,6 +16,7 @@ __all__ = [
     "ActionSection",
     "AnalysisSection",
     "GateSection",
+    "HMCChainSection",
     "HMCSection",
     "LatticeSection",
     "NetworkSection",
@@ -160,6 +161,12 @@ class TrainingSection(Section):
     device: Device = "auto"
 
 
+class HMCChainSection(Section):
+    """HMC chains to compare with, every update stored; as many chains as the ensemble has."""
+
+    n_updates: Count = 1000
+
+
 class OdeSection(Section):
     """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method`."""
 
@@ -181,11 +188,12 @@ class SdeSection(Section):
 
 
 class SamplingSection(Section):
-    """The learned chains. `batch` proposals are evaluated at once; it changes speed and memory, no bit."""
+    """The chains that are compared. `batch` proposals are evaluated at once; it changes speed and memory, no bit."""
 
     device: Device = "auto"
     batch: Count = 500
     n_forward: Count = 10_000
+    hmc: HMCChainSection = HMCChainSection()
     ode: OdeSection = OdeSection()
     sde: SdeSection = SdeSection()
 

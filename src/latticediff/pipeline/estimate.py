@@ -107,17 +107,20 @@ def _sample_cost(card, model, route):
 
 
 def probe(card, stages):
-    """`Cost` of each of `stages` (``generate, train, sample_ode, sample_sde``), a dict in that order."""
+    """`Cost` of each of `stages` (``generate, sample_hmc, train, sample_ode, sample_sde``), a dict in that order."""
     hmc = _probe_hmc(card)
     costs = {"generate": _generate_cost(card, *hmc)} if "generate" in stages else {}
-    if set(stages) <= {"generate"}:
+    if "sample_hmc" in stages:
+        every = card.hmc.model_copy(update={"n_warmup": 0, "n_updates": card.sampling.hmc.n_updates, "thin": 1})
+        costs["sample_hmc"] = _generate_cost(card.model_copy(update={"hmc": every}), *hmc)
+    if set(stages) <= {"generate", "sample_hmc"}:
         return costs
     from ..training.calibrate import finish_model
 
     trainer = _small_trainer(card, *hmc)
     if "train" in stages:
         costs["train"] = _train_cost(card, trainer)
-    learned = [stage for stage in stages if stage.startswith("sample_")]
+    learned = [stage for stage in stages if stage in ("sample_ode", "sample_sde")]
     if learned:
         model = finish_model(trainer.averaged(), trainer.background, trainer.noise, trainer.data)
         for stage in learned:

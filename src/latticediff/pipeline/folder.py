@@ -6,6 +6,7 @@ Layout::
     stages/<stage>.json            one marker per stage: finished or not, seconds so far
     log.jsonl                      everything that happened, one JSON object a line
     ensemble.h5  model/            the reference chains (training data) and the network
+    chain_hmc.h5                   HMC again, every update stored
     chain_ode.h5  chain_sde.h5     the learned chains
     weights_ode.npz ...            log weights of held-out configurations
     report.json  report.html  figures/
@@ -63,7 +64,7 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     def chain(self, route):
-        """File of the learned chain of `route` (``ode`` or ``sde``)."""
+        """File of the chains of `route` (``hmc``, ``ode`` or ``sde``)."""
         return self.path / f"chain_{route}.h5"
 
     def weights(self, route):

@@ -10,14 +10,14 @@ from ..report import RunResult, write_report
 from .chains import chain_result
 from .device import describe_device, pick_device
 from .log import read_log
-from .measure import measure_ensemble
+from .measure import read_series
 from .sample import ROUTES
 from .weigh import read_weights
 
 __all__ = ["report"]
 
 LABELS = {"ode": "ODE", "sde": "SDE"}
-STAGES = ("generate", "train", "sample_ode", "sample_sde")
+STAGES = ("generate", "sample_hmc", "train", "sample_ode", "sample_sde")
 
 
 def report(folder, progress):
@@ -37,14 +37,14 @@ def report(folder, progress):
     seconds = {stage: folder.marker(stage)["seconds"] for stage in STAGES}
     with progress.task("measuring", 1 + len(ROUTES)) as task:
         with Ensemble(folder.ensemble) as ensemble:
-            measured = measure_ensemble(ensemble, card.analysis.s_tau)
-            thermalised = sum(row["seconds"] for row in read_log(folder.log, "thermalised"))
-            hmc = chain_result(
-                "hmc", "HMC", ensemble, measured, card.analysis.s_tau, setup_seconds={"thermalise": thermalised}
-            )
-            checks = {"schwinger_dyson": _pair(mean(measured.series["sd"]))}
+            checks = {"schwinger_dyson": _pair(mean(read_series(ensemble, ["sd"])["sd"]))}
             checks["exp_minus_delta_h"] = _exp_minus_delta_h(ensemble)
             provenance = ensemble.provenance
+        with Ensemble(folder.chain("hmc")) as ensemble:
+            thermalised = sum(row["seconds"] for row in read_log(folder.log, "thermalised"))
+            hmc = chain_result(
+                "hmc", "HMC", ensemble, s_tau=card.analysis.s_tau, setup_seconds={"thermalise": thermalised}
+            )
         task.advance()
         chains = [hmc]
         for route in ROUTES:

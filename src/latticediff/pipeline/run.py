@@ -3,6 +3,7 @@
 import time
 
 from ..errors import StopRequested
+from .baseline import baseline
 from .folder import RunFolder
 from .generate import generate
 from .log import JsonLog
@@ -48,6 +49,8 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         common = {"progress": progress, "stop": stop}
         resumable = {**common, "log": log, "resume": True}
         _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable))
+        hmc = folder.chain("hmc")
+        _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable))
         # torch takes seconds to import: not before it is needed
         from .report import report
         from .sample import ROUTES, sample

@@ -1,0 +1,53 @@
+"""Stage baseline: the HMC chains that the learned ones are compared with, every update stored.
+
+The training ensemble is thinned, which hides all that happens between stored configurations and would
+make HMC look dearer than it is. So its kernel, tuned and frozen, goes on from its last state in a
+file of its own.
+"""
+
+from ..ensemble import Ensemble, run_chain
+from ..streams import Streams
+from .generate import block_length, hmc_from_description, provenance_of
+from .log import JsonLog
+from .progress import Progress
+
+__all__ = ["baseline"]
+
+
+def baseline(card, ensemble_path, path, *, resume=False, progress=None, log=None, stop=None):
+    """Run the kernel of the ensemble on from its last state into the file `path`, storing every update.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+        ``sampling.hmc.n_updates`` updates of each of the ensemble's chains.
+    ensemble_path : path-like
+        What `generate` wrote.
+    path : path-like
+    resume, progress, log, stop
+        See `generate`.
+
+    Returns
+    -------
+    Ensemble
+    """
+    progress, log = progress or Progress(), log or JsonLog()
+    streams = Streams(card.run.seed).child("baseline")
+    with Ensemble(ensemble_path) as ensemble:
+        kernel = hmc_from_description(ensemble.action, ensemble.algorithm)
+        state, parent = ensemble.state()._replace(update=0), ensemble.parent()
+        seconds = float(ensemble.history("seconds").mean())
+    with progress.task("HMC chain", card.sampling.hmc.n_updates) as task:
+        chains = run_chain(
+            kernel,
+            (state, streams),
+            path,
+            card.sampling.hmc.n_updates,
+            block=block_length(seconds, len(state.phi), card.shape),
+            provenance=provenance_of(card, [parent]),
+            resume=resume,
+            progress=lambda done, total, block: task.reach(done, acceptance=float(block.info["accepted"].mean())),
+            stop=stop,
+        )
+    log("sampled", route="hmc", file=chains.path.name, fingerprint=chains.fingerprint())
+    return chains
