@@ -51,9 +51,15 @@ class NoiseRange:
         low, high = self.log_range
         return np.linspace(high, low, n_steps + 1)
 
-    def variances(self, n_steps):
-        """Variances of an SDE ladder with `n_steps` steps: 0, then sigma_min^2 to sigma_max^2 log-spaced, ascending."""
+    def variances(self, n_steps, first=None):
+        """Variances of an SDE ladder with `n_steps` steps: 0, then `first`^2 to sigma_max^2 log-spaced, ascending.
+
+        `first` (default and least value: sigma_min) is where the last reverse step starts, which leads to
+        the field itself. Below about a tenth of a site's width one Gaussian step is as good as several.
+        """
         if n_steps < 2:
             raise UserError(f"the reverse SDE got {n_steps} steps; expected at least 2")
         low, high = self.log_range
+        if first is not None:
+            low = min(max(low, math.log(first)), high)
         return np.concatenate([[0.0], np.exp(2 * np.linspace(low, high, n_steps))])

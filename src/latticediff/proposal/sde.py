@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 
 import numpy as np
 import torch
@@ -13,6 +14,10 @@ from .fields import checked_batch, checked_fields, parts, without_diverged
 from .ode import can_compile
 
 __all__ = ["SdeProposal"]
+
+#: Lowest noise level of the ladder, in units of the site's width <phi^2>^(1/2). At L = 8, lam = 6.008 and
+#: 60 steps the ESS was 0.62, 0.66, 0.66, 0.53 for 0.02, 0.07, 0.14, 0.23.
+FIRST = 0.1
 
 
 class SdeProposal:
@@ -40,7 +45,7 @@ class SdeProposal:
 
     def _process(self):
         model = self.model
-        variances = model.noise.variances(self.steps)
+        variances = model.noise.variances(self.steps, FIRST * math.sqrt(model.background.g_mean))
         G = model.background.propagator_full.numpy()
         functions = [*step_covariances(G, variances, model.score_power(variances[1:])), G + variances[-1]]
         functions = [basis_from_momenta(f, model.shape) for f in functions]
@@ -54,7 +59,7 @@ class SdeProposal:
 
     def describe(self):
         """JSON-able parameters."""
-        return {"name": "sde", "steps": self.steps, "model": self.model.fingerprint()}
+        return {"name": "sde", "steps": self.steps, "first": FIRST, "model": self.model.fingerprint()}
 
     def fingerprint(self):
         """Hex SHA-256 of model and ladder."""
