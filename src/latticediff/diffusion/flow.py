@@ -1,7 +1,7 @@
 r"""Probability-flow ODE in whitened coordinates.
 
 With :math:`y = (G + \sigma^2)^{-1/2} x` the linear part is solved exactly and only the residual is
-integrated (theory page, eq. 12):
+integrated (theory page, eqs. 16 and 17):
 
 .. math::
     \frac{dy}{d\log\sigma} = (G + v)^{-1/2} C R, \qquad \mathrm{div}_y = \mathrm{tr}(C\,\partial R/\partial x),
