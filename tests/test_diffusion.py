@@ -30,6 +30,8 @@ def test_ladder_starts_at_the_field_and_ends_at_the_prior():
     noise = NoiseRange(0.1, 10.0)
     np.testing.assert_allclose(np.exp(noise.grid(2)), [10.0, 1.0, 0.1])
     np.testing.assert_allclose(noise.variances(3), [0.0, 0.01, 1.0, 100.0])
+    np.testing.assert_allclose(noise.variances(2, first=1.0), [0.0, 1.0, 100.0])
+    np.testing.assert_allclose(noise.variances(2, first=0.01), [0.0, 0.01, 100.0])  # no model below sigma_min
 
 
 @pytest.mark.parametrize("sigmas", [(0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (math.nan, 1.0), (0.1, math.inf)])
