@@ -61,5 +61,7 @@ class NoiseRange:
             raise UserError(f"the reverse SDE got {n_steps} steps; expected at least 2")
         low, high = self.log_range
         if first is not None:
-            low = min(max(low, math.log(first)), high)
+            low = max(low, math.log(first))
+        if low >= high:
+            raise UserError(f"the ladder's first level {first:g} is not below sigma_max = {self.sigma_max:g}; raise it")
         return np.concatenate([[0.0], np.exp(2 * np.linspace(low, high, n_steps))])

@@ -21,6 +21,9 @@ def _work(fields):
     return 200 * fields.shape[0] * fields.shape[2]  # a site of the core costs about 200 of a plain update
 
 
+_calls = {}  # number of the last forward call of each size: whose hidden features the workspace holds
+
+
 class _Core(torch.autograd.Function):
     @staticmethod
     def forward(ctx, fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out, frame):
@@ -31,10 +34,13 @@ class _Core(torch.autograd.Function):
         out = np.empty((n, kernels_out.shape[0], fields.shape[2]), np.float32)
         over_groups(kernels.forward, n, _work(fields), *arrays, *frame, hidden, out)
         ctx.arrays, ctx.frame, ctx.hidden = arrays, frame, hidden
+        ctx.call = _calls[hidden.shape] = _calls.get(hidden.shape, 0) + 1
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx, d_out):
+        if ctx.call != _calls[ctx.hidden.shape]:
+            raise RuntimeError("fused_core was called again before this call was differentiated; its workspace is gone")
         fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out = ctx.arrays
         n = len(fields)
         d_in, d_out_kernels = _workspace((n, *kernels_in.shape)), _workspace((n, *kernels_out.shape), 1)

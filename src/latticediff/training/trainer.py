@@ -91,7 +91,8 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.target = mixed_target
         if plan.target == "stein":
-            self.target = fit_blend(background, data.train, noise, plan.seed)
+            with _one_torch_thread(background.device):
+                self.target = fit_blend(background, data.train, noise, plan.seed)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), foreach=True)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
 
