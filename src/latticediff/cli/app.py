@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from . import ensembles
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -102,12 +104,33 @@ def generate(
     card: CardPath,
     out: Out,
     overrides: Overrides = None,
+    until: Annotated[
+        int | None,
+        typer.Option("--until", metavar="N", help="Go on, or begin, until the file has N updates of each chain."),
+    ] = None,
+    more: Annotated[
+        int | None, typer.Option("--more", metavar="N", help="Extend the finished file by N updates of each chain.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="START", help="hot, cold, or an ensemble file: its last fields.")
+    ] = None,
     dry_run: DryRun = False,
     resume: Resume = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
-    """Thermalise and run the reference chains into an ensemble file, then apply the gate."""
+    r"""Thermalise and run the reference chains into an ensemble file, then apply the gate.
+
+    An extended file has the bits of one uninterrupted run.
+
+    \b
+    latticediff generate configs/demo.toml --out ens.h5
+    latticediff generate configs/demo.toml --out ens.h5 --more 5000
+    """
+    from ..pipeline.extend import length_overrides
+
+    overrides = [*(overrides or ()), *length_overrides(out, until, more, start)]
+    resume = resume or until is not None or more is not None
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
         return _print_plan(card, "generate")
@@ -171,6 +194,8 @@ def measure(
 
     measured = measure_file(file, s_tau=s_tau)
     typer.echo(measured.to_json() if as_json else measured.to_text())
+    for notice in measured.notices:
+        typer.echo(f"note: {notice}", err=True)
 
 
 @app.command()
@@ -200,3 +225,6 @@ def verify(file: File):
     from ..pipeline.verify import verify as check
 
     typer.echo(check(file))
+
+
+ensembles.add_commands(app)

@@ -5,6 +5,7 @@ NaN and infinities are refused. `[action]` and `[network]` keep the keys that be
 or network named there, which checks them itself.
 """
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -92,7 +93,7 @@ class HMCSection(Section):
     """The reference chains, which are the training data too. Counts are updates (trajectories) per chain."""
 
     n_chains: Count = 64
-    start: Literal["hot", "cold"] = "hot"
+    start: str = "hot"  #: "hot", "cold", or the path of an ensemble file, whose last configurations are taken
     n_warmup: Count = 1000
     n_updates: Count = 10_000
     thin: Count = 10
@@ -100,6 +101,15 @@ class HMCSection(Section):
     target_acceptance: Fraction = 0.85
     integrator: str = "leapfrog"
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mass: Positive | None = None  #: m_eff^2 of Fourier acceleration; not given: unit masses
+    cluster: Count | None = None  #: Swendsen-Wang updates after each trajectory; not given: none
+
+    @field_validator("start")
+    @classmethod
+    def _known_start(cls, start):
+        if start not in ("hot", "cold") and not PurePath(start).suffix:
+            raise ValueError("expected hot, cold, or the path of an ensemble file such as ens.h5")
+        return start
 
     @model_validator(mode="after")
     def _something_is_kept(self):
@@ -173,7 +183,7 @@ class OdeSection(Section):
     n_chains: Count = 100
     n_warmup: Count = 10
     n_updates: Count = 150
-    steps: Count = 8
+    steps: Count = 12
     method: Literal["rk4", "dopri5"] = "rk4"
 
 

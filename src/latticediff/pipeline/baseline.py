@@ -7,7 +7,8 @@ file of its own.
 
 from ..ensemble import Ensemble, run_chain
 from ..streams import Streams
-from .generate import block_length, hmc_from_description, provenance_of
+from .generate import block_length, provenance_of
+from .kernels import kernel_from_description
 from .log import JsonLog
 from .progress import Progress
 
@@ -34,7 +35,7 @@ def baseline(card, ensemble_path, path, *, resume=False, progress=None, log=None
     progress, log = progress or Progress(), log or JsonLog()
     streams = Streams(card.run.seed).child("baseline")
     with Ensemble(ensemble_path) as ensemble:
-        kernel = hmc_from_description(ensemble.action, ensemble.algorithm)
+        kernel = kernel_from_description(ensemble.action, ensemble.algorithm)
         state, parent = ensemble.state()._replace(update=0), ensemble.parent()
         seconds = float(ensemble.history("seconds").mean())
     with progress.task("HMC chain", card.sampling.hmc.n_updates) as task:

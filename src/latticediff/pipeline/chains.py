@@ -5,7 +5,7 @@ import numpy as np
 from ..errors import UserError
 from ..report import ChainResult
 from .curves import autocorrelation_curve, propagator_curve
-from .generate import hmc_from_description
+from .kernels import kernel_from_description
 from .measure import measure_ensemble
 
 __all__ = ["chain_result", "cost_per_update", "seconds_per_update"]
@@ -23,8 +23,8 @@ def cost_per_update(ensemble):
     algorithm = ensemble.algorithm
     if "evaluations_per_update" in algorithm:
         return float(algorithm["evaluations_per_update"]), "network evaluations"
-    if algorithm.get("name") == "hmc":
-        kernel = hmc_from_description(ensemble.action, algorithm)
+    if algorithm.get("name") in ("hmc", "sequence"):
+        kernel = kernel_from_description(ensemble.action, algorithm)
         return float(kernel.force_evaluations_per_update), "action gradients"
     return None, "action gradients"
 

@@ -11,10 +11,10 @@ import time
 from typing import NamedTuple
 
 from ..ensemble import start_fields
-from ..hmc import warm_up
 from ..lattice import volume
 from ..streams import Streams
 from .generate import block_length
+from .kernels import tuned_kernel
 
 __all__ = ["Cost", "estimate", "probe"]
 
@@ -45,16 +45,8 @@ def _ensemble_bytes(n_cfg, n_updates, n_chains, shape, columns):
 
 def _probe_hmc(card):
     hmc, streams = card.hmc, Streams(card.run.seed)
-    phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams)
-    kernel, state = warm_up(
-        card.theory(),
-        phi,
-        streams,
-        target_acceptance=hmc.target_acceptance,
-        trajectory_length=hmc.trajectory_length,
-        integrator=hmc.integrator,
-        jitter=hmc.jitter,
-    )
+    phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams, card.theory())
+    kernel, state = tuned_kernel(card, phi, streams)
     return kernel, state, streams.child("probe")
 
 

@@ -8,15 +8,15 @@ from ..ensemble import Ensemble, run_chain, run_directory, start_fields
 from ..ensemble.files import refuse_existing
 from ..ensemble.reader import read_run_header
 from ..errors import FileError, StopRequested
-from ..hmc import HMC, warm_up
 from ..lattice import volume
 from ..provenance import collect
 from ..streams import Streams
 from .gate import pass_gate
+from .kernels import kernel_from_description, tuned_kernel
 from .log import JsonLog
 from .progress import Progress
 
-__all__ = ["block_length", "generate", "hmc_from_description", "provenance_of", "thermalise"]
+__all__ = ["block_length", "generate", "provenance_of", "thermalise"]
 
 BLOCK_SECONDS = 0.5  # between looks at the stop flag
 BLOCK_BYTES = 32 << 20
@@ -34,12 +34,6 @@ def block_length(seconds_per_update, n_chains, shape, thin=1):
     return max(1, int(min(by_time, by_memory, 1e6)))
 
 
-def hmc_from_description(action, description):
-    """The frozen kernel that wrote a file; inverse of `HMC.describe`."""
-    keys = ("step_size", "n_leapfrog", "integrator", "jitter", "tuning")
-    return HMC(action, **{key: description[key] for key in keys})
-
-
 def thermalise(card, streams, progress=None, stop=None):
     """Tune the step size, then run `n_warmup` updates of the frozen kernel.
 
@@ -53,7 +47,8 @@ def thermalise(card, streams, progress=None, stop=None):
 
     Returns
     -------
-    kernel : HMC
+    kernel : Kernel
+        See `tuned_kernel`.
     state : ChainState
         Counted from update 0: what came before is warm-up.
     seconds_per_update : float
@@ -65,16 +60,8 @@ def thermalise(card, streams, progress=None, stop=None):
         `stop` gave a reason; a warm-up is short and is not saved.
     """
     hmc = card.hmc
-    phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams)
-    kernel, state = warm_up(
-        card.theory(),
-        phi,
-        streams,
-        target_acceptance=hmc.target_acceptance,
-        trajectory_length=hmc.trajectory_length,
-        integrator=hmc.integrator,
-        jitter=hmc.jitter,
-    )
+    phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams, card.theory())
+    kernel, state = tuned_kernel(card, phi, streams)
     done, block, seconds_per_update = 0, 1, 0.0
     with (progress or Progress()).task("warm-up", hmc.n_warmup) as task:
         while done < hmc.n_warmup:
@@ -92,7 +79,7 @@ def thermalise(card, streams, progress=None, stop=None):
 
 
 def _stored(path, card):
-    """(algorithm, seconds per update) of a run or file to go on with, or None; refuses one of another card."""
+    """The algorithm of a run or file to go on with, or None; refuses one of another card."""
     run = run_directory(path)
     if run.is_dir():
         about = read_run_header(run)
@@ -141,15 +128,18 @@ def generate(card, path, *, resume=False, progress=None, log=None, stop=None):
     """
     path, progress, log = Path(path), progress or Progress(), log or JsonLog()
     action, hmc, streams = card.theory(), card.hmc, Streams(card.run.seed)
-    algorithm = _stored(path, card) if resume else None
+    algorithm, parents = _stored(path, card) if resume else None, []
     if algorithm is not None:
-        kernel, start, speed = hmc_from_description(action, algorithm), None, 1e-3
+        kernel, start, speed = kernel_from_description(action, algorithm), None, 1e-3
     else:
         refuse_existing(path)
         if run_directory(path).is_dir():
             raise FileError(
                 f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out"
             )
+        if hmc.start not in ("hot", "cold"):
+            with Ensemble(hmc.start) as first:
+                parents = [first.parent()]
         began = time.perf_counter()
         kernel, state, speed = thermalise(card, streams, progress, stop)
         start = (state, streams.child("hmc"))
@@ -162,7 +152,7 @@ def generate(card, path, *, resume=False, progress=None, log=None, stop=None):
             hmc.n_updates,
             thin=hmc.thin,
             block=block_length(speed, hmc.n_chains, card.shape, hmc.thin),
-            provenance=provenance_of(card),
+            provenance=provenance_of(card, parents),
             resume=resume,
             progress=lambda done, total, block: task.reach(done, acceptance=float(block.info["accepted"].mean())),
             stop=stop,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis import observables_table, tau_table
+from ..analysis import observables_table, short_chain_notice, tau_table
 from ..analysis.gamma import format_error
 from ..ensemble import Ensemble
 from ..errors import UserError
@@ -29,6 +29,7 @@ class Measurement:
     series: dict  #: primary observables, name -> (n_chains, n / n_chains)
     observables: dict  #: name -> latticediff.analysis.Estimate
     tau_int: dict  #: name -> (value, error)
+    notices: tuple = ()  #: one line for each series too short for its tau_int
 
     def to_dict(self):
         """``{"observables", "tau_int", "n"}`` as in ``report.json``; null for what is not defined."""
@@ -106,16 +107,19 @@ def measure_ensemble(ensemble, s_tau=1.5):
         raise UserError(f"s_tau is {s_tau}; expected a number above 0, usually 1 to 2")
     series = read_series(ensemble)
     tau = tau_table(series, s_tau=s_tau)
+    n_chains = ensemble.n_chains
+    notices = (short_chain_notice(found, n_chains, name=name) for name, found in tau.items())
     return Measurement(
         source=ensemble.path.name,
         action=ensemble.action,
         shape=ensemble.shape,
         n=ensemble.n_cfg,
-        n_chains=ensemble.n_chains,
+        n_chains=n_chains,
         n_updates=ensemble.n_updates or ensemble.n_cfg // ensemble.n_chains * ensemble.thin,
         thin=ensemble.thin,
         acceptance=acceptance(ensemble),
         series=series,
         observables=observables_table(series, ensemble.action, ensemble.shape, s_tau=s_tau),
         tau_int={name: (found.value * ensemble.thin, found.error * ensemble.thin) for name, found in tau.items()},
+        notices=tuple(f"{line}; an entry is {ensemble.thin} updates" for line in notices if line),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from .. import registry
+from ..analysis import ess_forward, ess_reverse
 from ..diffusion.ladder import NoiseRange
 from ..ensemble import Ensemble
 from ..errors import CardError, FileError
@@ -13,14 +14,18 @@ from ..provenance import commit, version
 from ..score.background import Background
 from ..score.model import load_model, save_model
 from ..score.propagator import measured_propagator
+from ..streams import Streams
 from ..training import Trainer, TrainingData, TrainingPlan
 from ..training.calibrate import finish_model
 from .device import describe_device, pick_device
 from .gate import pass_gate
 from .log import JsonLog
 from .progress import Progress
+from .sample import build_proposal
 
 __all__ = ["build_trainer", "train"]
+
+N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -131,8 +136,23 @@ def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None,
         },
     }
     model = finish_model(network, trainer.background, trainer.noise, trainer.data, about, card.run.seed)
+    model.card["metrics"] = _metrics(card, model, trainer.data.held_out)
     save_model(model, folder)
     for leftover in folder.glob(f"{CHECKPOINT}*"):
         leftover.unlink()
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
     return model
+
+
+def _metrics(card, model, held_out):
+    """ESS of the ODE proposal, both ways, as the model's card states it; the report measures it on more."""
+    proposal = build_proposal(card, model, "ode")
+    rng = Streams(card.run.seed).child("metrics").generator("propose")
+    draw = proposal.draw(N_METRICS, rng)
+    some = held_out[:: max(1, len(held_out) // N_METRICS)][:N_METRICS].double().cpu().numpy()
+    found = {
+        "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
+        "ess_forward": ess_forward(-model.action(some) - proposal.weigh(some)),
+    }
+    pairs = {name: [estimate.value, estimate.error] for name, estimate in found.items()}
+    return {"proposal": "ode", "steps": proposal.steps, "n": N_METRICS, **pairs}

@@ -9,6 +9,7 @@ from ..diffusion.reverse import score_power
 from ..fourier import momenta_from_basis
 from ..score.model import ScoreModel
 from ..score.propagator import symmetrise
+from .threads import one_torch_thread
 
 __all__ = ["finish_model"]
 
@@ -43,6 +44,7 @@ def finish_model(network, background, noise, data, card=None, seed=0):
         for part in index.split(1024):
             phi = data.train[part.to(data.train.device)]
             z = torch.randn(phi.shape, generator=generator).to(phi.device)
-            power = power + score_power(network, background, phi, z, v) * (len(part) / n)
+            with one_torch_thread(background.device):
+                power = power + score_power(network, background, phi, z, v) * (len(part) / n)
         table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), background.shape)) * (G + v))
     return ScoreModel(network, background, noise, grid, np.array(table), card or {})

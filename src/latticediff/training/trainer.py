@@ -5,7 +5,6 @@ uninterrupted one, bit for bit on the same device. On the CPU torch runs on one 
 core on all of them, each configuration on one: the number of threads does not change a bit.
 """
 
-import contextlib
 import math
 import time
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from ..errors import FileError, StopRequested, UserError
 from ..score.control import fit_blend
 from ..score.matching import denoising_loss, mixed_target
 from .checkpoint import read_checkpoint, write_checkpoint
+from .threads import one_torch_thread
 
 __all__ = ["Trainer", "TrainingPlan"]
 
@@ -91,7 +91,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self.target = mixed_target
         if plan.target == "stein":
-            with _one_torch_thread(background.device):
+            with one_torch_thread(background.device):
                 self.target = fit_blend(background, data.train, noise, plan.seed)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), foreach=True)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
@@ -155,7 +155,7 @@ class Trainer:
         if checkpoint is not None:
             self.restore(checkpoint)
         losses = []
-        with _one_torch_thread(self.background.device):
+        with one_torch_thread(self.background.device):
             while self.step < self.plan.steps:
                 began = time.perf_counter()
                 losses.append(self.advance())
@@ -271,15 +271,3 @@ class Trainer:
             "noise": [low, high],
             "n_train": len(self.data.train),
         }
-
-
-@contextlib.contextmanager
-def _one_torch_thread(device):
-    """On the CPU: reductions whose order does not depend on the machine's cores."""
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -1,0 +1,49 @@
+"""How long a run is to be, from what the command line asks for."""
+
+import json
+from pathlib import Path
+
+from ..ensemble import Ensemble, run_directory
+from ..errors import FileError, UserError
+
+__all__ = ["length_overrides"]
+
+
+def length_overrides(path, until=None, more=None, start=None):
+    """Overrides of a card's keys, as `latticediff.config.load_card` takes them.
+
+    Parameters
+    ----------
+    path : path-like
+        The ensemble file that is to be written or extended.
+    until : int, optional
+        Updates of each chain in the file, in total.
+    more : int, optional
+        Updates to be added to the finished file.
+    start : str, optional
+        ``hmc.start``.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    UserError
+        Both lengths, or one below 1.
+    FileError
+        `more`, and there is no finished file, or an extension of it is under way: it would be added twice.
+    """
+    overrides = [] if start is None else [f"hmc.start={json.dumps(start, ensure_ascii=False)}"]
+    if until is not None and more is not None:
+        raise UserError("got --until and --more; give one of them")
+    for name, number in (("until", until), ("more", more)):
+        if number is not None and number < 1:
+            raise UserError(f"--{name} {number}; expected at least 1 update")
+    if more is not None:
+        path = Path(path)
+        if run_directory(path).is_dir():
+            raise FileError(f"{run_directory(path)} holds an unfinished run; finish it with --resume or --until first")
+        with Ensemble(path) as ensemble:
+            until = ensemble.n_updates + more
+    return overrides if until is None else [*overrides, f"hmc.n_updates={until}"]

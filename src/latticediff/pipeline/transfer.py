@@ -1,0 +1,94 @@
+"""Configurations in from other programs, and out to them."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from ..ensemble import Ensemble, convert, export_npy, export_npz, to_pyerrors
+from ..ensemble.files import disk_error, refuse_existing
+from ..ensemble.readers import choose_reader
+from ..errors import FileError, UserError
+from .generate import provenance_of
+from .measure import read_series
+
+__all__ = ["export", "import_foreign"]
+
+
+def import_foreign(path, out, card, *, reader=None, **options):
+    """`latticediff.ensemble.convert` for the theory and lattice of a card.
+
+    Parameters
+    ----------
+    path, out : path-like
+    card : latticediff.config.Card
+        ``[action]`` and ``[lattice]`` count.
+    reader : str, optional
+    **options
+        Of `convert` and of the reader; None means not given. Raw files take the shape from the card.
+
+    Returns
+    -------
+    ConvertReport
+
+    Raises
+    ------
+    FileError
+        Another lattice than the card's, or as `convert`.
+    UserError
+        As `convert`.
+    """
+    read = choose_reader(path, reader)
+    options = {key: value for key, value in options.items() if value is not None}
+    if read.__name__ == "read_raw":
+        options["shape"] = card.shape
+
+    def checked(source, **reader_options):
+        foreign = read(source, **reader_options)
+        if tuple(foreign.phis.shape[1:]) != card.shape:
+            raise FileError(f"{path} has shape {tuple(foreign.phis.shape)}; the card wants (n_cfg, *{card.shape})")
+        return foreign
+
+    return convert(path, out, card.theory(), reader=checked, provenance=provenance_of(card), **options)
+
+
+def export(path, out):
+    """Write an ensemble for other programs, in the format that the suffix of `out` names.
+
+    ``.npy``: the fields. ``.npz``: fields, S, update and chain numbers. ``.json.gz``: the primary observables as
+    pyerrors observables, a dictionary for ``pyerrors.input.json.load_json_dict``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    UserError
+        Another suffix, or pyerrors is not installed.
+    FileError
+        As `export_npy` and `to_pyerrors`.
+    """
+    out = Path(out)
+    if out.suffix == ".npy":
+        return export_npy(path, out)
+    if out.suffix == ".npz":
+        return export_npz(path, out)
+    if out.name.endswith(".json.gz"):
+        return _export_pyerrors(path, out)
+    raise UserError(f"--out {out} has suffix {out.suffix!r}; expected .npy, .npz, or .json.gz for pyerrors")
+
+
+def _export_pyerrors(path, out):
+    refuse_existing(out)
+    with Ensemble(path) as ensemble:
+        observables = to_pyerrors(ensemble, read_series(ensemble))
+    from pyerrors.input.json import dump_dict_to_json
+
+    try:
+        with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=out.name) as folder:
+            part = Path(folder) / out.name
+            dump_dict_to_json(observables, str(part), description=f"primary observables of {Path(path).name}")
+            os.replace(part, out)  # all of it or nothing
+    except OSError as exc:
+        raise disk_error(exc, out) from exc
+    return out
