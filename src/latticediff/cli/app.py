@@ -119,7 +119,7 @@ def generate(
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
-    r"""Thermalise and run the reference chains into an ensemble file, then apply the gate.
+    """Thermalise and run the reference chains into an ensemble file, then apply the gate.
 
     An extended file has the bits of one uninterrupted run.
 
