@@ -23,6 +23,11 @@ class _Composite:
     under a proposal is dropped after every part: another kernel moved the field.
     """
 
+    @property
+    def action(self):
+        """The first part's; all of them are of one theory."""
+        return self.parts[0].action
+
     def start(self, phi):
         """As the first part's."""
         return self.parts[0].start(phi)
