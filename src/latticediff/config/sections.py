@@ -155,7 +155,11 @@ NETWORK_OPTIONS = {"ridge": RidgeOptions}
 
 
 class TrainingSection(Section):
-    """Denoising score matching; see `latticediff.training.TrainingPlan`."""
+    """Denoising score matching; see `latticediff.training.TrainingPlan`.
+
+    `init` names a model folder whose weights are the first ones: kernels are local, so those of a
+    smaller lattice or a nearby coupling are a good start.
+    """
 
     steps: Count = 4000
     batch: Count = 256
@@ -167,6 +171,7 @@ class TrainingSection(Section):
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
     held_out: Fraction = 0.125
+    init: str | None = None
     checkpoint_every: Count = 500
     device: Device = "auto"
 

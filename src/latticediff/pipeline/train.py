@@ -9,7 +9,7 @@ from .. import registry
 from ..analysis import ess_forward, ess_reverse
 from ..diffusion.ladder import NoiseRange
 from ..ensemble import Ensemble
-from ..errors import CardError, FileError
+from ..errors import CardError, FileError, ModelError
 from ..provenance import commit, version
 from ..score.background import Background
 from ..score.model import load_model, save_model
@@ -60,7 +60,20 @@ def build_trainer(card, phis, n_chains):
             network = make(ndim=background.ndim, **card.network.options)
         except TypeError as exc:
             raise CardError(f"[network] {card.network.name}: {exc}") from None
+    if section.init is not None:
+        _start_from(network, section.init)
     return Trainer(network.to(device), background, noise, data, plan)
+
+
+def _start_from(network, folder):
+    """Copy the weights of a trained model into a network of the same architecture, whatever its lattice."""
+    trained = load_model(folder).network
+    if trained.describe() != network.describe() or trained.ndim != network.ndim:
+        raise ModelError(
+            f"training.init = {str(folder)!r} holds a {trained.ndim}-dimensional network {trained.describe()};"
+            f" the card asks for {network.ndim} dimensions and {network.describe()}"
+        )
+    network.load_state_dict(trained.state_dict())
 
 
 def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
