@@ -1,0 +1,120 @@
+r"""The divergence of a score, :math:`\mathrm{tr}\,\partial s/\partial x`, by four interchangeable methods.
+
+==================  =======================================  ==========================================
+`full_jacobian`     exact, any score                         V backward passes
+`coloured_probes`   exact for scores of finite range r       (r + 1)^d backward passes (L a multiple), any V
+`closed_form`       exact, ridge networks                    part of the forward pass
+`hutchinson`        unbiased: E[v^T J v] = tr J              one backward pass for each probe
+==================  =======================================  ==========================================
+
+An unbiased trace is good enough for a loss, but never inside Metropolis: exp(noise) has not mean one.
+"""
+
+import itertools
+
+import numpy as np
+import torch
+
+from ...errors import UserError
+from .checks import check_samples, noise_levels
+
+__all__ = ["TRACES", "closed_form", "coloured_probes", "colouring", "full_jacobian", "hutchinson"]
+
+
+def _products(score, x, sigma, probes):
+    """``v * (J^T v)`` for each probe field v, one backward pass each for the whole batch."""
+    keep = torch.is_grad_enabled()  # training needs the graph of the trace as well
+    check_samples("x", x)
+    sigma = noise_levels(sigma, x)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True) if not x.requires_grad else x
+        s = score(x, sigma)
+        if not s.requires_grad:
+            raise UserError("the score has no derivative in x; compute it by torch operations outside no_grad")
+        for v in probes:
+            v = v.to(x)
+            (product,) = torch.autograd.grad(s, x, v.expand_as(s), create_graph=keep, retain_graph=True)
+            yield v * product
+
+
+def _sum(products):
+    return sum(product.flatten(1).sum(1) for product in products)
+
+
+def full_jacobian(score, x, sigma):
+    """Every diagonal element by its own backward pass: V of them.
+
+    Parameters
+    ----------
+    score : callable
+    x : tensor, shape (n, *lattice)
+    sigma : float or tensor, shape (n,)
+
+    Returns
+    -------
+    tensor, shape (n,)
+    """
+    sites = torch.eye(x[0].numel(), dtype=x.dtype).reshape(-1, *x.shape[1:])
+    return _sum(_products(score, x, sigma, sites))
+
+
+def _cycle_colours(extent, reach):
+    """Colours of a ring such that equal colours are more than `reach` apart: positions within near-equal blocks."""
+    blocks = np.array_split(np.arange(extent), max(1, extent // (reach + 1)))
+    return np.concatenate([np.arange(len(block)) for block in blocks])
+
+
+def colouring(shape, reach):
+    """Masks (n_colours, *shape) of sites that do not see each other within `reach` in every direction."""
+    if reach < 0 or int(reach) != reach:
+        raise UserError(f"reach is {reach}; expected a whole number of sites, at least 0")
+    rings = [_cycle_colours(extent, int(reach)) for extent in shape]
+    masks = []
+    for colours in itertools.product(*(range(ring.max() + 1) for ring in rings)):
+        selected = np.ix_(*(np.flatnonzero(ring == c) for ring, c in zip(rings, colours, strict=True)))
+        mask = np.zeros(shape)
+        mask[selected] = 1
+        masks.append(mask)
+    return torch.as_tensor(np.stack(masks))
+
+
+def coloured_probes(score, x, sigma, *, reach):
+    """Exact for a score whose value at a site depends on sites at most `reach` away along each axis.
+
+    Sites of one colour do not see each other, so one backward pass gives all their diagonal elements;
+    the number of colours depends on `reach`, not on the volume. A score that reaches further gives a
+    wrong number without warning: three stacked 3x3 convolutions reach 3.
+    """
+    return _sum(_products(score, x, sigma, colouring(x.shape[1:], reach)))
+
+
+def closed_form(score, x, sigma):
+    """The score's own ``trace(x, sigma)``: the ridge network in `fields.ModelScore`, `EmpiricalScore`."""
+    if not hasattr(score, "trace"):
+        raise UserError("the score has no closed-form trace; take full_jacobian, coloured_probes or hutchinson")
+    return score.trace(check_samples("x", x), noise_levels(sigma, x))
+
+
+def hutchinson(score, x, sigma, *, rng, n_probes=1, slices="rademacher"):
+    """Mean of ``v^T J v`` over random v with E[v v^T] = 1 (sliced score matching, Song et al. 1905.07088).
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    n_probes : int
+    slices : str
+        ``"rademacher"`` (signs; only off-diagonal elements contribute to its variance) or ``"normal"``.
+    """
+    if n_probes < 1 or slices not in ("rademacher", "normal"):
+        raise UserError(f"got {n_probes} {slices!r} probes; expected at least 1, rademacher or normal")
+    draw = rng.standard_normal(size=(n_probes, *x.shape))
+    probes = torch.as_tensor(np.where(draw < 0, -1.0, 1.0) if slices == "rademacher" else draw)
+    return _sum(_products(score, x, sigma, probes)) / n_probes
+
+
+TRACES = {
+    "full_jacobian": full_jacobian,
+    "coloured_probes": coloured_probes,
+    "closed_form": closed_form,
+    "hutchinson": hutchinson,
+}
