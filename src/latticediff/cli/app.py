@@ -164,7 +164,7 @@ def train(
 @app.command()
 def sample(
     card: CardPath,
-    model: Annotated[Path, typer.Option("--model", help="Model folder.")],
+    model: Annotated[Path, typer.Option("--model", help="Model folder, or name of a shipped model.")],
     route: Annotated[Route, typer.Option("--route", help="Which exact proposal.")],
     out: Out,
     overrides: Overrides = None,
@@ -228,3 +228,23 @@ def verify(file: File):
 
 
 ensembles.add_commands(app)
+
+
+@app.command()
+def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False):
+    """List the trained models that come with the package."""
+    import json
+
+    from ..shipped import describe_models
+
+    for row in describe_models():
+        if json_output:
+            typer.echo(json.dumps(row))
+            continue
+        couplings = ", ".join(f"{key}={value:g}" for key, value in row["couplings"].items())
+        shape = "x".join(map(str, row["shape"]))
+        reverse, forward = row["ess_reverse"], row["ess_forward"]
+        typer.echo(
+            f"{row['name']:14} {row['convention']}: {couplings}; {shape}; ESS {reverse[0]:.3f} reverse,"
+            f" {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s on {row['training_device']}"
+        )

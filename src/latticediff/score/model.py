@@ -20,6 +20,7 @@ from .. import registry
 from ..action import Phi4
 from ..diffusion.ladder import NoiseRange
 from ..errors import FileError, ModelError
+from ..shipped import model_folder
 from .background import Background
 
 __all__ = ["CODE_VERSION", "ScoreModel", "load_model", "save_model"]
@@ -138,7 +139,7 @@ def _write(path, write):
 
 def read_card(folder):
     """The card of a model folder as a dict; loads no weights."""
-    path = Path(folder) / CARD
+    path = model_folder(folder) / CARD
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -152,7 +153,8 @@ def load_model(folder, device="cpu", action=None, shape=None):
 
     Parameters
     ----------
-    folder : path-like
+    folder : path-like or str
+        Model folder, or the name of a shipped model; see `latticediff.shipped`.
     device : str or torch.device
     action : Action, optional
         Refuse a model of another theory.
@@ -167,7 +169,7 @@ def load_model(folder, device="cpu", action=None, shape=None):
         Weights that do not match their hash or hold NaN, another theory or lattice.
     """
     card = read_card(folder)
-    path = Path(folder) / WEIGHTS
+    path = model_folder(folder) / WEIGHTS
     try:
         tensors = load_file(path)
     except FileNotFoundError:

@@ -1,0 +1,109 @@
+"""ESS of the shipped models, measured afresh: proposals of the ODE route, and HMC configurations weighed by it.
+
+    python benchmarks/ess_table.py [--models NAME ...] [--n 10000] [--steps 16] [--json]
+
+Rows: ``model, action, couplings, shape, parameters, training_seconds, training_device, evaluations,
+ess_reverse [v, e], ess_forward [v, e], acceptance, tau_int_abs_m [v, e], doubling_median,
+seconds_per_proposal``. Published points of exact, likelihood-weighted sampling on the same line of
+couplings stand beside them in the table. The forward ESS uses fresh HMC chains, not the training data.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+from latticediff.analysis import ess_forward, ess_reverse, tau_int
+from latticediff.ensemble import start_fields
+from latticediff.hmc import warm_up
+from latticediff.metropolis import IndependenceMetropolis
+from latticediff.proposal import OdeProposal
+from latticediff.score.model import load_model
+from latticediff.shipped import model_names
+from latticediff.streams import Streams
+
+#: (L, ESS, what): exact sampling of 2D phi^4 along xi = L/4, convention A, m2 = -4
+PUBLISHED = [(32, 0.66, "continuous flow, 2021"), (32, 0.904, "continuous flow, GPU hours, 2022")]
+N_CHAINS = 50
+N_FORWARD, N_DOUBLING = 2500, 300
+
+
+def held_out(model, n, streams):
+    """Independent HMC configurations (n, *lattice) and the block length in which they may be correlated."""
+    phi = start_fields("hot", N_CHAINS, model.shape, streams, model.action)
+    kernel, state = warm_up(model.action, phi, streams, 0.85, 1.0)
+    # tau_int(m) of unit trajectories is about 0.11 L^2 on this line; the far field of it is harmless here
+    thin = max(5, model.background.volume // 8)
+    state, _ = kernel.advance(state, streams.child("warmup"), 40 * thin, 40 * thin)
+    _, block = kernel.advance(state._replace(update=0), streams.child("hmc"), thin * -(-n // N_CHAINS), thin)
+    return block.phi.swapaxes(0, 1).reshape(-1, *model.shape)[:n]
+
+
+def row(name, n, steps, seed):
+    """Measure one model."""
+    model, streams = load_model(name), Streams(seed).child(name)
+    proposal = OdeProposal(model, steps)
+    kernel = IndependenceMetropolis(proposal, model.action)
+    state = kernel.hot_start(N_CHAINS, streams)
+    state, _ = kernel.advance(state, streams, 10, 10)
+    began = time.perf_counter()
+    state, block = kernel.advance(state, streams, -(-n // N_CHAINS))
+    seconds = time.perf_counter() - began
+    weights = block.info["log_weight"].ravel()
+    abs_m = np.abs(block.phi.reshape(*block.phi.shape[:2], -1).mean(axis=2)).T
+    phis = held_out(model, N_FORWARD, streams)
+    forward = -model.action(phis) - proposal.weigh(phis)
+    some = phis[:N_DOUBLING]
+    doubled = -model.action(some) - proposal.doubled().weigh(some)
+    reverse_ess, forward_ess, tau = ess_reverse(weights), ess_forward(forward), tau_int(abs_m)
+    training = model.card["training"]
+    return {
+        "model": name,
+        "action": model.action.describe()["convention"],
+        "couplings": dict(model.action.couplings),
+        "shape": list(model.shape),
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "training_seconds": training["seconds"],
+        "training_device": training["device"],
+        "evaluations": proposal.evaluations_per_draw,
+        "n": len(weights),
+        "ess_reverse": [reverse_ess.value, reverse_ess.error],
+        "ess_forward": [forward_ess.value, forward_ess.error],
+        "largest_forward_log_weight": float(forward.max() - forward.mean()),
+        "acceptance": float(block.info["accepted"].mean()),
+        "tau_int_abs_m": [tau.value, tau.error],
+        "doubling_median": float(np.median(np.abs(doubled - forward[:N_DOUBLING]))),
+        "seconds_per_proposal": seconds / len(weights),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=model_names())
+    parser.add_argument("--n", type=int, default=10_000, help="proposals per model")
+    parser.add_argument("--steps", type=int, default=16, help="Runge-Kutta steps")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    arguments = parser.parse_args()
+    for name in arguments.models:
+        found = row(name, arguments.n, arguments.steps, arguments.seed)
+        if arguments.json:
+            print(json.dumps(found), flush=True)
+            continue
+        shape = "x".join(map(str, found["shape"]))
+        reverse, forward, tau = found["ess_reverse"], found["ess_forward"], found["tau_int_abs_m"]
+        print(
+            f"{name:14} {shape:8} ESS {reverse[0]:.4f}({reverse[1]:.4f}) forward {forward[0]:.4f}({forward[1]:.4f})"
+            f" acceptance {found['acceptance']:.3f} tau_int(|m|) {tau[0]:.3f}({tau[1]:.3f})"
+            f" doubling {found['doubling_median']:.1e} {1e3 * found['seconds_per_proposal']:.3f} ms/proposal,"
+            f" trained {found['training_seconds']:.0f} s on {found['training_device']}",
+            flush=True,
+        )
+        for L, ess, what in PUBLISHED:
+            if found["shape"] == [L, L]:
+                print(f"{'published':14} {shape:8} ESS {ess} ({what})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

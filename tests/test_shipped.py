@@ -1,0 +1,50 @@
+"""Models that come with the package: found by name, whole, and as good as their cards say."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from latticediff.analysis import ess_reverse
+from latticediff.errors import ModelError
+from latticediff.proposal import OdeProposal
+from latticediff.score.model import load_model
+from latticediff.shipped import describe_models, model_folder, model_names
+
+
+def test_a_path_that_exists_comes_before_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "phi4-A-L8").mkdir()
+    assert model_folder("phi4-A-L8").resolve() == tmp_path / "phi4-A-L8"
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ModelError, match="phi4-A-L8"):
+        load_model("phi4-A-L9")
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_a_shipped_model_is_whole_and_as_good_as_its_card_says(name):
+    """500 draws against the card's 1000: 5 sigma, and 0.01 more since errors of an ESS are skewed."""
+    model = load_model(name)  # checks the hash
+    value, error = model.card["metrics"]["ess_reverse"]
+    draw = OdeProposal(model, model.card["metrics"]["steps"]).draw(500, np.random.default_rng(8))
+    found = ess_reverse(-model.action(draw.phi) - draw.log_q)
+    assert abs(found.value - value) < 5 * np.hypot(found.error, error) + 0.01
+
+
+def test_models_command_lists_them_without_torch():
+    code = """
+import sys
+from latticediff.cli import main
+try:
+    main(["models", "--json"])
+except SystemExit:
+    pass
+assert "torch" not in sys.modules and "numba" not in sys.modules
+"""
+    lines = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.splitlines()
+    assert [json.loads(line) for line in lines] == describe_models()
+    assert [json.loads(line)["name"] for line in lines] == model_names()
