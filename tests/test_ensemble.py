@@ -342,6 +342,9 @@ def test_own_actions_are_passed_or_registered(tmp_path):
 def test_starts(tmp_path):
     hot = start_fields("hot", 5, (4, 6), Streams(1))
     assert hot.shape == (5, 4, 6) and np.array_equal(hot, start_fields("hot", 5, (4, 6), Streams(1)))
+    gaussian = Phi4.H(kappa=0.1, lam=0.0)  # V = phi^2: variance 1/2
+    narrow = start_fields("hot", 5, (4, 6), Streams(1), gaussian)
+    np.testing.assert_allclose(narrow, hot / np.sqrt(2), rtol=1e-6)
     cold = start_fields("cold", 3, (4, 6), Streams(1))
     assert cold[:, 0, 0].tolist() == [1, -1, 1]
     ensemble = make(tmp_path / "a.h5")
