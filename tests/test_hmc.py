@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from latticediff.action import Phi4, free_propagator
+from latticediff.ensemble import Ensemble, run_chain
 from latticediff.errors import UserError
 from latticediff.hmc import HMC, INTEGRATORS, tune, warm_up
 from latticediff.streams import Streams
@@ -216,3 +217,14 @@ def test_impossible_input_is_refused():
         kernel.advance(kernel.start(np.zeros((1, 4, 4))), Streams(0), 1, 0)
     with pytest.raises(UserError, match="target_acceptance is 1"):
         tune(action, np.zeros((1, 4, 4)), Streams(0), 1.0)
+
+
+def test_an_unstable_step_size_stops_the_run_and_keeps_what_was_done(tmp_path):
+    """Leapfrog is unstable at this step size: every trajectory diverges, is counted, and the run says so."""
+    action, streams = Phi4.A(-4.0, 6.0), Streams(4)
+    kernel = HMC(action, step_size=1.5, n_leapfrog=20)
+    state = kernel.start(0.3 * streams.generator("start").standard_normal((16, 4, 4)))
+    with pytest.raises(UserError, match=r"all of the last 1[0-9]{3} trajectories were rejected"):
+        run_chain(kernel, (state, streams), tmp_path / "a.h5", 10_000, block=10)
+    saved = Ensemble(tmp_path / "a.h5")  # read-only, from the unfinished run
+    assert saved.n_updates >= 1000 / 16 and not saved.history("accepted").any()
