@@ -19,7 +19,7 @@ from ..fourier import basis_from_momenta, real_fourier
 __all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
 
 LANES = 8  # interleaved configurations on small lattices
-SMALL = 256  # sites below which configurations are interleaved
+SMALL = 512  # sites below which configurations are interleaved: it gains 20 % at 16x16 and loses 15 % at 32x32
 COST = 200  # a network evaluation of a site, in plain site updates; decides whether threads pay
 
 
