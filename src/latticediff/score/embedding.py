@@ -1,0 +1,91 @@
+r"""What a network knows beside the field: the noise level and, if asked, the couplings.
+
+:math:`e = F(\sin(\omega_j \log\sigma), \cos(\omega_j \log\sigma), u)` with a small perceptron F. The features
+u of the couplings do not depend on the field's normalisation: under :math:`\phi \to s \phi` all of
+:math:`(c\,d,\; a,\; \sqrt b)` are multiplied by :math:`s^2`, so
+
+.. math:: u = \frac{8\,(c\,d,\; a,\; \sqrt{b})}{|c|\,d + |a| + \sqrt{b}} .
+
+No cost per site: networks turn e into gains, amplitudes and biases of their channels.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from ..errors import UserError
+
+__all__ = ["Embedding", "coupling_features"]
+
+N_COUPLINGS = 3
+SPREAD = (
+    8.0  # couplings of neighbouring ensembles differ by a few per cent; a perceptron wants differences of order one
+)
+
+
+def coupling_features(action):
+    r"""Three numbers that name the theory whatever the normalisation of its field.
+
+    Parameters
+    ----------
+    action : latticediff.action.Phi4
+        With `hopping` c, `a` and ``b >= 0`` of :math:`-c \sum_\mu \phi\phi' + a\phi^2 + b\phi^4` in `ndim` dimensions.
+
+    Returns
+    -------
+    tuple of float
+        ``8 (c d, a, sqrt b) / (|c| d + |a| + sqrt b)``.
+    """
+    couplings = action.hopping * action.ndim, action.a, math.sqrt(action.b)
+    total = sum(abs(value) for value in couplings)
+    return tuple(SPREAD * value / total for value in couplings)
+
+
+class Embedding(nn.Sequential):
+    """Noise level, and couplings if `conditioned`, as a vector of `hidden` numbers.
+
+    Parameters
+    ----------
+    hidden : int
+        Width of the perceptron and of its result.
+    conditioned : bool
+        Take the couplings of the background's action as well, so that one set of weights serves a line of
+        couplings. Without it, a background of other couplings is embedded like the one trained on.
+
+    Raises
+    ------
+    UserError
+        If `hidden` is below 1.
+    """
+
+    def __init__(self, hidden=64, conditioned=False):
+        if hidden < 1:
+            raise UserError(f"hidden = {hidden}; expected at least 1")
+        # no faster than sigma^2 crosses over: the flow's integration error grows with the highest frequency
+        frequencies = torch.linspace(-2, 0.7, 8).exp()
+        inputs = 2 * len(frequencies) + (N_COUPLINGS if conditioned else 0)
+        super().__init__(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.hidden, self.conditioned = hidden, bool(conditioned)
+        # a buffer, so that a model file keeps the ones it was trained with
+        self.register_buffer("frequencies", frequencies)
+
+    def forward(self, background, log_sigma):
+        """The vectors e.
+
+        Parameters
+        ----------
+        background : Background
+            Its action is read if `conditioned`.
+        log_sigma : tensor, shape (n,)
+
+        Returns
+        -------
+        tensor, shape (n, hidden)
+        """
+        phase = log_sigma[:, None] * self.frequencies
+        features = [phase.sin(), phase.cos()]
+        if self.conditioned:
+            couplings = torch.tensor(coupling_features(background.action)).to(log_sigma)
+            features.append(couplings.expand(len(log_sigma), -1))
+        return super().forward(torch.cat(features, 1))

@@ -1,0 +1,57 @@
+"""The embedding of noise level and couplings."""
+
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from latticediff.action import Phi4
+from latticediff.action.phi4 import CONVENTIONS
+from latticediff.errors import UserError
+from latticediff.lattice import p_hat_squared
+from latticediff.score.background import Background
+from latticediff.score.embedding import Embedding, coupling_features
+
+PROPAGATOR = 1 / (p_hat_squared((4, 4)) * 2 + 0.5)
+
+
+def backgrounds(*lams):
+    return [Background(Phi4.A(-4.0, lam), PROPAGATOR) for lam in lams]
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_coupling_features_do_not_depend_on_the_normalisation_of_the_field(name):
+    theory = Phi4.A(-4.5, 6.0, ndim=3)
+    couplings, _ = theory.in_convention(name)
+    features = coupling_features(theory)
+    assert_allclose(coupling_features(Phi4(name, couplings, 3)), features, rtol=1e-12)
+    # and they do tell another theory
+    assert max(abs(x - y) for x, y in zip(coupling_features(Phi4.A(-4.5, 5.0, 3)), features, strict=True)) > 0.05
+
+
+def test_only_a_conditioned_embedding_sees_the_couplings():
+    low, high = backgrounds(4.5, 6.0)
+    log_sigma = torch.linspace(-4, 1, 5)
+    for conditioned in (False, True):
+        torch.manual_seed(0)
+        embedding = Embedding(16, conditioned)
+        e = embedding(low, log_sigma)
+        assert e.shape == (5, 16)
+        assert torch.equal(e, embedding(high, log_sigma)) is not conditioned
+        assert (e[1:] - e[:-1]).abs().max() > 1e-3  # and both see the noise level
+
+
+def test_embedding_keeps_its_frequencies_and_precision():
+    torch.manual_seed(0)
+    embedding = Embedding(8, conditioned=True).double()
+    (background,) = backgrounds(5.0)
+    log_sigma = torch.zeros(1, dtype=torch.float64)
+    assert embedding(background, log_sigma).dtype == torch.float64
+    other = Embedding(8, conditioned=True).double()
+    other.frequencies.zero_()
+    other.load_state_dict(embedding.state_dict())
+    assert torch.equal(other(background, log_sigma), embedding(background, log_sigma))
+
+
+def test_embedding_refuses_no_width():
+    with pytest.raises(UserError, match="hidden = 0; expected at least 1"):
+        Embedding(0)
