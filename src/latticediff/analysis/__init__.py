@@ -1,7 +1,8 @@
 r"""Statistics of Markov chains: errors, autocorrelation times, weights and gates.
 
 Rooms: `gamma` (Gamma method, derived quantities), `estimates` (tables, comparisons), `spectrum`
-(correlators, effective masses), `weights` (ESS, tails, expected acceptance), `convergence`
+(correlators, effective masses), `weights` (ESS, tails, expected acceptance), `free_energy` (log Z),
+`reweighting` (averages at other couplings), `integration_bias` (of a density), `convergence`
 (thermalisation, R-hat, tau_exp, chain length), `resampling` (blocked jackknife and bootstrap),
 `gates` (what an ensemble must pass before anything is trained on it).
 
@@ -20,9 +21,12 @@ from .convergence import (
     warn_if_short,
 )
 from .estimates import Difference, compare, compare_tables, observables_table, tau_table
+from .free_energy import FreeEnergy, free_energy, log_z_bridge, log_z_forward, log_z_reverse
 from .gamma import Estimate, TauInt, autocorrelation, autocorrelation_error, derived, format_error, mean, tau_int
 from .gates import Gate, run_gates
+from .integration_bias import IntegrationBias, integration_bias
 from .resampling import block_scan, bootstrap, jackknife
+from .reweighting import Reach, reach, reweighted, reweighted_table
 from .spectrum import correlator_table, effective_masses
 from .weights import (
     WeightReport,
@@ -38,7 +42,10 @@ from .weights import (
 __all__ = [
     "Difference",
     "Estimate",
+    "FreeEnergy",
     "Gate",
+    "IntegrationBias",
+    "Reach",
     "TauExp",
     "TauInt",
     "Thermalization",
@@ -57,14 +64,22 @@ __all__ = [
     "expected_acceptance",
     "find_thermalization",
     "format_error",
+    "free_energy",
     "further_updates",
     "gaussian_acceptance",
+    "integration_bias",
     "jackknife",
     "largest_above_mean",
+    "log_z_bridge",
+    "log_z_forward",
+    "log_z_reverse",
     "mean",
     "observables_table",
     "pareto_k",
     "r_hat",
+    "reach",
+    "reweighted",
+    "reweighted_table",
     "run_gates",
     "short_chain_notice",
     "tau_exp",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ..errors import UserError
 from ..lattice import check_shape, volume
 from ..observables import derived as formulas
-from .gamma import S_TAU, Estimate, derived, tau_int
+from .gamma import S_TAU, derived, tau_int
 
 __all__ = ["Difference", "compare", "compare_tables", "observables_table", "tau_table"]
 
@@ -64,24 +64,44 @@ def observables_table(series, action, shape, names=REPORTED, s_tau=S_TAU):
     UserError
         Unknown name, a primary series that is missing, or a constant series.
     """
-    shape = check_shape(shape, action.ndim)
-    definitions = _definitions(shape, action.ndim)
     table = {}
-    for name in names:
-        if name == "xi_2nd" and max(shape) < 2:
-            table[name] = Estimate(math.nan, math.nan)
-            continue
-        if name in definitions:
-            function, needs = definitions[name]
-        elif name in series:
-            function, needs = (lambda a: a), (name,)
-        else:
-            raise UserError(f"observable is {name!r}; expected one of {', '.join([*definitions, *series])}")
-        missing = [need for need in needs if need not in series]
-        if missing:
-            raise UserError(f"{name} needs the primary series {', '.join(missing)}; measure them first")
+    for name, (function, needs) in definitions(names, series, action, shape).items():
         table[name] = derived(function, [series[need] for need in needs], s_tau, name)
     return table
+
+
+def definitions(names, series, action, shape):
+    """How observables follow from means of primary series.
+
+    Parameters
+    ----------
+    names, series, action, shape
+        As `observables_table`.
+
+    Returns
+    -------
+    dict of str to (function, names of the primary series it takes, in order)
+
+    Raises
+    ------
+    UserError
+        Unknown name, or a primary series that is missing.
+    """
+    shape = check_shape(shape, action.ndim)
+    known, found = _definitions(shape, action.ndim), {}
+    for name in names:
+        if name == "xi_2nd" and max(shape) < 2:
+            found[name] = (lambda m2: math.nan), ("m2",)  # one site has no length
+        elif name in known:
+            found[name] = known[name]
+        elif name in series:
+            found[name] = (lambda a: a), (name,)
+        else:
+            raise UserError(f"observable is {name!r}; expected one of {', '.join([*known, *series])}")
+        missing = [need for need in found[name][1] if need not in series]
+        if missing:
+            raise UserError(f"{name} needs the primary series {', '.join(missing)}; measure them first")
+    return found
 
 
 def tau_table(series, names=TAU_NAMES, s_tau=S_TAU):
