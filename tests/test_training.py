@@ -22,7 +22,7 @@ from latticediff.score.background import Background
 from latticediff.score.matching import mixed_target
 from latticediff.score.propagator import measured_propagator
 from latticediff.streams import Streams
-from latticediff.training import Trainer, TrainingData, TrainingPlan
+from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
 from latticediff.training.checkpoint import read_checkpoint, write_checkpoint
 from latticediff.training.data import lattice_symmetries
@@ -39,7 +39,7 @@ def trainer(data=None, seed=0, features=6, action=QUARTIC, sigmas=(0.05, 4.0), *
     data = data or TrainingData(phis(), n_chains=8)
     G = measured_propagator([phis()], SHAPE)
     made = network(2, 0.0, seed, features=features)
-    return Trainer(made, Background(action, G), NoiseRange(*sigmas), data, TrainingPlan(**{**PLAN, **plan}))
+    return Trainer(made, Task(Background(action, G), data), NoiseRange(*sigmas), TrainingPlan(**{**PLAN, **plan}))
 
 
 def weights(made):
@@ -180,7 +180,7 @@ def test_training_beats_the_baseline():
     data, G = TrainingData(fields, n_chains=16), measured_propagator([fields], SHAPE)
     rows, made = [], network(2, 0.0)
     plan = TrainingPlan(steps=150, batch=64, warmup=20, ema_decay=0.95)
-    learner = Trainer(made, Background(QUARTIC, G), NoiseRange(0.05, 4.0), data, plan)
+    learner = Trainer(made, Task(Background(QUARTIC, G), data), NoiseRange(0.05, 4.0), plan)
     before = learner.held_out_loss()
     learner.run(log=rows.append, log_every=50)
     assert [row["step"] for row in rows] == [50, 100, 150]
@@ -260,7 +260,7 @@ def test_plans_that_cannot_be_run_are_refused():
 def test_training_that_blows_up_stops_before_it_is_saved(tmp_path, checkpoint_every, message):
     """The checkpoint that is left has finite weights, however often checkpoints are written."""
     path, made = tmp_path / "checkpoint", trainer()
-    made.target = lambda background, phi, z, v: (
+    made.targets[0] = lambda background, phi, z, v: (
         mixed_target(background, phi, z, v) * (math.nan if made.step == 7 else 1.0)
     )
     with pytest.raises(UserError, match=rf"{message}; lower training\.learning_rate"):

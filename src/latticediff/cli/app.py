@@ -143,7 +143,10 @@ def generate(
 @app.command()
 def train(
     card: CardPath,
-    ensemble: Annotated[Path, typer.Option("--ensemble", help="Training data, an ensemble file.")],
+    ensemble: Annotated[
+        list[Path],
+        typer.Option("--ensemble", help="Training data, an ensemble file; repeatable, the card's own theory first."),
+    ],
     out: Out,
     overrides: Overrides = None,
     dry_run: DryRun = False,
@@ -151,7 +154,14 @@ def train(
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
-    """Train the score network on an ensemble; writes a model folder."""
+    """Train the score network on an ensemble, or one network on several; writes a model folder.
+
+    Further ensembles carry their own couplings and lattice; the model serves all of them and what lies between.
+
+    \b
+    latticediff train configs/demo.toml --ensemble ens.h5 --out model
+    latticediff train configs/demo.toml --ensemble ens.h5 --ensemble other.h5 --out model
+    """
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
         return _print_plan(card, "train")

@@ -10,7 +10,7 @@ import inspect
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -233,7 +233,9 @@ def _unknown_key(location, root, section):
     *parents, key = location
     model = root
     for part in parents:
-        model = model.model_fields[part].annotation
+        # a number is an entry of a list of tables, such as [[training.ensembles]]
+        model = get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
+    parents = [part for part in parents if not isinstance(part, int)]
     known = model.model_fields
     hint = registry.nearest(key, known)
     if model is Card:

@@ -16,6 +16,7 @@ __all__ = [
     "NETWORK_OPTIONS",
     "ActionSection",
     "AnalysisSection",
+    "EnsembleEntry",
     "GateSection",
     "HMCChainSection",
     "HMCSection",
@@ -154,11 +155,19 @@ class RidgeOptions(Section):
 NETWORK_OPTIONS = {"ridge": RidgeOptions}
 
 
+class EnsembleEntry(Section):
+    """A further ensemble to train on; the file carries its own action and lattice."""
+
+    file: Annotated[str, Field(min_length=1)]
+    frequency: Positive = 1.0  #: how often a step takes it, relative to the card's own ensemble
+
+
 class TrainingSection(Section):
     """Denoising score matching; see `latticediff.training.TrainingPlan`.
 
     `init` names a model folder whose weights are the first ones: kernels are local, so those of a
-    smaller lattice or a nearby coupling are a good start.
+    smaller lattice or a nearby coupling are a good start. `ensembles` names further ensembles: one
+    network for several couplings and lattices, taken in turn as `schedule` says.
     """
 
     steps: Count = 4000
@@ -172,6 +181,8 @@ class TrainingSection(Section):
     sigma_max_factor: Positive = 4.0
     held_out: Fraction = 0.125
     init: str | None = None
+    ensembles: list[EnsembleEntry] = []
+    schedule: Literal["round_robin", "random", "all"] = "round_robin"
     checkpoint_every: Count = 500
     device: Device = "auto"
 

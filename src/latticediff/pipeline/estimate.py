@@ -63,7 +63,9 @@ def _generate_cost(card, kernel, state, streams):
 
 def _small_trainer(card, kernel, state, streams):
     """A trainer of the card on as few configurations as will do."""
-    from .train import build_trainer
+    from ..training import TrainingData
+    from .device import pick_device
+    from .train import Source, build_trainer
 
     n_chains = card.hmc.n_chains
     updates = max(4, -(-64 // n_chains))
@@ -71,7 +73,8 @@ def _small_trainer(card, kernel, state, streams):
     phis = block.phi.reshape(-1, *card.shape)
     batch = min(card.training.batch, int(len(phis) * (1 - card.training.held_out)) - n_chains % 2)
     section = card.training.model_copy(update={"batch": max(1, batch)})
-    return build_trainer(card.model_copy(update={"training": section}), phis, n_chains)
+    data = TrainingData(phis, n_chains, section.held_out, pick_device(section.device))
+    return build_trainer(card.model_copy(update={"training": section}), [Source(card.theory(), data)])
 
 
 def _train_cost(card, trainer):

@@ -1,7 +1,9 @@
 """Stage train: a score network on an ensemble, into a model folder."""
 
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -15,7 +17,7 @@ from ..score.background import Background
 from ..score.model import load_model, save_model
 from ..score.propagator import measured_propagator
 from ..streams import Streams
-from ..training import Trainer, TrainingData, TrainingPlan
+from ..training import Task, Trainer, TrainingData, TrainingPlan
 from ..training.calibrate import finish_model
 from .device import describe_device, pick_device
 from .gate import pass_gate
@@ -23,15 +25,23 @@ from .log import JsonLog
 from .progress import Progress
 from .sample import build_proposal
 
-__all__ = ["build_trainer", "train"]
+__all__ = ["Source", "build_trainer", "train"]
 
 N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
 
 CHECKPOINT = "checkpoint.safetensors"
 
 
-def build_trainer(card, phis, n_chains):
-    """`Trainer` of a card on configurations (n_cfg, *lattice), ordered by update, then by chain.
+class Source(NamedTuple):
+    """Data of one theory, on their way to becoming a `Task`."""
+
+    action: object
+    data: TrainingData
+    frequency: float = 1.0
+
+
+def build_trainer(card, sources):
+    """`Trainer` of a card on one or several `Source`, the card's own theory first.
 
     Raises
     ------
@@ -41,28 +51,30 @@ def build_trainer(card, phis, n_chains):
         Data that cannot be trained on, a batch larger than the data, or no room between the noise levels.
     """
     section = card.training
-    device = pick_device(section.device)
-    data = TrainingData(phis, n_chains, section.held_out, device)
-    propagator = measured_propagator((part.double().cpu().numpy() for part in data.train.split(4096)), card.shape)
-    background = Background(card.theory(), propagator, device)
-    noise = NoiseRange(section.sigma_min, section.sigma_max_factor * float(propagator.flat[0]) ** 0.5)
-    plan = TrainingPlan(
-        **{
-            key: getattr(section, key)
-            for key in ("steps", "batch", "learning_rate", "ema_decay", "target", "warmup", "clip")
-        },
-        seed=card.run.seed,
-    )
+    device = sources[0].data.train.device
+    tasks = [
+        Task(Background(source.action, _propagator(source.data), device), source.data, source.frequency)
+        for source in sources
+    ]
+    # the noise has to drown the largest fluctuation of all
+    widest = max(float(task.background.propagator_full.flatten()[0]) for task in tasks)
+    noise = NoiseRange(section.sigma_min, section.sigma_max_factor * widest**0.5)
+    keys = ("steps", "batch", "learning_rate", "ema_decay", "target", "warmup", "clip", "schedule")
+    plan = TrainingPlan(**{key: getattr(section, key) for key in keys}, seed=card.run.seed)
     make = registry.load("networks", card.network.name)
     with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
         torch.manual_seed(card.run.seed)
         try:
-            network = make(ndim=background.ndim, **card.network.options)
+            network = make(ndim=tasks[0].background.ndim, **card.network.options)
         except TypeError as exc:
             raise CardError(f"[network] {card.network.name}: {exc}") from None
     if section.init is not None:
         _start_from(network, section.init)
-    return Trainer(network.to(device), background, noise, data, plan)
+    return Trainer(network.to(device), tasks, noise, plan)
+
+
+def _propagator(data):
+    return measured_propagator((part.double().cpu().numpy() for part in data.train.split(4096)), tuple(data.shape))
 
 
 def _start_from(network, folder):
@@ -76,14 +88,15 @@ def _start_from(network, folder):
     network.load_state_dict(trained.state_dict())
 
 
-def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
-    """Train the network of a card on an ensemble and write the model folder.
+def train(card, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+    """Train the network of a card on an ensemble, or on several, and write the model folder.
 
     Parameters
     ----------
     card : latticediff.config.Card
-    ensemble_path : path-like
-        Of the card's action and lattice.
+    ensembles : path-like or sequence of path-like
+        The first of the card's action and lattice, which become the model's own; further ones carry
+        their own. Those of ``training.ensembles`` follow.
     folder : path-like
         Model folder; while training is unfinished it holds a checkpoint.
     resume : bool
@@ -91,7 +104,7 @@ def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None,
     progress, log, stop : optional
         See `generate`.
     gate : bool
-        Apply the gate first; false only where it has been passed already.
+        Apply the gate to the first ensemble; false only where it has been passed already.
 
     Returns
     -------
@@ -103,7 +116,7 @@ def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None,
     FileError
         A model or checkpoint is in the way, or the ensemble is of another action or lattice.
     GateError
-        The ensemble is not fit to train on.
+        An ensemble is not fit to train on.
     StopRequested
         `stop` gave a reason; the checkpoint is written.
     """
@@ -115,12 +128,19 @@ def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None,
         return load_model(folder, action=card.theory(), shape=card.shape)
     if checkpoint.exists() and not resume:
         raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
-    with Ensemble(ensemble_path) as ensemble:
-        ensemble.expect(card.theory(), card.shape)
-        if gate:
-            pass_gate(ensemble, card.gate, log)
-        trainer = build_trainer(card, ensemble.phis(), ensemble.n_chains)
-        parent = ensemble.parent()
+    files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
+    files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
+    sources, parents, device = [], [], pick_device(card.training.device)
+    for number, (path, frequency) in enumerate(files):
+        with Ensemble(path) as ensemble:
+            if number == 0:
+                ensemble.expect(card.theory(), card.shape)
+            if gate or number > 0:
+                pass_gate(ensemble, card.gate, log)
+            data = TrainingData(ensemble.phis(), ensemble.n_chains, card.training.held_out, device)
+            sources.append(Source(ensemble.action, data, frequency))
+            parents.append(ensemble.parent())
+    trainer = build_trainer(card, sources)
     rows = []
 
     def record(row):
@@ -138,17 +158,19 @@ def train(card, ensemble_path, folder, *, resume=False, progress=None, log=None,
     last = rows[-1] if rows else {}
     about = {
         "program": {"name": "latticediff", "version": version(), "commit": commit()},
-        "ensemble": parent,
+        "ensemble": parents[0],
+        **({"further_ensembles": parents[1:]} if parents[1:] else {}),
         "training": {
             **asdict(trainer.plan),
             "held_out": card.training.held_out,
-            "configurations": len(trainer.data.train),
+            "configurations": sum(len(task.data.train) for task in trainer.tasks),
             "seconds": trainer.seconds,
             "device": describe_device(trainer.background.device),
             **{key: last[key] for key in ("loss", "held_out_loss") if key in last},
         },
     }
-    model = finish_model(network, trainer.background, trainer.noise, trainer.data, about, card.run.seed)
+    own, *further = trainer.tasks
+    model = finish_model(network, own.background, trainer.noise, own.data, about, card.run.seed, further)
     model.card["metrics"] = _metrics(card, model, trainer.data.held_out)
     save_model(model, folder)
     for leftover in folder.glob(f"{CHECKPOINT}*"):

@@ -22,6 +22,7 @@ from ..diffusion.ladder import NoiseRange
 from ..errors import FileError, ModelError
 from ..shipped import model_folder
 from .background import Background
+from .line import Member, interpolate
 
 __all__ = ["CODE_VERSION", "ScoreModel", "load_model", "save_model"]
 
@@ -46,6 +47,8 @@ class ScoreModel:
         ``(G + v) <|s_k|^2> / V``, 1 for a Gaussian theory; sets the covariance of reverse SDE steps.
     card : dict
         TOML-able: training ensemble, seed, steps, metrics, licence.
+    members : tuple of latticediff.score.line.Member
+        Further theories and lattices that the network was trained on; see `at`.
     """
 
     network: torch.nn.Module
@@ -54,6 +57,7 @@ class ScoreModel:
     power_grid: np.ndarray
     power: np.ndarray
     card: dict = field(default_factory=dict)
+    members: tuple = ()
 
     def __post_init__(self):
         self.network.eval()
@@ -68,6 +72,37 @@ class ScoreModel:
     def shape(self):
         """Lattice extents."""
         return self.background.shape
+
+    def at(self, action=None, shape=None, outside=False):
+        """The same network for another theory or lattice: one it was trained on, or one between them.
+
+        Parameters
+        ----------
+        action : Action, optional
+        shape : tuple of int, optional
+            Default: the model's own.
+        outside : bool
+            Go beyond the trained couplings and extents, with a warning. Chains stay exact; the
+            propagator and the network, which only shape the proposal, are guesses there.
+
+        Returns
+        -------
+        ScoreModel
+            Of that theory alone; the model itself if it is of that theory.
+
+        Raises
+        ------
+        ModelError
+            Another dimension, or outside the trained range.
+        """
+        action, shape = action or self.action, tuple(shape or self.shape)
+        own = Member(self.action, self.background.propagator_full.numpy(), self.power)
+        found = interpolate((own, *self.members), action, shape, outside)
+        if found is own and action.describe() == self.action.describe():
+            return self
+        background = Background(action, found.propagator, self.background.device, self.background.dtype)
+        about = {**self.card, "source": self.fingerprint()}
+        return ScoreModel(self.network, background, self.noise, self.power_grid, found.power, about)
 
     def score_power(self, variances):
         """``<|s_k|^2> / V`` at the given variances, interpolated in log sigma; float64, momentum grid."""
@@ -86,16 +121,22 @@ class ScoreModel:
         tensors["propagator"] = self.background.propagator_full.cpu().contiguous()
         tensors["power_grid"] = torch.as_tensor(self.power_grid)
         tensors["power"] = torch.as_tensor(self.power)
+        for number, member in enumerate(self.members, 1):
+            tensors[f"propagator.{number}"] = torch.as_tensor(member.propagator).contiguous()
+            tensors[f"power.{number}"] = torch.as_tensor(member.power).contiguous()
         return tensors
 
     def description(self):
         """What, beside the numbers, decides the density: theory, network, noise range."""
-        return {
+        description = {
             "action": self.action.describe(),
             "shape": list(self.shape),
             "network": self.network.describe(),
             "noise": {"sigma_min": self.noise.sigma_min, "sigma_max": self.noise.sigma_max},
         }
+        if self.members:
+            description["members"] = [{"action": m.action.describe(), "shape": list(m.shape)} for m in self.members]
+        return description
 
     def fingerprint(self):
         """Hex SHA-256 of the numbers, the description and the code version."""
@@ -157,9 +198,9 @@ def load_model(folder, device="cpu", action=None, shape=None):
         Model folder, or the name of a shipped model; see `latticediff.shipped`.
     device : str or torch.device
     action : Action, optional
-        Refuse a model of another theory.
+        Refuse a model of another theory; of a model of several, the one at these couplings is given.
     shape : tuple of int, optional
-        Refuse a model of another lattice.
+        The same for the lattice.
 
     Raises
     ------
@@ -187,12 +228,22 @@ def load_model(folder, device="cpu", action=None, shape=None):
         background = Background(trained_action, tensors["propagator"], device)
         noise = NoiseRange(card["noise"]["sigma_min"], card["noise"]["sigma_max"])
         powers = tensors["power_grid"].numpy(), tensors["power"].numpy()
+        members = tuple(
+            Member(
+                Phi4.from_description(about["action"]),
+                tensors[f"propagator.{number}"].numpy(),
+                tensors[f"power.{number}"].numpy(),
+            )
+            for number, about in enumerate(card.get("members", ()), 1)
+        )
     except (KeyError, RuntimeError, TypeError) as exc:
         reason = str(exc).splitlines()[0]
         raise ModelError(f"{folder}: card and weights do not belong together ({reason})") from None
-    model = ScoreModel(network.to(device), background, noise, *powers, card)
+    model = ScoreModel(network.to(device), background, noise, *powers, card, members)
     if model.fingerprint() != card.get("sha256"):
         raise ModelError(f"{folder}: weights do not match the hash in the card; the model was altered or damaged")
+    if members and (action is not None or shape is not None):
+        return model.at(action, shape)
     if action is not None and action.describe() != trained_action.describe():
         raise ModelError(f"{folder} was trained for {trained_action!r}; wanted {action!r}")
     if shape is not None and tuple(shape) != model.shape:

@@ -7,36 +7,54 @@ import torch
 
 from ..diffusion.reverse import score_power
 from ..fourier import momenta_from_basis
+from ..score.line import Member
 from ..score.model import ScoreModel
 from ..score.propagator import symmetrise
 from .threads import one_torch_thread
 
-__all__ = ["finish_model"]
+__all__ = ["finish_model", "measured_power"]
 
 N_LEVELS = 65
 SITES = 2**19  # field values per level; the noise of the table is far below one per cent
 
 
-@torch.no_grad()
-def finish_model(network, background, noise, data, card=None, seed=0):
+def finish_model(network, background, noise, data, card=None, seed=0, further=()):
     """Freeze a network into a `ScoreModel`, with ``(G + v) <|s_k|^2> / V`` measured on its training data.
 
     Parameters
     ----------
-    network, background, noise
+    network, noise
         See `Trainer`.
-    data : TrainingData
+    background, data
+        Of the model's own theory.
     card : dict, optional
         Goes into the model's card.
     seed : int
+    further : sequence of Task
+        Other theories and lattices that it was trained on.
     """
     low, high = noise.log_range
     grid = np.linspace(low, high, N_LEVELS)
+    network.eval()
+    members = tuple(
+        Member(
+            task.background.action,
+            task.background.propagator_full.numpy(),
+            measured_power(network, task.background, task.data, grid, seed),
+        )
+        for task in further
+    )
+    power = measured_power(network, background, data, grid, seed)
+    return ScoreModel(network, background, noise, grid, power, card or {}, members)
+
+
+@torch.no_grad()
+def measured_power(network, background, data, grid, seed=0):
+    """``(G + v) <|s_k|^2> / V`` at every log sigma of `grid`, (n_levels, *lattice), float64."""
     generator = torch.Generator().manual_seed(seed)
     n = min(len(data.train), max(64, SITES // background.volume))
     G = background.propagator_full.numpy()
     table = []
-    network.eval()
     for log_sigma in grid:
         index = torch.randint(len(data.train), (n,), generator=generator)
         v = math.exp(2 * log_sigma)
@@ -47,4 +65,4 @@ def finish_model(network, background, noise, data, card=None, seed=0):
             with one_torch_thread(background.device):
                 power = power + score_power(network, background, phi, z, v) * (len(part) / n)
         table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), background.shape)) * (G + v))
-    return ScoreModel(network, background, noise, grid, np.array(table), card or {})
+    return np.array(table)
