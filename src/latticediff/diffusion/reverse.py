@@ -111,16 +111,36 @@ class ReverseProcess:
         -------
         log_q : array, shape (n,), float64
         """
+        return self.retrace(phi, noise)[1]
+
+    def retrace(self, phi, noise):
+        """Draw a forward path from the field; the noise with which `down` would have come along it.
+
+        Parameters
+        ----------
+        phi, noise
+            As `up`.
+
+        Returns
+        -------
+        noise : array, shape (n, N + 1, *layout), float64
+            Of `down`: the prior's, then one field for each step.
+        log_q : array, shape (n,), float64
+        """
         modes = self.modes
+        back = [None] * (self.n_steps + 1)
         x, log_q = phi, 0.0
         for i in range(1, self.n_steps + 1):
-            delta = self.deltas[i - 1]
+            delta, covariance = self.deltas[i - 1], self.covariances[i - 1]
             step = math.sqrt(delta) * noise[:, i - 1]
             higher = x + step
             miss = x - higher - delta * modes.score(higher, i)
-            log_q = log_q + modes.log_normal(miss, self.covariances[i - 1]) - modes.log_white(step, delta)
+            log_q = log_q + modes.log_normal(miss, covariance) - modes.log_white(step, delta)
+            back[self.n_steps - i + 1] = modes.multiply(miss, covariance**-0.5)
             x = higher
-        return log_q + modes.log_normal(x, self.prior)
+        back[0] = modes.multiply(x, self.prior**-0.5)
+        stack = np.stack if isinstance(x, np.ndarray) else torch.stack
+        return stack(back, 1), log_q + modes.log_normal(x, self.prior)
 
 
 def step_covariances(G, variances, powers):

@@ -1,9 +1,10 @@
 """From a score model to proposals with known density: float64 NumPy out, torch inside.
 
-Rooms: `ode` (probability-flow ODE), `sde` (reverse SDE with path weight).
+Rooms: `ode` (probability-flow ODE), `sde` (reverse SDE with path weight), `refine` (annealing above either).
 """
 
 from .ode import OdeProposal
+from .refine import RefinedProposal, tuned_step
 from .sde import SdeProposal
 
-__all__ = ["OdeProposal", "SdeProposal"]
+__all__ = ["OdeProposal", "RefinedProposal", "SdeProposal", "tuned_step"]

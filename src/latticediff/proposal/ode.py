@@ -35,7 +35,7 @@ class OdeProposal:
     def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None):
         self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
         self.method = scheme(method)
-        self.lattice_shape = model.shape
+        self.lattice_shape = self.noise_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
         flow = model.network.compiled().CompiledFlow if self.compiled else ProbabilityFlow
         self.flow = flow(model.network, model.background, model.noise.grid(self.steps), self.method)
@@ -61,12 +61,19 @@ class OdeProposal:
             phi[part], log_q[part] = self._pass(self.flow.down, noise)
         return Draw(*without_diverged(phi, log_q))
 
+    def transport(self, noise):
+        """`Draw` that standard normal `noise`, (n, *lattice), is carried to."""
+        phi, log_q = np.empty(noise.shape), np.empty(len(noise))
+        for part in parts(len(noise), self.batch):
+            phi[part], log_q[part] = self._pass(self.flow.down, noise[part])
+        return Draw(*without_diverged(phi, log_q))
+
     def weigh(self, phi, rng=None):
         """log_q of given fields, (n,) float64: the flow integrated upwards; `rng` is not used."""
         return self.invert(phi)[1]
 
-    def invert(self, phi):
-        """The noise that leads to `phi`, (n, *lattice), and its log_q, (n,); float64."""
+    def invert(self, phi, rng=None):
+        """The noise that leads to `phi`, (n, *lattice), and its log_q, (n,); float64. `rng` is not used."""
         phi = checked_fields(phi, self.lattice_shape)
         y, log_q = np.empty(phi.shape), np.empty(len(phi))
         for part in parts(len(phi), self.batch):

@@ -42,6 +42,9 @@ class SdeProposal:
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
         self.process = self._process()
         self.evaluations_per_draw = self.steps
+        # standard normal noise is standard normal in the Fourier basis too
+        layout = (model.background.volume,) if self.compiled else model.shape
+        self.noise_shape = (self.steps + 1, *layout)
 
     def _process(self):
         model = self.model
@@ -69,27 +72,37 @@ class SdeProposal:
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
         for part in parts(n, self.batch):
-            fields, log_q[part] = self.process.down(self._noise(part, self.steps + 1, rng))
-            if self.compiled:
-                phi[part] = self.process.modes.ridge.transform(fields, inverse=True)
-            else:
-                phi[part] = fields.cpu().numpy()
+            phi[part], log_q[part] = self._down(rng.standard_normal((part.stop - part.start, *self.noise_shape)))
+        return Draw(*without_diverged(phi, log_q))
+
+    def transport(self, noise):
+        """`Draw` that standard normal `noise`, (n, *noise_shape), is carried to: the prior's, then each step's."""
+        phi, log_q = np.empty((len(noise), *self.lattice_shape)), np.empty(len(noise))
+        for part in parts(len(noise), self.batch):
+            phi[part], log_q[part] = self._down(noise[part])
         return Draw(*without_diverged(phi, log_q))
 
     def weigh(self, phi, rng):
         """log_q of given fields with a forward path drawn from `rng`, (n,) float64."""
+        return self.invert(phi, rng)[1]
+
+    def invert(self, phi, rng):
+        """Noise (n, *noise_shape) that leads to `phi` along a forward path drawn from `rng`, and its log_q, (n,)."""
         phi = checked_fields(phi, self.lattice_shape)
-        log_q = np.empty(len(phi))
+        noise, log_q = np.empty((len(phi), *self.noise_shape)), np.empty(len(phi))
         for part in parts(len(phi), self.batch):
             fields = self.process.modes.ridge.transform(phi[part]) if self.compiled else self._tensor(phi[part])
-            log_q[part] = self.process.up(fields, self._noise(part, self.steps, rng))
-        return log_q
+            steps = rng.standard_normal((part.stop - part.start, self.steps, *self.noise_shape[1:]))
+            back = self.process.retrace(fields, steps if self.compiled else self._tensor(steps))
+            noise[part], log_q[part] = back if self.compiled else (tensor.cpu().numpy() for tensor in back)
+        return noise, log_q
 
-    def _noise(self, part, n_fields, rng):
-        # standard normal noise is standard normal in the Fourier basis too
-        layout = (self.model.background.volume,) if self.compiled else self.lattice_shape
-        noise = rng.standard_normal((part.stop - part.start, n_fields, *layout))
-        return noise if self.compiled else self._tensor(noise)
+    def _down(self, noise):
+        if self.compiled:
+            fields, log_q = self.process.down(noise)
+            return self.process.modes.ridge.transform(fields, inverse=True), log_q
+        fields, log_q = self.process.down(self._tensor(noise))
+        return fields.cpu().numpy(), log_q.cpu().numpy()
 
     def _tensor(self, array):
         return torch.as_tensor(array, dtype=torch.float64, device=self.model.background.device)

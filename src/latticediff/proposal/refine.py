@@ -1,0 +1,179 @@
+r"""Stochastic refinement: annealed importance sampling on the noise that a proposal is made from.
+
+A proposal is a map from standard normal noise y to a field with log-weight :math:`\ell(y) = -S - \log q`.
+Between the noise and the exact target stand the densities
+
+.. math:: \pi_\beta(y) \propto N(y; 0, 1)\, e^{\beta\,\ell(y)}, \qquad \beta_j = j / K,
+
+which cost one passage of the network to evaluate and no gradient. A draw starts from noise, and for
+j = 1 .. K - 1 makes one Metropolis move that leaves :math:`\pi_{\beta_j}` invariant,
+
+.. math:: y' = \sqrt{1 - \epsilon^2}\, y + \epsilon\, \xi, \qquad
+          P = \min\big(1, e^{\beta_j [\ell(y') - \ell(y)]}\big)
+
+(preconditioned Crank-Nicolson: Cotter, Roberts, Stuart, White, 1202.0709, section 4.2; epsilon = 1 is a fresh
+draw). Its log-weight is the work of Jarzynski (cond-mat/9610209), annealed importance sampling of Neal
+(physics/9803008, eq. 11),
+
+.. math:: \log w = \sum_{j=1}^{K} (\beta_j - \beta_{j-1})\, \ell(y_{j-1}), \qquad E[w] = Z .
+
+Moves are reversible, so the path of a given field is drawn backwards by the same moves. K passages turn
+the variance s^2 of a Gaussian log-weight into about s^2 / K where moves decorrelate: the ESS
+:math:`e^{-s^2/K}` of many rungs costs a number of passages linear in s^2, that of many tries one exponential
+in it. Where the ESS is above one half already, more draws are the better use of the passages.
+"""
+
+import hashlib
+import json
+
+import numpy as np
+
+from ..errors import UserError
+from ..metropolis import Draw
+from .fields import parts
+
+__all__ = ["RefinedProposal", "tuned_step"]
+
+STEPS = (1.0, 0.7, 0.5, 0.35, 0.25)  #: candidates of `tuned_step`
+
+
+class RefinedProposal:
+    """K rungs of annealing above another proposal; `log_q` is that of field and path together.
+
+    Parameters
+    ----------
+    inner : OdeProposal or SdeProposal
+        Anything with ``noise_shape``, ``transport(noise) -> Draw`` and ``invert(phi, rng) -> (noise, log_q)``.
+    rungs : int
+        K; 1 is the inner proposal itself.
+    step : float
+        epsilon of the moves, in (0, 1]; see `tuned_step`.
+    action : Action, optional
+        The target; that of the inner proposal's model if not given.
+
+    Raises
+    ------
+    UserError
+        No rung, a step outside (0, 1], or an inner proposal that does not show its noise.
+    """
+
+    is_deterministic = False
+
+    def __init__(self, inner, rungs=4, step=1.0, action=None):
+        for name in ("transport", "invert", "noise_shape"):
+            if not hasattr(inner, name):
+                raise UserError(f"{type(inner).__name__} has no {name}; only a map from noise can be refined")
+        if isinstance(rungs, bool) or int(rungs) != rungs or rungs < 1:
+            raise UserError(f"rungs is {rungs!r}; expected an integer of at least 1")
+        if not 0 < step <= 1:
+            raise UserError(f"step is {step!r}; expected a number above 0, at most 1 (a fresh draw)")
+        self.inner, self.rungs, self.step = inner, int(rungs), float(step)
+        self.action = inner.model.action if action is None else action
+        self.lattice_shape = inner.lattice_shape
+        self.evaluations_per_draw = self.rungs * inner.evaluations_per_draw
+
+    def describe(self):
+        """JSON-able parameters."""
+        return {"name": "refined", "rungs": self.rungs, "step": self.step, "inner": self.inner.describe()}
+
+    def fingerprint(self):
+        """Hex SHA-256 of the inner proposal, the ladder and the target."""
+        told = {**self.describe(), "action": self.action.describe()}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    def draw(self, n, rng):
+        """`Draw` of `n` proposals; a path that begins with a draw that blew up has ``log_q = +inf``."""
+        phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
+        for part in parts(n, self.inner.batch):
+            noise, log_u = self._moves(part.stop - part.start, self.rungs, rng)
+            fields, log_weight = self._transport(noise[:, 0])
+            state = noise[:, 0], fields, log_weight
+            work = log_weight / self.rungs
+            for j in range(1, self.rungs):
+                state = self._move(state, noise[:, j], log_u[:, j - 1], j / self.rungs)
+                work = work + state[2] / self.rungs
+            phi[part], log_q[part] = state[1], -self.action(state[1]) - work
+        return Draw(phi, log_q)
+
+    def weigh(self, phi, rng):
+        """log_q of given fields with a backward path drawn from `rng`, (n,) float64."""
+        last, log_q_inner = self.inner.invert(phi, rng)
+        action = np.asarray(self.action(np.asarray(phi, np.float64)))
+        log_q = np.empty(len(last))
+        for part in parts(len(last), self.inner.batch):
+            noise, log_u = self._moves(part.stop - part.start, self.rungs - 1, rng)
+            log_weight = -action[part] - log_q_inner[part]
+            state = last[part], None, log_weight
+            work = log_weight / self.rungs
+            for j in range(self.rungs - 1, 0, -1):
+                state = self._move(state, noise[:, j - 1], log_u[:, j - 1], j / self.rungs)
+                work = work + state[2] / self.rungs
+            log_q[part] = -action[part] - work
+        return log_q
+
+    def _moves(self, n, n_fields, rng):
+        """Noise (n, n_fields, ...) and log-uniforms (n, rungs - 1), consumed path by path: cuts do not matter."""
+        noise, uniform = np.empty((n, n_fields, *self.inner.noise_shape)), np.empty((n, self.rungs - 1))
+        for i in range(n):
+            noise[i] = rng.standard_normal(noise.shape[1:])
+            uniform[i] = rng.random(self.rungs - 1)
+        return noise, np.log1p(-uniform)
+
+    def _transport(self, noise):
+        draw = self.inner.transport(noise)
+        return draw.phi, -np.asarray(self.action(draw.phi)) - draw.log_q
+
+    def _move(self, state, noise, log_u, beta):
+        """One reversible move of every path at inverse temperature `beta`."""
+        y, phi, log_weight = state
+        proposed = np.sqrt(1 - self.step**2) * y + self.step * noise
+        fields, log_weight_new = self._transport(proposed)
+        # a proposal that blew up is rejected; a path that began with one (weight zero for good) may leave it
+        with np.errstate(invalid="ignore"):
+            accept = (log_u < beta * (log_weight_new - log_weight)) & (log_weight_new > -np.inf)
+        where = accept.reshape(-1, *[1] * (y.ndim - 1))
+        y = np.where(where, proposed, y)
+        if phi is not None:
+            phi = np.where(accept.reshape(-1, *[1] * (phi.ndim - 1)), fields, phi)
+        return y, phi, np.where(accept, log_weight_new, log_weight)
+
+
+def tuned_step(inner, rng, n=128, action=None, steps=STEPS):
+    r"""Step of the moves with the largest expected squared jump of log_weight at beta = 1/2.
+
+    Draws are reweighted to :math:`\pi_{1/2}` by :math:`w^{1/2}`; one trial move of each candidate is averaged
+    over acceptance. A pilot: freeze the step before anything that counts.
+
+    Parameters
+    ----------
+    inner, action
+        As `RefinedProposal`.
+    rng : numpy.random.Generator
+    n : int
+        Pilot draws; the cost is ``n * (1 + len(steps))`` passages.
+    steps : sequence of float
+        Candidates.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UserError
+        Every pilot draw has weight zero.
+    """
+    probe = RefinedProposal(inner, 2, 1.0, action)
+    y, xi = (rng.standard_normal((n, *inner.noise_shape)) for _ in range(2))
+    _, log_weight = probe._transport(y)
+    if not np.isfinite(log_weight).any():
+        raise UserError(f"all {n} pilot draws have weight zero: train the model further before refining it")
+    share = np.exp(0.5 * (log_weight - log_weight.max()))
+    jumps = []
+    for step in steps:
+        _, moved = probe._transport(np.sqrt(1 - step**2) * y + step * xi)
+        with np.errstate(invalid="ignore"):
+            change = moved - log_weight
+        change = np.where(np.isfinite(change), change, 0.0)
+        jumps.append((share * np.minimum(1.0, np.exp(0.5 * change)) * change**2).sum())
+    return float(steps[int(np.argmax(jumps))])

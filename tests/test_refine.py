@@ -1,0 +1,192 @@
+"""Laws of annealed refinement: unbiased Z, the same weight forwards and backwards, an exact chain, the same bits.
+
+Networks are untrained, with random weights. Statistical tests use five standard errors: a correct code fails one
+number with probability 6e-7.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from learned_toys import FREE, QUARTIC, SHAPE, model
+from scipy.integrate import quad
+
+from latticediff.action import Phi4, free_log_z, free_propagator
+from latticediff.analysis import free_energy, mean
+from latticediff.errors import UserError
+from latticediff.metropolis import IndependenceMetropolis, Proposal
+from latticediff.proposal import OdeProposal, RefinedProposal, SdeProposal, tuned_step
+from latticediff.streams import Streams
+
+N_SIGMA = 5
+ONE_SITE = Phi4.A(-1.0, 0.5, 1)
+INNER = {"ode": lambda made: OdeProposal(made, steps=16), "sde": lambda made: SdeProposal(made, steps=5)}
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def bad_site(route, rungs=4, step=0.7):
+    """A refined proposal for one site from a network with random weights."""
+    return RefinedProposal(INNER[route](model(ONE_SITE, (1,), 0.5, sigmas=(0.2, 4.0))), rungs, step)
+
+
+def site_moment(power=0):
+    return quad(lambda x: x**power * math.exp(-float(ONE_SITE(np.array([x])))), -10, 10)[0]
+
+
+def deviation(values, expected):
+    """(mean - expected) / error of independent values."""
+    return (values.mean() - expected) / (values.std() / math.sqrt(len(values)))
+
+
+def log_weight(proposal, draw):
+    return -proposal.action(draw.phi) - draw.log_q
+
+
+@pytest.mark.parametrize("route", INNER)
+def test_jarzynski_weights_average_to_z_on_one_site(route):
+    """E[w] = Z and E[w phi^2] = Z <phi^2> against quadrature, whatever the network."""
+    proposal, n = bad_site(route), 10_000
+    draw = proposal.draw(n, rng(1))
+    w, square, Z = np.exp(log_weight(proposal, draw)), draw.phi[:, 0] ** 2, site_moment()
+    assert w.std() / w.mean() > 0.05  # a bad network
+    assert abs(deviation(w, Z)) < N_SIGMA
+    assert abs(deviation(w * square, site_moment(2))) < N_SIGMA
+    # the inner weight of the last field in place of the work along the path counts the moves as draws of q
+    _, log_q = proposal.inner.invert(draw.phi, rng(2))
+    if route == "ode":
+        assert abs(deviation(np.exp(-ONE_SITE(draw.phi) - log_q), Z)) > 2 * N_SIGMA
+
+
+@pytest.mark.parametrize("route", INNER)
+def test_work_forwards_and_backwards_gives_z_of_the_free_field(route):
+    """Draws, and exact fields weighed along backward paths: both sides of Crooks' relation, and their bridge."""
+    inner = OdeProposal(model(FREE, SHAPE, 0.3), steps=8) if route == "ode" else SdeProposal(model(FREE, SHAPE, 0.3), 6)
+    proposal, n = RefinedProposal(inner, 3, 0.8), 3000
+    reverse = log_weight(proposal, proposal.draw(n, rng(3)))
+    noise = np.fft.fftn(rng(4).normal(size=(n, *SHAPE)), axes=(1, 2))
+    phi = np.fft.ifftn(noise * np.sqrt(free_propagator(FREE, SHAPE)), axes=(1, 2)).real
+    forward = -FREE(phi) - proposal.weigh(phi, rng(5))
+    found, exact = free_energy(reverse, forward, forward_correlated=False), free_log_z(FREE, SHAPE)
+    assert reverse.std() > 0.05
+    # the eight-step flow's own error of log_q is a few 1e-4
+    for estimate in (found.reverse, found.forward, found.bridge):
+        assert abs(estimate.value - exact) < N_SIGMA * estimate.error + 1e-3
+    assert found.lower.value < exact < found.upper.value
+
+
+@pytest.mark.parametrize("route", INNER)
+def test_one_rung_is_the_inner_proposal(route):
+    inner = INNER[route](model(QUARTIC, SHAPE, 0.3))
+    one, plain = RefinedProposal(inner, 1).draw(5, rng(6)), inner.draw(5, rng(6))
+    np.testing.assert_array_equal(one.phi, plain.phi)
+    np.testing.assert_allclose(one.log_q, plain.log_q, rtol=1e-13)
+
+
+@pytest.mark.parametrize("route", INNER)
+def test_noise_leads_back_to_the_field(route):
+    """`invert` is the inverse of `transport`, density included; tolerance of the flow's steps and of float32."""
+    inner = (
+        OdeProposal(model(QUARTIC, SHAPE, 0.3), 24) if route == "ode" else SdeProposal(model(QUARTIC, SHAPE, 0.3), 6)
+    )
+    phi = inner.draw(6, rng(7)).phi
+    noise, log_q = inner.invert(phi, rng(8))
+    assert noise.shape == (6, *inner.noise_shape)
+    again = inner.transport(noise)
+    np.testing.assert_allclose(again.phi, phi, atol=5e-3)
+    np.testing.assert_allclose(again.log_q, log_q, atol=2e-2)
+    np.testing.assert_array_equal(inner.weigh(phi, rng(8)), log_q)
+
+
+@pytest.mark.parametrize("route", INNER)
+def test_refined_chain_is_exact_on_one_site(route):
+    proposal = bad_site(route, rungs=3)
+    kernel = IndependenceMetropolis(proposal, ONE_SITE)
+    assert kernel.refresh  # nothing hidden in the state
+    _, block = kernel.advance(kernel.hot_start(100, Streams(9)), Streams(9), 120)
+    square = block.phi[20:, :, 0].T ** 2
+    estimate, exact = mean(square), site_moment(2) / site_moment()
+    assert abs(estimate.value - exact) < N_SIGMA * estimate.error
+
+
+class WithoutWork(RefinedProposal):
+    """The mistake: all rungs, and the weight of the first field only."""
+
+    def draw(self, n, rng):
+        draw = super().draw(n, rng)
+        return draw._replace(log_q=-self.action(draw.phi) + 0.0)
+
+    def weigh(self, phi, rng):
+        return -self.action(phi)
+
+
+def test_a_chain_without_the_work_is_not_exact():
+    right = bad_site("ode", rungs=2, step=0.3)
+    kernel = IndependenceMetropolis(WithoutWork(right.inner, 2, 0.3), ONE_SITE)
+    _, block = kernel.advance(kernel.hot_start(100, Streams(10)), Streams(10), 100)
+    estimate, exact = mean(block.phi[:, :, 0].T ** 2), site_moment(2) / site_moment()
+    assert abs(estimate.value - exact) > 2 * N_SIGMA * estimate.error
+
+
+def test_rungs_take_the_variance_of_log_weight_down():
+    """Moves of a fresh draw decorrelate: s^2 / K, up to what is rejected. Variances of 1500 draws, 4 % each."""
+    inner = OdeProposal(model(FREE, SHAPE, 0.3), steps=6)
+    variances = [np.var(log_weight(p, p.draw(1500, rng(11)))) for p in (RefinedProposal(inner, K) for K in (1, 2, 4))]
+    assert variances[1] < 0.75 * variances[0]
+    assert variances[2] < 0.75 * variances[1]
+
+
+@pytest.mark.parametrize("route", INNER)
+def test_bits_depend_neither_on_batches_nor_on_cuts(route):
+    made = model(QUARTIC, SHAPE, 0.3)
+    kind = OdeProposal if route == "ode" else SdeProposal
+    whole = RefinedProposal(kind(made, steps=3), 3, 0.5)
+    draw, stream = whole.draw(7, rng(12)), rng(12)
+    pieces = [whole.draw(n, stream) for n in (2, 5)]
+    np.testing.assert_array_equal(np.concatenate([p.log_q for p in pieces]), draw.log_q)
+    small = RefinedProposal(kind(made, steps=3, batch=2), 3, 0.5)
+    np.testing.assert_array_equal(small.draw(7, rng(12)).phi, draw.phi)
+    np.testing.assert_array_equal(small.weigh(draw.phi, rng(13)), whole.weigh(draw.phi, rng(13)))
+
+
+def test_contract_cost_and_fingerprint():
+    inner = OdeProposal(model(QUARTIC, SHAPE, 0.3), steps=3)
+    proposal = RefinedProposal(inner, 3, 0.5)
+    assert isinstance(proposal, Proposal) and not proposal.is_deterministic
+    assert proposal.evaluations_per_draw == 3 * inner.evaluations_per_draw
+    prints = {
+        p.fingerprint()
+        for p in (proposal, RefinedProposal(inner, 4, 0.5), RefinedProposal(inner, 3, 0.6), RefinedProposal(inner, 3))
+    }
+    other = RefinedProposal(inner, 3, 0.5, Phi4.A(-4.0, 6.1))
+    assert len(prints | {inner.fingerprint(), other.fingerprint()}) == 6
+
+
+def test_a_network_that_blows_up_gives_weight_zero():
+    made = model(QUARTIC, SHAPE, 0.3)
+    made.network.amplitude.weight.mul_(1e30)
+    with np.errstate(all="ignore"):
+        proposal = RefinedProposal(OdeProposal(made, steps=3), 3)
+        draw = proposal.draw(3, rng(14))
+        assert (draw.log_q == np.inf).all() and np.isfinite(draw.phi).all()
+        with pytest.raises(UserError, match="all 8 pilot draws have weight zero"):
+            tuned_step(proposal.inner, rng(15), 8)
+
+
+def test_the_pilot_takes_fresh_draws_where_they_are_accepted():
+    """A nearly flat log_weight jumps furthest under fresh draws; a rough one wants smaller steps."""
+    good = OdeProposal(model(FREE, SHAPE, 0.05), steps=4)
+    assert tuned_step(good, rng(16), 200) == 1.0
+    assert tuned_step(OdeProposal(model(FREE, SHAPE, 0.0), 4), rng(17), 200, Phi4.A(10.0, 0.0)) < 1.0
+
+
+def test_impossible_settings_are_refused():
+    inner = OdeProposal(model(QUARTIC, SHAPE, 0.0), steps=2)
+    with pytest.raises(UserError, match="rungs is 0"):
+        RefinedProposal(inner, 0)
+    with pytest.raises(UserError, match=r"step is 1\.5"):
+        RefinedProposal(inner, 2, 1.5)
+    with pytest.raises(UserError, match="object has no transport"):
+        RefinedProposal(object())
