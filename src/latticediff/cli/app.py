@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import ensembles
+from . import densities, ensembles
 
 __all__ = ["app"]
 
@@ -238,6 +238,7 @@ def verify(file: File):
 
 
 ensembles.add_commands(app)
+densities.add_commands(app)
 
 
 @app.command()

@@ -1,0 +1,99 @@
+r"""Subcommands that put a model's density to use: free energies, reweighting, diagnosis.
+
+``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["add_commands"]
+
+
+class Route(StrEnum):
+    """How the network proposes."""
+
+    ode = "ode"
+    sde = "sde"
+
+
+To = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="COUPLING=VALUE", help="A coupling of the target, e.g. lam=6.1; repeatable."),
+]
+Reference = Annotated[
+    Path | None, typer.Option("--ensemble", help="Exact configurations; default: a short HMC run made on the spot.")
+]
+Draws = Annotated[int, typer.Option("--n", metavar="N", help="Draws of the model, and at most N configurations.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Integration steps; default 16 (ode) or 60 (sde).")]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bits.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+
+
+def free_energy(
+    model: Annotated[str, typer.Option("--model", help="Model folder, or name of a shipped model.")],
+    ensemble: Reference = None,
+    to: To = None,
+    n: Draws = 4000,
+    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
+    steps: Steps = None,
+    rungs: Annotated[int, typer.Option("--rungs", help="Rungs of annealing; each costs another passage.")] = 1,
+    seed: Seed = 1,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+):
+    """log Z from a model's draws, from exact configurations, and from both together (acceptance ratio).
+
+    \b
+    latticediff free-energy --model phi4-A-L16
+    latticediff free-energy --model phi4-A-L8 --to lam=6.1 --json
+    """
+    import json
+
+    from ..pipeline.densities import measure_free_energy
+    from ..pipeline.progress import make_progress
+
+    found = measure_free_energy(
+        model, ensemble, to or (), n, route.value, steps, rungs, seed, device, make_progress(quiet)
+    )
+    typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
+    if found.reach.warning:
+        typer.echo(f"warning: {found.reach.warning}", err=True)
+
+
+def reweight(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file.")],
+    to: To = None,
+    model: Annotated[str | None, typer.Option("--model", help="Weigh this model's draws for the target, too.")] = None,
+    n: Annotated[int, typer.Option("--n", metavar="N", help="Draws of the model.")] = 4000,
+    steps: Steps = None,
+    s_tau: Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")] = 1.5,
+    seed: Seed = 1,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+):
+    """Observables at nearby couplings, with the ESS of the weights; warns where they carry no further.
+
+    \b
+    latticediff reweight ens.h5 --to lam=6.1
+    latticediff reweight ens.h5 --to lam=6.1 --model phi4-A-L8
+    """
+    from ..pipeline.densities import reweight as reweigh
+    from ..pipeline.progress import make_progress
+
+    found = reweigh(file, to or (), model, n, steps, s_tau, seed, device, make_progress(quiet))
+    typer.echo(found.to_json() if as_json else found.to_text())
+    for line in found.warnings:
+        typer.echo(f"warning: {line}", err=True)
+
+
+def add_commands(app):
+    """Register the commands of this room."""
+    app.command("free-energy")(free_energy)
+    app.command()(reweight)

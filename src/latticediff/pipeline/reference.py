@@ -1,0 +1,76 @@
+"""Configurations of the exact ensemble for a model to be judged by: from a file, or a short run made on the spot."""
+
+import contextlib
+
+import numpy as np
+
+from ..cluster import Cluster
+from ..composite import Sequence
+from ..ensemble import Ensemble, start_fields
+from ..errors import UserError
+from ..hmc import warm_up
+
+__all__ = ["fresh_configurations", "from_ensemble"]
+
+N_CHAINS = 50
+WARMUP, THIN = 200, 4  # updates of trajectory and clusters; tau_int of |m| is 1 to 3 of them up to L = 64
+
+
+def from_ensemble(path, action, shape, n):
+    """At most `n` configurations of an ensemble file, spread over its Monte Carlo time.
+
+    Parameters
+    ----------
+    path : path-like
+    action : Action
+    shape : tuple of int
+        What the file must be of.
+    n : int
+
+    Returns
+    -------
+    ndarray, shape (n_chains, n_times, *lattice), float64
+
+    Raises
+    ------
+    FileError
+        No such file, or one of another theory or lattice.
+    UserError
+        Fewer than two configurations a chain.
+    """
+    with Ensemble(path) as ensemble:
+        ensemble.expect(action, shape)
+        n_chains = ensemble.n_chains
+        times = ensemble.n_cfg // n_chains
+        if times < 2:
+            raise UserError(f"{path} holds {times} configurations of each chain; expected at least 2")
+        kept = min(times, max(2, n // n_chains))
+        every = times // kept
+        rows = [ensemble.phis(t * n_chains, (t + 1) * n_chains) for t in range(0, kept * every, every)]
+    return np.stack(rows, axis=1)
+
+
+def fresh_configurations(action, shape, n, streams):
+    """About `n` configurations of a short run of HMC, with clusters where the theory has them.
+
+    Parameters
+    ----------
+    action : LocalAction
+    shape : tuple of int
+    n : int
+    streams : Streams
+
+    Returns
+    -------
+    ndarray, shape (n_chains, n_times, *lattice), float64
+        Hardly correlated in time; estimates over it should still use the Gamma method.
+    """
+    n_chains = min(N_CHAINS, max(1, n // 4))
+    phi = start_fields("hot", n_chains, shape, streams, action)
+    kernel, state = warm_up(action, phi, streams)
+    with contextlib.suppress(UserError):  # a theory without clusters: trajectories alone will do
+        kernel = Sequence([kernel, Cluster(action)])
+    state, _ = kernel.advance(state._replace(update=0), streams.child("warmup"), WARMUP, WARMUP)
+    times = max(2, -(-n // n_chains))
+    _, block = kernel.advance(state._replace(update=0), streams.child("chain"), THIN * times, THIN)
+    return np.ascontiguousarray(block.phi.swapaxes(0, 1))
