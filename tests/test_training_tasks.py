@@ -97,7 +97,7 @@ def test_all_ensembles_in_one_step_add_their_gradients_per_site():
     both = trainer(tasks, schedule="all")
     volumes, expected = (16, 64), 0
     for number, share in enumerate((0.75, 0.25)):
-        loss = both.losses(both.network, number, *both.draw(0, number)).mean() * share * 16 / volumes[number]
+        loss = both.objectives[number](both.network, both.draw(0, number)).mean() * share * 16 / volumes[number]
         expected = expected + torch.autograd.grad(loss, both.network.A)[0]
     both.plan = TrainingPlan(**{**vars(both.plan), "clip": 1e9})
     both.advance()
@@ -106,7 +106,7 @@ def test_all_ensembles_in_one_step_add_their_gradients_per_site():
 
 def test_one_ensemble_draws_what_it_drew_alone():
     alone, first = trainer([task()]), trainer()
-    for one, other in zip(alone.draw(3), first.draw(3, 0), strict=True):
+    for one, other in zip(alone.draw(3)[:3], first.draw(3, 0)[:3], strict=True):
         assert torch.equal(one, other)
     assert not torch.equal(first.draw(3, 0)[1], first.draw(3, 2)[1])  # independent noise for another task
 

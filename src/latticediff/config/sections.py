@@ -163,7 +163,7 @@ class EnsembleEntry(Section):
 
 
 class TrainingSection(Section):
-    """Denoising score matching; see `latticediff.training.TrainingPlan`.
+    """Score matching; see `latticediff.training.TrainingPlan`.
 
     `init` names a model folder whose weights are the first ones: kernels are local, so those of a
     smaller lattice or a nearby coupling are a good start. `ensembles` names further ensembles: one
@@ -175,7 +175,13 @@ class TrainingSection(Section):
     learning_rate: Positive = 3e-3
     warmup: Count = 200
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    target: Literal["stein", "mixed"] = "stein"
+    target: Literal["stein", "mixed", "denoising", "force", "explicit", "implicit"] = "stein"
+    w0: Annotated[float, Field(ge=0)] | Literal["fit"] = 0.2  #: of the mixed target; fit: least gradient noise
+    weighting: Literal["likelihood", "sigma_squared", "uniform_log_sigma"] = "likelihood"
+    levels: Literal["stratified", "antithetic", "independent"] = "stratified"
+    trace: Literal["closed_form", "full", "coloured", "hutchinson"] = "closed_form"  #: of the implicit target
+    trace_reach: Count | None = None  #: range of the score that coloured probes assume, in sites
+    oracle: Literal["free", "empirical"] = "free"  #: of the explicit target: whose score is known
     clip: Positive = 1.0
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0

@@ -1,6 +1,6 @@
 """Stage train: a score network on an ensemble, into a model folder."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -59,7 +59,7 @@ def build_trainer(card, sources):
     # the noise has to drown the largest fluctuation of all
     widest = max(float(task.background.propagator_full.flatten()[0]) for task in tasks)
     noise = NoiseRange(section.sigma_min, section.sigma_max_factor * widest**0.5)
-    keys = ("steps", "batch", "learning_rate", "ema_decay", "target", "warmup", "clip", "schedule")
+    keys = [field.name for field in fields(TrainingPlan) if field.name != "seed"]
     plan = TrainingPlan(**{key: getattr(section, key) for key in keys}, seed=card.run.seed)
     make = registry.load("networks", card.network.name)
     with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
@@ -161,7 +161,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
         "ensemble": parents[0],
         **({"further_ensembles": parents[1:]} if parents[1:] else {}),
         "training": {
-            **asdict(trainer.plan),
+            **{key: value for key, value in asdict(trainer.plan).items() if value is not None},
             "held_out": card.training.held_out,
             "configurations": sum(len(task.data.train) for task in trainer.tasks),
             "seconds": trainer.seconds,

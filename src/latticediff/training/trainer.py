@@ -1,4 +1,4 @@
-"""Denoising score matching: the loop, exact resumption, what it tells while it runs.
+"""The training loop: exact resumption, what it tells while it runs.
 
 Step number and seed decide batch, noise and noise levels, so a resumed run gives the weights of an
 uninterrupted one, bit for bit on the same device. On the CPU torch runs on one thread and the Numba
@@ -10,67 +10,21 @@ losses are per site, so no lattice outweighs the others.
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import FileError, StopRequested, UserError
-from ..score.control import fit_blend
-from ..score.matching import denoising_loss, mixed_target
 from .checkpoint import read_checkpoint, write_checkpoint
-from .tasks import SCHEDULES, Task, schedule, shares
+from .gradient_noise import fit_w0
+from .objective import Batch, Objective, draw_batch
+from .plan import TrainingPlan
+from .tasks import Task, schedule, shares
 from .threads import one_torch_thread
 
-__all__ = ["Trainer", "TrainingPlan"]
-
-TARGETS = ("stein", "mixed")
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Numbers of a training run.
-
-    Parameters
-    ----------
-    steps, batch : int
-        Optimiser steps, and configurations of the first ensemble per step; others take as many sites.
-    learning_rate : float
-        Peak of the schedule: linear warm-up, then a cosine to zero.
-    ema_decay : float
-        Of the averaged weights, the ones that are used.
-    target : str
-        ``"stein"``: the blend of `latticediff.score.control`; ``"mixed"``: `latticediff.score.matching.mixed_target`.
-    clip : float
-        Largest gradient norm, in units of the number of sites.
-    seed : int
-    schedule : str
-        Which ensembles a step takes, if there are several; see `latticediff.training.tasks.schedule`.
-    """
-
-    steps: int = 4000
-    batch: int = 256
-    learning_rate: float = 3e-3
-    ema_decay: float = 0.999
-    target: str = "stein"
-    warmup: int = 200
-    clip: float = 1.0
-    seed: int = 0
-    schedule: str = "round_robin"
-
-    def __post_init__(self):
-        if self.schedule not in SCHEDULES:
-            raise UserError(f"training schedule is {self.schedule!r}; expected one of {', '.join(SCHEDULES)}")
-        if self.target not in TARGETS:
-            raise UserError(f"training target is {self.target!r}; expected one of {', '.join(TARGETS)}")
-        if self.steps < 1 or self.batch < 1:
-            raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
-
-    def rate(self, step):
-        """Learning rate of a step."""
-        ramp = min(1.0, (step + 1) / self.warmup)
-        return self.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -106,7 +60,9 @@ class Trainer:
         self.batches = [self._batch_of(task) for task in self.tasks]
         self.schedule = schedule(plan.schedule, [task.frequency for task in self.tasks], plan.steps, plan.seed)
         self.step, self.seconds = 0, 0.0
-        self.targets = [self._target_of(task) for task in self.tasks]
+        with one_torch_thread(self.background.device):
+            self.objectives = [Objective(plan, t.background, t.data, noise, network) for t in self.tasks]
+        self.w0 = None  # of each task, once fitted
         self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), foreach=True)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
 
@@ -125,12 +81,6 @@ class Trainer:
             )
         return batch
 
-    def _target_of(self, task):
-        if self.plan.target != "stein":
-            return mixed_target
-        with one_torch_thread(task.background.device):
-            return fit_blend(task.background, task.data.train, self.noise, self.plan.seed)
-
     def _average(self, averaged, current, count):
         # a young average forgets faster, or it would remember the first random weights
         decay = min(self.plan.ema_decay, float((count + 1) / (count + 10)))
@@ -144,16 +94,18 @@ class Trainer:
         return list(enumerate(shares([task.frequency for task in self.tasks]).tolist()))
 
     def draw(self, step, number=0):
-        """Batch, noise and noise levels of a step for one task: a function of seed, step and task alone."""
+        """The `Batch` of a step for one task: a function of seed, step and task alone."""
         words = [self.plan.seed, step] + ([number] if number else [])
-        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
-        generator = torch.Generator().manual_seed(seed)
-        n, (low, high) = self.batches[number], self.noise.log_range
-        phi = self.tasks[number].data.batch(n, generator)
-        # stratified noise levels: one in each of n equal intervals, shifted together
-        uniform = (torch.arange(n) + torch.rand(1, generator=generator)) / n
-        z = torch.randn(phi.shape, generator=generator)
-        return phi, z.to(phi.device), (low + (high - low) * uniform).to(phi.device)
+        return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words)
+
+    def fit(self):
+        """Settle what is fitted with the first weights; kept in checkpoints, since resumed weights are others."""
+        if self.plan.target != "mixed" or self.plan.w0 != "fit" or self.w0 is not None:
+            return
+        self.w0 = []
+        for task, objective in zip(self.tasks, self.objectives, strict=True):
+            best, _ = fit_w0(self.network, objective, task.data, self.noise, seed=self.plan.seed)
+            self.w0.append(best)
 
     def advance(self):
         """One optimiser step; returns the loss per site, a tensor without gradient."""
@@ -162,7 +114,7 @@ class Trainer:
         self.optimizer.zero_grad()
         volume, per_site = self.background.volume, 0.0
         for number, weight in self.tasks_of(self.step):
-            loss = self.losses(self.network, number, *self.draw(self.step, number)).mean()
+            loss = self.objectives[number](self.network, self.draw(self.step, number)).mean()
             scale = weight * volume / self.tasks[number].background.volume
             # in units of the first lattice; one ensemble is left as it is, to the bit
             (loss if scale == 1 else loss * scale).backward()
@@ -172,10 +124,6 @@ class Trainer:
         self.ema.update_parameters(self.network)
         self.step += 1
         return per_site
-
-    def losses(self, network, number, phi, z, log_sigma):
-        """Objective of every configuration of a task's batch, (n,)."""
-        return denoising_loss(network, self.tasks[number].background, phi, z, log_sigma, self.targets[number])
 
     def run(self, checkpoint=None, checkpoint_every=500, log=None, log_every=100, progress=None, stop=None):
         """Run to the end of the plan; returns the averaged network.
@@ -206,6 +154,7 @@ class Trainer:
             self.restore(checkpoint)
         losses = []
         with one_torch_thread(self.background.device):
+            self.fit()
             while self.step < self.plan.steps:
                 began = time.perf_counter()
                 losses.append(self.advance())
@@ -255,8 +204,8 @@ class Trainer:
         # noise levels must not line up with the order of the configurations
         log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
         z = torch.randn(phi.shape, generator=generator).to(phi.device)
-        loss = self.losses(self.averaged(), number, phi, z, log_sigma)
-        return float(loss.mean()) / self.tasks[number].background.volume
+        batch = Batch(phi, z, log_sigma, torch.ones_like(phi))
+        return float(self.objectives[number](self.averaged(), batch).mean()) / self.tasks[number].background.volume
 
     def _row(self, loss):
         return {
@@ -284,7 +233,8 @@ class Trainer:
             )
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": t for k, t in state.items()}
-        write_checkpoint(path, tensors, {"step": self.step, "seconds": self.seconds, "identity": self._identity()})
+        meta = {"step": self.step, "seconds": self.seconds, "w0": self.w0, "identity": self._identity()}
+        write_checkpoint(path, tensors, meta)
 
     def restore(self, path):
         """Go to the state of a checkpoint, if there is one.
@@ -316,7 +266,9 @@ class Trainer:
             state.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step, self.seconds = meta["step"], meta["seconds"]
+        self.step, self.seconds, self.w0 = meta["step"], meta["seconds"], meta.get("w0")
+        for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
+            objective.set_w0(w0)
 
     def _identity(self):
         low, high = self.noise.log_range

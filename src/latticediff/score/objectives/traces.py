@@ -95,7 +95,7 @@ def closed_form(score, x, sigma):
     return score.trace(check_samples("x", x), noise_levels(sigma, x))
 
 
-def hutchinson(score, x, sigma, *, rng, n_probes=1, slices="rademacher"):
+def hutchinson(score, x, sigma, *, rng=None, n_probes=1, slices="rademacher", probes=None):
     """Mean of ``v^T J v`` over random v with E[v v^T] = 1 (sliced score matching, Song et al. 1905.07088).
 
     Parameters
@@ -104,7 +104,11 @@ def hutchinson(score, x, sigma, *, rng, n_probes=1, slices="rademacher"):
     n_probes : int
     slices : str
         ``"rademacher"`` (signs; only off-diagonal elements contribute to its variance) or ``"normal"``.
+    probes : tensor, shape (n_probes, n, *lattice), optional
+        Such fields drawn by the caller, in place of `rng`, `n_probes` and `slices`.
     """
+    if probes is not None:
+        return _sum(_products(score, x, sigma, probes)) / len(probes)
     if n_probes < 1 or slices not in ("rademacher", "normal"):
         raise UserError(f"got {n_probes} {slices!r} probes; expected at least 1, rademacher or normal")
     draw = rng.standard_normal(size=(n_probes, *x.shape))

@@ -1,0 +1,188 @@
+r"""What a training minimises, chosen by name.
+
+All of them have the gradient of :math:`\sigma^2 \lambda\, F(p_\sigma \| q_\theta)` up to noise, in the
+preconditioned form :math:`|C (T - R)|^2 / v` of `score.matching` with a target T of conditional mean R:
+
+===========  ========================================================================================
+stein        least noise: control variates on both others (`score.control`)
+mixed        ``w T_force + (1 - w) T_noise``, with a w0 that may be fitted (`gradient_noise`)
+denoising    ``T_noise = z / sigma - G^-1 phi`` (Vincent 2011)
+force        ``T_force = DF(phi)``, target score matching (De Bortoli et al. 2402.08667)
+explicit     the residual of a known score: of a free field, or of the noised training data
+implicit     :math:`2 v\,(\tfrac12 |s|^2 + \mathrm{tr}\,\partial s/\partial x)`, no target at all (Hyvarinen 2005)
+===========  ========================================================================================
+
+Likelihood weighting is lambda = 1 on levels uniform in log sigma; `uniform_log_sigma` divides by v.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from ..score.control import fit_blend
+from ..score.matching import denoising_loss, mixed_target
+from ..score.objectives import (
+    EmpiricalScore,
+    ModelScore,
+    closed_form,
+    coloured_probes,
+    draw_levels,
+    full_jacobian,
+    hutchinson,
+    implicit,
+    ladder_weights,
+)
+
+__all__ = ["Batch", "Objective", "draw_batch"]
+
+
+class Batch(NamedTuple):
+    """Everything random of one task in one step; rows belong together."""
+
+    phi: torch.Tensor  # (n, *lattice)
+    z: torch.Tensor  # (n, *lattice)
+    log_sigma: torch.Tensor  # (n,)
+    probes: torch.Tensor | None = None  # (n, *lattice), signs
+
+    def rows(self, start, stop):
+        """Some of its configurations."""
+        return Batch(*(None if part is None else part[start:stop] for part in self))
+
+
+def draw_batch(data, n, noise, plan, words):
+    """Batch of `n` configurations of `data`: a function of the integers `words` alone.
+
+    Parameters
+    ----------
+    data : TrainingData
+    n : int
+    noise : NoiseRange
+    plan : TrainingPlan
+        `levels` and `trace` count.
+    words : sequence of int
+        Seed, step, and whatever else tells this draw from others.
+    """
+    seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+    generator = torch.Generator().manual_seed(seed)
+    low, high = noise.log_range
+    phi = data.batch(n, generator)
+    if plan.levels == "stratified":
+        # one in each of n equal intervals, shifted together; configurations come in random order anyway
+        log_sigma = low + (high - low) * (torch.arange(n) + torch.rand(1, generator=generator)) / n
+    else:
+        log_sigma = draw_levels(noise, n, np.random.default_rng([*words, 2]), plan.levels).log().float()
+    z = torch.randn(phi.shape, generator=generator)
+    probes = None
+    if plan.target == "implicit" and plan.trace == "hutchinson":
+        probes = (torch.randint(2, phi.shape, generator=generator) * 2 - 1).to(phi)
+    return Batch(phi, z.to(phi.device), log_sigma.to(phi.device), probes)
+
+
+class Objective:
+    """The objective of a plan for one task.
+
+    Parameters
+    ----------
+    plan : TrainingPlan
+    background : Background
+    data : TrainingData
+        Targets that are fitted or known only from data take its training part.
+    noise : NoiseRange
+    network : torch.nn.Module
+        Asked whether it has the trace that the plan wants.
+
+    Attributes
+    ----------
+    target : callable or None
+        ``target(background, phi, z, v)``, None for the implicit objective.
+
+    Raises
+    ------
+    UserError
+        A free score of an interacting theory, or a closed-form trace that the network lacks.
+    """
+
+    def __init__(self, plan, background, data, noise, network):
+        self.plan, self.background = plan, background
+        self.target = self.trace = None
+        if plan.target == "implicit":
+            self.trace = _trace(plan, background, network)
+        elif plan.target == "stein":
+            self.target = fit_blend(background, data.train, noise, plan.seed)
+        elif plan.target == "explicit":
+            self.target = _known_residual(plan, background, data)
+        elif plan.target == "mixed":
+            self.set_w0(0.2 if plan.w0 == "fit" else plan.w0)
+        else:
+            self.target = {"denoising": _noise_target, "force": _force_target}[plan.target]
+
+    def set_w0(self, w0):
+        """Take another mixture; see `score.matching.mixed_target`."""
+        self.target = functools.partial(mixed_target, w0=w0)
+
+    def __call__(self, network, batch):
+        """The objective of every configuration of a batch, (n,)."""
+        phi, z, log_sigma, probes = batch
+        if self.target is not None:
+            losses = denoising_loss(network, self.background, phi, z, log_sigma, self.target)
+        else:
+            sigma = log_sigma.exp()
+            trace = self.trace if probes is None else functools.partial(self.trace, probes=probes[None])
+            losses = 2 * sigma**2 * implicit(ModelScore(network, self.background), phi, z, sigma, trace=trace)
+        if self.plan.weighting == "likelihood":
+            return losses
+        sigma = log_sigma.exp()  # the loss holds the factor sigma^2 of likelihood weighting already
+        return losses * ladder_weights(sigma, self.plan.weighting) / sigma**2
+
+
+def _noise_target(background, phi, z, v):
+    return z / v.sqrt() - background.filter(phi, 1 / background.G)
+
+
+def _force_target(background, phi, z, v):
+    return background.delta_force(phi)
+
+
+def _known_residual(plan, background, data):
+    """R of a known score: ``R = -W^-1 (s + (G + v)^-1 x)``."""
+    if plan.oracle == "free":
+        if background.action.b != 0:
+            raise UserError(
+                f"the noised score of {background.action!r} is not known; the explicit target takes free fields"
+                ' (lam = 0), or oracle = "empirical"'
+            )
+        exact = background.linear + 1 / background.G  # 2a - 2c sum cos: the inverse of the true propagator
+
+        def residual(background, phi, z, v):
+            # s = -(G0 + v)^-1 x with 1/G0 = exact, hence R = x (exact - 1/G) / (1 + v exact)
+            return background.filter(phi + v.sqrt() * z, (exact - 1 / background.G) / (1 + v * exact))
+
+        return residual
+    score = EmpiricalScore(data.train.cpu())
+
+    @torch.no_grad()
+    def residual(background, phi, z, v):
+        x = phi + v.sqrt() * z
+        s = score(x.cpu(), v.sqrt().flatten().double().cpu()).to(x)
+        modes = background.to_modes(s) * (background.G + v) + background.to_modes(x)
+        return -background.from_modes(modes / background.G)
+
+    return residual
+
+
+def _trace(plan, background, network):
+    if plan.trace == "full":
+        return full_jacobian
+    if plan.trace == "hutchinson":
+        return hutchinson
+    if plan.trace == "coloured":
+        return functools.partial(coloured_probes, reach=plan.trace_reach)
+    with torch.no_grad():
+        zero = torch.zeros(1, *background.shape, dtype=background.dtype, device=background.device)
+        if network(background, zero, zero.flatten()[:1], True)[1] is None:
+            name = network.describe()["name"]
+            raise UserError(f"the network {name} has no closed-form trace; take trace = full, coloured or hutchinson")
+    return closed_form

@@ -1,0 +1,100 @@
+"""Numbers and choices of a training run, checked before anything starts."""
+
+import math
+from dataclasses import dataclass
+
+from ..errors import UserError
+from ..registry import nearest
+from ..score.objectives import LEVELS, WEIGHTINGS
+from .tasks import SCHEDULES
+
+__all__ = ["ORACLES", "TARGETS", "TRACES", "TrainingPlan"]
+
+#: What the network is compared with; see `latticediff.training.objective`.
+TARGETS = ("stein", "mixed", "denoising", "force", "explicit", "implicit")
+#: Divergence of the score in the implicit objective.
+TRACES = ("closed_form", "full", "coloured", "hutchinson")
+#: The known score of the explicit objective.
+ORACLES = ("free", "empirical")
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Numbers of a training run.
+
+    Parameters
+    ----------
+    steps, batch : int
+        Optimiser steps, and configurations of the first ensemble per step; others take as many sites.
+    learning_rate : float
+        Peak of the schedule: linear warm-up, then a cosine to zero.
+    ema_decay : float
+        Of the averaged weights, the ones that are used.
+    target : str
+        Key of `TARGETS`: what the residual is compared with.
+    warmup : int
+    clip : float
+        Largest gradient norm, in units of the number of sites.
+    seed : int
+    schedule : str
+        Which ensembles a step takes, if there are several; see `latticediff.training.tasks.schedule`.
+    w0 : float or "fit"
+        Of the mixed target; fitted: the value with the least gradient noise.
+    weighting, levels : str
+        Weight and draw of the noise levels; see `latticediff.score.objectives.levels`.
+    trace : str
+        Of the implicit objective, key of `TRACES`.
+    trace_reach : int, optional
+        Range that coloured probes assume; beyond it the score must not reach, or its trace is wrong.
+    oracle : str
+        Of the explicit objective: ``"free"``, the theory is Gaussian; ``"empirical"``, the noised training
+        data themselves, whose score at small noise is that of a memory.
+
+    Raises
+    ------
+    UserError
+        Anything impossible.
+    """
+
+    steps: int = 4000
+    batch: int = 256
+    learning_rate: float = 3e-3
+    ema_decay: float = 0.999
+    target: str = "stein"
+    warmup: int = 200
+    clip: float = 1.0
+    seed: int = 0
+    schedule: str = "round_robin"
+    w0: float | str = 0.2
+    weighting: str = "likelihood"
+    levels: str = "stratified"
+    trace: str = "closed_form"
+    trace_reach: int | None = None
+    oracle: str = "free"
+
+    def __post_init__(self):
+        choices = {
+            "target": TARGETS,
+            "schedule": SCHEDULES,
+            "weighting": WEIGHTINGS,
+            "levels": LEVELS,
+            "trace": TRACES,
+            "oracle": ORACLES,
+        }
+        for key, known in choices.items():
+            value = getattr(self, key)
+            if value not in known:
+                raise UserError(
+                    f"training {key} is {value!r}{nearest(value, known)}; expected one of {', '.join(known)}"
+                )
+        if self.steps < 1 or self.batch < 1:
+            raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
+        if self.w0 != "fit" and (isinstance(self.w0, str) or not 0 <= self.w0 < math.inf):
+            raise UserError(f'w0 is {self.w0!r}; expected a number of at least 0, or "fit"')
+        if self.target == "implicit" and self.trace == "coloured" and self.trace_reach is None:
+            raise UserError("coloured probes need trace_reach, the range of the score in sites; or take closed_form")
+
+    def rate(self, step):
+        """Learning rate of a step."""
+        ramp = min(1.0, (step + 1) / self.warmup)
+        return self.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / self.steps))
