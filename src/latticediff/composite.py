@@ -28,9 +28,36 @@ class _Composite:
         """The first part's; all of them are of one theory."""
         return self.parts[0].action
 
+    @property
+    def evaluations_per_update(self):
+        """Network evaluations per update: of every part, and to weigh again what another part has moved."""
+        return sum(self._evaluations(part) for part in self.parts)
+
+    @staticmethod
+    def _evaluations(part):
+        return sum(getattr(part, name, 0) for name in ("evaluations_per_update", "evaluations_to_weigh"))
+
+    def _cost(self):
+        """What `describe` says of it; nothing where no part has a network."""
+        evaluations = self.evaluations_per_update
+        return {"evaluations_per_update": evaluations} if evaluations else {}
+
     def start(self, phi):
         """As the first part's."""
         return self.parts[0].start(phi)
+
+    def hot_start(self, n_chains, rng):
+        """As that of the first part that has one.
+
+        Raises
+        ------
+        UserError
+            None has: classical kernels start from fields.
+        """
+        for part in self.parts:
+            if hasattr(part, "hot_start"):
+                return part.hot_start(n_chains, rng)._replace(log_q=None, latent=None)
+        raise UserError("no part draws fields of its own; start from fields")
 
     def _run(self, state, rng, n_updates, thin, update_once):
         check_counts(n_updates, thin)
@@ -50,7 +77,7 @@ class _Composite:
 
     def _advance_part(self, index, state, rng):
         branch = rng.child(f"part-{index}")
-        after, block = self.parts[index].advance(state._replace(log_q=None), branch, 1)
+        after, block = self.parts[index].advance(state._replace(log_q=None, latent=None), branch, 1)
         return ChainState(after.phi, after.action, state.update), {key: rows[0] for key, rows in block.info.items()}
 
 
@@ -100,7 +127,7 @@ class Sequence(_Composite):
 
     def describe(self):
         """JSON-able parameters of every part."""
-        return {"name": "sequence", "parts": [part.describe() for part in self.parts]}
+        return {"name": "sequence", "parts": [part.describe() for part in self.parts], **self._cost()}
 
 
 class Mixture(_Composite):
@@ -145,10 +172,16 @@ class Mixture(_Composite):
         """See `markov.Kernel`."""
         return self._run(state, rng, n_updates, thin, self._once)
 
+    @property
+    def evaluations_per_update(self):
+        """Mean over the parts, each with its probability."""
+        return sum(w * self._evaluations(part) for w, part in zip(self.weights.tolist(), self.parts, strict=True))
+
     def describe(self):
         """JSON-able parameters of every part, and the weights."""
         return {
             "name": "mixture",
             "weights": self.weights.tolist(),
             "parts": [part.describe() for part in self.parts],
+            **self._cost(),
         }

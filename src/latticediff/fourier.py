@@ -12,7 +12,7 @@ import functools
 
 import numpy as np
 
-__all__ = ["basis_from_momenta", "mode_numbers", "momenta_from_basis", "real_fourier"]
+__all__ = ["basis_from_momenta", "mode_numbers", "momenta_from_basis", "real_fourier", "transform"]
 
 
 def real_fourier(extent):
@@ -35,6 +35,16 @@ def mode_numbers(extent):
     if extent % 2 == 0 and extent > 1:
         numbers.append(extent // 2)
     return np.array(numbers)
+
+
+def transform(fields, shape, inverse=False):
+    """Between fields (..., *shape) and their coefficients in the basis, float64; the same bits for any batch."""
+    for axis, extent in enumerate(shape, start=fields.ndim - len(shape)):
+        basis = real_fourier(extent)
+        # plain einsum, no BLAS: one order of additions, whatever the batch
+        rotated = np.einsum("ij,...j->...i", basis.T if inverse else basis, np.moveaxis(fields, axis, -1))
+        fields = np.moveaxis(rotated, -1, axis)
+    return fields
 
 
 def basis_from_momenta(values, shape):

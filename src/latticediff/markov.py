@@ -18,6 +18,7 @@ class ChainState(NamedTuple):
     action: np.ndarray  #: (n_chains,), S(phi), float64
     update: int  #: updates done since the start; counter of the random streams
     log_q: np.ndarray | None = None  #: (n_chains,), density of phi under the proposal; None: not known
+    latent: np.ndarray | None = None  #: (n_chains, ...), the noise that the proposal maps to phi; None: not known
 
 
 class Block(NamedTuple):

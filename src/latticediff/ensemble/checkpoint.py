@@ -30,7 +30,7 @@ class Checkpoint(NamedTuple):
 
 
 def _arrays(state):
-    arrays = {"phi": state.phi, "action": state.action, "log_q": state.log_q}
+    arrays = {"phi": state.phi, "action": state.action, "log_q": state.log_q, "latent": state.latent}
     return {name: np.ascontiguousarray(rows, "<f8") for name, rows in arrays.items() if rows is not None}
 
 
@@ -63,7 +63,7 @@ def _load(path):
         arrays = {name: data[()] for name, data in file["state"].items()}
         if _digest(meta, rng, arrays) != file.attrs["sha256"]:
             raise FileError(f"{path} is damaged: its checksum does not match")
-    state = ChainState(arrays["phi"], arrays["action"], meta.pop("update"), arrays.get("log_q"))
+    state = ChainState(update=meta.pop("update"), **arrays)
     return Checkpoint(**meta, state=state, rng=rng)
 
 

@@ -60,4 +60,6 @@ def combine(header, checksums, rng, state):
     total.update(canonical_json(rng).encode())
     for rows in () if state is None else (state.phi, state.action, state.log_q):
         total.update(b"none" if rows is None else np.ascontiguousarray(rows, "<f8").data.cast("B"))
+    if state is not None and state.latent is not None:
+        total.update(np.ascontiguousarray(state.latent, "<f8").data.cast("B"))
     return total.hexdigest()

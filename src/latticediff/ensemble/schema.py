@@ -155,8 +155,9 @@ def write_state(file, state, rng):
     group = file.create_group("state")
     group["phi"] = np.asarray(state.phi, np.float64)
     group["action"] = np.asarray(state.action, np.float64)
-    if state.log_q is not None:
-        group["log_q"] = np.asarray(state.log_q, np.float64)
+    for name in ("log_q", "latent"):
+        if (rows := getattr(state, name)) is not None:
+            group[name] = np.asarray(rows, np.float64)
 
 
 def read_state(file):
@@ -164,5 +165,5 @@ def read_state(file):
     if "state" not in file:
         return None, None
     rng, group = read_json(file, "rng"), file["state"]
-    log_q = group["log_q"][()] if "log_q" in group else None
-    return ChainState(group["phi"][()], group["action"][()], rng["update"], log_q), Streams.restore(rng["streams"])
+    arrays = {name: group[name][()] for name in ("phi", "action", "log_q", "latent") if name in group}
+    return ChainState(update=rng["update"], **arrays), Streams.restore(rng["streams"])

@@ -1,9 +1,23 @@
 """Exact Metropolis with proposals of known density; this room never sees a network.
 
-Rooms: `contract` (what a proposal must supply), `independence` (the independence sampler).
+Rooms: `contract` (what a proposal must supply), `independence` (the independence sampler), `tries` (several
+proposals for one update), `latent` and `moves` (correlated proposals: partial noise, blocks), `stream` (the
+accept/reject loop), `doubling` (is log_q a density?), `doors` (what is refused).
 """
 
-from .contract import Draw, Proposal
+from .contract import Draw, LatentProposal, Proposal
+from .doubling import check_doubling, doubling_error
 from .independence import IndependenceMetropolis
+from .latent import LatentMetropolis
+from .tries import SeveralTries
 
-__all__ = ["Draw", "IndependenceMetropolis", "Proposal"]
+__all__ = [
+    "Draw",
+    "IndependenceMetropolis",
+    "LatentMetropolis",
+    "LatentProposal",
+    "Proposal",
+    "SeveralTries",
+    "check_doubling",
+    "doubling_error",
+]

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Draw", "Proposal"]
+__all__ = ["Draw", "LatentProposal", "Proposal"]
 
 
 class Draw(NamedTuple):
@@ -36,3 +36,20 @@ class Proposal(Protocol):
 
     def fingerprint(self):
         """Hash of all that decides the density: weights, schedule, code version."""
+
+
+@runtime_checkable
+class LatentProposal(Proposal, Protocol):
+    """A proposal that is a bijection of standard normal noise u: partial moves start from the u of a field.
+
+    The ODE's u is the noise at sigma_max; that of a path has one field for each Gaussian step, and one for its top.
+    """
+
+    noise_shape: tuple  #: of one u: (..., *lattice), or (..., V) with the sites or modes in one axis
+    noise_basis: str  #: what its last axes are: "sites", or "fourier" (see `latticediff.fourier`)
+
+    def transport(self, noise):
+        """`Draw` of the fields that u, (n, *noise_shape), leads to; one that blows up has ``log_q = +inf``."""
+
+    def invert(self, phi, rng):
+        """``(u, log_q)`` of given fields; a path proposal draws the hidden path from `rng`."""

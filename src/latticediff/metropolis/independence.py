@@ -7,12 +7,28 @@ nothing hidden in the state). Dropping log_q gives a chain that is exact for ano
 (`test_metropolis` shows it).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..errors import UserError
+from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
+from .doors import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed
+from .stream import log_acceptance, scan, windows
 
-__all__ = ["IndependenceMetropolis"]
+__all__ = ["Candidates", "IndependenceMetropolis"]
+
+
+class Candidates(NamedTuple):
+    """One candidate for each of some updates of every chain; arrays (n_updates, n_chains, ...)."""
+
+    phi: np.ndarray
+    action: np.ndarray
+    log_q: np.ndarray
+    log_weight: np.ndarray
+    log_drawn: np.ndarray  #: log weight of one fresh proposal, for the record: not selected by its weight
+    log_rest: np.ndarray | None = None  #: of the candidates not chosen; see `stream.log_acceptance`
 
 
 class IndependenceMetropolis:
@@ -30,30 +46,38 @@ class IndependenceMetropolis:
     Raises
     ------
     UserError
-        If `proposal` lacks a part of the contract, or `refresh` is asked of a deterministic proposal.
+        If `proposal` lacks a part of the contract or has another dimension than `action`, or `refresh`
+        is asked of a deterministic proposal.
     """
 
+    name = "independence_metropolis"
+    tries = 1
+
     def __init__(self, proposal, action, refresh=None, batch=1024):
-        for name in ("draw", "weigh", "fingerprint", "is_deterministic"):
-            if not hasattr(proposal, name):
-                raise UserError(f"{type(proposal).__name__} has no {name}; see latticediff.metropolis.Proposal")
+        require_contract(proposal, ("draw", "weigh", "fingerprint", "is_deterministic", "lattice_shape"))
         if refresh and proposal.is_deterministic:
             raise UserError("refresh redraws a hidden path; a deterministic proposal has none")
         if batch < 1:
             raise UserError(f"batch = {batch}; expected at least 1")
+        require_dimension(proposal, action)
         self.proposal, self.action, self.batch = proposal, action, int(batch)
         self.refresh = (not proposal.is_deterministic) if refresh is None else bool(refresh)
 
     @property
     def evaluations_per_update(self):
         """Network evaluations per update of one chain."""
-        return self.proposal.evaluations_per_draw * (2 if self.refresh else 1)
+        return self.proposal.evaluations_per_draw * (self.tries + self.refresh)
+
+    @property
+    def evaluations_to_weigh(self):
+        """Network evaluations that an update costs in addition where another kernel has moved the field."""
+        return 0 if self.refresh else self.proposal.evaluations_per_draw
 
     def describe(self):
         """JSON-able parameters, stored with every ensemble."""
         inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
         return {
-            "name": "independence_metropolis",
+            "name": self.name,
             "refresh": self.refresh,
             "evaluations_per_update": self.evaluations_per_update,
             "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
@@ -61,9 +85,7 @@ class IndependenceMetropolis:
 
     def start(self, phi):
         """`ChainState` at update 0 from fields (n_chains, *lattice); their density is found at the first update."""
-        phi = np.ascontiguousarray(phi, np.float64)
-        if not np.all(np.isfinite(phi)):
-            raise UserError("start fields hold values that are not finite")
+        phi = checked_start(phi, self.proposal, self.action)
         return ChainState(phi, np.asarray(self.action(phi)), 0, None)
 
     def hot_start(self, n_chains, rng):
@@ -73,55 +95,65 @@ class IndependenceMetropolis:
 
     def advance(self, state, rng, n_updates, thin=1):
         """See `latticediff.markov.Kernel`; info holds ``accepted`` and the proposals' ``log_weight``."""
+        check_counts(n_updates, thin)
         n_chains = len(state.phi)
-        phi, action = state.phi.copy(), state.action.copy()
-        if state.log_q is None:
-            log_q = self._weigh(phi, rng.generator("start"))
-        else:
-            log_q = state.log_q.copy()
-        kept_phi, kept_action = [], []
-        accepted = np.empty((n_updates, n_chains), bool)
-        log_weights = np.empty((n_updates, n_chains))
-        proposals = self._proposals(n_updates * n_chains, rng.generator("propose"))
-        for k in range(n_updates):
-            new = [next(proposals) for _ in range(n_chains)]
-            log_weight_new = np.array([entry[2] for entry in new])
-            if self.refresh:
-                log_q = self._weigh(phi, rng.generator("refresh"))
-            log_alpha = log_weight_new - (-action - log_q)
-            # a log weight of -inf compares False: a proposal that diverged is rejected
-            accept = np.log(rng.generator("accept").random(n_chains)) < log_alpha
-            for chain in np.flatnonzero(accept):
-                phi[chain], action[chain], _, log_q[chain] = new[chain]
-            accepted[k], log_weights[k] = accept, log_weight_new
-            if (state.update + k + 1) % thin == 0:
-                kept_phi.append(phi.copy())
-                kept_action.append(action.copy())
-        lattice = phi.shape[1:]
-        block = Block(
-            np.array(kept_phi).reshape(-1, n_chains, *lattice),
-            np.array(kept_action).reshape(-1, n_chains),
-            {"accepted": accepted, "log_weight": log_weights},
-        )
-        return ChainState(phi, action, state.update + n_updates, log_q), block
-
-    def _weigh(self, phi, rng):
-        log_q = self.proposal.weigh(phi, rng)
-        if not np.all(np.isfinite(log_q)):
-            raise UserError(
-                "the proposal cannot weigh the chain's current field (log_q is not finite);"
-                " start elsewhere, or train the model further"
+        if self.refresh:
+            state = state._replace(log_q=None)  # of a path that is redrawn
+        elif state.log_q is None:
+            log_q = require_weighed(self.proposal.weigh(state.phi, rng.generator("start")))
+            state = state._replace(log_q=log_q)
+        pieces = [(np.empty((0, *state.phi.shape)), *(np.empty((0, n_chains), kind) for kind in (float, bool, float)))]
+        for length in windows(n_updates, n_chains * self.tries, self.batch):
+            candidates = self._candidates(length, n_chains, rng)
+            log_u = np.log(rng.generator("accept").random((length, n_chains)))
+            accepted, source = (self._step_by_step if self.refresh else self._scan)(state, candidates, log_u, rng)
+            kept = np.flatnonzero((state.update + 1 + np.arange(length)) % thin == 0)
+            pieces.append(
+                (
+                    _fields_after(state.phi, candidates.phi, source[kept]),
+                    _fields_after(state.action, candidates.action, source[kept]),
+                    accepted,
+                    candidates.log_drawn,
+                )
             )
-        return log_q
+            last = {
+                name: None if before is None else _fields_after(before, getattr(candidates, name), source[-1:])[0]
+                for name, before in (("phi", state.phi), ("action", state.action), ("log_q", state.log_q))
+            }
+            state = ChainState(**last, update=state.update + length)
+        phi, action, accepted, log_weight = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+        return state, Block(phi, action, {"accepted": accepted, "log_weight": log_weight})
 
-    def _proposals(self, n, rng):
-        """Proposals one by one, drawn `batch` at a time: (phi, action, log_weight, log_q)."""
-        for start in range(0, n, self.batch):
-            draw = self.proposal.draw(min(self.batch, n - start), rng)
-            action = np.asarray(self.action(draw.phi))
-            log_weight = -action - draw.log_q
-            # -inf (a proposal that diverged) is an honest rejection; NaN or +inf is a defect
-            if not np.all(log_weight < np.inf):
-                bad = log_weight[~(log_weight < np.inf)][0]
-                raise UserError(f"proposal has log_weight {bad}; expected a number below infinity")
-            yield from zip(draw.phi, action, log_weight, draw.log_q, strict=True)
+    def _candidates(self, n_updates, n_chains, rng):
+        """`Candidates`: here every proposal is one."""
+        phi, action, log_q, log_weight = self._fresh((n_updates, n_chains), rng)
+        return Candidates(phi, action, log_q, log_weight, log_weight)
+
+    def _fresh(self, counts, rng):
+        """Proposals as arrays (*counts, ...): phi, action, log_q, log_weight."""
+        draw = self.proposal.draw(int(np.prod(counts)), rng.generator("propose"))
+        action = np.asarray(self.action(draw.phi))
+        log_weight = checked_log_weight(-action - draw.log_q)
+        return tuple(rows.reshape(*counts, *rows.shape[1:]) for rows in (*draw[:1], action, draw.log_q, log_weight))
+
+    def _scan(self, state, candidates, log_u, rng):
+        return scan(log_u, candidates.log_weight, -state.action - state.log_q, candidates.log_rest)
+
+    def _step_by_step(self, state, candidates, log_u, rng):
+        """As `stream.scan`, the path of the current field redrawn before each update."""
+        accepted, source = np.empty(log_u.shape, bool), np.empty(log_u.shape, int)
+        phi, action, came_from = state.phi.copy(), state.action.copy(), np.full(len(state.phi), -1)
+        for k in range(len(log_u)):
+            log_q = require_weighed(self.proposal.weigh(phi, rng.generator("refresh")))
+            rest = None if candidates.log_rest is None else candidates.log_rest[k]
+            accept = log_u[k] < log_acceptance(candidates.log_weight[k], -action - log_q, rest)
+            phi[accept], action[accept], came_from[accept] = candidates.phi[k][accept], candidates.action[k][accept], k
+            accepted[k], source[k] = accept, came_from
+        return accepted, source
+
+
+def _fields_after(before, fresh, source):
+    """Rows (n_kept, n_chains, ...) picked by `source` from `fresh` (n_updates, n_chains, ...), -1 from `before`."""
+    rows = fresh[np.maximum(source, 0), np.arange(len(before))]
+    np.copyto(rows, before, where=(source < 0).reshape(*source.shape, *[1] * (before.ndim - 1)))
+    return rows

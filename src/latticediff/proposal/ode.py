@@ -31,6 +31,7 @@ class OdeProposal:
     """
 
     is_deterministic = True
+    noise_basis = "sites"
 
     def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None):
         self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)

@@ -1,0 +1,78 @@
+"""What every kernel of this room refuses, in one line each."""
+
+import numpy as np
+
+from ..errors import UserError
+from ..hmc.checks import check_fields
+
+__all__ = ["checked_log_weight", "checked_start", "require_contract", "require_dimension", "require_weighed"]
+
+
+def require_contract(proposal, names, contract="Proposal"):
+    """`proposal` has all of `names`.
+
+    Raises
+    ------
+    UserError
+        It lacks one.
+    """
+    for name in names:
+        if not hasattr(proposal, name):
+            raise UserError(f"{type(proposal).__name__} has no {name}; see latticediff.metropolis.{contract}")
+
+
+def require_dimension(proposal, action):
+    """The proposal's lattice has as many axes as the action.
+
+    Raises
+    ------
+    UserError
+        It has not.
+    """
+    shape = proposal.lattice_shape
+    if shape is not None and len(shape) != action.ndim:
+        raise UserError(f"the proposal is for lattice {tuple(shape)}; {action!r} wants {action.ndim} axes")
+
+
+def checked_start(phi, proposal, action):
+    """`phi` as C-contiguous float64 (n_chains, *lattice) of the proposal's lattice.
+
+    Raises
+    ------
+    UserError
+        Another shape, or a value that is not finite.
+    """
+    phi, shape = check_fields(phi, action), proposal.lattice_shape
+    if shape is not None and phi.shape[1:] != tuple(shape):
+        raise UserError(f"phi has shape {phi.shape}; the proposal wants (n_chains, {', '.join(map(str, shape))})")
+    return phi
+
+
+def checked_log_weight(log_weight):
+    """`log_weight` of proposals: -inf (a proposal that diverged) is an honest rejection, NaN or +inf a defect.
+
+    Raises
+    ------
+    UserError
+        A defect.
+    """
+    sound = log_weight < np.inf
+    if not np.all(sound):
+        raise UserError(f"proposal has log_weight {log_weight[~sound][0]}; expected a number below infinity")
+    return log_weight
+
+
+def require_weighed(log_q):
+    """`log_q` of the chains' own fields is finite.
+
+    Raises
+    ------
+    UserError
+        It is not: the chain could never leave, or never return.
+    """
+    if not np.all(np.isfinite(log_q)):
+        raise UserError(
+            "the proposal cannot weigh the chain's current field (log_q is not finite);"
+            " start elsewhere, or train the model further"
+        )
+    return log_q

@@ -1,0 +1,161 @@
+r"""Correlated proposals: move the noise from which a proposal makes the field, not the field.
+
+A `LatentProposal` maps standard normal noise u to a field (ODE) or to a whole path (SDE), with density
+q. In u the target is :math:`N(u)\,w(u)`, :math:`\log w = -S - \log q`, so any move that is reversible for N
+(`moves`) is corrected by the weights alone,
+
+.. math:: \alpha(u \to u') = \min\big(1,\; w(u') / w(u)\big),
+
+and how far it goes is free: no correlation is the independence sampler. For a path proposal u is redrawn
+given the field before every update (a Gibbs step), so nothing is hidden in the state. With `KeepTop` the
+rule above is the ratio of ``pi(phi) prod q(x_i | x_{i-1}) / prod p(x_{i-1} | x_i)`` of the two half paths that
+meet in x_j.
+
+Several tries share a centre v, half a move away from u: given v, candidates half a move from v are
+independent and the current u is one of their kind, so that the rule of independent tries holds
+(`stream.log_acceptance`; compare [Tjelmeland, NTNU Statistics 4/2004]).
+"""
+
+import numpy as np
+
+from ..errors import UserError
+from ..hmc.checks import check_counts
+from ..markov import Block, ChainState
+from .doors import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed
+from .moves import in_basis
+from .stream import log_acceptance
+from .tries import choose
+
+__all__ = ["LatentMetropolis"]
+
+
+class LatentMetropolis:
+    """Kernel of partial and block moves in the noise of a proposal, for a batch of chains.
+
+    Parameters
+    ----------
+    proposal : LatentProposal
+    action : latticediff.action.Action
+    move : latticediff.metropolis.moves.Move
+    tries : int
+        Candidates for each update.
+
+    Raises
+    ------
+    UserError
+        If `proposal` lacks a part of the contract or has another dimension than `action`, or the move
+        does not fit the lattice or the proposal.
+
+    Notes
+    -----
+    ``info`` holds ``accepted`` and ``delta_log_weight``, that of the candidate minus that of the current
+    field (-inf: the candidate diverged).
+    """
+
+    def __init__(self, proposal, action, move, tries=1):
+        names = ("transport", "invert", "noise_shape", "noise_basis", "draw", "fingerprint", "is_deterministic", "lattice_shape")
+        require_contract(proposal, names, "LatentProposal")
+        require_dimension(proposal, action)
+        if tries < 1:
+            raise UserError(f"tries = {tries}; expected at least 1")
+        self.proposal, self.action, self.move, self.tries = proposal, action, move, int(tries)
+        lattice, shape = tuple(proposal.lattice_shape), tuple(proposal.noise_shape)
+        # a path's noise may have all sites, or modes, in one axis: moves see the axes of the lattice
+        lead = shape[: -len(lattice)] if shape[-len(lattice) :] == lattice else shape[:-1]
+        self._noise_shape = (*lead, *lattice)
+        # a move that does not fit is refused now; nothing of this draw is used
+        move.correlations((1, *self._noise_shape), lattice, np.random.default_rng(0))
+
+    @property
+    def evaluations_per_update(self):
+        """Network evaluations per update of one chain."""
+        return self.proposal.evaluations_per_draw * (self.tries + (not self.proposal.is_deterministic))
+
+    @property
+    def evaluations_to_weigh(self):
+        """Network evaluations that an update costs in addition where another kernel has moved the field."""
+        return self.proposal.evaluations_per_draw if self.proposal.is_deterministic else 0
+
+    def describe(self):
+        """JSON-able parameters, stored with every ensemble."""
+        inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
+        return {
+            "name": "latent_metropolis",
+            "move": self.move.describe(),
+            "tries": self.tries,
+            "evaluations_per_update": self.evaluations_per_update,
+            "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
+        }
+
+    def start(self, phi):
+        """`ChainState` at update 0 from fields (n_chains, *lattice); their noise is found at the first update."""
+        phi = checked_start(phi, self.proposal, self.action)
+        return ChainState(phi, np.asarray(self.action(phi)), 0)
+
+    def hot_start(self, n_chains, rng):
+        """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``."""
+        return self.start(self.proposal.draw(n_chains, rng.generator("start")).phi)
+
+    def advance(self, state, rng, n_updates, thin=1):
+        """See `latticediff.markov.Kernel`."""
+        check_counts(n_updates, thin)
+        n_chains, is_deterministic = len(state.phi), self.proposal.is_deterministic
+        phi, action = state.phi.copy(), np.array(state.action)
+        known = is_deterministic and state.latent is not None and state.log_q is not None
+        if known:
+            u, log_q = state.latent.copy(), state.log_q.copy()
+        elif is_deterministic and n_updates:
+            u, log_q = self._invert(phi, rng.generator("start"))
+        else:
+            u, log_q = None, None
+        n_kept = (state.update + n_updates) // thin - state.update // thin
+        kept_phi, kept_action, at = np.empty((n_kept, *phi.shape)), np.empty((n_kept, n_chains)), 0
+        accepted, deltas = np.empty((n_updates, n_chains), bool), np.empty((n_updates, n_chains))
+        for k in range(n_updates):
+            if not is_deterministic:
+                u, log_q = self._invert(phi, rng.generator("refresh"))
+            new, log_rest = self._candidate(u, rng)
+            log_weight, log_weight_new = -action - log_q, -new.action - new.log_q
+            log_u = np.log(rng.generator("accept").random(n_chains))
+            accept = log_u < log_acceptance(log_weight_new, log_weight, log_rest)
+            for mine, theirs in ((phi, new.phi), (action, new.action), (log_q, new.log_q), (u, new.latent)):
+                mine[accept] = theirs[accept]
+            accepted[k], deltas[k] = accept, log_weight_new - log_weight
+            if (state.update + k + 1) % thin == 0:
+                kept_phi[at], kept_action[at] = phi, action
+                at += 1
+        latent = (log_q, u) if is_deterministic else (None, None)  # a path is redrawn: nothing to keep
+        block = Block(kept_phi, kept_action, {"accepted": accepted, "delta_log_weight": deltas})
+        return ChainState(phi, action, state.update + n_updates, *latent), block
+
+    def _invert(self, phi, rng):
+        u, log_q = self.proposal.invert(phi, rng)
+        return u.reshape(len(phi), *self._noise_shape), require_weighed(log_q)
+
+    def _candidate(self, u, rng):
+        """One candidate for each chain as a `ChainState`, and `log_rest` of the others (None: there are none)."""
+        draws, move, lattice = rng.generator("propose"), self.move, self.proposal.lattice_shape
+        has = self.proposal.noise_basis
+        rho = move.correlations(u.shape, lattice, draws)
+        u = in_basis(u, lattice, has, move.basis)
+        if self.tries == 1:
+            candidates = _step(u, rho, draws)
+        else:
+            centre = _step(u, np.sqrt(rho), draws)
+            candidates = np.stack([_step(centre, np.sqrt(rho), draws) for _ in range(self.tries)], axis=1)
+            candidates = candidates.reshape(-1, *u.shape[1:])
+        if move.basis not in (None, has):
+            candidates = in_basis(candidates, lattice, move.basis, has)
+        draw = self.proposal.transport(candidates.reshape(-1, *self.proposal.noise_shape))
+        action = np.asarray(self.action(draw.phi))
+        log_weight = checked_log_weight(-action - draw.log_q)
+        if self.tries == 1:
+            return ChainState(draw.phi, action, 0, draw.log_q, candidates), None
+        index, log_rest = choose(log_weight.reshape(-1, self.tries), rng.generator("choose").random(len(u)))
+        chosen = np.arange(len(u)) * self.tries + index
+        return ChainState(draw.phi[chosen], action[chosen], 0, draw.log_q[chosen], candidates[chosen]), log_rest
+
+
+def _step(u, rho, rng):
+    """The autoregressive step of `moves`."""
+    return rho * u + np.sqrt(1 - rho**2) * rng.standard_normal(u.shape)

@@ -1,0 +1,81 @@
+r"""Several independent proposals for one update, drawn in one batch.
+
+Of K fresh proposals one is chosen with probability proportional to its weight, and accepted with the
+rule of `stream.log_acceptance`. As K grows the chosen one becomes a draw of the target by importance
+resampling, so the autocorrelation time falls towards 1/2 whatever the weights, at K times the cost:
+worth it where proposals in a batch cost less than one at a time (GPU), or where chains are few and short.
+"""
+
+import numpy as np
+
+from ..errors import UserError
+from .independence import Candidates, IndependenceMetropolis
+
+__all__ = ["SeveralTries", "choose"]
+
+
+def choose(log_weight, u):
+    """One of several candidates, with probability proportional to its weight.
+
+    Parameters
+    ----------
+    log_weight : ndarray, shape (..., tries)
+    u : ndarray, shape (...)
+        Uniform in [0, 1).
+
+    Returns
+    -------
+    index : ndarray of int, shape (...)
+        Where all weights are zero, the first.
+    log_rest : ndarray, shape (...)
+        Log of the sum of the weights of the others.
+    """
+    largest = log_weight.max(axis=-1, keepdims=True)
+    scale = np.where(np.isfinite(largest), largest, 0.0)
+    weights = np.exp(log_weight - scale)
+    cumulative = np.cumsum(weights, axis=-1)
+    above = cumulative > u[..., None] * cumulative[..., -1:]
+    # a weight of zero is never chosen unless all are, not even where rounding leaves nothing above
+    index = np.where(above.any(axis=-1), above.argmax(axis=-1), weights.argmax(axis=-1))
+    np.put_along_axis(weights, index[..., None], 0.0, axis=-1)
+    with np.errstate(divide="ignore"):
+        return index, np.log(weights.sum(axis=-1)) + scale[..., 0]
+
+
+class SeveralTries(IndependenceMetropolis):
+    """Independence sampler with several proposals for each update; ``tries=1`` is `IndependenceMetropolis`.
+
+    Parameters
+    ----------
+    proposal, action, refresh, batch
+        See `IndependenceMetropolis`.
+    tries : int
+        Fresh proposals K for each update of a chain.
+
+    Raises
+    ------
+    UserError
+        `tries` below 1, or as `IndependenceMetropolis`.
+
+    Notes
+    -----
+    The history's ``log_weight`` is that of the first of the K proposals, so that an ESS of it is the proposal's.
+    """
+
+    name = "several_tries"
+
+    def __init__(self, proposal, action, tries=8, refresh=None, batch=1024):
+        super().__init__(proposal, action, refresh, batch)
+        if tries < 1:
+            raise UserError(f"tries = {tries}; expected at least 1")
+        self.tries = int(tries)
+
+    def describe(self):
+        """JSON-able parameters, stored with every ensemble."""
+        return {**super().describe(), "tries": self.tries}
+
+    def _candidates(self, n_updates, n_chains, rng):
+        phi, action, log_q, log_weight = self._fresh((n_updates, n_chains, self.tries), rng)
+        index, log_rest = choose(log_weight, rng.generator("choose").random((n_updates, n_chains)))
+        at = (*np.ogrid[:n_updates, :n_chains], index)
+        return Candidates(phi[at], action[at], log_q[at], log_weight[at], log_weight[..., 0], log_rest)

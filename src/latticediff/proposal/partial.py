@@ -1,0 +1,48 @@
+"""Reverse SDE from an intermediate noise level: what partial-noise moves are made of."""
+
+import dataclasses
+
+from ..diffusion.ladder import NoiseRange
+from ..errors import UserError
+from .sde import SdeProposal
+
+__all__ = ["PathProposal"]
+
+
+class PathProposal(SdeProposal):
+    r"""`SdeProposal` on a ladder that ends at `sigma`.
+
+    The path :math:`x_j \to \ldots \to x_0 = \phi` is a function of standard normal noise u:
+    :math:`x_j = (G + v_j)^{1/2} u_0`, and one field of u for each step down. ``invert`` draws a forward path
+    from a given field and gives its u, so `x_j` is the field noised up to `sigma`; the move
+    `latticediff.metropolis.moves.KeepTop` keeps it and redraws the way down.
+
+    Parameters
+    ----------
+    model : latticediff.score.model.ScoreModel
+    steps : int
+        Reverse steps from `sigma` down to the field.
+    sigma : float, optional
+        Top of the ladder, within the noise levels of the model. Default: sigma_max.
+    batch, compiled
+        See `SdeProposal`.
+
+    Raises
+    ------
+    UserError
+        `sigma` outside the model's noise levels, or below the ladder's first.
+    """
+
+    def __init__(self, model, steps=60, sigma=None, batch=256, compiled=None):
+        low, high = model.noise.sigma_min, model.noise.sigma_max
+        self.sigma = high if sigma is None else float(sigma)
+        if not low < self.sigma <= high * (1 + 1e-12):
+            raise UserError(f"sigma = {self.sigma:g} is outside the model's noise levels, {low:g} to {high:g}")
+        truncated = dataclasses.replace(model, noise=NoiseRange(low, min(self.sigma, high)))
+        super().__init__(truncated, steps, batch, compiled)
+        self.model = model
+        self.noise_basis = "fourier" if self.compiled else "sites"
+
+    def describe(self):
+        """JSON-able parameters."""
+        return {**super().describe(), "name": "sde_path", "sigma": self.sigma}
