@@ -53,7 +53,16 @@ class LatentMetropolis:
     """
 
     def __init__(self, proposal, action, move, tries=1):
-        names = ("transport", "invert", "noise_shape", "noise_basis", "draw", "fingerprint", "is_deterministic", "lattice_shape")
+        names = (
+            "transport",
+            "invert",
+            "noise_shape",
+            "noise_basis",
+            "draw",
+            "fingerprint",
+            "is_deterministic",
+            "lattice_shape",
+        )
         require_contract(proposal, names, "LatentProposal")
         require_dimension(proposal, action)
         if tries < 1:
