@@ -169,7 +169,7 @@ def test_fused_core_has_the_values_and_gradients_of_autograd(shape):
     levels = torch.tensor([-2.0, -0.5, 1.0])
     fields = normal((3, 3, bg.volume), 9, torch.float32)
     upstream = normal((3, 2, bg.volume), 10, torch.float32)
-    gain_in, amplitudes, gain_out = (t.detach().requires_grad_() for t in net.coefficients(levels))
+    gain_in, amplitudes, gain_out = (t.detach().requires_grad_() for t in net.coefficients(bg, levels))
     inputs, results = (net.A, gain_in, amplitudes, net.B, gain_out), []
     for fused in (True, False):
         if fused:

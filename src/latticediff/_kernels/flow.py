@@ -187,14 +187,15 @@ def slope(
 
 @cached
 def flow(
-    begin, end, states, integrals, step, stage_level, matrix, weights,
+    begin, end, states, integrals, stages, step, stage_level, matrix, weights,
     lanes, extents, matrices, transposes, source, sites, inside, offsets, first,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
 ):  # fmt: skip
     """Runge-Kutta along the grid for groups begin .. end-1, in place.
 
     `states` (n_groups, V * lanes) in the Fourier basis, `integrals` (n_groups, lanes); `step` (n_steps,)
-    in log sigma, `stage_level` (n_steps, n_stages) the row of the level tables.
+    in log sigma, `stage_level` (n_steps, n_stages) the row of the level tables. `stages` keeps the state of every
+    stage for `adjoint.backward`, (n_groups, n_steps, n_stages, V * lanes), or is empty.
     """
     J, V = inner.shape[1], inner.shape[2]
     F, M = kernels_in.shape[1], outer.shape[1]
@@ -218,6 +219,9 @@ def flow(
                     if a != 0.0:
                         for x in range(size):
                             stage[x] += a * slopes[r, x]
+                if stages.shape[0] > 0:
+                    for x in range(size):
+                        stages[i, n, s, x] = stage[x]
                 slope(
                     stage, stage_level[n, s], lanes, extents, matrices, transposes, source, sites, inside,
                     offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,

@@ -142,6 +142,7 @@ class RidgeOptions(Section):
     features: Annotated[int, Field(ge=2)] = 24
     kernel_size: Count = 3
     hidden: Count = 64
+    conditioned: bool = False
 
     @field_validator("kernel_size")
     @classmethod

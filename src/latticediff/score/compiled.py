@@ -16,11 +16,57 @@ from .._kernels.ridge import frame
 from .._kernels.threads import over_groups
 from ..fourier import basis_from_momenta, real_fourier
 
-__all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
+__all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge", "level_tables"]
 
 LANES = 8  # interleaved configurations on small lattices
 SMALL = 512  # sites below which configurations are interleaved: it gains 20 % at 16x16 and loses 15 % at 32x32
+NO_STAGES = np.empty((0, 0, 0, 0))  # a passage that will not be differentiated
 COST = 200  # a network evaluation of a site, in plain site updates; decides whether threads pay
+
+
+def level_tables(network, background, log_sigma):
+    """What the compiled flow knows of a network at fixed noise levels, as tensors; gradients flow to its weights.
+
+    Parameters
+    ----------
+    network : latticediff.score.ridge.RidgeNetwork
+    background : Background
+        On the CPU, of the network's precision.
+    log_sigma : ndarray, shape (n_levels,)
+
+    Returns
+    -------
+    Levels of tensors
+        ``kernels_in (n, F, J T)`` and ``kernels_out (n, M T, F)`` without padding.
+    """
+    levels = torch.as_tensor(log_sigma).to(background.dtype)
+    v = background.expand((2 * levels).exp())
+    n = len(levels)
+    gain_in, amplitudes, gain_out = network.coefficients(background, levels)
+    kernels_in, kernels_out = network.kernels(gain_in, gain_out)
+    W, C = background.posterior(v)
+    inner, outer = network.filters(background, v, W)
+    kappa = network.kappa(background, inner, outer, C, kernels_in, kernels_out)
+    root = torch.sqrt(background.G + v)[:, None]
+    scale = outer[(slice(None), 0, *([0] * background.ndim))]
+    linear = W * C * background.linear
+    numbers = [
+        scale,
+        torch.full_like(scale, 4 * background.action.b),
+        background.at_origin(C),
+        background.at_origin(W * C),
+        background.at_origin(linear) * background.volume,
+    ]
+    return kernels.Levels(
+        kernels_in=kernels_in.reshape(n, network.features, -1),
+        amplitudes=amplitudes,
+        kernels_out=kernels_out.transpose(2, 3).reshape(n, -1, network.features),
+        kappa=kappa,
+        inner=(inner * root).flatten(2),
+        outer=((outer / background.expand(scale)[:, None]) * C[:, None] / root).flatten(2),
+        linear=linear.flatten(1),
+        numbers=torch.stack(numbers, 1),
+    )
 
 
 class CompiledRidge:
@@ -31,15 +77,20 @@ class CompiledRidge:
     network : latticediff.score.ridge.RidgeNetwork
     background : Background
     log_sigma : ndarray, shape (n_levels,)
+    tables : Levels of tensors, optional
+        What `level_tables` gives; default: computed here in float64.
     """
 
-    def __init__(self, network, background, log_sigma):
+    def __init__(self, network, background, log_sigma, tables=None):
         self.shape, self.volume = background.shape, background.volume
         self.lanes = LANES if self.volume < SMALL else 1
         self.frame = frame(self.shape, network.offsets, self.lanes)
         self._bases()
-        network = copy.deepcopy(network).cpu().double()
-        self.levels = kernels.Levels(*self._tables(network, background.to("cpu", torch.float64), log_sigma))
+        if tables is None:
+            exact = copy.deepcopy(network).cpu().double()
+            with torch.no_grad():
+                tables = level_tables(exact, background.to("cpu", torch.float64), log_sigma)
+        self.levels = _as_arrays(tables)
         self.propagator = basis_from_momenta(background.propagator_full.numpy(), self.shape).ravel()
 
     def _bases(self):
@@ -50,37 +101,6 @@ class CompiledRidge:
             self.matrices[axis, : len(basis), : len(basis)] = basis
         self.transposes = np.ascontiguousarray(self.matrices.transpose(0, 2, 1))
         self.extents = np.array(self.shape, np.int64)
-
-    def _tables(self, network, background, log_sigma):
-        levels = torch.as_tensor(log_sigma, dtype=torch.float64)
-        v = background.expand((2 * levels).exp())
-        with torch.no_grad():
-            gain_in, amplitudes, gain_out = network.coefficients(levels)
-            kernels_in, kernels_out = network.kernels(gain_in, gain_out)
-            W, C = background.posterior(v)
-            inner, outer = network.filters(background, v, W)
-            kappa = network.kappa(background, inner, outer, C, kernels_in, kernels_out)
-            posterior = background.at_origin(C)
-            local_trace = background.at_origin(W * C)
-            linear_trace = background.at_origin(W * C * background.linear) * background.volume
-        root = torch.sqrt(background.G + v)[:, None]
-        scale = outer[(slice(None), 0, *([0] * background.ndim))]
-        inner = inner * root
-        outer = (outer / background.expand(scale)[:, None]) * C[:, None] / root
-        numbers = torch.stack(
-            [scale, torch.full_like(scale, 4 * background.action.b), posterior, local_trace, linear_trace], 1
-        )
-        n = len(levels)
-        return (
-            _padded(kernels_in.reshape(n, network.features, -1)),
-            _single(amplitudes),
-            _padded(kernels_out.transpose(2, 3).reshape(n, -1, network.features)),
-            _single(kappa),
-            _single(inner.flatten(2)),
-            _single(outer.flatten(2)),
-            (C * W * background.linear).flatten(1).numpy(),
-            numbers.numpy(),
-        )
 
     def transform(self, fields, inverse=False):
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, one configuration at a time."""
@@ -129,33 +149,45 @@ class CompiledFlow:
 
     def __init__(self, network, background, grid, method):
         self.grid, self.method = np.asarray(grid, np.float64), method
-        nodes = np.array(method.nodes, float)
-        # going up, the stages of a step mirror those of the step going down
-        both = [g[:-1, None] + np.diff(g)[:, None] * nodes for g in (self.grid, self.grid[::-1])]
-        levels, index = np.unique(np.round(np.array(both), 12), return_inverse=True)
-        self.stage_levels = index.reshape(2, *both[0].shape)
-        self.ridge = CompiledRidge(network, background, levels)
-        self.matrix = np.zeros((len(nodes), len(nodes)))
+        self.ridge = self._ridge(network, background, self._stage_levels(method))
+        self.matrix = np.zeros((len(method.nodes), len(method.nodes)))
         for s, row in enumerate(method.matrix):
             self.matrix[s, : len(row)] = row
         self.weights = np.array(method.weights, float)
         self.v_min = math.exp(2 * self.grid[-1])
         self.root = np.sqrt(self.ridge.propagator + self.v_min)
 
+    def _stage_levels(self, method):
+        """Distinct log sigma of all stages; `stage_levels` (down or up, step, stage) points into them."""
+        nodes = np.array(method.nodes, float)
+        # going up, the stages of a step mirror those of the step going down
+        both = [g[:-1, None] + np.diff(g)[:, None] * nodes for g in (self.grid, self.grid[::-1])]
+        levels, index = np.unique(np.round(np.array(both), 12), return_inverse=True)
+        self.stage_levels = index.reshape(2, *both[0].shape)
+        return levels
+
+    def _ridge(self, network, background, levels):
+        return CompiledRidge(network, background, levels)
+
     @property
     def evaluations(self):
         """Network evaluations of one passage."""
         return (len(self.grid) - 1) * len(self.weights)
 
-    def _run(self, states, up):
+    def _scheme(self, up):
+        steps = np.diff(self.grid[::-1] if up else self.grid)
+        return steps, self.stage_levels[int(up)], self.matrix, self.weights
+
+    def _work(self, n):
+        return COST * self.evaluations * n * self.ridge.volume
+
+    def _run(self, states, up, stages=NO_STAGES):
         """Integrate states (n, V) in the Fourier basis; returns them and the integrated traces (n,)."""
         ridge = self.ridge
         packed = ridge._pack(states)
         integrals = np.zeros((len(packed), ridge.lanes))
-        steps = np.diff(self.grid[::-1] if up else self.grid)
-        work = COST * self.evaluations * len(states) * ridge.volume
-        scheme = steps, self.stage_levels[int(up)], self.matrix, self.weights
-        over_groups(kernels.flow, len(packed), work, packed, integrals, *scheme, *ridge._geometry())
+        arguments = packed, integrals, stages, *self._scheme(up), *ridge._geometry()
+        over_groups(kernels.flow, len(packed), self._work(len(states)), *arguments)
         return ridge._unpack(packed, len(states)), integrals.ravel()[: len(states)]
 
     def down(self, y):
@@ -169,9 +201,11 @@ class CompiledFlow:
         high, integral = self._run(self.ridge.transform(phi) / self.root, up=True)
         return self.ridge.transform(high, inverse=True), self._log_q(high, integral)
 
+    def _constant(self, volume):
+        return -0.5 * volume * math.log(2 * math.pi) - np.log(self.root).sum()
+
     def _log_q(self, states, integral):
-        constant = -0.5 * states.shape[1] * math.log(2 * math.pi) - np.log(self.root).sum()
-        return -0.5 * (states**2).sum(axis=1) + constant + integral
+        return -0.5 * (states**2).sum(axis=1) + self._constant(states.shape[1]) + integral
 
 
 class CompiledModes:
@@ -208,6 +242,21 @@ class CompiledModes:
     def log_white(self, x, delta):
         """``log N(x; 0, delta)``, shape (n,)."""
         return -0.5 * ((x * x).sum(axis=1) / delta + x.shape[1] * math.log(2 * math.pi * delta))
+
+
+def _as_arrays(tables):
+    """`level_tables` as the kernels want them: float32 and padded, sums and what is linear in float64."""
+    t = kernels.Levels(*(tensor.detach() for tensor in tables))
+    return kernels.Levels(
+        _padded(t.kernels_in),
+        _single(t.amplitudes),
+        _padded(t.kernels_out),
+        _single(t.kappa),
+        _single(t.inner),
+        _single(t.outer),
+        t.linear.double().numpy(),
+        t.numbers.double().numpy(),
+    )
 
 
 def _single(tensor):

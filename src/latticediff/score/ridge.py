@@ -23,6 +23,7 @@ from torch import nn
 
 from ..errors import UserError
 from .baseline import implicit_cubic
+from .embedding import Embedding
 
 __all__ = ["RidgeNetwork"]
 
@@ -73,6 +74,8 @@ class RidgeNetwork(nn.Module):
         Odd extent of the kernels A and B.
     hidden : int
         Width of the small perceptron that turns log sigma into gains and amplitudes.
+    conditioned : bool
+        Let gains and amplitudes depend on the couplings too, so that one set of weights serves a line of them.
 
     Raises
     ------
@@ -80,12 +83,12 @@ class RidgeNetwork(nn.Module):
         If a size is out of range.
     """
 
-    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64):
+    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
-        if features < 2 or hidden < 1:
-            raise UserError(f"features = {features}, hidden = {hidden}; expected at least 2 and 1")
+        if features < 2:
+            raise UserError(f"features = {features}; expected at least 2")
         self.ndim, self.features, self.kernel_size = ndim, features, kernel_size
         reach = kernel_size // 2
         self.offsets = tuple(itertools.product(range(-reach, reach + 1), repeat=ndim))
@@ -95,10 +98,7 @@ class RidgeNetwork(nn.Module):
         A[: features // 2, :, centre] += 0.7 * torch.randn(features // 2, N_INPUT)
         self.A = nn.Parameter(A)
         self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
-        # no faster than sigma^2 crosses over: the flow's integration error grows with the highest frequency.
-        # A buffer, so that a model file keeps the ones it was trained with.
-        self.register_buffer("frequencies", torch.linspace(-2, 0.7, 8).exp())
-        self.embed = nn.Sequential(nn.Linear(16, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
+        self.embed = Embedding(hidden, conditioned)
         self.gain_in = nn.Linear(hidden, features * N_INPUT)
         self.amplitude = nn.Linear(hidden, features * N_AMPLITUDES)
         self.gain_out = nn.Linear(hidden, N_OUTPUT * features)
@@ -112,7 +112,8 @@ class RidgeNetwork(nn.Module):
             "name": "ridge",
             "features": self.features,
             "kernel_size": self.kernel_size,
-            "hidden": self.embed[0].out_features,
+            "hidden": self.embed.hidden,
+            "conditioned": self.embed.conditioned,
         }
 
     def taps(self, background):
@@ -125,11 +126,13 @@ class RidgeNetwork(nn.Module):
             self._taps[key] = torch.stack(rolled).to(background.device)
         return self._taps[key]
 
-    def coefficients(self, log_sigma):
+    def coefficients(self, background, log_sigma):
         """Gains and amplitudes at each noise level.
 
         Parameters
         ----------
+        background : Background
+            Its couplings are read if the network is conditioned.
         log_sigma : tensor, shape (n,)
 
         Returns
@@ -138,8 +141,7 @@ class RidgeNetwork(nn.Module):
         amplitudes : tensor, shape (n, F, 2)
         gain_out : tensor, shape (n, 2, F)
         """
-        phase = log_sigma[:, None] * self.frequencies
-        e = self.embed(torch.cat([phase.sin(), phase.cos()], 1))
+        e = self.embed(background, log_sigma)
         gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT)
         gain_out = 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
         return gain_in, self.amplitude(e).view(-1, self.features, N_AMPLITUDES), gain_out
@@ -189,7 +191,7 @@ class RidgeNetwork(nn.Module):
         W, C = background.posterior(v)
         modes = background.to_modes(x)
         inner, outer = self.filters(background, v, W)
-        gain_in, amplitudes, gain_out = self.coefficients(log_sigma)
+        gain_in, amplitudes, gain_out = self.coefficients(background, log_sigma)
         fields = background.from_modes(modes[:, None] * inner).flatten(2)
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
