@@ -1,0 +1,132 @@
+"""ESS against network evaluations when a proposal is annealed above its noise, at fixed training.
+
+    python benchmarks/refinement.py [--case phi4-A-L16:ode ...] [--scale 1.0] [--json] [--figure FILE.png]
+
+Rows: ``model, route, shape, rungs, step, evaluations`` (a draw), ``ess_reverse [v, e]``, ``ess_forward [v, e]``
+(fresh HMC configurations weighed along backward paths), ``log_weight_variance``, ``pooled_ess`` (as many plain
+draws as rungs, pooled with weight their mean: the same evaluations, no annealing), ``gaussian_ess``
+(``exp(-s^2 / rungs)``: a Gaussian log_weight and moves that forget everything), ``seconds_per_draw``. The step is
+that of a pilot, `latticediff.proposal.tuned_step`. ``--figure`` draws the rows; ``--rows FILE`` draws those of an
+earlier run.
+"""
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+from latticediff.analysis import ess_forward, ess_reverse
+from latticediff.pipeline.densities import refined
+from latticediff.pipeline.reference import fresh_configurations
+from latticediff.proposal import RefinedProposal, tuned_step
+from latticediff.score.model import load_model
+from latticediff.streams import Streams
+
+#: (model, route): draws a row, rungs, draws of the pilot
+CASES = {
+    "phi4-A-L16:ode": (800, (1, 2, 4, 8), 100),
+    "phi4-A-L32:ode": (400, (1, 2, 4, 8), 60),
+    "phi4-A-L16:sde": (300, (1, 2, 4, 8, 16), 100),
+    "phi4-A-L32:sde": (120, (1, 4, 16, 32), 60),
+}
+
+
+def rows(case, scale, seed):
+    """Measure one model and route, rung by rung."""
+    name, route = case.split(":")
+    n, ladder, pilot = CASES[case]
+    n = max(20, int(scale * n))
+    model, streams = load_model(name), Streams(seed).child(case)
+    inner = refined(model, route)
+    step = tuned_step(inner, streams.generator("pilot"), pilot)
+    phis = fresh_configurations(model.action, model.shape, n, streams.child("reference"))
+    flat = phis.reshape(-1, *model.shape)
+    plain = None
+    for rungs in ladder:
+        proposal = RefinedProposal(inner, rungs, step)
+        began = time.process_time()
+        draw = proposal.draw(n, streams.generator(f"draw-{rungs}"))
+        seconds = (time.process_time() - began) / n
+        reverse = -model.action(draw.phi) - draw.log_q
+        forward = -model.action(flat) - proposal.weigh(flat, streams.generator(f"path-{rungs}"))
+        found, seen = ess_reverse(reverse), ess_forward(forward)
+        plain = plain or (found.value, float(reverse.var()))
+        yield {
+            "model": name,
+            "route": route,
+            "shape": list(model.shape),
+            "rungs": rungs,
+            "step": step,
+            "evaluations": proposal.evaluations_per_draw,
+            "n": n,
+            "ess_reverse": [found.value, found.error],
+            "ess_forward": [seen.value, seen.error],
+            "log_weight_variance": float(reverse.var()),
+            "pooled_ess": 1 / (1 + (1 / plain[0] - 1) / rungs),
+            "gaussian_ess": math.exp(-plain[1] / rungs),
+            "seconds_per_draw": seconds,
+        }
+
+
+def draw_figure(found, path):
+    """ESS against evaluations, one panel a route."""
+    from latticediff.report.style import COLOURS, MARKERS, new_figure, styled
+
+    routes = [route for route in ("ode", "sde") if any(row["route"] == route for row in found)]
+    titles = {"ode": "probability-flow ODE, 16 steps", "sde": "reverse SDE, 60 steps"}
+    with styled():
+        figure, axes = new_figure(2.7 * len(routes), nrows=len(routes), squeeze=False)
+        for ax, route in zip(axes[:, 0], routes, strict=True):
+            models = sorted({row["model"] for row in found if row["route"] == route})
+            for model, colour, marker in zip(models, COLOURS, MARKERS, strict=False):
+                mine = [row for row in found if row["route"] == route and row["model"] == model]
+                x = [row["evaluations"] for row in mine]
+                L = mine[0]["shape"][0]
+                y, error = zip(*(row["ess_reverse"] for row in mine), strict=True)
+                ax.errorbar(x, y, error, color=colour, marker=marker, label=f"L = {L}, annealed")
+                y, error = zip(*(row["ess_forward"] for row in mine), strict=True)
+                ax.errorbar(x, y, error, color=colour, marker=marker, mfc="white", ls="", label=f"L = {L}, forward")
+                ax.plot(x, [row["pooled_ess"] for row in mine], color=colour, ls="--", lw=1, label=f"L = {L}, pooled")
+            ax.set(xscale="log", ylabel="ESS", title=titles[route], ylim=(None, 1.02))
+            ticks = sorted({row["evaluations"] for row in found if row["route"] == route})
+            ax.set_xticks(ticks, [str(t) for t in ticks])
+            ax.minorticks_off()
+            ax.legend(loc="lower right", ncols=2)
+        axes[-1, 0].set_xlabel("network evaluations of one draw")
+        figure.savefig(path, dpi=200, metadata={"Software": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", nargs="+", default=list(CASES), choices=list(CASES), metavar="MODEL:ROUTE")
+    parser.add_argument("--scale", type=float, default=1.0, help="draws relative to the default")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--figure", type=Path, help="write the figure there")
+    parser.add_argument("--rows", type=Path, help="take the rows of an earlier run with --json; measure nothing")
+    arguments = parser.parse_args()
+    found = []
+    if arguments.rows:
+        found = [json.loads(line) for line in arguments.rows.read_text().splitlines()]
+    for case in [] if arguments.rows else arguments.case:
+        for row in rows(case, arguments.scale, arguments.seed):
+            found.append(row)
+            if arguments.json:
+                print(json.dumps(row), flush=True)
+                continue
+            print(
+                f"{row['model']:12} {row['route']} rungs {row['rungs']:3} step {row['step']:.2f}"
+                f" evaluations {row['evaluations']:5}"
+                f" ESS {row['ess_reverse'][0]:.3f}({row['ess_reverse'][1]:.3f})"
+                f" forward {row['ess_forward'][0]:.3f}({row['ess_forward'][1]:.3f})"
+                f" pooled {row['pooled_ess']:.3f} var {row['log_weight_variance']:.3f}"
+                f" {1e3 * row['seconds_per_draw']:.2f} ms/draw",
+                flush=True,
+            )
+    if arguments.figure:
+        draw_figure(found, arguments.figure)
+
+
+if __name__ == "__main__":
+    main()

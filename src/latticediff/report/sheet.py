@@ -1,0 +1,151 @@
+"""A sheet: one self-contained HTML file, no script, nothing fetched from anywhere; what every page is made of."""
+
+import base64
+import html
+import json
+import re
+from string import Template
+
+__all__ = ["figure", "formula", "sheet", "table", "text", "theory"]
+
+# the policy makes "self-contained" a promise that the browser enforces
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+<title>$title</title>
+<style>
+:root { --ink: #1a1a1a; --soft: #595959; --line: #d5d5d5; --paper: #fff; --tint: #f3f5f7; --bad: #a32a00; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --soft: #a8a8a8; --line: #444; --paper: #15181b; --tint: #22272c; --bad: #ff9c70; } }
+body { margin: 0 auto; padding: 1rem; max-width: 47rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink);
+  background: var(--paper); }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0.5rem 0; } h2 { font-size: 1.2rem; margin: 2.2rem 0 0.5rem; }
+h3 { font-size: 1rem; margin: 0 0 0.4rem; }
+.verdict { background: var(--tint); border-left: 0.3rem solid #0072b2; padding: 0.7rem 1rem; }
+.verdict p { margin: 0.45rem 0; } .verdict .headline { font-size: 1.15rem; font-weight: 600; }
+.soft, figcaption, caption { color: var(--soft); font-size: 0.9rem; }
+.scroll { overflow-x: auto; margin: 0.6rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding-bottom: 0.3rem; }
+caption span { display: block; max-width: min(45rem, calc(100vw - 2rem)); }
+th, td { padding: 0.25rem 0.8rem 0.25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
+td.wrap { white-space: normal; } td.long { white-space: normal; min-width: 14rem; }
+thead th { border-bottom: 2px solid var(--soft); }
+tbody th { font-weight: normal; white-space: normal; min-width: 6rem; } .bad { color: var(--bad); font-weight: 600; }
+figure { margin: 1.4rem 0 2rem; break-inside: avoid; }
+figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); box-sizing: border-box; }
+pre { overflow-x: auto; background: var(--tint); padding: 0.7rem; font-size: 0.85rem; }
+sub { line-height: 0; }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; } h2, h3 { break-after: avoid; }
+  .scroll { overflow: visible; } pre { white-space: pre-wrap; }
+  figure img { width: auto; max-width: 100%; max-height: 10.5cm; border: 0; } table { break-inside: avoid; } }
+</style>
+</head>
+<body>
+<header>
+<h1>$title</h1>
+<p class="soft">$subtitle</p>
+</header>
+<main>
+<section class="verdict" aria-label="Verdict">
+$verdict
+</section>
+$sections
+</main>
+</body>
+</html>
+""")
+
+
+def text(words):
+    """Escape, keep numbers and their units on one line, set the few subscripts that the words use."""
+    words = re.sub(r"(?<=[\d)]) (?=(%|µs|ms|s|min|h)\b|%)", "\u00a0", html.escape(str(words)))
+    return re.sub(r"([τχΣ∂])_(int|abs|μ)", r"\1<sub>\2</sub>", words)
+
+
+def formula(words):
+    """The plain-text formula of a convention with its Greek letters; couplings keep the names that cards use."""
+    for plain, fine in (("sum_mu", "Σ_μ"), ("d_mu", "∂_μ"), ("phi", "φ"), ("^2", "²"), ("^4", "⁴"), ("+mu)", "+μ)")):
+        words = words.replace(plain, fine)
+    return words.replace("-", "−")
+
+
+def table(caption, header, rows):
+    """Rows of cells: plain text, or (text, class); the first of a row is its header. Rows of dashes are left out."""
+    rows = [row for row in rows if any(cell not in ("–", ("–", "wrap")) for cell in row[1:])]
+
+    def cell(content, tag, attributes=""):
+        content, kind = content if isinstance(content, tuple) else (content, "")
+        kind = f' class="{kind}"' if kind else ""
+        return f"<{tag}{attributes}{kind}>{text(content)}</{tag}>"
+
+    head = "".join(cell(name, "th", ' scope="col"') for name in header)
+    body = "\n".join(
+        "<tr>" + cell(row[0], "th", ' scope="row"') + "".join(cell(c, "td") for c in row[1:]) + "</tr>" for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><caption><span>{text(caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def figure(record):
+    png = record.png
+    width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR, PNG 1.2 section 4.1.1
+    data = base64.b64encode(png).decode()
+    return (
+        f'<figure id="{record.name}"><h3>{text(record.title)}</h3>\n<img alt="{html.escape(record.alt)}" '
+        f'width="{width}" height="{height}" src="data:image/png;base64,{data}">\n'
+        f"<figcaption>{text(record.caption)}</figcaption></figure>"
+    )
+
+
+def theory(description):
+    """The same couplings in every convention that can express them."""
+    from ..action import CONVENTIONS, Phi4
+    from ..errors import UserError
+
+    if description.get("name") != "phi4":
+        return f"<pre>{html.escape(json.dumps(description, indent=2, ensure_ascii=False))}</pre>"
+    action, rows = Phi4.from_description(description), []
+    for name, convention in CONVENTIONS.items():
+        try:
+            couplings, scale = action.in_convention(name)
+        except UserError:
+            continue  # this theory has no such form
+        values = ", ".join(f"{key} = {value:.6g}".replace("-", "−") for key, value in couplings.items())
+        mark = " (used here)" if name == action.convention else ""
+        rows.append(
+            (name + mark, values, f"{scale:.5g}", (f"{formula(convention.formula)}; {convention.source}", "long"))
+        )
+    return table(
+        "The same theory in the conventions of the literature; φ here = s φ there, so ⟨|m|⟩ scales with s, χ with s².",
+        ("convention", "couplings", "s", "action per site, source"),
+        rows,
+    )
+
+
+def sheet(title, subtitle, verdict, sections):
+    """The file as a string.
+
+    Parameters
+    ----------
+    title, subtitle : str
+    verdict : sequence of str
+        The headline, then sentences.
+    sections : sequence of (heading, body)
+        Bodies are HTML; empty ones are left out.
+    """
+    headline, *sentences = verdict
+    return PAGE.substitute(
+        title=text(title),
+        subtitle=text(subtitle),
+        verdict=f'<p class="headline">{text(headline)}</p>\n' + "\n".join(f"<p>{text(s)}</p>" for s in sentences),
+        sections="\n".join(f"<section>\n<h2>{t}</h2>\n{body}\n</section>" for t, body in sections if body),
+    )
