@@ -27,6 +27,7 @@ __all__ = ["BlendedTarget", "fit_blend", "three_targets"]
 N_LEVELS = 41
 SITES = 2**20  # field values per level in the fit
 RIDGE = 1e-4  # of the diagonal: where targets coincide, do not chase rounding errors
+TINY = 1e-30
 
 
 def three_targets(background, phi, z, v):
@@ -120,7 +121,9 @@ def fit_blend(background, phi, noise, seed=0):
         overlap = torch.einsum("inv,nv->iv", d, stein.double()) / n
         # equivalent momenta share their weights
         moments, overlap = _averaged(moments, orbits), _averaged(overlap, orbits)
-        diagonal = torch.diag_embed(torch.diagonal(moments.permute(2, 0, 1), dim1=1, dim2=2)) * RIDGE
+        # targets without noise (a free field with its own propagator) leave nothing to solve for
+        ridge = (torch.diagonal(moments.permute(2, 0, 1), dim1=1, dim2=2) * RIDGE).clamp(min=TINY)
+        diagonal = torch.diag_embed(ridge)
         beta = -torch.linalg.solve(moments.permute(2, 0, 1) + diagonal, overlap.T)
         betas.append(beta.T.reshape(2, *background.shape).to(phi.dtype))
     return BlendedTarget(low, high, torch.stack(betas))
