@@ -170,4 +170,5 @@ def expected_stay(log_weight, at):
     """
     log_weight = np.asarray(log_weight, np.float64).ravel()
     log_mean = special.logsumexp(np.minimum(0.0, log_weight - at)) - math.log(log_weight.size)
-    return float(np.exp(-log_mean))
+    with np.errstate(over="ignore"):  # for ever is an answer
+        return float(np.exp(-log_mean))

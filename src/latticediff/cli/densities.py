@@ -93,7 +93,41 @@ def reweight(
         typer.echo(f"warning: {line}", err=True)
 
 
+def diagnose(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or name of a shipped model.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the page; an earlier diagnosis there is replaced.")],
+    ensemble: Reference = None,
+    n: Draws = 2000,
+    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
+    steps: Steps = None,
+    levels: Annotated[int, typer.Option("--levels", help="Noise levels of the score error; 0 leaves it out.")] = 10,
+    seed: Seed = 1,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print diagnosis.json too.")] = False,
+    quiet: Quiet = False,
+):
+    """What is wrong with a model's density, where that comes from, and what it does to a chain: page and JSON.
+
+    \b
+    latticediff diagnose phi4-A-L16 --out diagnosis
+    latticediff diagnose runs/mine/model --ensemble runs/mine/ensemble.h5 --out diagnosis
+    """
+    import json
+
+    from ..pipeline.diagnose import diagnose as examine
+    from ..pipeline.progress import make_progress
+
+    progress = make_progress(quiet)
+    found, paths = examine(model, out, ensemble, n, route.value, steps, seed, device, levels=levels, progress=progress)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False, default=str))
+    for alarm in found.alarms():
+        typer.echo(f"warning: {alarm}", err=True)
+    progress.say(f"wrote {paths['html']}")
+
+
 def add_commands(app):
-    """Register the commands of this room."""
+    """Declare the subcommands of this module on a `typer.Typer`."""
     app.command("free-energy")(free_energy)
     app.command()(reweight)
+    app.command()(diagnose)

@@ -9,10 +9,10 @@ from .figures import draw
 from .html import page
 from .tables import report_dict
 
-__all__ = ["write_report"]
+__all__ = ["write_file", "write_report"]
 
 
-def _write(path, data):
+def write_file(path, data):
     """Whole or not at all: a reader never meets half a file."""
     data = data if isinstance(data, bytes) else data.encode()
     part = path.with_name(path.name + ".part")
@@ -52,12 +52,12 @@ def write_report(run, out):
         raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from None
     records = draw(run)
     for record in records:
-        _write(folder / f"{record.name}.png", record.png)
-        _write(folder / f"{record.name}.pdf", record.pdf)
-        _write(folder / f"{record.name}.csv", record.csv)
+        write_file(folder / f"{record.name}.png", record.png)
+        write_file(folder / f"{record.name}.pdf", record.pdf)
+        write_file(folder / f"{record.name}.csv", record.csv)
     # allow_nan=False: NaN is no JSON, and no number of a report
     text = json.dumps(report_dict(run), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
-    paths = {"figures": folder, "json": _write(out / "report.json", text)}
+    paths = {"figures": folder, "json": write_file(out / "report.json", text)}
     # last, so that a page implies everything it refers to
-    paths["html"] = _write(out / "report.html", page(run, records))
+    paths["html"] = write_file(out / "report.html", page(run, records))
     return paths

@@ -228,7 +228,7 @@ class ChainResult:
         return 2 * tau * cost_per_update, None if error is None else 2 * error * cost_per_update
 
 
-def _now():
+def now():
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -272,7 +272,7 @@ class RunResult:
     training: tuple = ()
     device: str = ""
     versions: dict = field(default_factory=dict)
-    created: str = field(default_factory=_now)
+    created: str = field(default_factory=now)
     card: str = ""
 
     def __post_init__(self):

@@ -1,0 +1,179 @@
+"""The diagnosis of one model: what is wrong with its density, where it comes from, and what it does to a chain."""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FileError
+from .build import write_file
+from .diagnosis_page import diagnosis_page
+from .figures.diagnosis import draw_diagnosis
+from .model import now
+
+__all__ = ["Diagnosis", "write_diagnosis"]
+
+SIGMA_ALARM = 4.0  #: of the signs of m, and of draws against configurations
+PARETO_ALARM = 0.7
+FORWARD_ALARM = 0.02  #: by which the forward ESS may be below the reverse one
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything `latticediff diagnose` finds about one proposal of a model; NumPy and plain numbers."""
+
+    name: str
+    action: dict
+    shape: tuple
+    proposal: dict
+    reference: str  #: where the exact configurations come from, in words
+    log_weight_reverse: np.ndarray  #: (n,)
+    log_weight_forward: np.ndarray  #: (n_chains, n_times)
+    m_reverse: np.ndarray  #: (n,)
+    m_forward: np.ndarray  #: (n_chains, n_times)
+    largest_reverse: np.ndarray  #: (n,), largest |phi| of a draw
+    largest_forward: np.ndarray  #: (n_chains, n_times)
+    weights: object  #: latticediff.analysis.WeightReport
+    free_energy: object  #: latticediff.analysis.FreeEnergy
+    longest_rejection: int
+    acceptance: float
+    expected_stay: float  #: proposals that a chain stays at the heaviest exact configuration seen
+    sign: dict  #: draws, configurations -> (share of m > 0, its deviation from 1/2 in errors)
+    shares: dict  #: shells, operators -> list of (label, value, error); together -> list of the same
+    integration: object | None  #: latticediff.analysis.IntegrationBias
+    doubling: np.ndarray | None  #: epsilon on exact configurations
+    inversion: dict  #: noise -> (median, max), log_q -> (median, max) of a draw inverted
+    score_error: object | None = None  #: latticediff.score.error.ScoreError
+    seed: int = 0
+    seconds: float = 0.0
+    device: str = ""
+    versions: dict = field(default_factory=dict)
+    created: str = field(default_factory=now)
+
+    @property
+    def volume(self):
+        """Sites."""
+        return math.prod(self.shape)
+
+    def to_dict(self):
+        """JSON-able content of ``diagnosis.json``."""
+        w, level = self.weights, self.score_error
+
+        def finite(x):
+            return float(x) if x is not None and math.isfinite(x) else None
+
+        return {
+            "model": self.name,
+            "action": self.action,
+            "shape": list(self.shape),
+            "proposal": self.proposal,
+            "reference": self.reference,
+            "n_draws": int(self.log_weight_reverse.size),
+            "n_configurations": int(self.log_weight_forward.size),
+            "log_weight_std": w.log_weight_std,
+            "log_weight_variance_per_site": w.log_weight_std**2 / self.volume,
+            "ess_reverse": w.ess_reverse.pair(),
+            "ess_forward": w.ess_forward.pair(),
+            "pareto_k": finite(w.pareto_k),
+            "pareto_k_forward": finite(w.forward_pareto_k),
+            "n_zero": w.n_zero,
+            "largest_forward": finite(w.forward_largest),
+            "acceptance": self.acceptance,
+            "acceptance_expected": w.acceptance,
+            "longest_rejection": self.longest_rejection,
+            "expected_stay": finite(self.expected_stay),
+            "sign": {name: list(pair) for name, pair in self.sign.items()},
+            **self.free_energy.to_dict(),
+            "variance_shares": {
+                name: [{"of": label, "share": value, "error": error} for label, value, error in rows]
+                for name, rows in self.shares.items()
+            },
+            "score_error": None
+            if level is None
+            else {
+                "sigma": level.sigma.tolist(),
+                "error": level.error.tolist(),
+                "uncertainty": level.uncertainty.tolist(),
+                "remembered": level.remembered.tolist(),
+                "share": level.shares().tolist(),
+                "kl": level.kl,
+                "kl_error": level.kl_error,
+            },
+            "integration": None if self.integration is None else self.integration.to_dict(),
+            "inversion": {name: list(pair) for name, pair in self.inversion.items()},
+            "alarms": self.alarms(),
+            "seed": self.seed,
+            "seconds": self.seconds,
+            "device": self.device,
+            "versions": self.versions,
+            "created": self.created,
+        }
+
+    def alarms(self):
+        """One sentence for everything that should not be."""
+        w, found = self.weights, []
+        gap = w.ess_reverse.value - w.ess_forward.value
+        if gap > FORWARD_ALARM and gap > 3 * math.hypot(w.ess_forward.error, w.ess_reverse.error):
+            found.append(
+                f"The forward ESS lies {gap:.3f} below the reverse one: the model misses exact configurations."
+            )
+        for what, k in (("draws", w.pareto_k), ("configurations", w.forward_pareto_k)):
+            if k is not None and k > PARETO_ALARM:
+                found.append(
+                    f"Pareto k of the weights of {what} is {k:.2f}, above 0.7: their averages are not to be trusted."
+                )
+        if w.n_zero:
+            found.append(f"{w.n_zero} draws blew up and have weight zero.")
+        share, off = self.sign["draws"]
+        if abs(off) > SIGMA_ALARM:
+            found.append(
+                f"{100 * share:.1f} % of the draws have m > 0, {off:+.1f}σ from one half: the symmetry is broken."
+            )
+        tension = self.free_energy.tension
+        if math.isfinite(tension) and abs(tension) > SIGMA_ALARM:
+            found.append(f"log Z from draws and from configurations differ by {tension:+.1f}σ.")
+        bias = self.integration
+        if bias is not None and bias.bias_bound > 0.02:
+            found.append(
+                f"The integration error may bias averages by {bias.bias_bound:.2g} deviations: take more steps."
+            )
+        return found
+
+
+def write_diagnosis(diagnosis, out):
+    """Write ``diagnosis.json``, ``diagnosis.html`` and ``figures/*.png, .pdf, .csv`` into the folder `out`.
+
+    Parameters
+    ----------
+    diagnosis : Diagnosis
+    out : path-like
+        Created if missing; an earlier diagnosis there is replaced.
+
+    Returns
+    -------
+    dict of str to Path
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made or written.
+    """
+    out = Path(out)
+    folder = out / "figures"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from None
+    records = draw_diagnosis(diagnosis)
+    for record in records:
+        write_file(folder / f"{record.name}.png", record.png)
+        write_file(folder / f"{record.name}.pdf", record.pdf)
+        write_file(folder / f"{record.name}.csv", record.csv)
+    text = json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    return {
+        "figures": folder,
+        "json": write_file(out / "diagnosis.json", text),
+        "html": write_file(out / "diagnosis.html", diagnosis_page(diagnosis, records)),
+    }

@@ -1,0 +1,169 @@
+"""The page of a diagnosis: verdict, weights, where their spread comes from, integration error."""
+
+import math
+
+import numpy as np
+
+from .numbers import OBSERVABLES, TAU_NAMES, count, value_error
+from .sheet import figure, sheet, table, theory
+from .verdict import describe_action
+
+__all__ = ["diagnosis_page"]
+
+SYMBOLS = {**{name: symbol for name, (symbol, _) in OBSERVABLES.items()}, **TAU_NAMES}
+
+
+def _verdict(d):
+    w = d.weights
+    headline = (
+        f"ESS {value_error(*_pair(w.ess_reverse))} over draws, {value_error(*_pair(w.ess_forward))} over exact"
+        f" configurations; acceptance {100 * w.acceptance:.0f} %."
+    )
+    sentences = [
+        f"log_weight has the standard deviation {w.log_weight_std:.3g}, a variance of"
+        f" {w.log_weight_std**2 / d.volume:.2g} per site. A chain of {d.log_weight_reverse.size} proposals stayed at"
+        f" most {d.longest_rejection} of them in one place; at the heaviest exact configuration seen it would stay"
+        f" {d.expected_stay:.3g} on average."
+    ]
+    level = d.score_error
+    if level is not None:
+        worst = int(np.argmax(level.error * (level.error > 2 * level.uncertainty)))
+        if level.error[worst] > 2 * level.uncertainty[worst]:
+            sentences.append(
+                f"The score is worst near σ = {level.sigma[worst]:.2g}. Its error over all noise levels is worth"
+                f" {value_error(level.kl, level.kl_error)} nats; half the variance of log_weight is"
+                f" {0.5 * w.log_weight_std**2:.2g}."
+            )
+        else:
+            sentences.append("No noise level has a score error beyond the noise of its measurement.")
+    shells, operators = d.shares["together"][:2]
+    sentences.append(
+        f"Powers of momentum shells explain {_percent(shells)} of the variance of log_weight, local operators"
+        f" {_percent(operators)}; the rest is many small local errors."
+    )
+    bias = d.integration
+    if bias is not None:
+        sentences.append(
+            f"Integration error of log_q: median {bias.median:.1e}, largest {bias.max:.1e}. No average is off by more"
+            f" than {bias.bias_bound:.1e} standard deviations, which is below the statistical error up to"
+            f" {_samples(bias)} independent samples."
+        )
+    return [headline, *sentences, *d.alarms()]
+
+
+def _pair(estimate):
+    return estimate.value, estimate.error
+
+
+def _samples(bias):
+    return count(bias.independent_samples) if math.isfinite(bias.independent_samples) else "any number of"
+
+
+def _percent(row):
+    _, value, error = row
+    return f"{100 * max(value, 0.0):.0f}({max(1, round(100 * error))}) %"
+
+
+def _weights(d):
+    w, found = d.weights, d.free_energy
+    columns = ("", "draws (reverse)", "exact configurations (forward)")
+    rows = [
+        ("number", str(d.log_weight_reverse.size), str(d.log_weight_forward.size)),
+        ("ESS", value_error(*_pair(w.ess_reverse)), value_error(*_pair(w.ess_forward))),
+        ("Pareto k", _number(w.pareto_k), _number(w.forward_pareto_k)),
+        ("largest log_weight above the mean", _above_mean(d.log_weight_reverse), _above_mean(d.log_weight_forward)),
+        ("log Z", value_error(*_pair(found.reverse)), value_error(*_pair(found.forward))),
+        (
+            "bound on log Z",
+            value_error(*_pair(found.lower)) + " from below",
+            value_error(*_pair(found.upper)) + " from above",
+        ),
+        ("share of m > 0", *(f"{share:.3f}, {off:+.1f}σ".replace("-", "−") for share, off in d.sign.values())),
+    ]
+    both = (
+        ("log Z, both (acceptance ratio)", value_error(*_pair(found.bridge))),
+        ("acceptance, expected from the weights", f"{100 * w.acceptance:.1f} %"),
+        ("acceptance, proposed one after the other", f"{100 * d.acceptance:.1f} %"),
+        ("longest run of rejections", str(d.longest_rejection)),
+        ("mean stay at the heaviest exact configuration", f"{d.expected_stay:.3g} proposals"),
+        ("draws of weight zero", str(w.n_zero)),
+    )
+    return table(
+        "ESS: reverse (Σw)²/(NΣw²), forward 1/(⟨w⟩⟨1/w⟩). Pareto k above 0.7 means weights whose averages cannot be "
+        "trusted; flat tails have negative k.",
+        columns,
+        rows,
+    ) + table("Both together.", ("", ""), both)
+
+
+def _number(k):
+    return "–" if k is None or not math.isfinite(k) else f"{k:.2f}".replace("-", "−")
+
+
+def _above_mean(log_weight):
+    finite = log_weight[np.isfinite(log_weight)]
+    return f"{finite.max() - finite.mean():.2f}"
+
+
+def _integration(d):
+    bias = d.integration
+    rows = []
+    if bias is not None:
+        rows += [
+            ("ε = change of log_q under doubled steps: median, largest", f"{bias.median:.1e}, {bias.max:.1e}"),
+            ("mean of ε: shift of log Z", f"{bias.mean:+.1e}".replace("-", "−")),
+            ("standard deviation of ε", f"{bias.std:.1e}"),
+            ("bound on the bias of any average, in its standard deviations", f"{bias.bias_bound:.1e}"),
+            ("bound on the error of any probability", f"{bias.total_variation:.1e}"),
+            ("bound on the change of the acceptance", f"{bias.acceptance_bound:.1e}"),
+            ("independent samples at which bound and statistical error meet", _samples(bias)),
+        ]
+        rows += [
+            (f"measured bias of {SYMBOLS.get(name, name)}, in standard deviations",
+             value_error(*pair))
+            for name, pair in bias.observables.items()
+        ]  # fmt: skip
+    for name, label in (("noise", "draw inverted: change of the noise, median, largest"),
+                        ("log_q", "draw inverted: change of log_q, median, largest")):  # fmt: skip
+        if name in d.inversion:
+            rows.append((label, "{:.1e}, {:.1e}".format(*d.inversion[name])))
+    return table(
+        "A chain that weighs with q exp(ε) samples exp(−S − ε): averages move by cov(O, e⁻ᵋ), at most σ_O times the "
+        "spread of e⁻ᵋ. A constant ε does nothing.",
+        ("", ""),
+        rows,
+    )
+
+
+def diagnosis_page(d, records):
+    """The page as a string; `records` from `figures.diagnosis.draw_diagnosis`."""
+    figures = {record.name: figure(record) for record in records}
+
+    def some(*names):
+        return "\n".join(figures[name] for name in names if name in figures)
+
+    about = table(
+        "Where this page comes from; diagnosis.json holds every number, figures/*.csv the data.",
+        ("", ""),
+        [
+            ("proposal", (", ".join(f"{k} {v}" for k, v in d.proposal.items() if k != "model"), "wrap")),
+            ("exact configurations", (d.reference, "wrap")),
+            ("seed, seconds", f"{d.seed}, {d.seconds:.0f} s"),
+            ("made", d.created),
+            ("device", d.device or "–"),
+            ("versions", (", ".join(f"{k} {v}" for k, v in d.versions.items()) or "–", "wrap")),
+        ],
+    )
+    return sheet(
+        f"Diagnosis of {d.name}",
+        f"{describe_action(d.action)}; lattice {'×'.join(map(str, d.shape))}; {d.created[:10]}"
+        + (f"; latticediff {d.versions['latticediff']}" if "latticediff" in d.versions else ""),
+        _verdict(d),
+        [
+            ("Weights", _weights(d) + some("weights", "tails")),
+            ("Where the spread comes from", some("levels", "shares")),
+            ("Integration", _integration(d) + some("doubling")),
+            ("Action and conventions", theory(d.action)),
+            ("About this page", about),
+        ],
+    )
