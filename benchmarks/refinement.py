@@ -4,9 +4,9 @@
 
 Rows: ``model, route, shape, rungs, step, evaluations`` (a draw), ``ess_reverse [v, e]``, ``ess_forward [v, e]``
 (fresh HMC configurations weighed along backward paths), ``log_weight_variance``, ``pooled_ess`` (as many plain
-draws as rungs, pooled with weight their mean: the same evaluations, no annealing), ``gaussian_ess``
-(``exp(-s^2 / rungs)``: a Gaussian log_weight and moves that forget everything), ``seconds_per_draw``. The step is
-that of a pilot, `latticediff.proposal.tuned_step`. ``--figure`` draws the rows; ``--rows FILE`` draws those of an
+draws as rungs, pooled with weight their mean: the same evaluations, no annealing; for a Gaussian log_weight of the
+variance s^2 measured at one rung), ``gaussian_ess`` (``exp(-s^2 / rungs)``: moves that forget everything),
+``seconds_per_draw``. The step is that of a pilot, `latticediff.proposal.tuned_step`. ``--figure`` draws the rows; ``--rows FILE`` draws those of an
 earlier run.
 """
 
@@ -51,7 +51,7 @@ def rows(case, scale, seed):
         reverse = -model.action(draw.phi) - draw.log_q
         forward = -model.action(flat) - proposal.weigh(flat, streams.generator(f"path-{rungs}"))
         found, seen = ess_reverse(reverse), ess_forward(forward)
-        plain = plain or (found.value, float(reverse.var()))
+        plain = plain or float(reverse.var())
         yield {
             "model": name,
             "route": route,
@@ -63,8 +63,8 @@ def rows(case, scale, seed):
             "ess_reverse": [found.value, found.error],
             "ess_forward": [seen.value, seen.error],
             "log_weight_variance": float(reverse.var()),
-            "pooled_ess": 1 / (1 + (1 / plain[0] - 1) / rungs),
-            "gaussian_ess": math.exp(-plain[1] / rungs),
+            "pooled_ess": 1 / (1 + math.expm1(plain) / rungs),
+            "gaussian_ess": math.exp(-plain / rungs),
             "seconds_per_draw": seconds,
         }
 

@@ -14,6 +14,7 @@ from scipy.integrate import quad
 from latticediff.action import Phi4, free_log_z, free_propagator
 from latticediff.analysis import free_energy, mean
 from latticediff.errors import UserError
+from latticediff.hmc import HMC
 from latticediff.metropolis import IndependenceMetropolis, Proposal
 from latticediff.proposal import OdeProposal, RefinedProposal, SdeProposal, tuned_step
 from latticediff.streams import Streams
@@ -190,3 +191,26 @@ def test_impossible_settings_are_refused():
         RefinedProposal(inner, 2, 1.5)
     with pytest.raises(UserError, match="object has no transport"):
         RefinedProposal(object())
+
+
+def test_the_card_asks_for_rungs(tmp_path):
+    """`sampling.ode.rungs`: the kernel that the sampling stage runs, its cost, and the doubling of what lies below."""
+    from latticediff.config import parse_card
+    from latticediff.ensemble import run_chain
+    from latticediff.pipeline.sample import build_kernel
+    from latticediff.pipeline.weigh import weigh
+    from latticediff.score.model import save_model
+
+    text = '[action]\nconvention = "A"\nm2 = 0.8\nlam = 0.0\n[lattice]\nshape = [4, 6]\n[run]\nseed = 1\n'
+    card = parse_card(text + "[sampling.ode]\nrungs = 3\nrung_step = 0.5\nsteps = 4\n")
+    made = model(FREE, SHAPE, 0.2)
+    kernel = build_kernel(card, made, "ode")
+    assert kernel.refresh and kernel.proposal.describe()["rungs"] == 3
+    assert kernel.evaluations_per_update == 2 * 3 * 16
+    exact = HMC(FREE, 0.25, 6)
+    path, folder = tmp_path / "free.h5", save_model(made, tmp_path / "model")
+    run_chain(exact, (exact.start(np.zeros((8, *SHAPE))), Streams(1)), path, 50)
+    arrays = weigh(card, path, folder, "ode", tmp_path / "weights.npz")
+    assert np.isfinite(arrays["log_weight"]).all()
+    # the error of the flow, not the randomness of the paths above it
+    assert np.median(arrays["doubling"]) < 0.2 * arrays["log_weight"].std()

@@ -201,13 +201,18 @@ class HMCChainSection(Section):
 
 
 class OdeSection(Section):
-    """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method`."""
+    """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method`.
+
+    More than one of `rungs` anneals every draw, at as many times the price; see `latticediff.proposal.refine`.
+    """
 
     n_chains: Count = 100
     n_warmup: Count = 10
     n_updates: Count = 150
     steps: Count = 12
     method: Literal["rk4", "dopri5"] = "rk4"
+    rungs: Count = 1
+    rung_step: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class SdeSection(Section):

@@ -25,7 +25,9 @@ def build_proposal(card, model, route):
         raise UserError(f"route is {route!r}; expected one of {', '.join(ROUTES)}")
     section = getattr(card.sampling, route)
     options = {"method": section.method} if route == "ode" else {}
-    return registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
+    proposal = registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
+    rungs = getattr(section, "rungs", 1)
+    return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
 
 
 def build_kernel(card, model, route):

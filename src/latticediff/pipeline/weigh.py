@@ -61,10 +61,11 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None)
             if stop is not None and (reason := stop()):
                 raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
     arrays = {"log_weight": log_weight}
-    if hasattr(proposal, "doubled"):
+    density = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
+    if hasattr(density, "doubled"):
         some = phis[:N_DOUBLING]
-        fine = -action(some) - proposal.doubled().weigh(some, rng)
-        arrays["doubling"] = np.abs(fine - log_weight[: len(some)])
+        coarse = log_weight[: len(some)] if density is proposal else -action(some) - density.weigh(some, rng)
+        arrays["doubling"] = np.abs(-action(some) - density.doubled().weigh(some, rng) - coarse)
     _save(Path(path), arrays)
     return arrays
 
