@@ -6,8 +6,8 @@ Rows: ``model, route, shape, rungs, step, evaluations`` (a draw), ``ess_reverse 
 (fresh HMC configurations weighed along backward paths), ``log_weight_variance``, ``pooled_ess`` (as many plain
 draws as rungs, pooled with weight their mean: the same evaluations, no annealing; for a Gaussian log_weight of the
 variance s^2 measured at one rung), ``gaussian_ess`` (``exp(-s^2 / rungs)``: moves that forget everything),
-``seconds_per_draw``. The step is that of a pilot, `latticediff.proposal.tuned_step`. ``--figure`` draws the rows; ``--rows FILE`` draws those of an
-earlier run.
+``seconds_per_draw``. The step is that of a pilot, `latticediff.proposal.tuned_step`. ``--figure`` draws the rows;
+``--rows FILE`` draws those of an earlier run.
 """
 
 import argparse
