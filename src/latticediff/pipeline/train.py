@@ -15,7 +15,7 @@ from ..errors import CardError, FileError, ModelError
 from ..provenance import commit, version
 from ..score.background import Background
 from ..score.model import load_model, save_model
-from ..score.propagator import measured_propagator
+from ..score.propagator import measured_propagator, smooth_propagator
 from ..streams import Streams
 from ..training import Task, Trainer, TrainingData, TrainingPlan
 from ..training.calibrate import finish_model
@@ -74,7 +74,14 @@ def build_trainer(card, sources):
 
 
 def _propagator(data):
-    return measured_propagator((part.double().cpu().numpy() for part in data.train.split(4096)), tuple(data.shape))
+    """Of the training configurations, smooth where it can be; halves are the earlier and the later Monte Carlo time."""
+    half = len(data.train) // 2
+    parts = (data.train[:half], data.train[half:]) if half > 1 else (data.train, data.train)
+    return smooth_propagator(*(_measured(part, tuple(data.shape)) for part in parts))
+
+
+def _measured(phi, shape):
+    return measured_propagator((part.double().cpu().numpy() for part in phi.split(4096)), shape)
 
 
 def _start_from(network, folder):

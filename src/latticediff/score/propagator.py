@@ -1,17 +1,23 @@
 r"""The measured propagator :math:`G(k) = \langle |\phi_k|^2 \rangle / V`, symmetrised.
 
-It whitens the noise process, so it enters the density: a noisy G costs ESS, never exactness.
-NumPy only, float64.
+It whitens the noise process, so it enters the density: a noisy G costs ESS, never exactness. The cost is
+extensive, half of the relative variance of each mode (at 128x128 and 2,000 configurations a third of the ESS),
+and no local network can take it back; `smooth_propagator` fits it away. NumPy only, float64.
 """
 
 import itertools
+import math
 
 import numpy as np
 
 from ..errors import UserError
 from ..lattice import volume
 
-__all__ = ["measured_propagator", "symmetrise"]
+__all__ = ["measured_propagator", "smooth_propagator", "symmetrise"]
+
+DEGREE = 7  # Chebyshev polynomials of log(p^2 + p_min^2), which are enough for a second-order transition at 128^2
+FEWEST = 40  # distinct momenta below which the measured values are kept: there is nothing to average
+TOLERANCE = 1.5  # residual variance of a fit, in units of that of the noise
 
 
 def symmetrise(full):
@@ -63,3 +69,46 @@ def measured_propagator(batches, shape):
     if count < 2:
         raise UserError(f"got {count} configurations; the propagator needs at least 2")
     return symmetrise(total / (count * volume(shape)))
+
+
+def smooth_propagator(first, second):
+    r"""A smooth function of momentum through two independent measurements of G.
+
+    .. math:: \log G(k) = \sum_{n \le 7} c_n T_n(t) + A\,(d_0 + d_1 u + d_2 A), \qquad
+              u = \frac{\hat p^2}{4 d},\; A = \frac{\sum_\mu \hat p_\mu^4}{16 d} - u^2,
+
+    with :math:`\hat p_\mu = 2 \sin(k_\mu / 2)` and t the logarithm of :math:`\hat p^2 + \hat p_{min}^2`, scaled to
+    [-1, 1]. The zero mode, which a finite volume sets apart, keeps its measured value.
+
+    Parameters
+    ----------
+    first, second : ndarray, shape (*lattice), float64
+        `measured_propagator` of two halves of an ensemble. Their difference is the noise that the fit has to
+        reach: where it does not, or there are few momenta, the plain mean is returned.
+
+    Returns
+    -------
+    ndarray, shape (*lattice), float64
+    """
+    mean, d = 0.5 * (first + second), first.ndim
+    grids = np.meshgrid(*(4 * np.sin(np.pi * np.arange(n) / n) ** 2 for n in mean.shape), indexing="ij")
+    u, square = sum(grids) / (4 * d), sum(g * g for g in grids) / (16 * d)
+    moving = u > 0
+    moving[(0,) * d] = False
+    if len(np.unique(np.round(np.stack([u, square])[:, moving], 9), axis=1).T) < FEWEST:
+        return mean
+    t = np.log(u[moving] + u[moving].min())
+    t = 2 * (t - t.min()) / np.ptp(t) - 1
+    anisotropy = (square - u * u)[moving]
+    design = np.column_stack(
+        [np.polynomial.chebyshev.chebvander(t, DEGREE), anisotropy, anisotropy * u[moving], anisotropy**2]
+    )
+    log_mean = np.log(mean[moving])
+    coefficients, *_ = np.linalg.lstsq(design, log_mean, rcond=None)
+    fitted = design @ coefficients
+    noise = 0.25 * np.mean(np.log(first[moving] / second[moving]) ** 2)
+    if not np.mean((fitted - log_mean) ** 2) <= TOLERANCE * noise * (1 + 4 / math.sqrt(len(t))):
+        return mean
+    smooth = mean.copy()
+    smooth[moving] = np.exp(fitted)
+    return smooth
