@@ -172,6 +172,30 @@ def train(
 
 
 @app.command()
+def finetune(
+    card: CardPath,
+    model: Annotated[Path, typer.Option("--model", help="Model folder to start from, or name of a shipped model.")],
+    ensemble: Annotated[Path, typer.Option("--ensemble", help="Ensemble file of the same theory.")],
+    out: Out,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+):
+    """Fine-tune a trained model by the likelihood of its flow; writes another model folder."""
+    card, progress = _prepare(card, overrides, quiet)
+    if dry_run:
+        return _print_plan(card, "finetune")
+    from ..pipeline.finetune import finetune as finetune_model
+    from ..pipeline.finetune import summary
+
+    with _stop(max_walltime) as stop:
+        tuned = finetune_model(card, model, ensemble, out, resume=resume, progress=progress, stop=stop)
+    typer.echo(summary(tuned))
+
+
+@app.command()
 def sample(
     card: CardPath,
     model: Annotated[Path, typer.Option("--model", help="Model folder, or name of a shipped model.")],

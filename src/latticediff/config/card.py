@@ -35,6 +35,7 @@ class Card(BaseModel):
     gate: sections.GateSection = sections.GateSection()
     network: Annotated[sections.NetworkSection, Field(default_factory=sections.NetworkSection)]
     training: sections.TrainingSection = sections.TrainingSection()
+    finetune: sections.FinetuneSection = sections.FinetuneSection()
     sampling: sections.SamplingSection = sections.SamplingSection()
     analysis: sections.AnalysisSection = sections.AnalysisSection()
 

@@ -194,6 +194,30 @@ class TrainingSection(Section):
     device: Device = "auto"
 
 
+class FinetuneSection(Section):
+    """Training through the probability flow; see `latticediff.training.finetune.FineTuningPlan`.
+
+    Device and held-out chains are those of `[training]`: what was held out there stays unseen.
+    """
+
+    objective: Literal["path", "kl", "log_variance"] = "path"
+    reverse: Annotated[float, Field(ge=0, le=1)] = 0.5
+    steps: Count = 300
+    batch: Count = 16
+    learning_rate: Positive = 1e-3
+    warmup: Count = 20
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
+    clip: Positive = 0.2
+    integration_steps: Count = 8
+    method: Literal["rk4", "dopri5"] = "rk4"
+    jitter: bool = True
+    recompute: bool = False
+    check_every: Annotated[int, Field(ge=0)] = 50
+    n_check: Annotated[int, Field(ge=8)] = 512
+    n_sigma: Positive = 4.0
+    checkpoint_every: Count = 50
+
+
 class HMCChainSection(Section):
     """HMC chains to compare with, every update stored; as many chains as the ensemble has."""
 

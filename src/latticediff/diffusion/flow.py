@@ -10,9 +10,11 @@ integrated (theory page, eqs. 16 and 17):
     \log q(\phi) = \log N(y_{max}; 0, 1) - \tfrac12 \sum_k \log(G + \sigma_{min}^2) + \int \mathrm{div}\; d\log\sigma.
 """
 
+import itertools
 import math
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from .runge_kutta import integrate
 
@@ -30,48 +32,58 @@ class ProbabilityFlow:
     grid : ndarray
         log sigma, descending from sigma_max to sigma_min.
     method : latticediff.diffusion.runge_kutta.Scheme
+    recompute : bool
+        Where gradients are wanted, keep only the state between steps and compute each step once more on
+        the way back: memory of one step instead of all, for a third more time and the same bits.
     """
 
-    def __init__(self, network, background, grid, method):
+    def __init__(self, network, background, grid, method, recompute=False):
         self.network, self.background, self.grid, self.method = network, background, grid, method
+        self.recompute = recompute
 
     @property
     def evaluations(self):
         """Network evaluations of one passage."""
         return (len(self.grid) - 1) * len(self.method.nodes)
 
-    def slope(self, y, log_sigma):
-        """``(dy/dlog sigma, tr(C dR/dx))`` at one noise level."""
+    def slope(self, y, log_sigma, trace=True):
+        """``(dy/dlog sigma, tr(C dR/dx))`` at one noise level; 0 for the trace if it is not asked for."""
         background = self.background
         v = math.exp(2 * log_sigma)
         level = torch.full((1,), log_sigma, dtype=y.dtype, device=y.device)
         root = torch.sqrt(background.G + v)
         x = background.filter(y, root)
-        R, trace = self.network(background, x, level, trace=True)
+        R, tr = self.network(background, x, level, trace=trace)
         C = background.G * v / (background.G + v)
-        return background.filter(R, C / root), trace
+        return background.filter(R, C / root), 0.0 if tr is None else tr
 
-    @torch.no_grad()
-    def down(self, y):
+    def down(self, y, gradients=False):
         """From noise to field.
 
         Parameters
         ----------
         y : tensor, shape (n, *lattice)
             Standard normal.
+        gradients : bool
+            Let both results be differentiated by the weights and by `y`: the derivatives of the discrete map.
 
         Returns
         -------
         phi : tensor, shape (n, *lattice)
         log_q : tensor, shape (n,), float64
         """
-        y_low, integral = integrate(self.slope, y, self.grid, self.method)
         v = math.exp(2 * self.grid[-1])
-        return self.background.colour(y_low, v), self._log_q(y, -integral, v)
+        with torch.set_grad_enabled(gradients):
+            y_low, integral = self._integrate(self.slope, y, self.grid)
+            return self.background.colour(y_low, v), self._log_q(y, -integral, v)
 
-    @torch.no_grad()
-    def up(self, phi):
-        """From field to noise; ``log_q`` of the field as `down` would have given it.
+    def field(self, y):
+        """The field of `down` without its density, with gradients: no trace to pay for."""
+        y_low, _ = self._integrate(lambda y, t: self.slope(y, t, trace=False), y, self.grid)
+        return self.background.colour(y_low, math.exp(2 * self.grid[-1]))
+
+    def up(self, phi, gradients=False):
+        """From field to noise; ``log_q`` of the field as `down` would have given it. `gradients` as there.
 
         Returns
         -------
@@ -79,8 +91,18 @@ class ProbabilityFlow:
         log_q : tensor, shape (n,), float64
         """
         v = math.exp(2 * self.grid[-1])
-        y, integral = integrate(self.slope, self.background.whiten(phi, v), self.grid[::-1], self.method)
-        return y, self._log_q(y, integral, v)
+        with torch.set_grad_enabled(gradients):
+            y, integral = self._integrate(self.slope, self.background.whiten(phi, v), self.grid[::-1])
+            return y, self._log_q(y, integral, v)
+
+    def _integrate(self, rhs, y, grid):
+        if not (self.recompute and torch.is_grad_enabled()):
+            return integrate(rhs, y, grid, self.method)
+        total = 0.0
+        for pair in itertools.pairwise(grid):
+            y, integral = checkpoint(integrate, rhs, y, pair, self.method, use_reentrant=False)
+            total = total + integral
+        return y, total
 
     def _log_q(self, y_max, integral, v_min):
         normal = -0.5 * (y_max.double() ** 2).flatten(1).sum(1)

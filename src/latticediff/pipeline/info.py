@@ -101,7 +101,7 @@ def _model_rows(path):
     ]
     rows += [
         (section, ", ".join(f"{key} = {value}" for key, value in card[section].items()))
-        for section in ("network", "noise", "training", "metrics", "ensemble", "program")
+        for section in ("network", "noise", "training", "finetune", "metrics", "ensemble", "program")
         if section in card
     ]
     return rows

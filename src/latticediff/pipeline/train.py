@@ -25,7 +25,7 @@ from .log import JsonLog
 from .progress import Progress
 from .sample import build_proposal
 
-__all__ = ["Source", "build_trainer", "train"]
+__all__ = ["CHECKPOINT", "Source", "build_trainer", "clear_checkpoint", "holds_model", "metrics", "train"]
 
 N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
 
@@ -129,12 +129,8 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     """
     folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
     checkpoint = folder / CHECKPOINT
-    if (folder / "card.toml").exists():
-        if not resume:
-            raise FileError(f"{folder} already holds a model and is never overwritten; choose another --out")
+    if holds_model(folder, resume):
         return load_model(folder, action=card.theory(), shape=card.shape)
-    if checkpoint.exists() and not resume:
-        raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
     files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
     files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
     sources, parents, device = [], [], pick_device(card.training.device)
@@ -178,15 +174,36 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     }
     own, *further = trainer.tasks
     model = finish_model(network, own.background, trainer.noise, own.data, about, card.run.seed, further)
-    model.card["metrics"] = _metrics(card, model, trainer.data.held_out)
+    model.card["metrics"] = metrics(card, model, trainer.data.held_out)
     save_model(model, folder)
-    for leftover in folder.glob(f"{CHECKPOINT}*"):
-        leftover.unlink()
+    clear_checkpoint(folder)
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
     return model
 
 
-def _metrics(card, model, held_out):
+def holds_model(folder, resume):
+    """Whether a folder holds a finished model, which a resumed call leaves as it is.
+
+    Raises
+    ------
+    FileError
+        A model or a checkpoint is there, and `resume` is false.
+    """
+    finished = (folder / "card.toml").exists()
+    if finished and not resume:
+        raise FileError(f"{folder} already holds a model and is never overwritten; choose another --out")
+    if (folder / CHECKPOINT).exists() and not resume:
+        raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
+    return finished
+
+
+def clear_checkpoint(folder):
+    """Remove the checkpoints of a training that is over."""
+    for leftover in folder.glob(f"{CHECKPOINT}*"):
+        leftover.unlink()
+
+
+def metrics(card, model, held_out):
     """ESS of the ODE proposal, both ways, as the model's card states it; the report measures it on more."""
     proposal = build_proposal(card, model, "ode")
     rng = Streams(card.run.seed).child("metrics").generator("propose")

@@ -51,6 +51,8 @@ class Trainer:
         No task, a batch larger than the data, or lattices of different dimension.
     """
 
+    section = "training"  #: of a card, for messages
+
     def __init__(self, network, tasks, noise, plan):
         self.tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
         if not self.tasks:
@@ -61,10 +63,13 @@ class Trainer:
         self.schedule = schedule(plan.schedule, [task.frequency for task in self.tasks], plan.steps, plan.seed)
         self.step, self.seconds = 0, 0.0
         with one_torch_thread(self.background.device):
-            self.objectives = [Objective(plan, t.background, t.data, noise, network) for t in self.tasks]
+            self.objectives = [self._objective_of(task) for task in self.tasks]
         self.w0 = None  # of each task, once fitted
         self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), foreach=True)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
+
+    def _objective_of(self, task):
+        return Objective(self.plan, task.background, task.data, self.noise, self.network)
 
     def _batch_of(self, task):
         """Configurations per step: as many sites for every lattice."""
@@ -155,16 +160,17 @@ class Trainer:
         losses = []
         with one_torch_thread(self.background.device):
             self.fit()
-            while self.step < self.plan.steps:
+            while not self.finished:
                 began = time.perf_counter()
                 losses.append(self.advance())
+                self.inspect()
                 self.seconds += time.perf_counter() - began
-                if self.step % log_every == 0 or self.step == self.plan.steps:
+                if self.step % log_every == 0 or self.finished:
                     loss = float(torch.stack(losses).mean())
                     losses = []
                     if not math.isfinite(loss):
                         raise UserError(
-                            f"loss is {loss} at step {self.step}; lower training.learning_rate"
+                            f"loss is {loss} at step {self.step}; lower {self.section}.learning_rate"
                             " (the last checkpoint is kept)"
                         )
                     if log is not None:
@@ -174,7 +180,7 @@ class Trainer:
                 if checkpoint is not None and self.step % checkpoint_every == 0:
                     self.save(checkpoint)
                 reason = stop() if stop is not None else None
-                if reason and self.step < self.plan.steps:
+                if reason and not self.finished:
                     if checkpoint is not None:
                         self.save(checkpoint)
                     raise StopRequested(
@@ -185,6 +191,14 @@ class Trainer:
         if checkpoint is not None:
             self.save(checkpoint)
         return self.averaged()
+
+    @property
+    def finished(self):
+        """Whether the plan is done."""
+        return self.step >= self.plan.steps
+
+    def inspect(self):
+        """Called after each step; a kind of training that watches itself does it here."""
 
     def averaged(self):
         """The network with averaged weights."""
@@ -226,15 +240,27 @@ class Trainer:
         """
         tensors = {f"network.{k}": t for k, t in self.network.state_dict().items()}
         tensors |= {f"ema.{k}": t for k, t in self.ema.state_dict().items()}
+        kept, meta = self._kept()
+        tensors |= {f"kept.{k}": t for k, t in kept.items()}
         if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise UserError(
-                f"weights are not finite at step {self.step}; lower training.learning_rate"
+                f"weights are not finite at step {self.step}; lower {self.section}.learning_rate"
                 " (the last checkpoint is kept)"
             )
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": t for k, t in state.items()}
-        meta = {"step": self.step, "seconds": self.seconds, "w0": self.w0, "identity": self._identity()}
+        meta |= {"step": self.step, "seconds": self.seconds, "identity": self._identity()}
         write_checkpoint(path, tensors, meta)
+
+    def _kept(self):
+        """Tensors and JSON-able numbers that a checkpoint must hold beside weights and optimiser."""
+        return {}, {"w0": self.w0}
+
+    def _take_back(self, tensors, meta):
+        """The reverse of `_kept`."""
+        self.w0 = meta.get("w0")
+        for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
+            objective.set_w0(w0)
 
     def restore(self, path):
         """Go to the state of a checkpoint, if there is one.
@@ -250,11 +276,11 @@ class Trainer:
         tensors, meta = found
         ours, theirs = self._identity(), meta["identity"]
         # a key that an older version did not know had what is now its default
-        theirs["plan"] = {**asdict(TrainingPlan()), **theirs["plan"]}
+        theirs["plan"] = {**asdict(type(self.plan)()), **theirs["plan"]}
         if theirs != ours:
             different = [k for k in {**ours, **theirs} if theirs.get(k) != ours.get(k)]
             raise FileError(f"checkpoint {path} belongs to another run (differs in {', '.join(different)}); remove it")
-        part = {prefix: {} for prefix in ("network", "ema", "optimizer")}
+        part = {prefix: {} for prefix in ("network", "ema", "optimizer", "kept")}
         for name, tensor in tensors.items():
             prefix, _, rest = name.partition(".")
             part[prefix][rest] = tensor
@@ -266,9 +292,8 @@ class Trainer:
             state.setdefault(int(index), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step, self.seconds, self.w0 = meta["step"], meta["seconds"], meta.get("w0")
-        for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
-            objective.set_w0(w0)
+        self.step, self.seconds = meta["step"], meta["seconds"]
+        self._take_back(part["kept"], meta)
 
     def _identity(self):
         low, high = self.noise.log_range

@@ -1,0 +1,212 @@
+"""Fine-tuning a trained score network by the likelihood of its probability flow.
+
+Score matching asks for the right score at every noise level; a proposal only needs the right density at
+the end. Here the end is what counts (`latticediff.training.likelihood` has the objectives): each step draws
+a batch, integrates it through a few Runge-Kutta steps on a grid of its own, and differentiates the discrete map. A `Guard`
+looks at fresh draws with twice the steps and stops what only pleases the coarse grid.
+
+As in `latticediff.training.trainer`, a step is a function of seed and step number alone: a resumed run gives the
+weights of an uninterrupted one, bit for bit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..diffusion.flow import ProbabilityFlow
+from ..diffusion.runge_kutta import scheme
+from ..errors import UserError
+from .guard import Check, Guard
+from .likelihood import OBJECTIVES, jittered_grid
+from .trainer import Trainer, TrainingPlan
+
+__all__ = ["FineTuner", "FineTuningPlan"]
+
+
+@dataclass(frozen=True)
+class FineTuningPlan(TrainingPlan):
+    """Numbers of a fine-tuning; those not named here are in `TrainingPlan`.
+
+    Parameters
+    ----------
+    objective : str
+        ``"path"``, ``"kl"`` or ``"log_variance"``; see `latticediff.training.likelihood`.
+    reverse : float
+        Part of each batch that is drawn from the model, 0 to 1: 0 is maximum likelihood on the
+        ensemble, 1 the reverse divergence.
+    integration_steps : int
+        Runge-Kutta steps of each passage.
+    jitter : bool
+        A new grid for each step. Without it the optimiser learns the errors of one grid.
+    recompute : bool
+        Less memory for more time; see `latticediff.diffusion.flow.ProbabilityFlow`.
+    check_every : int
+        Steps between looks of the guard; 0: no guard.
+    n_check : int
+        Draws, and held-out configurations, of each look.
+    n_sigma : float
+        Of the guard.
+    """
+
+    steps: int = 300
+    batch: int = 32
+    learning_rate: float = 3e-4
+    ema_decay: float = 0.98
+    warmup: int = 20
+    clip: float = 0.2
+    objective: str = "path"
+    reverse: float = 0.5
+    integration_steps: int = 8
+    jitter: bool = True
+    recompute: bool = False
+    check_every: int = 50
+    n_check: int = 512
+    n_sigma: float = 4.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            raise UserError(f"finetune objective is {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
+        if not 0 <= self.reverse <= 1:
+            raise UserError(f"finetune reverse is {self.reverse}; expected a fraction between 0 and 1")
+        if self.integration_steps < 1 or self.check_every < 0 or self.n_check < 8:
+            raise UserError(
+                f"integration_steps = {self.integration_steps}, check_every = {self.check_every}, n_check ="
+                f" {self.n_check}; expected at least 1, 0 and 8"
+            )
+        least = 2 if self.objective == "log_variance" else 1
+        for name, n in (("drawn from the model", self.n_drawn), ("of the ensemble", self.batch - self.n_drawn)):
+            if 0 < n < least:
+                raise UserError(f"{n} of batch = {self.batch} is {name}; a variance needs 2, take a larger batch")
+
+    @property
+    def n_drawn(self):
+        """Configurations of a batch that the model draws."""
+        return round(self.reverse * self.batch)
+
+
+class FineTuner(Trainer):
+    """Fine-tune one network on one ensemble.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Trained; see `latticediff.score.ridge.RidgeNetwork` for the interface. Its weights are changed.
+    task : Task
+    noise : NoiseRange
+        Of the trained model.
+    plan : FineTuningPlan
+    method : str
+        Runge-Kutta scheme.
+
+    Attributes
+    ----------
+    checks : list of Check
+        What the guard saw, the untouched network first.
+    stopped : str
+        Why the guard ended the run; "" if it did not. The averaged weights are then those of the last good check.
+    """
+
+    section = "finetune"
+
+    def __init__(self, network, task, noise, plan, method="rk4"):
+        network.requires_grad_(True).train()
+        super().__init__(network, task, noise, plan)
+        self.method, self.objective = scheme(method), OBJECTIVES[plan.objective]
+        self.checks, self.stopped, self.good = [], "", {}
+        self.guard = Guard(
+            self.background, noise, self.data.held_out, plan.integration_steps, plan.n_check, plan.n_sigma, plan.seed
+        )
+
+    def _target_of(self, task):
+        return None
+
+    def draw(self, step, number=0):
+        """Configurations, noise and grid of a step: a function of seed and step alone."""
+        plan = self.plan
+        seed = int(np.random.SeedSequence([plan.seed, step, 2]).generate_state(1, np.uint64)[0] >> 1)
+        generator = torch.Generator().manual_seed(seed)
+        phi = self.data.batch(plan.batch - plan.n_drawn, generator)
+        y = torch.randn((plan.n_drawn, *self.background.shape), generator=generator).to(phi)
+        grid = self.noise.grid(plan.integration_steps)
+        return phi, y, jittered_grid(self.noise, plan.integration_steps, generator) if plan.jitter else grid
+
+    def gradients(self, step):
+        """Accumulate the gradients of a step; returns the variance of log_weight per site, a tensor."""
+        phi, y, grid = self.draw(step)
+        flow = ProbabilityFlow(self.network, self.background, grid, self.method, self.plan.recompute)
+        seen = []
+        for start, objective in ((phi, self.objective.forward), (y, self.objective.reverse)):
+            if len(start) == 0:
+                continue
+            loss, log_weight = objective(flow, start)
+            (loss * (len(start) / self.plan.batch)).backward()
+            seen.append(log_weight)
+        return torch.cat(seen).var(correction=0) / self.background.volume
+
+    def advance(self):
+        """One optimiser step; returns the variance of log_weight per site on the step's own grid."""
+        if self.step == 0:
+            self._start_guard()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step)
+        self.optimizer.zero_grad()
+        spread = self.gradients(self.step)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip * self.background.volume)
+        self.optimizer.step()
+        self.ema.update_parameters(self.network)
+        self.step += 1
+        return spread
+
+    @property
+    def finished(self):
+        """Whether the plan is done, or the guard ended it."""
+        return bool(self.stopped) or super().finished
+
+    def _start_guard(self):
+        if not self.plan.check_every:
+            return
+        self.checks, self.guard.first = [], None
+        if bad := self._look():
+            raise UserError(f"before fine-tuning, {bad}; raise finetune.integration_steps")
+
+    def _look(self):
+        """A check of the averaged weights; keeps them if they are good, else says why not."""
+        check = self.guard.look(self.averaged(), self.step)
+        self.checks.append(check)
+        bad = self.guard.verdict(check)
+        if not bad:
+            self.good = {k: t.clone() for k, t in self.averaged().state_dict().items()}
+        return bad
+
+    def inspect(self):
+        """Let the guard look, if it is time; where it objects the last good weights come back."""
+        every = self.plan.check_every
+        if not every or (self.step % every and self.step < self.plan.steps):
+            return
+        if bad := self._look():
+            good = self.checks[-2].step
+            self.averaged().load_state_dict(self.good)
+            self.stopped = f"step {self.step}: {bad}. The weights of step {good} were restored"
+
+    def _row(self, loss):
+        row = {"step": self.step, "log_weight_variance": loss, "learning_rate": self.plan.rate(self.step - 1)}
+        if self.checks:
+            row |= {"check": self.checks[-1].to_dict()}
+        return {**row, "stopped": self.stopped, "seconds": self.seconds}
+
+    def _kept(self):
+        return self.good, {"checks": [check.to_dict() for check in self.checks], "stopped": self.stopped}
+
+    def _take_back(self, tensors, meta):
+        self.good, self.stopped = tensors, meta["stopped"]
+        self.checks = [Check(**{**row, **_pairs(row)}) for row in meta["checks"]]
+        self.guard.first = self.checks[0] if self.checks else None
+
+    def _identity(self):
+        return {**super()._identity(), "method": self.method.name}
+
+
+def _pairs(row):
+    return {key: tuple(value) for key, value in row.items() if isinstance(value, list)}

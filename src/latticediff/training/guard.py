@@ -1,0 +1,138 @@
+r"""A watch over training through an integrator: is what was gained there on a finer grid too?
+
+The flow on a coarse grid is no density. The sum of the estimates :math:`S + \log q` over its draws bounds the free energy
+:math:`-\log Z` from above only in the limit of small steps, so an optimiser that sees the coarse grid can push the
+estimate through the floor. On fresh draws, the same noise for both grids, F(steps) and F(2 steps) are the means
+of ``S + log_q``; training stops where
+
+* F(steps) < F(2 steps) by more than `n_sigma` errors of F: the coarse grid flatters the model,
+* or -log ESS with twice the steps, reverse or forward, has grown to `TOLERANCE` times its first value,
+  or the largest forward log_weight by more than `TAIL`: the model got worse where it counts.
+"""
+
+import copy
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..analysis import ess_forward, ess_reverse, largest_above_mean
+from ..errors import UserError
+from ..proposal import OdeProposal
+from ..score.model import ScoreModel
+
+__all__ = ["Check", "Guard"]
+
+TOLERANCE = 1.5
+TAIL = 1.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one look showed; everything but `free_energy` with twice the steps."""
+
+    step: int
+    free_energy: float  #: <S + log_q> of draws on the coarse grid
+    free_energy_fine: float
+    error: float  #: of either
+    var_reverse: float  #: of log_weight, per site
+    var_forward: float
+    ess_reverse: tuple  #: value, error
+    ess_forward: tuple
+    largest_forward: float  #: log_weight above its mean
+    diverged: int  #: draws of weight zero
+
+    @property
+    def flattery(self):
+        """By how many errors the coarse grid's free energy is below that of the fine one."""
+        return (self.free_energy_fine - self.free_energy) / self.error if self.error > 0 else 0.0
+
+    def to_dict(self):
+        """JSON-able."""
+        return asdict(self)
+
+
+class Guard:
+    """Looks at a network now and then, and says when to stop.
+
+    Parameters
+    ----------
+    background : Background
+    noise : NoiseRange
+    held_out : tensor, shape (n, *lattice)
+        Configurations of the ensemble that nothing is trained on.
+    steps : int
+        Of the coarse grid, which is the one trained on.
+    n : int
+        Draws, and at most as many held-out configurations.
+    n_sigma : float
+    seed : int
+    method : str
+        Runge-Kutta scheme.
+    """
+
+    def __init__(self, background, noise, held_out, steps, n=512, n_sigma=4.0, seed=0, method="rk4"):
+        self.background, self.noise, self.steps, self.method = background, noise, steps, method
+        self.n, self.n_sigma, self.seed = n, n_sigma, seed
+        # every k-th, so that all of the Monte Carlo time is covered
+        self.held_out = held_out[:: max(1, len(held_out) // n)][:n].double().cpu().numpy()
+        self.first = None
+
+    def look(self, network, step):
+        """`Check` of a network; draws depend on seed and step alone."""
+        model = _frozen(network, self.background, self.noise)
+        coarse = OdeProposal(model, self.steps, self.method)
+        fine, action = coarse.doubled(), model.action
+        draw, draw_fine = (p.draw(self.n, np.random.default_rng([self.seed, step])) for p in (coarse, fine))
+        F, F_fine = (action(d.phi) + d.log_q for d in (draw, draw_fine))
+        both = np.isfinite(F) & np.isfinite(F_fine)
+        if both.sum() < 2:
+            raise UserError(f"step {step}: hardly any draw of the model is finite; start from a model that was trained")
+        forward = -action(self.held_out) - fine.weigh(self.held_out)
+        reverse = ess_reverse(-F_fine)
+        seen = ess_forward(forward)
+        volume = self.background.volume
+        return Check(
+            step=step,
+            free_energy=float(F[both].mean()),
+            free_energy_fine=float(F_fine[both].mean()),
+            error=float(F_fine[both].std() / math.sqrt(both.sum())),
+            var_reverse=float(F_fine[both].var() / volume),
+            var_forward=float(forward.var() / volume),
+            ess_reverse=(reverse.value, reverse.error),
+            ess_forward=(seen.value, seen.error),
+            largest_forward=largest_above_mean(forward),
+            diverged=int(self.n - np.isfinite(F_fine).sum()),
+        )
+
+    def verdict(self, check):
+        """``""``, or in words why this network must not be kept.
+
+        The first check is what later ones are measured by.
+        """
+        if check.flattery > self.n_sigma:
+            return (
+                f"{self.steps} integration steps put the free energy {check.flattery:.1f} errors below that of"
+                f" {2 * self.steps} steps ({check.free_energy:.4f} for {check.free_energy_fine:.4f}):"
+                " the integration error is being trained, not the model"
+            )
+        if self.first is None:
+            self.first = check
+            return ""
+        for name in ("reverse", "forward"):
+            (before, error_before), (now, error) = getattr(self.first, f"ess_{name}"), getattr(check, f"ess_{name}")
+            allowed = before**TOLERANCE - self.n_sigma * math.hypot(error_before, error)
+            if not now >= allowed:
+                return f"{name} ESS fell from {before:.4f} to {now:.4f} with {2 * self.steps} integration steps"
+        if not check.largest_forward <= self.first.largest_forward + TAIL:
+            return (
+                f"the largest forward log_weight rose from {self.first.largest_forward:.2f} to"
+                f" {check.largest_forward:.2f} above the mean: configurations that the model hardly ever draws"
+            )
+        return ""
+
+
+def _frozen(network, background, noise):
+    """A model for proposals by the ODE; the score power, which only the SDE asks for, is left open."""
+    power = np.ones((2, *background.shape))
+    return ScoreModel(copy.deepcopy(network), background, noise, np.array(noise.log_range), power)
