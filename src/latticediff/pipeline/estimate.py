@@ -8,6 +8,7 @@ Compilation and imports are not counted.
 import resource
 import sys
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..ensemble import start_fields
@@ -85,6 +86,20 @@ def _train_cost(card, trainer):
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
 
 
+def _finetune_cost(card, trainer):
+    from ..training.finetune import FineTuner
+    from .finetune import plan_of
+
+    section = card.finetune
+    batch = min(section.batch, len(trainer.data.train))
+    plan = replace(plan_of(card), check_every=0, batch=batch)
+    tuner = FineTuner(trainer.averaged(), trainer.tasks[0], trainer.noise, plan, section.method)
+    seconds = _timed(tuner.advance) * section.batch / batch
+    data = 8 * card.hmc.n_chains * (card.hmc.n_updates // card.hmc.thin) * volume(card.shape)
+    weights = sum(4 * p.numel() for p in trainer.network.parameters())
+    return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
+
+
 def _sample_cost(card, model, route):
     from .sample import build_proposal
 
@@ -102,7 +117,7 @@ def _sample_cost(card, model, route):
 
 
 def probe(card, stages):
-    """`Cost` of each of `stages` (``generate, sample_hmc, train, sample_ode, sample_sde``), a dict in that order."""
+    """`Cost` of each of `stages`, a dict: ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``."""
     hmc = _probe_hmc(card)
     costs = {"generate": _generate_cost(card, *hmc)} if "generate" in stages else {}
     if "sample_hmc" in stages:
@@ -115,6 +130,8 @@ def probe(card, stages):
     trainer = _small_trainer(card, *hmc)
     if "train" in stages:
         costs["train"] = _train_cost(card, trainer)
+    if "finetune" in stages:
+        costs["finetune"] = _finetune_cost(card, trainer)
     learned = [stage for stage in stages if stage in ("sample_ode", "sample_sde")]
     if learned:
         model = finish_model(trainer.averaged(), trainer.background, trainer.noise, trainer.data)

@@ -1,15 +1,16 @@
 """Fine-tuning a trained score network by the likelihood of its probability flow.
 
 Score matching asks for the right score at every noise level; a proposal only needs the right density at
-the end. Here the end is what counts (`latticediff.training.likelihood` has the objectives): each step draws
-a batch, integrates it through a few Runge-Kutta steps on a grid of its own, and differentiates the discrete map. A `Guard`
-looks at fresh draws with twice the steps and stops what only pleases the coarse grid.
+the end, and here the end is what counts (`latticediff.training.likelihood` has the objectives). Each step
+draws a batch, takes it through a few Runge-Kutta steps on a grid of its own and differentiates that
+discrete map. A `Guard` looks at fresh draws with twice the steps and stops what only pleases the coarse grid.
 
-As in `latticediff.training.trainer`, a step is a function of seed and step number alone: a resumed run gives the
-weights of an uninterrupted one, bit for bit.
+As in `latticediff.training.trainer`, a step is a function of seed and step number alone: a resumed run
+gives the weights of an uninterrupted one, bit for bit.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,14 +20,15 @@ from ..diffusion.runge_kutta import scheme
 from ..errors import UserError
 from .guard import Check, Guard
 from .likelihood import OBJECTIVES, jittered_grid
-from .trainer import Trainer, TrainingPlan
+from .plan import StepPlan
+from .trainer import Trainer
 
 __all__ = ["FineTuner", "FineTuningPlan"]
 
 
 @dataclass(frozen=True)
-class FineTuningPlan(TrainingPlan):
-    """Numbers of a fine-tuning; those not named here are in `TrainingPlan`.
+class FineTuningPlan(StepPlan):
+    """Numbers of a fine-tuning; those not named here are in `StepPlan`.
 
     Parameters
     ----------
@@ -47,11 +49,18 @@ class FineTuningPlan(TrainingPlan):
         Draws, and held-out configurations, of each look.
     n_sigma : float
         Of the guard.
+
+    Raises
+    ------
+    UserError
+        Anything impossible.
     """
 
+    schedule: ClassVar[str] = "round_robin"  # of the only ensemble
+
     steps: int = 300
-    batch: int = 32
-    learning_rate: float = 3e-4
+    batch: int = 16
+    learning_rate: float = 1e-3
     ema_decay: float = 0.98
     warmup: int = 20
     clip: float = 0.2
@@ -113,14 +122,17 @@ class FineTuner(Trainer):
     def __init__(self, network, task, noise, plan, method="rk4"):
         network.requires_grad_(True).train()
         super().__init__(network, task, noise, plan)
-        self.method, self.objective = scheme(method), OBJECTIVES[plan.objective]
+        self.method = scheme(method)
         self.checks, self.stopped, self.good = [], "", {}
         self.guard = Guard(
             self.background, noise, self.data.held_out, plan.integration_steps, plan.n_check, plan.n_sigma, plan.seed
         )
 
-    def _target_of(self, task):
-        return None
+    def _objective_of(self, task):
+        return OBJECTIVES[self.plan.objective]
+
+    def fit(self):
+        """Nothing to settle beforehand."""
 
     def draw(self, step, number=0):
         """Configurations, noise and grid of a step: a function of seed and step alone."""
@@ -136,11 +148,11 @@ class FineTuner(Trainer):
         """Accumulate the gradients of a step; returns the variance of log_weight per site, a tensor."""
         phi, y, grid = self.draw(step)
         flow = ProbabilityFlow(self.network, self.background, grid, self.method, self.plan.recompute)
-        seen = []
-        for start, objective in ((phi, self.objective.forward), (y, self.objective.reverse)):
+        (objective,), seen = self.objectives, []
+        for start, direction in ((phi, objective.forward), (y, objective.reverse)):
             if len(start) == 0:
                 continue
-            loss, log_weight = objective(flow, start)
+            loss, log_weight = direction(flow, start)
             (loss * (len(start) / self.plan.batch)).backward()
             seen.append(log_weight)
         return torch.cat(seen).var(correction=0) / self.background.volume

@@ -1,13 +1,13 @@
 r"""A watch over training through an integrator: is what was gained there on a finer grid too?
 
-The flow on a coarse grid is no density. The sum of the estimates :math:`S + \log q` over its draws bounds the free energy
-:math:`-\log Z` from above only in the limit of small steps, so an optimiser that sees the coarse grid can push the
-estimate through the floor. On fresh draws, the same noise for both grids, F(steps) and F(2 steps) are the means
-of ``S + log_q``; training stops where
+The flow on a coarse grid is no density. The mean of :math:`S + \log q` over its draws bounds the free energy
+:math:`-\log Z` from above only in the limit of small steps, so an optimiser that sees the coarse grid alone
+can push the estimate through the floor. F(n) being that mean with n steps, both from the same fresh noise,
+training stops where
 
-* F(steps) < F(2 steps) by more than `n_sigma` errors of F: the coarse grid flatters the model,
-* or -log ESS with twice the steps, reverse or forward, has grown to `TOLERANCE` times its first value,
-  or the largest forward log_weight by more than `TAIL`: the model got worse where it counts.
+* F(n) < F(2 n) by more than `n_sigma` errors of F: the coarse grid flatters the model,
+* or -log ESS with 2 n steps, reverse or forward, has significantly grown to more than `TOLERANCE` times its
+  first value, or the largest forward log_weight by more than `TAIL`: the model got worse where it counts.
 """
 
 import copy

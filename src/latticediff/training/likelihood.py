@@ -1,27 +1,28 @@
 r"""Objectives that follow the probability flow from end to end: likelihood instead of score matching.
 
-With ``log_weight(phi) = -S(phi) - log q(phi)``, p the ensemble and q the model, all per site:
+With ``log_weight(phi) = -S(phi) - log q(phi)``, p the ensemble and q the model:
 
 ``kl``
-    forward :math:`\langle -\log q \rangle_p` (maximum likelihood), reverse :math:`\langle S + \log q \rangle_q`, both
+    forward :math:`\langle -\log q \rangle_p` (maximum likelihood), reverse :math:`\langle S + \log q \rangle_q`,
     differentiated through the Runge-Kutta steps. Their gradients are noisy even at the optimum.
 
 ``log_variance``
-    :math:`\tfrac12 \mathrm{Var}_r[\log w]` over configurations that are held fixed, r = p or q (Richter et al.,
-    2010.10436, eqs. 17 and 25). For r = q the gradient is that of the reverse divergence. It vanishes, noise and all, where
-    log w is constant.
+    :math:`\tfrac12 \mathrm{Var}_r[\log w]` over configurations that are held fixed, r = p or q. For r = q its
+    gradient is that of the reverse divergence (Richter et al., 2010.10436). It vanishes, noise and all,
+    where log w is constant.
 
 ``path``
-    gradients of the same divergences without the part that is zero on average. Let :math:`\phi = T_\theta(y)` be the flow's
-    map and :math:`g = \nabla_\phi \log w`; then
+    gradients of the same divergences without the part that is zero on average. Let :math:`\phi = T_\theta(y)`
+    be the map of the flow and :math:`g = \nabla_\phi \log w`; then
 
     .. math:: \partial_\theta\, KL(q|p) = -\langle g \cdot \partial_\theta T \rangle_q, \qquad
               \partial_\theta\, KL(p|q) = -\langle g \cdot \partial_\theta T \rangle_p, \qquad
               \partial_\theta T \equiv \partial_\theta T_\theta(y) \,\big|_{y = T^{-1}(\phi)} .
 
-    The first: Roeder et al., 1703.09194; Vaitl et al., 2206.09016, eq. (10). The second is the first in the space of the noise,
-    where the pulled-back ensemble plays the model. One integrand serves both, and it too vanishes where
-    log w is constant; its noise is that of V local errors, not of one number for all sites.
+    The first: Roeder et al., 1703.09194; for continuous flows Vaitl et al., 2206.09016. The second is the first
+    in the space of the noise, where the pulled-back ensemble is the model (Vaitl et al., 2207.08219). One
+    integrand serves both. It too vanishes where log w is constant, and its noise is that of V local
+    errors, not of one number for all sites.
 """
 
 import math

@@ -8,7 +8,7 @@ from ..registry import nearest
 from ..score.objectives import LEVELS, WEIGHTINGS
 from .tasks import SCHEDULES
 
-__all__ = ["ORACLES", "TARGETS", "TRACES", "TrainingPlan"]
+__all__ = ["ORACLES", "TARGETS", "TRACES", "StepPlan", "TrainingPlan"]
 
 #: What the network is compared with; see `latticediff.training.objective`.
 TARGETS = ("stein", "mixed", "denoising", "force", "explicit", "implicit")
@@ -19,8 +19,8 @@ ORACLES = ("free", "empirical")
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
-    """Numbers of a training run.
+class StepPlan:
+    """What every kind of training plans: how many steps, and how large.
 
     Parameters
     ----------
@@ -30,12 +30,43 @@ class TrainingPlan:
         Peak of the schedule: linear warm-up, then a cosine to zero.
     ema_decay : float
         Of the averaged weights, the ones that are used.
-    target : str
-        Key of `TARGETS`: what the residual is compared with.
     warmup : int
     clip : float
         Largest gradient norm, in units of the number of sites.
     seed : int
+
+    Raises
+    ------
+    UserError
+        No step, or an empty batch.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    ema_decay: float
+    warmup: int
+    clip: float
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch < 1:
+            raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
+
+    def rate(self, step):
+        """Learning rate of a step."""
+        ramp = min(1.0, (step + 1) / self.warmup)
+        return self.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class TrainingPlan(StepPlan):
+    """Numbers of a training by score matching; those not named here are in `StepPlan`.
+
+    Parameters
+    ----------
+    target : str
+        Key of `TARGETS`: what the residual is compared with.
     schedule : str
         Which ensembles a step takes, if there are several; see `latticediff.training.tasks.schedule`.
     w0 : float or "fit"
@@ -60,10 +91,9 @@ class TrainingPlan:
     batch: int = 256
     learning_rate: float = 3e-3
     ema_decay: float = 0.999
-    target: str = "stein"
     warmup: int = 200
     clip: float = 1.0
-    seed: int = 0
+    target: str = "stein"
     schedule: str = "round_robin"
     w0: float | str = 0.2
     weighting: str = "likelihood"
@@ -87,14 +117,8 @@ class TrainingPlan:
                 raise UserError(
                     f"training {key} is {value!r}{nearest(value, known)}; expected one of {', '.join(known)}"
                 )
-        if self.steps < 1 or self.batch < 1:
-            raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
+        super().__post_init__()
         if self.w0 != "fit" and (isinstance(self.w0, str) or not 0 <= self.w0 < math.inf):
             raise UserError(f'w0 is {self.w0!r}; expected a number of at least 0, or "fit"')
         if self.target == "implicit" and self.trace == "coloured" and self.trace_reach is None:
             raise UserError("coloured probes need trace_reach, the range of the score in sites; or take closed_form")
-
-    def rate(self, step):
-        """Learning rate of a step."""
-        ramp = min(1.0, (step + 1) / self.warmup)
-        return self.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / self.steps))

@@ -20,7 +20,6 @@ from ..errors import FileError, StopRequested, UserError
 from .checkpoint import read_checkpoint, write_checkpoint
 from .gradient_noise import fit_w0
 from .objective import Batch, Objective, draw_batch
-from .plan import TrainingPlan
 from .tasks import Task, schedule, shares
 from .threads import one_torch_thread
 

@@ -1,0 +1,166 @@
+"""Stage finetune: a trained model, its ensemble, and training through the flow, into another model folder."""
+
+import copy
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+
+from ..analysis import ess_forward, ess_reverse
+from ..ensemble import Ensemble
+from ..errors import UserError
+from ..provenance import commit, version
+from ..score.model import load_model, save_model
+from ..streams import Streams
+from ..training import Task, TrainingData
+from ..training.calibrate import finish_model
+from ..training.finetune import FineTuner, FineTuningPlan
+from .device import describe_device, pick_device
+from .gate import pass_gate
+from .log import JsonLog
+from .progress import Progress
+from .sample import build_proposal
+from .train import CHECKPOINT, clear_checkpoint, holds_model, metrics
+
+__all__ = ["figures", "finetune", "plan_of", "summary"]
+
+N_FIGURES = 2000  # proposals and held-out configurations behind the figures before and after
+LOG_EVERY = 10
+
+
+def plan_of(card):
+    """The `FineTuningPlan` of a card."""
+    keys = {field.name for field in fields(FineTuningPlan)} - {"seed"}
+    return FineTuningPlan(**{key: getattr(card.finetune, key) for key in keys}, seed=card.run.seed)
+
+
+def finetune(card, start, ensemble_path, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+    """Fine-tune a model on an ensemble of its theory and write another model folder.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    start : path-like or str
+        Model folder, or name of a shipped model; it is not changed.
+    ensemble_path : path-like
+        Of the card's action and lattice.
+    folder : path-like
+        Model folder to write; while the work is unfinished it holds a checkpoint.
+    resume, progress, log, stop, gate : optional
+        See `latticediff.pipeline.train.train`.
+
+    Returns
+    -------
+    ScoreModel
+        Frozen; ``card["finetune"]`` has the figures before and after, and why the guard stopped, if it did.
+
+    Raises
+    ------
+    FileError, ModelError
+        A model or checkpoint is in the way, or model or ensemble is of another action or lattice.
+    GateError
+        The ensemble is not fit to train on.
+    StopRequested
+        `stop` gave a reason; the checkpoint is written.
+    UserError
+        The guard objected before anything was gained; nothing is written.
+    """
+    folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
+    if holds_model(folder, resume):
+        return load_model(folder, action=card.theory(), shape=card.shape)
+    model = load_model(start, pick_device(card.training.device), card.theory(), card.shape)
+    with Ensemble(ensemble_path) as ensemble:
+        ensemble.expect(card.theory(), card.shape)
+        if gate:
+            pass_gate(ensemble, card.gate, log)
+        data = TrainingData(ensemble.phis(), ensemble.n_chains, card.training.held_out, model.background.device)
+        parent = ensemble.parent()
+    network = copy.deepcopy(model.network)
+    tuner = FineTuner(network, Task(model.background, data), model.noise, plan_of(card), card.finetune.method)
+    with progress.task("fine-tuning", card.finetune.steps) as task:
+        tuner.run(
+            folder / CHECKPOINT,
+            card.finetune.checkpoint_every,
+            log=lambda row: log("finetuning", **row),
+            log_every=LOG_EVERY,
+            progress=lambda step, steps, spread: task.reach(step, log_weight_variance=spread),
+            stop=stop,
+        )
+    if tuner.stopped:
+        log("guard", reason=tuner.stopped)
+        if tuner.checks[-2].step == 0:
+            clear_checkpoint(folder)
+            raise UserError(
+                f"fine-tuning gained nothing: {tuner.stopped}, which are those of {start}. Nothing was written;"
+                " lower finetune.learning_rate, or raise finetune.integration_steps"
+            )
+        progress.say(f"stopped by the guard at {tuner.stopped}")
+    about = {
+        "program": {"name": "latticediff", "version": version(), "commit": commit()},
+        "ensemble": parent,
+        # what describes the first training stays true of the network
+        **{key: model.card[key] for key in ("training", "licence") if key in model.card},
+    }
+    tuned = finish_model(tuner.averaged(), model.background, model.noise, data, about, card.run.seed)
+    tuned.card["finetune"] = {
+        **asdict(tuner.plan),
+        "method": tuner.method.name,
+        "model": model.fingerprint(),
+        "steps_done": tuner.step,
+        "stopped": tuner.stopped,
+        "seconds": tuner.seconds,
+        "device": describe_device(model.background.device),
+        "before": figures(card, model, data.held_out),
+        "after": figures(card, tuned, data.held_out),
+    }
+    tuned.card["metrics"] = metrics(card, tuned, data.held_out)
+    save_model(tuned, folder)
+    clear_checkpoint(folder)
+    log("finetuned", folder=folder.name, fingerprint=tuned.fingerprint(), seconds=tuner.seconds)
+    return tuned
+
+
+def figures(card, model, held_out):
+    """What log_weight says of a model under the card's ODE proposal, JSON-able.
+
+    ``var_reverse`` and ``var_forward`` are per site, of draws and of held-out configurations; ``doubling`` is the
+    median change of log_weight under twice the integration steps.
+    """
+    proposal, action = build_proposal(card, model, "ode"), model.action
+    rng = Streams(card.run.seed).child("metrics").generator("figures")
+    draw = proposal.draw(N_FIGURES, rng)
+    some = held_out[:: max(1, len(held_out) // N_FIGURES)][:N_FIGURES].double().cpu().numpy()
+    reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - proposal.weigh(some)
+    fine = -action(some) - proposal.doubled().weigh(some)
+    found = ess_reverse(reverse), ess_forward(forward)
+    return {
+        "var_reverse": float(reverse[np.isfinite(reverse)].var() / model.background.volume),
+        "var_forward": float(forward.var() / model.background.volume),
+        "ess_reverse": [found[0].value, found[0].error],
+        "ess_forward": [found[1].value, found[1].error],
+        "largest_forward": float(forward.max() - forward.mean()),
+        "doubling": float(np.median(np.abs(fine - forward))),
+    }
+
+
+def summary(model):
+    """The figures before and after as a table for people."""
+    found = model.card["finetune"]
+    lines = [f"{'':34}{'before':>18}{'after':>18}"]
+    labels = {
+        "var_reverse": "var(log_weight)/V, draws",
+        "var_forward": "var(log_weight)/V, ensemble",
+        "ess_reverse": "ESS reverse",
+        "ess_forward": "ESS forward",
+        "largest_forward": "largest forward log_weight",
+        "doubling": "change under doubled steps, median",
+    }
+    for key, label in labels.items():
+        lines.append(f"{label:34}{_number(found['before'][key]):>18}{_number(found['after'][key]):>18}")
+    if found["stopped"]:
+        lines.append(f"stopped by the guard at {found['stopped']}")
+    return "\n".join(lines)
+
+
+def _number(value):
+    return f"{value[0]:.4f} +- {value[1]:.4f}" if isinstance(value, list) else f"{value:.3g}"
