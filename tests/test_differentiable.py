@@ -89,3 +89,13 @@ def test_gradients_depend_neither_on_threads_nor_on_lanes_of_others(monkeypatch)
         found.append(torch.autograd.grad((log_q**2).sum(), (net.A, net.B)))
     for one, two in zip(*found, strict=True):
         assert torch.equal(one, two)
+
+
+def test_gradient_by_the_fields_alone_is_the_same():
+    net, background, grid, method, x = case(SHAPE, "rk4")
+    found = []
+    for weights in (True, False):
+        start = x.clone().requires_grad_()
+        flow = DifferentiableFlow(net, background, grid, method)
+        found += torch.autograd.grad(flow.up(start, gradients=True, weights=weights)[1].sum(), start)
+    assert torch.equal(*found)

@@ -261,13 +261,13 @@ def test_finetuning_raises_the_ess_of_a_spoilt_model():
     for p in trained.network.amplitude.parameters():
         p.data *= 0.8
     background = Background(QUARTIC, measured_propagator([fields], shape))
-    plan = FineTuningPlan(steps=24, batch=16, warmup=3, integration_steps=6, check_every=24, n_check=600, ema_decay=0.7)
+    plan = FineTuningPlan(steps=48, batch=16, warmup=3, integration_steps=6, check_every=48, n_check=600, ema_decay=0.7)
     made = FineTuner(
         trained.network, Task(background, TrainingData(fields, n_chains=32, held_out=0.5)), trained.noise, plan
     )
     made.run()
     first, last = made.checks
-    assert not made.stopped and last.step == 24
+    assert not made.stopped and last.step == 48
     for name in ("ess_reverse", "ess_forward"):
         (before, error_before), (after, error) = getattr(first, name), getattr(last, name)
         assert after > before + 5 * math.hypot(error_before, error)

@@ -54,7 +54,10 @@ def slope_backward(
     """Transposed derivative of `flow.slope` at one stage, for `lanes` configurations; scratch arrays are passed in.
 
     `d_slope` (V * lanes,) and `d_trace` (lanes,) are cotangents; `d_state` is overwritten, gradients are added to.
+    With `d_kernels_in` empty the tables are held fixed, and the other gradients hold one row of scratch.
     """
+    learn = d_kernels_in.shape[0] > 0
+    row = level if learn else 0
     J, V = inner.shape[1], inner.shape[2]
     M, T = outer.shape[1], offsets.shape[0]
     size, framed, run = V * lanes, source.shape[0], inside.shape[0]
@@ -87,10 +90,11 @@ def slope_backward(
         correlate(kernels_in[level], framed_fields, into, first + start, count, h)
         correlate(transposed_out[level], framed_d_out, outward, first + start, count, dg)
         activate_backward(
-            h, amplitudes[level], kappa[level], inside[start:], tau, count, dg, g, d_amplitudes[level], d_kappa[level]
+            h, amplitudes[level], kappa[level], inside[start:], tau, count, dg, g, d_amplitudes[row], d_kappa[row]
         )
-        add_outer(g, framed_d_out, outward, first + start, count, d_kernels_out[level])
-        add_outer(dg, framed_fields, into, first + start, count, d_kernels_in[level])
+        if learn:
+            add_outer(g, framed_d_out, outward, first + start, count, d_kernels_out[row])
+            add_outer(dg, framed_fields, into, first + start, count, d_kernels_in[row])
         correlate(transposed_in[level], dg, features, 0, count, P)
         for j in range(J):
             scatter(P[j * T * TILE :], -offsets, first + start, count, framed_d_fields[j * framed :])

@@ -184,6 +184,7 @@ class TrainingSection(Section):
     trace_reach: Count | None = None  #: range of the score that coloured probes assume, in sites
     oracle: Literal["free", "empirical"] = "free"  #: of the explicit target: whose score is known
     clip: Positive = 1.0
+    optimizer: Literal["adam", "soap"] = "adam"
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
     held_out: Fraction = 0.125
@@ -207,7 +208,8 @@ class FinetuneSection(Section):
     learning_rate: Positive = 1e-3
     warmup: Count = 20
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    clip: Positive = 0.2
+    clip: Positive = 2.0
+    optimizer: Literal["adam", "soap"] = "soap"
     integration_steps: Count = 8
     method: Literal["rk4", "dopri5"] = "rk4"
     jitter: bool = True

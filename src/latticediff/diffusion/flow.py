@@ -82,8 +82,10 @@ class ProbabilityFlow:
         y_low, _ = self._integrate(lambda y, t: self.slope(y, t, trace=False), y, self.grid)
         return self.background.colour(y_low, math.exp(2 * self.grid[-1]))
 
-    def up(self, phi, gradients=False):
+    def up(self, phi, gradients=False, weights=True):
         """From field to noise; ``log_q`` of the field as `down` would have given it. `gradients` as there.
+
+        With `weights` false only the gradient by `phi` is wanted, which a compiled flow gives for less.
 
         Returns
         -------

@@ -22,11 +22,12 @@ class _Passage(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, flow, up, states, *tables):
+        # without tables: they are held fixed
         ridge = flow.ridge
         groups, n_stages = -(-len(states) // ridge.lanes), len(flow.weights)
         stages = np.empty((groups, len(flow.grid) - 1, n_stages, ridge.volume * ridge.lanes))
         ends, integrals = flow._run(states.detach().numpy(), up, stages)
-        ctx.flow, ctx.up, ctx.stages = flow, up, stages
+        ctx.flow, ctx.up, ctx.stages, ctx.learn = flow, up, stages, len(tables) > 0
         return torch.from_numpy(ends), torch.from_numpy(integrals.copy())
 
     @staticmethod
@@ -39,19 +40,26 @@ class _Passage(torch.autograd.Function):
         # (F, J T) and (F, M T): gradients have the kernels' rows as features, whatever the tables' layout
         kernels_out = np.ascontiguousarray(levels.kernels_out.swapaxes(1, 2))
         likes = levels.kernels_in, levels.amplitudes, kernels_out, levels.kappa
-        gradients = [np.zeros((len(d_states), *like.shape), np.float32) for like in likes]
+        rows = [len(levels.kappa)] * 4 if ctx.learn else [0, 1, 0, 1]
+        gradients = [
+            np.zeros((len(d_states), n_rows, *like.shape[1:]), np.float32)
+            for n_rows, like in zip(rows, likes, strict=True)
+        ]
         arguments = (
             d_states, d_traces, ctx.stages, *flow._scheme(ctx.up), ridge.lanes, ridge.extents, ridge.matrices,
             ridge.transposes, *ridge.frame, levels.kernels_in, np.ascontiguousarray(levels.kernels_in.swapaxes(1, 2)),
             levels.amplitudes, kernels_out, levels.kappa, *levels[4:], *gradients,
         )  # fmt: skip
         over_groups(adjoint.backward, len(d_states), 3 * flow._work(n), *arguments)
+        d_states = torch.from_numpy(ridge._unpack(d_states, n))
+        if not ctx.learn:
+            return None, None, d_states
         d_in, d_amplitudes, d_out, d_kappa = (torch.from_numpy(g.sum(axis=0)) for g in gradients)
         features, columns, rows = flow.sizes
         return (
             None,
             None,
-            torch.from_numpy(ridge._unpack(d_states, n)),
+            d_states,
             d_in[:, :features, :columns],
             d_amplitudes,
             d_out[:, :features, :rows].transpose(1, 2),
@@ -84,8 +92,8 @@ class DifferentiableFlow(CompiledFlow):
         self.sizes = *self.tables.kernels_in.shape[1:], self.tables.kernels_out.shape[1]
         return CompiledRidge(network, background, levels, self.tables)
 
-    def _pass(self, states, up):
-        return _Passage.apply(self, up, states, *self.tables[:4])
+    def _pass(self, states, up, weights=True):
+        return _Passage.apply(self, up, states, *(self.tables[:4] if weights else ()))
 
     def _modes(self, fields, inverse=False):
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, differentiable."""
@@ -106,10 +114,10 @@ class DifferentiableFlow(CompiledFlow):
         """The field of `down` without its density, with gradients."""
         return self.down(y, gradients=True)[0]
 
-    def up(self, phi, gradients=False):
-        """From fields (n, *lattice) to ``(y, log_q)``, float64 tensors."""
+    def up(self, phi, gradients=False, weights=True):
+        """From fields (n, *lattice) to ``(y, log_q)``, float64 tensors; `weights` as in `ProbabilityFlow.up`."""
         with torch.set_grad_enabled(gradients):
-            high, integral = self._pass(self._modes(phi) / self.noise_root, True)
+            high, integral = self._pass(self._modes(phi) / self.noise_root, True, weights)
             return self._modes(high, inverse=True), self._log_q(high, integral)
 
     def _log_q(self, states, integral):

@@ -214,6 +214,12 @@ class RidgeNetwork(nn.Module):
 
         return compiled
 
+    def differentiable(self):
+        """The compiled CPU flow with gradients, `latticediff.score.differentiable.DifferentiableFlow`."""
+        from .differentiable import DifferentiableFlow
+
+        return DifferentiableFlow
+
     @staticmethod
     def _can_fuse(x, fields, trace):
         # the Numba core has no gradient with respect to its fields and keeps no slopes

@@ -9,6 +9,7 @@ As in `latticediff.training.trainer`, a step is a function of seed and step numb
 gives the weights of an uninterrupted one, bit for bit.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +26,8 @@ from .trainer import Trainer
 
 __all__ = ["FineTuner", "FineTuningPlan"]
 
+NORM_MEMORY = 0.02  # weight of a step in the running mean of gradient norms
+
 
 @dataclass(frozen=True)
 class FineTuningPlan(StepPlan):
@@ -39,6 +42,8 @@ class FineTuningPlan(StepPlan):
         ensemble, 1 the reverse divergence.
     integration_steps : int
         Runge-Kutta steps of each passage.
+    clip : float
+        Largest gradient norm, in units of its running mean.
     jitter : bool
         A new grid for each step. Without it the optimiser learns the errors of one grid.
     recompute : bool
@@ -63,7 +68,8 @@ class FineTuningPlan(StepPlan):
     learning_rate: float = 1e-3
     ema_decay: float = 0.98
     warmup: int = 20
-    clip: float = 0.2
+    clip: float = 2.0
+    optimizer: str = "soap"
     objective: str = "path"
     reverse: float = 0.5
     integration_steps: int = 8
@@ -124,6 +130,7 @@ class FineTuner(Trainer):
         super().__init__(network, task, noise, plan)
         self.method = scheme(method)
         self.checks, self.stopped, self.good = [], "", {}
+        self.usual_norm = None  # of the gradients so far
         self.guard = Guard(
             self.background, noise, self.data.held_out, plan.integration_steps, plan.n_check, plan.n_sigma, plan.seed
         )
@@ -144,17 +151,25 @@ class FineTuner(Trainer):
         grid = self.noise.grid(plan.integration_steps)
         return phi, y, jittered_grid(self.noise, plan.integration_steps, generator) if plan.jitter else grid
 
+    def flow(self, grid):
+        """The differentiable flow of the network as it is: compiled where that exists, plain torch elsewhere."""
+        differentiable = getattr(self.network, "differentiable", None)
+        if differentiable and self.background.device.type == "cpu" and not self.plan.recompute:
+            return differentiable()(self.network, self.background, grid, self.method)
+        return ProbabilityFlow(self.network, self.background, grid, self.method, self.plan.recompute)
+
     def gradients(self, step):
         """Accumulate the gradients of a step; returns the variance of log_weight per site, a tensor."""
         phi, y, grid = self.draw(step)
-        flow = ProbabilityFlow(self.network, self.background, grid, self.method, self.plan.recompute)
-        (objective,), seen = self.objectives, []
+        flow = self.flow(grid)
+        (objective,), seen, total = self.objectives, [], 0.0
         for start, direction in ((phi, objective.forward), (y, objective.reverse)):
             if len(start) == 0:
                 continue
             loss, log_weight = direction(flow, start)
-            (loss * (len(start) / self.plan.batch)).backward()
+            total = total + loss * (len(start) / self.plan.batch)
             seen.append(log_weight)
+        total.backward()
         return torch.cat(seen).var(correction=0) / self.background.volume
 
     def advance(self):
@@ -165,11 +180,24 @@ class FineTuner(Trainer):
             group["lr"] = self.plan.rate(self.step)
         self.optimizer.zero_grad()
         spread = self.gradients(self.step)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip * self.background.volume)
+        self._clip()
         self.optimizer.step()
         self.ema.update_parameters(self.network)
         self.step += 1
         return spread
+
+    def _clip(self):
+        """Shorten a gradient that is longer than `clip` times the usual: rare fields far from the rest dominate it."""
+        norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None]))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad()  # nothing is learned from this step; a run of them shows in log_weight
+            return
+        usual = norm if self.usual_norm is None else self.usual_norm
+        self.usual_norm = usual + NORM_MEMORY * (min(norm, self.plan.clip * usual) - usual)
+        if norm > self.plan.clip * usual:
+            for p in self.network.parameters():
+                if p.grad is not None:
+                    p.grad.mul_(self.plan.clip * usual / norm)
 
     @property
     def finished(self):
@@ -209,10 +237,11 @@ class FineTuner(Trainer):
         return {**row, "stopped": self.stopped, "seconds": self.seconds}
 
     def _kept(self):
-        return self.good, {"checks": [check.to_dict() for check in self.checks], "stopped": self.stopped}
+        checks = [check.to_dict() for check in self.checks]
+        return self.good, {"checks": checks, "stopped": self.stopped, "usual_norm": self.usual_norm}
 
     def _take_back(self, tensors, meta):
-        self.good, self.stopped = tensors, meta["stopped"]
+        self.good, self.stopped, self.usual_norm = tensors, meta["stopped"], meta["usual_norm"]
         self.checks = [Check(**{**row, **_pairs(row)}) for row in meta["checks"]]
         self.guard.first = self.checks[0] if self.checks else None
 

@@ -115,7 +115,7 @@ class Path:
     def _pull(flow, phi):
         """Noise of a field, ``g = grad log_weight`` and log_weight."""
         phi = phi.detach().requires_grad_()
-        y, log_q = flow.up(phi, gradients=True)
+        y, log_q = flow.up(phi, gradients=True, weights=False)
         log_weight = -action_of(flow.background, phi) - log_q
         (force,) = torch.autograd.grad(log_weight.sum(), phi)
         return y.detach(), force, log_weight.detach()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..errors import UserError
 from ..registry import nearest
 from ..score.objectives import LEVELS, WEIGHTINGS
+from .optimizers import OPTIMIZERS
 from .tasks import SCHEDULES
 
 __all__ = ["ORACLES", "TARGETS", "TRACES", "StepPlan", "TrainingPlan"]
@@ -33,12 +34,14 @@ class StepPlan:
     warmup : int
     clip : float
         Largest gradient norm, in units of the number of sites.
+    optimizer : str
+        Key of `latticediff.training.optimizers.OPTIMIZERS`.
     seed : int
 
     Raises
     ------
     UserError
-        No step, or an empty batch.
+        No step, an empty batch, or an unknown optimiser.
     """
 
     steps: int
@@ -47,11 +50,15 @@ class StepPlan:
     ema_decay: float
     warmup: int
     clip: float
+    optimizer: str = "adam"
     seed: int = 0
 
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
             raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
+        if self.optimizer not in OPTIMIZERS:
+            known = f"{nearest(self.optimizer, OPTIMIZERS)}; expected one of {', '.join(OPTIMIZERS)}"
+            raise UserError(f"optimizer is {self.optimizer!r}{known}")
 
     def rate(self, step):
         """Learning rate of a step."""

@@ -78,17 +78,18 @@ class SOAP(torch.optim.Optimizer):
     def _turn(state, exactly):
         """Bring the bases up to date; the first moment is turned along, the second keeps its place by rank."""
         first = _rotate(state["first"], state, back=True)
+        # contiguous, as a checkpoint keeps them: another memory layout would give other last bits after a resumption
         for side, axis in (("left", 0), ("right", 1)):
             if side not in state:
                 continue
             factor, basis = state[side], state[f"{side}_basis"]
             if exactly:
                 jitter = 1e-9 * factor.trace() * torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-                state[f"{side}_basis"] = torch.linalg.eigh(factor + jitter).eigenvectors.flip(1)
+                state[f"{side}_basis"] = torch.linalg.eigh(factor + jitter).eigenvectors.flip(1).contiguous()
             else:
                 order = ((factor @ basis) * basis).sum(0).argsort(descending=True, stable=True)
                 state["second"] = state["second"].index_select(axis, order)
-                state[f"{side}_basis"] = torch.linalg.qr(factor @ basis[:, order]).Q
+                state[f"{side}_basis"] = torch.linalg.qr(factor @ basis[:, order]).Q.contiguous()
         state["first"] = _rotate(first, state)
 
 

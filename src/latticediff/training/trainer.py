@@ -20,6 +20,7 @@ from ..errors import FileError, StopRequested, UserError
 from .checkpoint import read_checkpoint, write_checkpoint
 from .gradient_noise import fit_w0
 from .objective import Batch, Objective, draw_batch
+from .optimizers import OPTIMIZERS
 from .tasks import Task, schedule, shares
 from .threads import one_torch_thread
 
@@ -64,7 +65,7 @@ class Trainer:
         with one_torch_thread(self.background.device):
             self.objectives = [self._objective_of(task) for task in self.tasks]
         self.w0 = None  # of each task, once fitted
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), foreach=True)
+        self.optimizer = OPTIMIZERS[plan.optimizer](network.parameters(), plan.learning_rate)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
 
     def _objective_of(self, task):
