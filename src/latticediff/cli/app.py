@@ -92,7 +92,15 @@ def run(
     """The whole job: generate, train, sample both routes, measure, report."""
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, "generate", "sample_hmc", "train", "sample_ode", "sample_sde")
+        return _print_plan(
+            card,
+            "generate",
+            "sample_hmc",
+            "train",
+            *(["finetune"] if card.finetune.steps else []),
+            "sample_ode",
+            "sample_sde",
+        )
     from ..pipeline.run import run as run_all
 
     with _stop(max_walltime) as stop:

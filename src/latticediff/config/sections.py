@@ -201,9 +201,9 @@ class FinetuneSection(Section):
     Device and held-out chains are those of `[training]`: what was held out there stays unseen.
     """
 
+    steps: Annotated[int, Field(ge=0)] = 0  #: 0: a run stops at score matching
     objective: Literal["path", "kl", "log_variance"] = "path"
     reverse: Annotated[float, Field(ge=0, le=1)] = 0.5
-    steps: Count = 300
     batch: Count = 16
     learning_rate: Positive = 1e-3
     warmup: Count = 20

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..analysis import ess_forward, ess_reverse
 from ..ensemble import Ensemble
-from ..errors import UserError
+from ..errors import CardError, UserError
 from ..provenance import commit, version
 from ..score.model import load_model, save_model
 from ..streams import Streams
@@ -30,6 +30,8 @@ LOG_EVERY = 10
 
 def plan_of(card):
     """The `FineTuningPlan` of a card."""
+    if not card.finetune.steps:
+        raise CardError("finetune.steps = 0 leaves the model as it is; say e.g. --set finetune.steps=300")
     keys = {field.name for field in fields(FineTuningPlan)} - {"seed"}
     return FineTuningPlan(**{key: getattr(card.finetune, key) for key in keys}, seed=card.run.seed)
 

@@ -6,6 +6,7 @@ Layout::
     stages/<stage>.json            one marker per stage: finished or not, seconds so far
     log.jsonl                      everything that happened, one JSON object a line
     ensemble.h5  model/            the reference chains (training data) and the network
+    score/                         the network before fine-tuning, if there is any: what the reverse SDE uses
     chain_hmc.h5                   HMC again, every update stored
     chain_ode.h5  chain_sde.h5     the learned chains
     weights_ode.npz ...            log weights of held-out configurations
@@ -58,6 +59,11 @@ class RunFolder:
     @property
     def model(self):
         return self.path / "model"
+
+    @property
+    def score(self):
+        """What score matching made: the model itself unless the card fine-tunes it."""
+        return self.path / "score" if self.card.finetune.steps else self.model
 
     @property
     def log(self):

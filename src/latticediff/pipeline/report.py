@@ -17,7 +17,8 @@ from .weigh import read_weights
 __all__ = ["report"]
 
 LABELS = {"ode": "ODE", "sde": "SDE"}
-STAGES = ("generate", "sample_hmc", "train", "sample_ode", "sample_sde")
+STAGES = ("generate", "sample_hmc", "train", "finetune", "sample_ode", "sample_sde")
+PAID = {"ode": ("generate", "train", "finetune"), "sde": ("generate", "train")}  #: before the first sample of a route
 
 
 def report(folder, progress):
@@ -48,7 +49,7 @@ def report(folder, progress):
         task.advance()
         chains = [hmc]
         for route in ROUTES:
-            chains.append(_learned(folder, route, {key: seconds[key] for key in ("generate", "train")}))
+            chains.append(_learned(folder, route, {key: seconds[key] for key in PAID[route]}))
             task.advance()
     doubling = next((c.log_weight_step_doubling for c in chains if c.log_weight_step_doubling), {})
     checks |= {f"log_weight_step_doubling_{key}": value for key, value in doubling.items()}

@@ -1,4 +1,4 @@
-"""The main job: generate, train, sample, weigh, report, in one folder that can be resumed."""
+"""The main job: generate, train, fine-tune, sample, weigh, report, in one folder that can be resumed."""
 
 import time
 
@@ -52,27 +52,33 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         hmc = folder.chain("hmc")
         _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable))
         # torch takes seconds to import: not before it is needed
+        from .finetune import finetune
         from .report import report
         from .sample import ROUTES, sample
         from .train import train
         from .weigh import weigh
 
-        _stage(folder, log, stop, "train", lambda: train(card, folder.ensemble, folder.model, gate=False, **resumable))
+        _stage(folder, log, stop, "train", lambda: train(card, folder.ensemble, folder.score, gate=False, **resumable))
+        if card.finetune.steps:
+            arguments = card, folder.score, folder.ensemble, folder.model
+            _stage(folder, log, stop, "finetune", lambda: finetune(*arguments, gate=False, **resumable))
         for route in ROUTES:
             chain, weights = folder.chain(route), folder.weights(route)
+            # the path weight wants the right score at every level, which fine-tuning gives up for the flow's density
+            model = folder.score if route == "sde" else folder.model
             _stage(
                 folder,
                 log,
                 stop,
                 f"sample_{route}",
-                lambda r=route, c=chain: sample(card, folder.model, r, c, **resumable),
+                lambda m=model, r=route, c=chain: sample(card, m, r, c, **resumable),
             )
             _stage(
                 folder,
                 log,
                 stop,
                 f"weigh_{route}",
-                lambda r=route, w=weights: weigh(card, folder.ensemble, folder.model, r, w, **common),
+                lambda m=model, r=route, w=weights: weigh(card, folder.ensemble, m, r, w, **common),
             )
         _stage(folder, log, stop, "report", lambda: report(folder, progress))
         progress.say(f"done; open {folder.path / 'report.html'}")

@@ -81,7 +81,7 @@ def report_dict(run):
     """
     checks = {"schwinger_dyson": None, "exp_minus_delta_h": None, "log_weight_step_doubling_max": None}
     checks |= {name: list(value) if isinstance(value, tuple) else value for name, value in run.checks.items()}
-    stages = dict.fromkeys(("generate", "train", "sample_ode", "sample_sde", "total"))
+    stages = dict.fromkeys(("generate", "train", "finetune", "sample_ode", "sample_sde", "total"))
     return {
         "report_version": REPORT_VERSION,
         "title": run.title,

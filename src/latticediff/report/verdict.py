@@ -21,7 +21,12 @@ from .numbers import (
 __all__ = ["describe_action", "failed_checks", "thinning", "too_short", "verdict"]
 
 SIGMA_ALARM = 3.0  # of an observable against the reference
-PURPOSES = {"generate": "to generate training data", "thermalise": "to thermalise", "train": "to train"}
+PURPOSES = {
+    "generate": "to generate training data",
+    "thermalise": "to thermalise",
+    "train": "to train",
+    "finetune": "to fine-tune",
+}
 MIN_TAUS = 20  # per chain; below, the automatic window ends in noise
 CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance
 
