@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ..analysis import ess_forward, ess_reverse, largest_above_mean
-from ..errors import UserError
+from ..analysis import Estimate, ess_forward, ess_reverse, largest_above_mean
 from ..proposal import OdeProposal
 from ..score.model import ScoreModel
 
@@ -86,22 +85,22 @@ class Guard:
         draw, draw_fine = (p.draw(self.n, np.random.default_rng([self.seed, step])) for p in (coarse, fine))
         F, F_fine = (action(d.phi) + d.log_q for d in (draw, draw_fine))
         both = np.isfinite(F) & np.isfinite(F_fine)
-        if both.sum() < 2:
-            raise UserError(f"step {step}: hardly any draw of the model is finite; start from a model that was trained")
+        enough = both.sum() > 1  # else nothing can be said but that
         forward = -action(self.held_out) - fine.weigh(self.held_out)
-        reverse = ess_reverse(-F_fine)
-        seen = ess_forward(forward)
+        reached = bool(np.isfinite(forward).all())
+        reverse = ess_reverse(-F_fine) if enough else Estimate(0.0, 0.0)
+        seen = ess_forward(forward) if reached else Estimate(0.0, 0.0)
         volume = self.background.volume
         return Check(
             step=step,
-            free_energy=float(F[both].mean()),
-            free_energy_fine=float(F_fine[both].mean()),
-            error=float(F_fine[both].std() / math.sqrt(both.sum())),
-            var_reverse=float(F_fine[both].var() / volume),
-            var_forward=float(forward.var() / volume),
+            free_energy=float(F[both].mean()) if enough else math.inf,
+            free_energy_fine=float(F_fine[both].mean()) if enough else math.inf,
+            error=float(F_fine[both].std() / math.sqrt(both.sum())) if enough else math.inf,
+            var_reverse=float(F_fine[both].var() / volume) if enough else math.inf,
+            var_forward=float(forward.var() / volume) if reached else math.inf,
             ess_reverse=(reverse.value, reverse.error),
             ess_forward=(seen.value, seen.error),
-            largest_forward=largest_above_mean(forward),
+            largest_forward=largest_above_mean(forward) if reached else math.inf,
             diverged=int(self.n - np.isfinite(F_fine).sum()),
         )
 
@@ -110,6 +109,8 @@ class Guard:
 
         The first check is what later ones are measured by.
         """
+        if not math.isfinite(check.error):
+            return f"{check.diverged} of {self.n} draws diverge"
         if check.flattery > self.n_sigma:
             return (
                 f"{self.steps} integration steps put the free energy {check.flattery:.1f} errors below that of"
