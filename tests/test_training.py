@@ -4,7 +4,6 @@ A tiny lattice and a few steps; only `test_training_beats_the_baseline` asks whe
 its margin of a tenth is many times the fluctuation of the held-out loss, which uses the same noise every time.
 """
 
-import itertools
 import math
 
 import numba
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import QUARTIC, network
+from training_toys import SHAPE, assert_same, phis, stopping_after, trainer
 
 from latticediff._kernels import threads
 from latticediff.action import Phi4, free_propagator
@@ -26,36 +26,6 @@ from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
 from latticediff.training.checkpoint import read_checkpoint, write_checkpoint
 from latticediff.training.data import lattice_symmetries
-
-SHAPE = (4, 4)
-PLAN = {"steps": 24, "batch": 16, "warmup": 4}
-
-
-def phis(n=64, shape=SHAPE):
-    return 0.4 * np.random.default_rng(1).normal(size=(n, *shape))
-
-
-def trainer(data=None, seed=0, features=6, action=QUARTIC, sigmas=(0.05, 4.0), **plan):
-    data = data or TrainingData(phis(), n_chains=8)
-    G = measured_propagator([phis()], SHAPE)
-    made = network(2, 0.0, seed, features=features)
-    return Trainer(made, Task(Background(action, G), data), NoiseRange(*sigmas), TrainingPlan(**{**PLAN, **plan}))
-
-
-def weights(made):
-    return [t.clone() for t in (*made.network.state_dict().values(), *made.ema.state_dict().values())]
-
-
-def assert_same(one, other):
-    for a, b in zip(weights(one), weights(other), strict=True):
-        assert torch.equal(a, b)
-
-
-def stopping_after(calls):
-    """A `stop` that gives its reason at the call with that number."""
-    counter = itertools.count(1)
-    return lambda: "told to" if next(counter) == calls else None
-
 
 # --- resumption ------------------------------------------------------------------------------------------------------
 
@@ -122,7 +92,8 @@ def test_checkpoint_keeps_two_generations(tmp_path):
 def test_foreign_checkpoint_is_refused(tmp_path, change, named):
     path = tmp_path / "checkpoint"
     trainer(steps=1).save(path)
-    with pytest.raises(FileError, match=rf"belongs to another run \(differs in .*{named}.*\); remove it"):
+    message = rf"belongs to another run \(differs in .*{named}.* there, .* here\); remove it"
+    with pytest.raises(FileError, match=message):
         trainer(**{"steps": 1, **change}).run(path)
 
 

@@ -8,7 +8,7 @@ from ..registry import nearest
 from ..score.objectives import LEVELS, WEIGHTINGS
 from .tasks import SCHEDULES
 
-__all__ = ["ORACLES", "TARGETS", "TRACES", "TrainingPlan"]
+__all__ = ["ORACLES", "PRECISIONS", "TARGETS", "TRACES", "TrainingPlan"]
 
 #: What the network is compared with; see `latticediff.training.objective`.
 TARGETS = ("stein", "mixed", "denoising", "force", "explicit", "implicit")
@@ -16,6 +16,7 @@ TARGETS = ("stein", "mixed", "denoising", "force", "explicit", "implicit")
 TRACES = ("closed_form", "full", "coloured", "hutchinson")
 #: The known score of the explicit objective.
 ORACLES = ("free", "empirical")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class TrainingPlan:
     oracle : str
         Of the explicit objective: ``"free"``, the theory is Gaussian; ``"empirical"``, the noised training
         data themselves, whose score at small noise is that of a memory.
+    precision : str
+        Key of `PRECISIONS`, of the network in training; see `latticediff.training.gradient`.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class TrainingPlan:
     trace: str = "closed_form"
     trace_reach: int | None = None
     oracle: str = "free"
+    precision: str = "float32"
 
     def __post_init__(self):
         choices = {
@@ -80,6 +84,7 @@ class TrainingPlan:
             "levels": LEVELS,
             "trace": TRACES,
             "oracle": ORACLES,
+            "precision": PRECISIONS,
         }
         for key, known in choices.items():
             value = getattr(self, key)
