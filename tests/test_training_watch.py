@@ -20,7 +20,7 @@ from latticediff.score.background import Background
 from latticediff.score.model import load_model
 from latticediff.training import TrainingData, TrainingPlan, Watching
 from latticediff.training.best import Best
-from latticediff.training.diagnose import loss_gap, momentum_shells, score_error
+from latticediff.training.diagnose import binned_loss, loss_gap, momentum_shells
 from latticediff.training.objective import Objective
 
 CARD = """
@@ -71,7 +71,7 @@ def test_watching_changes_no_bit(tmp_path, ensemble):
         assert 0 < row["ess_reverse"] <= 1
         assert 0 < row["ess_forward"] <= 1
         assert 0 < row["acceptance"] <= 1
-        assert np.array(row["score_error"][0]["relative"]).shape == (8, 4)
+        assert np.array(row["binned_loss"][0]["relative"]).shape == (8, 4)
     # the same noise every time: what changes is the network
     assert len({row["ess_reverse"] for row in rows}) == 3
 
@@ -152,7 +152,7 @@ def test_error_of_a_shell_is_seen_in_that_shell():
         return background.filter(x, spectrum), None
 
     phi = torch.randn(32, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = score_error(net, background, phi, NoiseRange(0.1, 2.0), target)
+    found = binned_loss(net, background, phi, NoiseRange(0.1, 2.0), target)
     np.testing.assert_allclose(np.array(found.relative)[:, 0], 0.09, rtol=1e-10)
     np.testing.assert_allclose(np.array(found.relative)[:, 1:], 0, atol=1e-20)
 
@@ -171,7 +171,7 @@ def test_fisher_divergence_of_a_known_score():
     def zero(background, x, log_sigma, trace=False):
         return torch.zeros_like(x), None
 
-    found = score_error(zero, background, phi, NoiseRange(0.1, 2.0), exact)
+    found = binned_loss(zero, background, phi, NoiseRange(0.1, 2.0), exact)
     for sigma, fisher in zip(found.sigma, found.fisher, strict=True):
         v = sigma**2
         terms = (1 / (G + v) - 1 / (G0 + v)) ** 2 * (G0 + v) / 2

@@ -81,13 +81,15 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
 
 def _propagator(data):
     """Of the training configurations, smooth where it can be; halves are the earlier and the later Monte Carlo time."""
-    half = len(data.train) // 2
-    parts = (data.train[:half], data.train[half:]) if half > 1 else (data.train, data.train)
-    return smooth_propagator(*(_measured(part, tuple(data.shape)) for part in parts))
+    n = len(data.train)
+    halves = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
+    return smooth_propagator(*(_measured(data, *half) for half in halves))
 
 
-def _measured(phi, shape):
-    return measured_propagator((part.double().cpu().numpy() for part in phi.split(4096)), shape)
+def _measured(data, start, stop):
+    # piece by piece: streamed data are never in memory as a whole
+    pieces = (data.train[low : min(low + 4096, stop)] for low in range(start, stop, 4096))
+    return measured_propagator((piece.double().cpu().numpy() for piece in pieces), tuple(data.shape))
 
 
 def _start_from(network, folder):

@@ -85,7 +85,7 @@ class Tracker:
         for key, value in row.items():
             if key != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                 self._writer.add_scalar(f"training/{key}", value, row["step"])
-        for number, error in enumerate(row.get("score_error", ())):
+        for number, error in enumerate(row.get("binned_loss", ())):
             for sigma, fisher in zip(error["sigma"], error["fisher"], strict=True):
                 self._writer.add_scalar(f"fisher/{number}/sigma_{sigma:.3g}", fisher, row["step"])
 

@@ -1,11 +1,12 @@
-r"""Where the score is wrong: by noise level and by momentum shell, and what data that are too few do.
+r"""Where the loss is: by noise level and by momentum shell, and what data that are too few do.
 
 With the error :math:`e = C (T - R) / \sigma` of `score.matching`, whose square is the loss,
 
 .. math:: \epsilon(\sigma, \text{shell}) = \frac{\sum_k |e_k|^2}{\sum_k |(C T / \sigma)_k|^2}, \qquad
           F(p_\sigma \| q_\theta) \le \tfrac{1}{2 v} \langle |e|^2 \rangle ,
 
-with equality where the target T has no noise of its own (the explicit one).
+with equality where the target T has no noise of its own (the explicit one). It costs one evaluation for each
+level; `latticediff.score.error` takes the noise of the target out, at the price of posterior chains.
 """
 
 import math
@@ -16,13 +17,13 @@ import torch
 from ..fourier import basis_from_momenta
 from ..lattice import p_hat_squared
 
-__all__ = ["Gap", "ScoreError", "loss_gap", "momentum_shells", "score_error"]
+__all__ = ["BinnedLoss", "Gap", "binned_loss", "loss_gap", "momentum_shells"]
 
 N_LEVELS = 8
 
 
-class ScoreError(NamedTuple):
-    """Errors by noise level (first axis) and momentum shell.
+class BinnedLoss(NamedTuple):
+    """Losses by noise level (first axis) and momentum shell.
 
     Attributes
     ----------
@@ -53,8 +54,8 @@ def momentum_shells(shape):
 
 
 @torch.no_grad()
-def score_error(network, background, phi, noise, target, seed=0):
-    """`ScoreError` of a network on configurations it has not seen.
+def binned_loss(network, background, phi, noise, target, seed=0):
+    """`BinnedLoss` of a network on configurations it has not seen.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def score_error(network, background, phi, noise, target, seed=0):
         sigmas.append(math.exp(log_sigma))
         relative.append((sums[0] / sums[1].clamp(min=1e-300)).tolist())
         fisher.append(float(error.sum()) / (2 * math.exp(2 * log_sigma)) / background.volume)
-    return ScoreError(sigmas, bounds, relative, fisher)
+    return BinnedLoss(sigmas, bounds, relative, fisher)
 
 
 class Gap(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..score.matching import mixed_target
-from .diagnose import loss_gap, score_error
+from .diagnose import binned_loss, loss_gap
 
 __all__ = ["N_HELD_OUT", "Watching", "look"]
 
@@ -64,7 +64,7 @@ def look(trainer, n=N_HELD_OUT):
     -------
     dict
         JSON-able: `step`, `train_loss` and `held_out_loss` per site; for every task ``[gap, error]`` in
-        `gaps` and a `ScoreError` in `score_error`; in `too_few_data` the tasks whose gap is significant.
+        `gaps` and a `BinnedLoss` in `binned_loss`; in `too_few_data` the tasks whose gap is significant.
     """
     gaps, errors = [], []
     for number, task in enumerate(trainer.tasks):
@@ -75,12 +75,12 @@ def look(trainer, n=N_HELD_OUT):
         gaps.append(loss_gap(*losses, task.background.volume))
         target = trainer.objectives[number].target or mixed_target
         few = held_out[: max(1, n // 4)]
-        errors.append(score_error(trainer.averaged(), task.background, few, trainer.noise, target, trainer.plan.seed))
+        errors.append(binned_loss(trainer.averaged(), task.background, few, trainer.noise, target, trainer.plan.seed))
     return {
         "step": trainer.step,
         "train_loss": float(np.dot(trainer.shares, [gap.train for gap in gaps])),
         "held_out_loss": float(np.dot(trainer.shares, [gap.held_out for gap in gaps])),
         "gaps": [[gap.gap, gap.error] for gap in gaps],
         "too_few_data": [number for number, gap in enumerate(gaps) if gap.is_significant],
-        "score_error": [error._asdict() for error in errors],
+        "binned_loss": [error._asdict() for error in errors],
     }
