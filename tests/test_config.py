@@ -46,7 +46,7 @@ def cards(draw):
                 "target_acceptance": draw(st.floats(0.01, 0.99)),
                 "start": draw(st.sampled_from(["hot", "cold"])),
             },
-            "network": {"name": "ridge", "features": 8, "kernel_size": 5, "hidden": 16},
+            "network": {"name": "ridge", "features": 8, "kernel_size": 5, "hidden": 16, "conditioned": False},
             "training": {"learning_rate": draw(positive), "device": draw(st.sampled_from(["auto", "cpu", "cuda:1"]))},
             "sampling": {"sde": {"refresh": draw(st.booleans())}},
         }

@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_refused(folder, tuned, tmp_path):
 
 
 def test_a_run_that_gained_nothing_writes_nothing(folder, tmp_path):
-    reckless = ["finetune.learning_rate=0.03", "finetune.warmup=1", "finetune.clip=100.0", "finetune.check_every=2"]
+    reckless = ["finetune.learning_rate=0.5", "finetune.warmup=1", "finetune.clip=100.0", "finetune.check_every=2"]
     with pytest.raises(UserError, match=r"gained nothing: step 2: .* Nothing was written"):
         tune(folder, tmp_path / "out", *reckless)
     assert not list((tmp_path / "out").glob("*"))

@@ -4,7 +4,6 @@ A tiny lattice and a few steps; only `test_training_beats_the_baseline` asks whe
 its margin of a tenth is many times the fluctuation of the held-out loss, which uses the same noise every time.
 """
 
-import itertools
 import math
 
 import numba
@@ -12,50 +11,25 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import QUARTIC, network
+from learned_toys import model as toy_model
+from training_toys import PLAN, SHAPE, assert_same, phis, stopping_after, trainer
 
 from latticediff._kernels import threads
 from latticediff.action import Phi4, free_propagator
+from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
-from latticediff.errors import FileError, StopRequested, UserError
+from latticediff.errors import FileError, ModelError, StopRequested, UserError
 from latticediff.hmc import HMC
+from latticediff.pipeline.train import Source, build_trainer
 from latticediff.score.background import Background
 from latticediff.score.matching import mixed_target
+from latticediff.score.model import save_model
 from latticediff.score.propagator import measured_propagator
 from latticediff.streams import Streams
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
 from latticediff.training.checkpoint import read_checkpoint, write_checkpoint
 from latticediff.training.data import lattice_symmetries
-
-SHAPE = (4, 4)
-PLAN = {"steps": 24, "batch": 16, "warmup": 4}
-
-
-def phis(n=64, shape=SHAPE):
-    return 0.4 * np.random.default_rng(1).normal(size=(n, *shape))
-
-
-def trainer(data=None, seed=0, features=6, action=QUARTIC, sigmas=(0.05, 4.0), **plan):
-    data = data or TrainingData(phis(), n_chains=8)
-    G = measured_propagator([phis()], SHAPE)
-    made = network(2, 0.0, seed, features=features)
-    return Trainer(made, Task(Background(action, G), data), NoiseRange(*sigmas), TrainingPlan(**{**PLAN, **plan}))
-
-
-def weights(made):
-    return [t.clone() for t in (*made.network.state_dict().values(), *made.ema.state_dict().values())]
-
-
-def assert_same(one, other):
-    for a, b in zip(weights(one), weights(other), strict=True):
-        assert torch.equal(a, b)
-
-
-def stopping_after(calls):
-    """A `stop` that gives its reason at the call with that number."""
-    counter = itertools.count(1)
-    return lambda: "told to" if next(counter) == calls else None
-
 
 # --- resumption ------------------------------------------------------------------------------------------------------
 
@@ -122,7 +96,8 @@ def test_checkpoint_keeps_two_generations(tmp_path):
 def test_foreign_checkpoint_is_refused(tmp_path, change, named):
     path = tmp_path / "checkpoint"
     trainer(steps=1).save(path)
-    with pytest.raises(FileError, match=rf"belongs to another run \(differs in .*{named}.*\); remove it"):
+    message = rf"belongs to another run \(differs in .*{named}.* there, .* here\); remove it"
+    with pytest.raises(FileError, match=message):
         trainer(**{"steps": 1, **change}).run(path)
 
 
@@ -277,3 +252,62 @@ def test_held_out_loss_is_the_same_every_time():
     made = trainer()
     assert made.held_out_loss() == made.held_out_loss()
     assert math.isfinite(made.held_out_loss(5))
+
+
+# --- bad input: one line each, and what was good is kept -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, r"differs in plan\.seed: 0 there, 1 here"),
+        ({"learning_rate": 0.1}, r"differs in plan\.learning_rate: 0\.003 there, 0\.1 here"),
+    ],
+)
+def test_message_about_a_foreign_checkpoint_names_key_and_values(tmp_path, change, message):
+    path = tmp_path / "checkpoint"
+    trainer(steps=2).run(path)
+    before = path.read_bytes()
+    task = trainer().tasks
+    plan = TrainingPlan(**{**PLAN, "steps": 2, **change})
+    with pytest.raises(FileError, match=message):
+        Trainer(network(2, 0.0, features=6), task, NoiseRange(0.05, 4.0), plan).run(path)
+    assert path.read_bytes() == before
+
+
+def test_checkpoint_of_another_version_is_refused_and_one_of_an_older_is_read(tmp_path):
+    path = tmp_path / "checkpoint"
+    made = trainer(steps=2)
+    made.run(path)
+    tensors, meta = read_checkpoint(path)
+    write_checkpoint(path, tensors, {**meta, "format": 99})
+    with pytest.raises(FileError, match="has format 99, this version reads 1; go on with the version that wrote it"):
+        trainer(steps=2).run(path)
+    old = {key: meta[key] for key in ("step", "seconds")}
+    plan = {key: meta["identity"]["plan"][key] for key in ("steps", "batch", "learning_rate", "target", "seed")}
+    plan |= {"warmup": 4, "clip": 1.0, "ema_decay": 0.999}  # all that the first version knew
+    write_checkpoint(path, tensors, {**old, "identity": {**meta["identity"], "plan": plan}})
+    again = trainer(seed=5, steps=2)
+    again.run(path)
+    assert_same(made, again)
+
+
+def test_first_weights_of_another_network_or_dimension_are_refused(tmp_path):
+    text = '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.0\n[lattice]\nshape = {}\n[network]\nfeatures = {}\n'
+    source = [Source(QUARTIC, TrainingData(phis(), n_chains=8))]
+    save_model(toy_model(QUARTIC, SHAPE, 0.1, features=6, hidden=8), tmp_path / "model")
+    overrides = [f"training.init={tmp_path / 'model'}", "training.batch=8"]
+    card = parse_card(text.format([4, 4], 4), overrides)
+    with pytest.raises(ModelError, match=r"holds a 2-dimensional network .*'features': 6.*; the card asks for 2"):
+        build_trainer(card, source)
+    line = Phi4.A(-4.0, 6.0, 1)
+    card = parse_card(text.format([16], 6), [*overrides, "network.hidden=8"])
+    data = TrainingData(phis(shape=(16,)), n_chains=8)
+    with pytest.raises(ModelError, match="the card asks for 1 dimensions"):
+        build_trainer(card, [Source(line, data)])
+
+
+def test_noise_that_leaves_no_room_is_refused():
+    text = '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.0\n[lattice]\nshape = [4, 4]\n[training]\nsigma_min = 50.0\n'
+    with pytest.raises(UserError, match=r"sigma_min = 50, sigma_max = .*; expected 0 < sigma_min < sigma_max"):
+        build_trainer(parse_card(text), [Source(QUARTIC, TrainingData(phis(), n_chains=8))])

@@ -193,6 +193,20 @@ class TrainingSection(Section):
     schedule: Literal["round_robin", "random", "all"] = "round_robin"
     checkpoint_every: Count = 500
     device: Device = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"  #: of the network in training, on CUDA
+    micro_batch: Count | None = None  #: configurations at once; memory, not results; found by itself on a GPU
+    data: Literal["auto", "resident", "stream"] = "auto"  #: on the device, or read from the file batch by batch
+    watch_every: Annotated[int, Field(ge=0)] = 0  #: steps between measurements of ESS and score errors; 0: none
+    watch_samples: Annotated[int, Field(ge=2)] = 256  #: proposals and held-out configurations of each
+    early_stop: Annotated[int, Field(ge=0)] = 0  #: end after so many watches without improvement; 0: never
+    keep: Literal["last", "best"] = "last"  #: the weights that become the model; the others go beside them
+    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _something_is_watched(self):
+        if not self.watch_every and (self.early_stop or self.keep == "best"):
+            raise ValueError("early_stop and keep = best need watch_every > 0, e.g. watch_every = 500")
+        return self
 
 
 class FinetuneSection(Section):

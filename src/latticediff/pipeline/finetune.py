@@ -75,7 +75,7 @@ def finetune(card, start, ensemble_path, folder, *, resume=False, progress=None,
         ensemble.expect(card.theory(), card.shape)
         if gate:
             pass_gate(ensemble, card.gate, log)
-        data = TrainingData(ensemble.phis(), ensemble.n_chains, card.training.held_out, model.background.device)
+        data = TrainingData(ensemble, held_out=card.training.held_out, device=model.background.device)
         parent = ensemble.parent()
     network = copy.deepcopy(model.network)
     tuner = FineTuner(network, Task(model.background, data), model.noise, plan_of(card), card.finetune.method)

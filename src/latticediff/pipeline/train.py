@@ -1,5 +1,7 @@
 """Stage train: a score network on an ensemble, into a model folder."""
 
+import copy
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from os import PathLike
 from pathlib import Path
@@ -17,13 +19,15 @@ from ..score.background import Background
 from ..score.model import load_model, save_model
 from ..score.propagator import measured_propagator, smooth_propagator
 from ..streams import Streams
-from ..training import Task, Trainer, TrainingData, TrainingPlan
+from ..training import Task, Trainer, TrainingData, TrainingPlan, Watching
 from ..training.calibrate import finish_model
+from ..training.ranks import ALONE, data_parallel, local_device
 from .device import describe_device, pick_device
 from .gate import pass_gate
 from .log import JsonLog
 from .progress import Progress
 from .sample import build_proposal
+from .watch import Tracker, Watcher
 
 __all__ = ["CHECKPOINT", "Source", "build_trainer", "clear_checkpoint", "holds_model", "metrics", "train"]
 
@@ -40,8 +44,10 @@ class Source(NamedTuple):
     frequency: float = 1.0
 
 
-def build_trainer(card, sources):
+def build_trainer(card, sources, ranks=ALONE, say=None):
     """`Trainer` of a card on one or several `Source`, the card's own theory first.
+
+    `ranks` and `say` as in `Trainer`.
 
     Raises
     ------
@@ -70,18 +76,20 @@ def build_trainer(card, sources):
             raise CardError(f"[network] {card.network.name}: {exc}") from None
     if section.init is not None:
         _start_from(network, section.init)
-    return Trainer(network.to(device), tasks, noise, plan)
+    return Trainer(network.to(device), tasks, noise, plan, ranks, section.micro_batch, say)
 
 
 def _propagator(data):
     """Of the training configurations, smooth where it can be; halves are the earlier and the later Monte Carlo time."""
-    half = len(data.train) // 2
-    parts = (data.train[:half], data.train[half:]) if half > 1 else (data.train, data.train)
-    return smooth_propagator(*(_measured(part, tuple(data.shape)) for part in parts))
+    n = len(data.train)
+    halves = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
+    return smooth_propagator(*(_measured(data, *half) for half in halves))
 
 
-def _measured(phi, shape):
-    return measured_propagator((part.double().cpu().numpy() for part in phi.split(4096)), shape)
+def _measured(data, start, stop):
+    # piece by piece: streamed data are never in memory as a whole
+    pieces = (data.train[low : min(low + 4096, stop)] for low in range(start, stop, 4096))
+    return measured_propagator((piece.double().cpu().numpy() for piece in pieces), tuple(data.shape))
 
 
 def _start_from(network, folder):
@@ -116,7 +124,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     Returns
     -------
     ScoreModel
-        Frozen.
+        Frozen; None in all processes but the first of a training under torchrun.
 
     Raises
     ------
@@ -133,49 +141,31 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
         return load_model(folder, action=card.theory(), shape=card.shape)
     files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
     files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
-    sources, parents, device = [], [], pick_device(card.training.device)
-    for number, (path, frequency) in enumerate(files):
-        with Ensemble(path) as ensemble:
+    device = local_device(pick_device(card.training.device))
+    with data_parallel(device) as ranks, ExitStack() as open_files:
+        if not ranks.writes:
+            progress, log = Progress(), JsonLog()
+        sources, parents = [], []
+        for number, (path, frequency) in enumerate(files):
+            ensemble = open_files.enter_context(Ensemble(path))
             if number == 0:
                 ensemble.expect(card.theory(), card.shape)
             if gate or number > 0:
                 pass_gate(ensemble, card.gate, log)
-            data = TrainingData(ensemble.phis(), ensemble.n_chains, card.training.held_out, device)
+            data = TrainingData(ensemble, held_out=card.training.held_out, device=device, where=card.training.data)
             sources.append(Source(ensemble.action, data, frequency))
             parents.append(ensemble.parent())
-    trainer = build_trainer(card, sources)
-    rows = []
-
-    def record(row):
-        rows.append(row)
-        log("training", **row)
-
-    with progress.task("training", card.training.steps) as task:
-        network = trainer.run(
-            checkpoint,
-            card.training.checkpoint_every,
-            log=record,
-            progress=lambda step, steps, loss: task.reach(step, loss=loss),
-            stop=stop,
-        )
-    last = rows[-1] if rows else {}
-    about = {
-        "program": {"name": "latticediff", "version": version(), "commit": commit()},
-        "ensemble": parents[0],
-        **({"further_ensembles": parents[1:]} if parents[1:] else {}),
-        "training": {
-            **{key: value for key, value in asdict(trainer.plan).items() if value is not None},
-            "held_out": card.training.held_out,
-            "configurations": sum(len(task.data.train) for task in trainer.tasks),
-            "seconds": trainer.seconds,
-            "device": describe_device(trainer.background.device),
-            **{key: last[key] for key in ("loss", "held_out_loss") if key in last},
-        },
-    }
-    own, *further = trainer.tasks
-    model = finish_model(network, own.background, trainer.noise, own.data, about, card.run.seed, further)
-    model.card["metrics"] = metrics(card, model, trainer.data.held_out)
-    save_model(model, folder)
+        trainer = build_trainer(card, sources, ranks, progress.say)
+        last = _run(card, trainer, checkpoint, progress, log, stop)
+        if not ranks.writes:
+            return None
+        about = {
+            "program": {"name": "latticediff", "version": version(), "commit": commit()},
+            "ensemble": parents[0],
+            **({"further_ensembles": parents[1:]} if parents[1:] else {}),
+            "training": _about(card, trainer, last),
+        }
+        model = _save_models(card, trainer, about, folder)
     clear_checkpoint(folder)
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
     return model
@@ -201,6 +191,85 @@ def clear_checkpoint(folder):
     """Remove the checkpoints of a training that is over."""
     for leftover in folder.glob(f"{CHECKPOINT}*"):
         leftover.unlink()
+
+
+def _run(card, trainer, checkpoint, progress, log, stop):
+    """Run the trainer with everything that listens to it; returns the last row of the log."""
+    section, rows, warned = card.training, [{}], set()
+    track = Tracker(checkpoint.parent / "tensorboard") if section.tensorboard and trainer.ranks.writes else None
+
+    def record(row):
+        rows.append(row)
+        log("training", **row)
+        if track is not None:
+            track(row)
+
+    def report(row):
+        log("watch", **row)
+        if track is not None:
+            track(row)
+        for number in set(row["too_few_data"]) - warned:
+            warned.add(number)
+            gap, error = row["gaps"][number]
+            progress.say(
+                f"too few training data on {trainer.tasks[number].background.shape}: at step {row['step']} the held-out"
+                f" loss exceeds that on the training data by {gap:.2g} +- {error:.1g} per site; generate more"
+            )
+
+    watching = None
+    if section.watch_every:
+        watching = Watching(section.watch_every, Watcher(card), report, section.early_stop)
+    with progress.task("training", section.steps) as task:
+        trainer.run(
+            checkpoint,
+            section.checkpoint_every,
+            log=record if trainer.ranks.writes else None,
+            progress=lambda step, steps, loss: task.reach(step, loss=loss),
+            stop=stop,
+            watching=watching,
+        )
+    if track is not None:
+        track.close()
+    return rows[-1]
+
+
+def _about(card, trainer, last):
+    """The training in a model's card."""
+    about = {
+        **{key: value for key, value in asdict(trainer.plan).items() if value is not None},
+        "held_out": card.training.held_out,
+        "configurations": sum(len(task.data.train) for task in trainer.tasks),
+        "seconds": trainer.seconds,
+        "device": describe_device(trainer.background.device),
+        **{key: last[key] for key in ("loss", "held_out_loss") if key in last},
+    }
+    if trainer.w0 is not None:
+        about["w0_fitted"] = trainer.w0
+    if trainer.finished:
+        about["stopped_early_at"] = trainer.step
+    return about
+
+
+def _save_models(card, trainer, about, folder):
+    """Write the last weights and, where they differ, the best ones: one is the model, the other lies beside it."""
+    own, *further = trainer.tasks
+    networks = {"last": (trainer.step, trainer.averaged())}
+    if trainer.best.weights and trainer.best.step != trainer.step:
+        best = copy.deepcopy(trainer.averaged())
+        best.load_state_dict(trainer.best.weights)
+        networks["best"] = (trainer.best.step, best)
+    kept = card.training.keep if card.training.keep in networks else "last"
+    # the one that is kept goes last: with its card the folder is a model
+    for name in sorted(networks, key=lambda name: name == kept):
+        place = folder if name == kept else folder / name
+        if (place / "card.toml").exists():
+            continue  # of a call that was killed after this
+        step, network = networks[name]
+        text = {**about, "training": {**about["training"], "step": step}} if len(networks) > 1 else about
+        model = finish_model(network, own.background, trainer.noise, own.data, text, card.run.seed, further)
+        model.card["metrics"] = metrics(card, model, own.data.held_out)
+        save_model(model, place)
+    return model
 
 
 def metrics(card, model, held_out):

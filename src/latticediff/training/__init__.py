@@ -1,13 +1,16 @@
 """Training of score networks by score matching (torch, CUDA or CPU).
 
-Rooms: `data` (configurations as tensors), `tasks` (several theories in one training), `plan` (numbers and
-choices), `objective` (what is minimised), `gradient_noise` (measured, to fit the mixed target), `trainer`
-(the loop), `checkpoint` (files that survive a kill), `calibrate` (what is measured once training is over).
+Rooms: `data` and `rows` (configurations in memory or in their file), `tasks` (several theories in one
+training), `plan` (numbers and choices), `objective` (what is minimised), `gradient_noise` (measured, to fit
+the mixed target), `gradient` (of a step, in pieces that fit the memory), `ranks` (processes that share the
+work), `trainer` (the loop), `watching`, `diagnose` and `best` (what it measures and keeps), `state` and `checkpoint`
+(files that survive a kill), `calibrate` (what is measured once training is over).
 """
 
 from .data import TrainingData
 from .plan import TrainingPlan
 from .tasks import Task
 from .trainer import Trainer
+from .watching import Watching
 
-__all__ = ["Task", "Trainer", "TrainingData", "TrainingPlan"]
+__all__ = ["Task", "Trainer", "TrainingData", "TrainingPlan", "Watching"]

@@ -1,13 +1,15 @@
 """Configurations of an ensemble as tensors, split into training and held-out chains."""
 
 import itertools
+import math
 
 import numpy as np
 import torch
 
 from ..errors import UserError
+from .rows import StreamedRows, choose
 
-__all__ = ["TrainingData"]
+__all__ = ["TrainingData", "lattice_symmetries"]
 
 
 class TrainingData:
@@ -15,13 +17,22 @@ class TrainingData:
 
     Parameters
     ----------
-    phis : ndarray, shape (n_cfg, *lattice)
-        Ordered by update, then by chain, as `latticediff.ensemble.Ensemble` gives them.
+    phis : array_like, shape (n_cfg, *lattice), or latticediff.ensemble.Ensemble
+        Ordered by update, then by chain, as `latticediff.ensemble.Ensemble` gives them. An ensemble is
+        read in blocks and must stay open as long as its data are streamed.
     n_chains : int
+        Of an array; an ensemble knows its own.
     held_out : float
         Fraction kept apart: whole chains where there are several (they are independent of the
         rest), the end of the only chain otherwise.
     device : str or torch.device
+    where : str
+        ``"resident"``: on the device from the start; ``"stream"``: read when a batch wants them, the same
+        bits; ``"auto"``: resident if they take at most half of the free memory.
+
+    Attributes
+    ----------
+    train, held_out : tensor or StreamedRows, shape (n, *lattice), float32
 
     Raises
     ------
@@ -29,34 +40,93 @@ class TrainingData:
         Empty or non-finite data, or a split that leaves one side empty.
     """
 
-    def __init__(self, phis, n_chains=1, held_out=0.125, device="cpu"):
-        phis = np.asarray(phis)
-        if phis.ndim < 2 or len(phis) == 0:
-            raise UserError(f"training data have shape {phis.shape}; expected (n_cfg, *lattice) with n_cfg >= 1")
-        if not np.all(np.isfinite(phis)):
-            raise UserError("training data hold values that are not finite; verify the ensemble")
+    def __init__(self, phis, n_chains=1, held_out=0.125, device="cpu", where="resident"):
+        source = _Array(np.asarray(phis), n_chains) if not hasattr(phis, "batches") else _File(phis)
+        if len(source.shape) < 2 or source.shape[0] == 0:
+            raise UserError(f"training data have shape {source.shape}; expected (n_cfg, *lattice) with n_cfg >= 1")
         if not 0 < held_out < 1:
             raise UserError(f"held_out is {held_out}; expected a fraction between 0 and 1")
-        chain = np.arange(len(phis)) % n_chains
-        if n_chains > 1:
-            apart = chain >= n_chains - max(1, round(held_out * n_chains))
+        self.shape, device = tuple(source.shape[1:]), torch.device(device)
+        apart = _apart(source.shape[0], source.n_chains, held_out)
+        numbers = np.flatnonzero(~apart), np.flatnonzero(apart)
+        self.where = choose(where, 4 * math.prod(source.shape), device)
+        if self.where == "resident":
+            self.train, self.held_out = _load(source, apart, device)
         else:
-            apart = np.arange(len(phis)) >= len(phis) - round(held_out * len(phis))
-        if apart.all() or not apart.any():
-            raise UserError(f"{len(phis)} configurations cannot be split with held_out = {held_out}; generate more")
-        self.shape = phis.shape[1:]
-        self.train = torch.as_tensor(phis[~apart], dtype=torch.float32, device=device)
-        self.held_out = torch.as_tensor(phis[apart], dtype=torch.float32, device=device)
+            for block in source.blocks():
+                _check(block)
+            self.train, self.held_out = (StreamedRows(source.rows, rows, self.shape, device) for rows in numbers)
         self.symmetries = lattice_symmetries(self.shape)
 
-    def batch(self, size, generator):
-        """`size` configurations drawn with replacement, moved by one random lattice symmetry."""
-        index = torch.randint(len(self.train), (size,), generator=generator)
+    def batch(self, size, generator, start=0, stop=None):
+        """`size` configurations drawn with replacement, moved by one random lattice symmetry; rows `start` to `stop`.
+
+        What is drawn does not depend on which rows are wanted.
+        """
+        index = torch.randint(len(self.train), (size,), generator=generator)[start:stop]
         which = int(torch.randint(len(self.symmetries), (), generator=generator))
         order, flips = self.symmetries[which]
         phi = self.train[index.to(self.train.device)]
         phi = phi.permute(0, *(axis + 1 for axis in order))
         return phi.flip([axis + 1 for axis in flips]).contiguous() if flips else phi.contiguous()
+
+
+class _Array:
+    """An array as a source of rows."""
+
+    def __init__(self, phis, n_chains):
+        self.phis, self.shape, self.n_chains = phis, phis.shape, n_chains
+
+    def blocks(self):
+        yield self.phis
+
+    def rows(self, numbers):
+        return self.phis[numbers]
+
+
+class _File:
+    """An open ensemble as a source of rows."""
+
+    def __init__(self, ensemble):
+        self.ensemble, self.n_chains = ensemble, ensemble.n_chains
+        self.shape = (ensemble.n_cfg, *ensemble.shape)
+
+    def blocks(self):
+        return self.ensemble.batches()
+
+    def rows(self, numbers):
+        return self.ensemble.take(numbers)
+
+
+def _apart(n_cfg, n_chains, held_out):
+    """Which configurations are held out, (n_cfg,) bool."""
+    if n_chains > 1:
+        apart = np.arange(n_cfg) % n_chains >= n_chains - max(1, round(held_out * n_chains))
+    else:
+        apart = np.arange(n_cfg) >= n_cfg - round(held_out * n_cfg)
+    if apart.all() or not apart.any():
+        raise UserError(f"{n_cfg} configurations cannot be split with held_out = {held_out}; generate more")
+    return apart
+
+
+def _check(block):
+    if not np.all(np.isfinite(block)):
+        raise UserError("training data hold values that are not finite; verify the ensemble")
+
+
+def _load(source, apart, device):
+    """Both parts as float32 tensors, filled block by block: an ensemble is never in memory twice."""
+    parts = [torch.empty(int(which.sum()), *source.shape[1:]) for which in (~apart, apart)]
+    filled, begin = [0, 0], 0
+    for block in source.blocks():
+        _check(block)
+        here = apart[begin : begin + len(block)]
+        begin += len(block)
+        for number, which in enumerate((~here, here)):
+            rows = torch.as_tensor(block[which], dtype=torch.float32)
+            parts[number][filled[number] : filled[number] + len(rows)] = rows
+            filled[number] += len(rows)
+    return [part.to(device) for part in parts]
 
 
 def lattice_symmetries(shape):

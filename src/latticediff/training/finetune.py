@@ -62,6 +62,7 @@ class FineTuningPlan(StepPlan):
     """
 
     schedule: ClassVar[str] = "round_robin"  # of the only ensemble
+    precision: ClassVar[str] = "float32"  # a density needs it
 
     steps: int = 300
     batch: int = 16
@@ -199,11 +200,6 @@ class FineTuner(Trainer):
                 if p.grad is not None:
                     p.grad.mul_(self.plan.clip * usual / norm)
 
-    @property
-    def finished(self):
-        """Whether the plan is done, or the guard ended it."""
-        return bool(self.stopped) or super().finished
-
     def _start_guard(self):
         if not self.plan.check_every:
             return
@@ -229,6 +225,7 @@ class FineTuner(Trainer):
             good = self.checks[-2].step
             self.averaged().load_state_dict(self.good)
             self.stopped = f"step {self.step}: {bad}. The weights of step {good} were restored"
+            self.finished = True
 
     def _row(self, loss):
         row = {"step": self.step, "log_weight_variance": loss, "learning_rate": self.plan.rate(self.step - 1)}
@@ -236,17 +233,17 @@ class FineTuner(Trainer):
             row |= {"check": self.checks[-1].to_dict()}
         return {**row, "stopped": self.stopped, "seconds": self.seconds}
 
-    def _kept(self):
+    def kept(self):
         checks = [check.to_dict() for check in self.checks]
         return self.good, {"checks": checks, "stopped": self.stopped, "usual_norm": self.usual_norm}
 
-    def _take_back(self, tensors, meta):
+    def take_back(self, tensors, meta):
         self.good, self.stopped, self.usual_norm = tensors, meta["stopped"], meta["usual_norm"]
         self.checks = [Check(**{**row, **_pairs(row)}) for row in meta["checks"]]
         self.guard.first = self.checks[0] if self.checks else None
 
-    def _identity(self):
-        return {**super()._identity(), "method": self.method.name}
+    def identity(self):
+        return {"method": self.method.name}
 
 
 def _pairs(row):

@@ -52,8 +52,8 @@ class Batch(NamedTuple):
         return Batch(*(None if part is None else part[start:stop] for part in self))
 
 
-def draw_batch(data, n, noise, plan, words):
-    """Batch of `n` configurations of `data`: a function of the integers `words` alone.
+def draw_batch(data, n, noise, plan, words, start=0, stop=None):
+    """Batch of `n` configurations of `data`, or its rows `start` to `stop`: a function of the integers `words` alone.
 
     Parameters
     ----------
@@ -68,17 +68,17 @@ def draw_batch(data, n, noise, plan, words):
     seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
     generator = torch.Generator().manual_seed(seed)
     low, high = noise.log_range
-    phi = data.batch(n, generator)
+    phi = data.batch(n, generator, start, stop)
     if plan.levels == "stratified":
         # one in each of n equal intervals, shifted together; configurations come in random order anyway
         log_sigma = low + (high - low) * (torch.arange(n) + torch.rand(1, generator=generator)) / n
     else:
         log_sigma = draw_levels(noise, n, np.random.default_rng([*words, 2]), plan.levels).log().float()
-    z = torch.randn(phi.shape, generator=generator)
+    z = torch.randn(n, *data.shape, generator=generator)
     probes = None
     if plan.target == "implicit" and plan.trace == "hutchinson":
-        probes = (torch.randint(2, phi.shape, generator=generator) * 2 - 1).to(phi)
-    return Batch(phi, z.to(phi.device), log_sigma.to(phi.device), probes)
+        probes = (torch.randint(2, z.shape, generator=generator) * 2 - 1)[start:stop].to(phi)
+    return Batch(phi, z[start:stop].to(phi.device), log_sigma[start:stop].to(phi.device), probes)
 
 
 class Objective:

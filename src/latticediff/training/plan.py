@@ -9,7 +9,7 @@ from ..score.objectives import LEVELS, WEIGHTINGS
 from .optimizers import OPTIMIZERS
 from .tasks import SCHEDULES
 
-__all__ = ["ORACLES", "TARGETS", "TRACES", "StepPlan", "TrainingPlan"]
+__all__ = ["ORACLES", "PRECISIONS", "TARGETS", "TRACES", "StepPlan", "TrainingPlan"]
 
 #: What the network is compared with; see `latticediff.training.objective`.
 TARGETS = ("stein", "mixed", "denoising", "force", "explicit", "implicit")
@@ -17,6 +17,7 @@ TARGETS = ("stein", "mixed", "denoising", "force", "explicit", "implicit")
 TRACES = ("closed_form", "full", "coloured", "hutchinson")
 #: The known score of the explicit objective.
 ORACLES = ("free", "empirical")
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ class TrainingPlan(StepPlan):
     oracle : str
         Of the explicit objective: ``"free"``, the theory is Gaussian; ``"empirical"``, the noised training
         data themselves, whose score at small noise is that of a memory.
+    precision : str
+        Key of `PRECISIONS`, of the network in training; see `latticediff.training.gradient`.
 
     Raises
     ------
@@ -108,6 +111,7 @@ class TrainingPlan(StepPlan):
     trace: str = "closed_form"
     trace_reach: int | None = None
     oracle: str = "free"
+    precision: str = "float32"
 
     def __post_init__(self):
         choices = {
@@ -117,6 +121,7 @@ class TrainingPlan(StepPlan):
             "levels": LEVELS,
             "trace": TRACES,
             "oracle": ORACLES,
+            "precision": PRECISIONS,
         }
         for key, known in choices.items():
             value = getattr(self, key)

@@ -10,21 +10,27 @@ losses are per site, so no lattice outweighs the others.
 
 import math
 import time
-from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from ..errors import FileError, StopRequested, UserError
-from .checkpoint import read_checkpoint, write_checkpoint
+from ..errors import StopRequested, UserError
+from .best import Best
+from .gradient import Gradient, Job
 from .gradient_noise import fit_w0
 from .objective import Batch, Objective, draw_batch
 from .optimizers import OPTIMIZERS
+from .ranks import ALONE
+from .state import restore_state, save_state
 from .tasks import Task, schedule, shares
 from .threads import one_torch_thread
+from .watching import N_HELD_OUT
 
 __all__ = ["Trainer"]
+
+STOP_EVERY = 20  # steps between questions to all processes whether to stop: each costs a message
 
 
 class Trainer:
@@ -39,11 +45,23 @@ class Trainer:
     noise : NoiseRange
         For all of them: its upper end must suit the largest fluctuations.
     plan : TrainingPlan
+    ranks : Ranks
+        Processes that share the work.
+    micro_batch : int, optional
+        Largest piece of a batch computed at once; memory, not results, depends on it.
+    say : callable, optional
+        Gets a line when something is worth knowing.
 
     Attributes
     ----------
     background, data
         Of the first task.
+    step : int
+        Steps done.
+    finished : bool
+        Ended early, for lack of improvement.
+    best : Best
+        The best weights watched.
 
     Raises
     ------
@@ -53,17 +71,19 @@ class Trainer:
 
     section = "training"  #: of a card, for messages
 
-    def __init__(self, network, tasks, noise, plan):
+    def __init__(self, network, tasks, noise, plan, ranks=ALONE, micro_batch=None, say=None):
         self.tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
         if not self.tasks:
             raise UserError("there is nothing to train on; give at least one ensemble")
         self.background, self.data = self.tasks[0].background, self.tasks[0].data
-        self.network, self.noise, self.plan = network, noise, plan
+        self.network, self.noise, self.plan, self.ranks = network, noise, plan, ranks
         self.batches = [self._batch_of(task) for task in self.tasks]
-        self.schedule = schedule(plan.schedule, [task.frequency for task in self.tasks], plan.steps, plan.seed)
-        self.step, self.seconds = 0, 0.0
+        self.shares = shares([task.frequency for task in self.tasks])
+        self.schedule = schedule(plan.schedule, self.shares, plan.steps, plan.seed)
+        self.gradient = Gradient(network, self.background.device, ranks, plan.precision, micro_batch, say)
         with one_torch_thread(self.background.device):
             self.objectives = [self._objective_of(task) for task in self.tasks]
+        self.step, self.seconds, self.finished, self.best = 0, 0.0, False, Best()
         self.w0 = None  # of each task, once fitted
         self.optimizer = OPTIMIZERS[plan.optimizer](network.parameters(), plan.learning_rate)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
@@ -96,12 +116,12 @@ class Trainer:
         numbers = self.schedule[step % len(self.schedule)]
         if len(numbers) == 1:
             return [(int(numbers[0]), 1.0)]
-        return list(enumerate(shares([task.frequency for task in self.tasks]).tolist()))
+        return list(enumerate(self.shares.tolist()))
 
-    def draw(self, step, number=0):
-        """The `Batch` of a step for one task: a function of seed, step and task alone."""
+    def draw(self, step, number=0, start=0, stop=None):
+        """The `Batch` of a step for one task, or rows of it: a function of seed, step and task alone."""
         words = [self.plan.seed, step] + ([number] if number else [])
-        return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words)
+        return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words, start, stop)
 
     def fit(self):
         """Settle what is fitted with the first weights; kept in checkpoints, since resumed weights are others."""
@@ -116,21 +136,27 @@ class Trainer:
         """One optimiser step; returns the loss per site, a tensor without gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step)
-        self.optimizer.zero_grad()
-        volume, per_site = self.background.volume, 0.0
-        for number, weight in self.tasks_of(self.step):
-            loss = self.objectives[number](self.network, self.draw(self.step, number)).mean()
-            scale = weight * volume / self.tasks[number].background.volume
-            # in units of the first lattice; one ensemble is left as it is, to the bit
-            (loss if scale == 1 else loss * scale).backward()
-            per_site = per_site + loss.detach() * (scale / volume)
+        volume = self.background.volume
+        # in units of the first lattice; one ensemble is left as it is, to the bit
+        jobs = [
+            Job(
+                self.objectives[number],
+                self.batches[number],
+                partial(self.draw, self.step, number),
+                weight * volume / self.tasks[number].background.volume,
+            )
+            for number, weight in self.tasks_of(self.step)
+        ]
+        loss = self.gradient(jobs)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.clip * volume)
         self.optimizer.step()
         self.ema.update_parameters(self.network)
         self.step += 1
-        return per_site
+        return loss / volume
 
-    def run(self, checkpoint=None, checkpoint_every=500, log=None, log_every=100, progress=None, stop=None):
+    def run(
+        self, checkpoint=None, checkpoint_every=500, log=None, log_every=100, progress=None, stop=None, watching=None
+    ):
         """Run to the end of the plan; returns the averaged network.
 
         Parameters
@@ -145,6 +171,7 @@ class Trainer:
             ``progress(step, steps, loss)`` every few steps.
         stop : callable, optional
             Returns None, or the reason to stop.
+        watching : Watching, optional
 
         Raises
         ------
@@ -160,66 +187,35 @@ class Trainer:
         losses = []
         with one_torch_thread(self.background.device):
             self.fit()
-            while not self.finished:
+            while self.step < self.plan.steps and not self.finished:
                 began = time.perf_counter()
                 losses.append(self.advance())
                 self.inspect()
                 self.seconds += time.perf_counter() - began
-                if self.step % log_every == 0 or self.finished:
+                last = self.step == self.plan.steps
+                if self.step % log_every == 0 or last or self.finished:
                     loss = float(torch.stack(losses).mean())
                     losses = []
-                    if not math.isfinite(loss):
-                        raise UserError(
-                            f"loss is {loss} at step {self.step}; lower {self.section}.learning_rate"
-                            " (the last checkpoint is kept)"
-                        )
-                    if log is not None:
-                        log(self._row(loss))
-                    if progress is not None:
-                        progress(self.step, self.plan.steps, loss)
+                    self._tell(loss, log, progress)
+                if watching is not None and watching.is_due(self.step, self.plan.steps):
+                    self._watch(watching)
                 if checkpoint is not None and self.step % checkpoint_every == 0:
                     self.save(checkpoint)
-                reason = stop() if stop is not None else None
-                if reason and not self.finished:
-                    if checkpoint is not None:
-                        self.save(checkpoint)
-                    raise StopRequested(
-                        f"{reason}: training stopped at step {self.step} of {self.plan.steps}, saved;"
-                        " run the same command with --resume to go on (Python: run again with the same checkpoint)",
-                        getattr(reason, "exit_code", 75),
-                    )
+                if not last and not self.finished:
+                    self._stop_if_told(stop, checkpoint)
         if checkpoint is not None:
             self.save(checkpoint)
         return self.averaged()
 
-    @property
-    def finished(self):
-        """Whether the plan is done."""
-        return self.step >= self.plan.steps
-
-    def inspect(self):
-        """Called after each step; a kind of training that watches itself does it here."""
-
-    def averaged(self):
-        """The network with averaged weights."""
-        return self.ema.module
-
-    @torch.no_grad()
-    def held_out_loss(self, n=1024):
-        """Loss per site of the averaged network on held-out data, the same noise every time; mean over tasks."""
-        losses = [self._held_out_loss(number, n) for number in range(len(self.tasks))]
-        return float(np.dot(shares([task.frequency for task in self.tasks]), losses))
-
-    def _held_out_loss(self, number, n):
-        phi = self.tasks[number].data.held_out[:n]
-        generator = torch.Generator().manual_seed(0)
-        low, high = self.noise.log_range
-        log_sigma = low + (high - low) * (torch.arange(len(phi)) + 0.5) / len(phi)
-        # noise levels must not line up with the order of the configurations
-        log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
-        z = torch.randn(phi.shape, generator=generator).to(phi.device)
-        batch = Batch(phi, z, log_sigma, torch.ones_like(phi))
-        return float(self.objectives[number](self.averaged(), batch).mean()) / self.tasks[number].background.volume
+    def _tell(self, loss, log, progress):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"loss is {loss} at step {self.step}; lower {self.section}.learning_rate (the last checkpoint is kept)"
+            )
+        if log is not None:
+            log(self._row(loss))
+        if progress is not None:
+            progress(self.step, self.plan.steps, loss)
 
     def _row(self, loss):
         return {
@@ -230,84 +226,78 @@ class Trainer:
             "seconds": self.seconds,
         }
 
-    def save(self, path):
-        """Write a checkpoint; see `latticediff.training.checkpoint`.
+    def inspect(self):
+        """Called after each step; a kind of training that looks after itself does it here."""
 
-        Raises
-        ------
-        UserError
-            Weights are not finite: two such checkpoints would leave nothing to go back to.
-        """
-        tensors = {f"network.{k}": t for k, t in self.network.state_dict().items()}
-        tensors |= {f"ema.{k}": t for k, t in self.ema.state_dict().items()}
-        kept, meta = self._kept()
-        tensors |= {f"kept.{k}": t for k, t in kept.items()}
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
-            raise UserError(
-                f"weights are not finite at step {self.step}; lower {self.section}.learning_rate"
-                " (the last checkpoint is kept)"
-            )
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": t for k, t in state.items()}
-        meta |= {"step": self.step, "seconds": self.seconds, "identity": self._identity()}
-        write_checkpoint(path, tensors, meta)
-
-    def _kept(self):
-        """Tensors and JSON-able numbers that a checkpoint must hold beside weights and optimiser."""
+    def kept(self):
+        """What a checkpoint must hold beside weights, optimiser and `best`: tensors, and a JSON-able dict."""
         return {}, {"w0": self.w0}
 
-    def _take_back(self, tensors, meta):
-        """The reverse of `_kept`."""
+    def take_back(self, tensors, meta):
+        """The reverse of `kept`."""
         self.w0 = meta.get("w0")
         for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
             objective.set_w0(w0)
 
-    def restore(self, path):
-        """Go to the state of a checkpoint, if there is one.
+    def identity(self):
+        """What else makes this training this one and no other, JSON-able; see `latticediff.training.state`."""
+        return {}
 
-        Raises
-        ------
-        FileError
-            A checkpoint of another plan, network or lattice.
-        """
-        found = read_checkpoint(path)
-        if found is None:
-            return
-        tensors, meta = found
-        ours, theirs = self._identity(), meta["identity"]
-        # a key that an older version did not know had what is now its default
-        theirs["plan"] = {**asdict(type(self.plan)()), **theirs["plan"]}
-        if theirs != ours:
-            different = [k for k in {**ours, **theirs} if theirs.get(k) != ours.get(k)]
-            raise FileError(f"checkpoint {path} belongs to another run (differs in {', '.join(different)}); remove it")
-        part = {prefix: {} for prefix in ("network", "ema", "optimizer", "kept")}
-        for name, tensor in tensors.items():
-            prefix, _, rest = name.partition(".")
-            part[prefix][rest] = tensor
-        self.network.load_state_dict(part["network"])
-        self.ema.load_state_dict(part["ema"])
-        state = {}
-        for name, tensor in part["optimizer"].items():
-            index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step, self.seconds = meta["step"], meta["seconds"]
-        self._take_back(part["kept"], meta)
+    def _watch(self, watching):
+        if self.ranks.writes:
+            watching(self)
+        tired = watching.patience > 0 and self.best.since >= watching.patience
+        self.finished = self.ranks.any(tired, self.background.device)
 
-    def _identity(self):
+    def _stop_if_told(self, stop, checkpoint):
+        reason = stop() if stop is not None else None
+        if self.ranks.size > 1:
+            if self.step % STOP_EVERY:
+                return
+            told = self.ranks.any(reason, self.background.device)
+            reason = reason or ("another process was told to stop" if told else None)
+        if reason:
+            if checkpoint is not None:
+                self.save(checkpoint)
+            raise StopRequested(
+                f"{reason}: training stopped at step {self.step} of {self.plan.steps}, saved;"
+                " run the same command with --resume to go on (Python: run again with the same checkpoint)",
+                getattr(reason, "exit_code", 75),
+            )
+
+    def averaged(self):
+        """The network with averaged weights."""
+        return self.ema.module
+
+    def held_out_loss(self, n=N_HELD_OUT):
+        """Loss per site of the averaged network on held-out data, the same noise every time; mean over tasks."""
+        losses = [
+            float(self.losses(number, task.data.held_out[:n]).mean()) / task.background.volume
+            for number, task in enumerate(self.tasks)
+        ]
+        return float(np.dot(self.shares, losses))
+
+    @torch.no_grad()
+    def losses(self, number, phi):
+        """Losses of the averaged network on configurations, with noise that depends on their number alone."""
+        generator = torch.Generator().manual_seed(0)
         low, high = self.noise.log_range
-        identity = {
-            "plan": asdict(self.plan),
-            "network": self.network.describe(),
-            "action": self.background.action.describe(),
-            "shape": list(self.background.shape),
-            "noise": [low, high],
-            "n_train": len(self.data.train),
-        }
-        if len(self.tasks) > 1:
-            identity["ensembles"] = [
-                [t.background.action.describe(), list(t.background.shape), len(t.data.train), t.frequency]
-                for t in self.tasks
-            ]
-        return identity
+        log_sigma = low + (high - low) * (torch.arange(len(phi)) + 0.5) / len(phi)
+        # noise levels must not line up with the order of the configurations
+        log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
+        z = torch.randn(phi.shape, generator=generator).to(phi.device)
+        batch, piece = Batch(phi, z, log_sigma, torch.ones_like(phi)), self.gradient.micro_batch or len(phi)
+        parts = [
+            self.objectives[number](self.averaged(), batch.rows(start, start + piece))
+            for start in range(0, len(phi), piece)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def save(self, path):
+        """Write a checkpoint, by one process; see `latticediff.training.state`."""
+        if self.ranks.writes:
+            save_state(self, path)
+
+    def restore(self, path):
+        """Go to the state of a checkpoint, if there is one; see `latticediff.training.state`."""
+        restore_state(self, path)

@@ -1,0 +1,112 @@
+r"""Where the loss is: by noise level and by momentum shell, and what data that are too few do.
+
+With the error :math:`e = C (T - R) / \sigma` of `score.matching`, whose square is the loss,
+
+.. math:: \epsilon(\sigma, \text{shell}) = \frac{\sum_k |e_k|^2}{\sum_k |(C T / \sigma)_k|^2}, \qquad
+          F(p_\sigma \| q_\theta) \le \tfrac{1}{2 v} \langle |e|^2 \rangle ,
+
+with equality where the target T has no noise of its own (the explicit one). It costs one evaluation for each
+level; `latticediff.score.error` takes the noise of the target out, at the price of posterior chains.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from ..fourier import basis_from_momenta
+from ..lattice import p_hat_squared
+
+__all__ = ["BinnedLoss", "Gap", "binned_loss", "loss_gap", "momentum_shells"]
+
+N_LEVELS = 8
+
+
+class BinnedLoss(NamedTuple):
+    """Losses by noise level (first axis) and momentum shell.
+
+    Attributes
+    ----------
+    sigma : list of float
+    shells : list of float
+        Upper bound of p_hat^2 of each shell; the first is the zero mode.
+    relative : list of list of float
+        The loss over the power of the target.
+    fisher : list of float
+        Bound on the Fisher divergence per site.
+    """
+
+    sigma: list
+    shells: list
+    relative: list
+    fisher: list
+
+
+def momentum_shells(shape):
+    """Upper bounds of p_hat^2, and the number of the shell of every basis function, (volume,).
+
+    The zero mode, the lowest momenta, the rest of the lower half of the band, and the upper half.
+    """
+    p2 = torch.as_tensor(basis_from_momenta(p_hat_squared(shape), shape)).flatten()
+    nonzero = p2[p2 > 1e-9]
+    bounds = sorted({0.0, *([float(nonzero.min()), 2.0 * len(shape), float(nonzero.max())] if len(nonzero) else [])})
+    return bounds, torch.bucketize(p2 - 1e-9, torch.tensor(bounds, dtype=p2.dtype))
+
+
+@torch.no_grad()
+def binned_loss(network, background, phi, noise, target, seed=0):
+    """`BinnedLoss` of a network on configurations it has not seen.
+
+    Parameters
+    ----------
+    network : callable
+    background : Background
+    phi : tensor, shape (n, *lattice)
+    noise : NoiseRange
+    target : callable
+        See `latticediff.score.matching.denoising_loss`.
+    seed : int
+        Of the noise, the same every time.
+    """
+    bounds, shell = momentum_shells(background.shape)
+    generator, (low, high) = torch.Generator().manual_seed(seed), noise.log_range
+    sigmas, relative, fisher = [], [], []
+    for position in range(N_LEVELS):
+        log_sigma = low + (high - low) * (position + 0.5) / N_LEVELS
+        z = torch.randn(phi.shape, generator=generator).to(phi.device)
+        levels = torch.full((len(phi),), log_sigma, dtype=phi.dtype, device=phi.device)
+        v = background.expand((2 * levels).exp())
+        R, _ = network(background, phi + v.sqrt() * z, levels)
+        T = target(background, phi, z, v)
+        weight = background.posterior(v)[1] / v.sqrt()
+        error, power = (
+            (background.to_modes(field) * weight).double().square().mean(0).flatten().cpu() for field in (T - R, T)
+        )
+        sums = torch.zeros(2, len(bounds), dtype=torch.float64)
+        sums.index_add_(1, shell, torch.stack([error, power]))
+        sigmas.append(math.exp(log_sigma))
+        relative.append((sums[0] / sums[1].clamp(min=1e-300)).tolist())
+        fisher.append(float(error.sum()) / (2 * math.exp(2 * log_sigma)) / background.volume)
+    return BinnedLoss(sigmas, bounds, relative, fisher)
+
+
+class Gap(NamedTuple):
+    """Losses per site on training and held-out data under the same noise, and the difference with its error."""
+
+    train: float
+    held_out: float
+    gap: float
+    error: float
+
+    @property
+    def is_significant(self):
+        """Whether the network knows its training data better than others: 5 standard errors."""
+        return self.gap > 5 * self.error
+
+
+def loss_gap(train, held_out, volume):
+    """`Gap` of the losses of paired configurations, tensors (n,), which share noise and noise level."""
+    train, held_out = (losses.double() / volume for losses in (train, held_out))
+    difference = held_out - train
+    error = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    return Gap(float(train.mean()), float(held_out.mean()), float(difference.mean()), error)

@@ -1,0 +1,82 @@
+"""Data-parallel training under torchrun: every process takes its slice of the same global batch.
+
+Gradients are summed, so loss and weights do not depend on the number of processes, up to the order of
+additions. One process writes; the others only compute.
+"""
+
+import contextlib
+import os
+
+import torch
+from torch import distributed
+
+__all__ = ["ALONE", "Ranks", "data_parallel", "local_device"]
+
+
+class Ranks:
+    """The processes of a training.
+
+    Parameters
+    ----------
+    rank, size : int
+        Number of this process, and of all of them.
+    """
+
+    def __init__(self, rank=0, size=1):
+        self.rank, self.size = rank, size
+
+    @property
+    def writes(self):
+        """Whether this process is the one that writes."""
+        return self.rank == 0
+
+    def share(self, n):
+        """``(start, stop)`` of this process among `n` configurations; shares differ by at most one."""
+        return self.rank * n // self.size, (self.rank + 1) * n // self.size
+
+    def add_gradients(self, parameters, loss):
+        """Sum gradients and `loss` over processes, in place and in one message; returns the loss."""
+        if self.size == 1:
+            return loss
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        flat = torch.cat([part.flatten() for part in parts] + [loss.reshape(1).to(parts[0].dtype)])
+        distributed.all_reduce(flat)
+        start = 0
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = flat[start : start + part.numel()].view_as(part).clone()
+            start += part.numel()
+        return flat[-1]
+
+    def any(self, yes, device):
+        """Whether any process says yes."""
+        if self.size == 1:
+            return bool(yes)
+        flag = torch.tensor([float(bool(yes))], device=device)
+        distributed.all_reduce(flag)
+        return bool(flag.item())
+
+
+ALONE = Ranks()
+
+
+@contextlib.contextmanager
+def data_parallel(device):
+    """The `Ranks` of this process: those of torchrun, or a process alone; ends the process group afterwards."""
+    size = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    if size == 1:
+        yield ALONE
+        return
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Ranks(distributed.get_rank(), size)
+    finally:
+        distributed.destroy_process_group()
+
+
+def local_device(device):
+    """The GPU of this process under torchrun, where `device` names no particular one."""
+    if device.type != "cuda" or device.index is not None or "LOCAL_RANK" not in os.environ:
+        return device
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
