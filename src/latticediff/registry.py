@@ -12,7 +12,7 @@ from .errors import UserError
 
 __all__ = ["GROUPS", "load", "names", "nearest", "require"]
 
-GROUPS = ("actions", "proposals", "kernels", "observables", "readers", "networks")
+GROUPS = ("actions", "proposals", "kernels", "observables", "readers", "networks", "network_options")
 
 
 def nearest(word, known):

@@ -140,22 +140,26 @@ def parse_card(text, overrides=(), source="card"):
         _apply(data, override)
     try:
         card = _checked(Card, data)
-        if card.network.name in sections.NETWORK_OPTIONS:
-            options = _checked(sections.NETWORK_OPTIONS[card.network.name], card.network.options, "network")
+        options_of = _network_options(card.network.name)
+        if options_of is not None:
+            options = _checked(options_of, card.network.options, "network")
             network = sections.NetworkSection(name=card.network.name, **options.model_dump())
             card = card.model_copy(update={"network": network})
-        _check_network(card)
         card.theory()
     except CardError as exc:
         raise CardError(f"{source}: {exc}") from None
     return card
 
 
-def _check_network(card):
+def _network_options(name):
+    """The pydantic model of a network's options; None where the network checks them itself when it is built."""
     try:
-        registry.require("networks", card.network.name)
+        registry.require("networks", name)
     except UserError as exc:
         raise CardError(f"[network] {exc}") from None
+    if name in registry.names("network_options"):
+        return registry.load("network_options", name)
+    return sections.NETWORK_OPTIONS.get(name)
 
 
 def _checked(model, data, section=None):

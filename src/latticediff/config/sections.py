@@ -152,7 +152,7 @@ class RidgeOptions(Section):
         return size
 
 
-#: Networks whose options are checked with the card; others check their own when they are built.
+#: Options that are checked with the card, beside those of the entry points ``latticediff.network_options``.
 NETWORK_OPTIONS = {"ridge": RidgeOptions}
 
 
@@ -244,6 +244,8 @@ class OdeSection(Section):
     """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method`.
 
     More than one of `rungs` anneals every draw, at as many times the price; see `latticediff.proposal.refine`.
+    `trace` is how a network without a closed-form divergence gets it, exactly in any case: `auto` refuses
+    where that is dear, `full` and `coloured` do not; see `latticediff.score.deep.divergence`.
     """
 
     n_chains: Count = 100
@@ -253,6 +255,7 @@ class OdeSection(Section):
     method: Literal["rk4", "dopri5"] = "rk4"
     rungs: Count = 1
     rung_step: Annotated[float, Field(gt=0, le=1)] = 1.0
+    trace: Literal["auto", "full", "coloured"] = "auto"
 
 
 class SdeSection(Section):

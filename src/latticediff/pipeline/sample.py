@@ -24,7 +24,7 @@ def build_proposal(card, model, route):
     if route not in ROUTES:
         raise UserError(f"route is {route!r}; expected one of {', '.join(ROUTES)}")
     section = getattr(card.sampling, route)
-    options = {"method": section.method} if route == "ode" else {}
+    options = {"method": section.method, "trace": section.trace} if route == "ode" else {}
     proposal = registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
     rungs = getattr(section, "rungs", 1)
     return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)

@@ -273,14 +273,16 @@ def _save_models(card, trainer, about, folder):
 
 
 def metrics(card, model, held_out):
-    """ESS of the ODE proposal, both ways, as the model's card states it; the report measures it on more."""
-    proposal = build_proposal(card, model, "ode")
+    """ESS both ways, as the model's card states it; the report measures it on more."""
+    # of the ODE, unless its divergence costs backward passes: that could take longer than the training
+    route = "sde" if hasattr(model.network, "passes") else "ode"
+    proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
     some = held_out[:: max(1, len(held_out) // N_METRICS)][:N_METRICS].double().cpu().numpy()
     found = {
         "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
-        "ess_forward": ess_forward(-model.action(some) - proposal.weigh(some)),
+        "ess_forward": ess_forward(-model.action(some) - proposal.weigh(some, rng)),
     }
     pairs = {name: [estimate.value, estimate.error] for name, estimate in found.items()}
-    return {"proposal": "ode", "steps": proposal.steps, "n": N_METRICS, **pairs}
+    return {"proposal": route, "steps": proposal.steps, "n": N_METRICS, **pairs}

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["checked_batch", "checked_fields", "parts", "without_diverged"]
+__all__ = ["checked_batch", "checked_fields", "padded", "parts", "without_diverged"]
 
 
 def checked_batch(batch):
@@ -23,6 +23,14 @@ def checked_batch(batch):
 def parts(n, batch):
     """Slices of at most `batch` that cover ``range(n)``."""
     return [slice(start, min(start + batch, n)) for start in range(0, n, batch)]
+
+
+def padded(fields):
+    """`fields` and zeros up to a multiple of 16, so that torch gives each the same bits in a batch of any size.
+
+    Its matrix products of a few rows round differently from those of many.
+    """
+    return np.concatenate([fields, np.zeros((-len(fields) % 16, *fields.shape[1:]))])
 
 
 def checked_fields(phi, shape):

@@ -8,10 +8,14 @@ import torch
 
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
+from ..errors import UserError
 from ..metropolis import Draw
-from .fields import checked_batch, checked_fields, parts, without_diverged
+from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 
-__all__ = ["OdeProposal"]
+__all__ = ["MAX_PASSES", "OdeProposal", "exact_divergence"]
+
+#: Backward passes through the network, for one evaluation, that are made without being asked for: 8x8, 4x4x4.
+MAX_PASSES = 64
 
 
 class OdeProposal:
@@ -28,23 +32,32 @@ class OdeProposal:
         Fields integrated at once; memory, not results, depends on it.
     compiled : bool, optional
         Use the network's compiled CPU version. Default: if there is one and the model is on the CPU.
+    trace : str
+        How a network without a closed-form divergence gets it: `exact_divergence`.
+
+    Raises
+    ------
+    UserError
+        A divergence too dear to be asked for by default, or an impossible number.
     """
 
     is_deterministic = True
     noise_basis = "sites"
 
-    def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None):
+    def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None, trace="auto"):
         self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
         self.method = scheme(method)
         self.lattice_shape = self.noise_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
+        network, self.trace = exact_divergence(model, trace)
         flow = model.network.compiled().CompiledFlow if self.compiled else ProbabilityFlow
-        self.flow = flow(model.network, model.background, model.noise.grid(self.steps), self.method)
+        self.flow = flow(network, model.background, model.noise.grid(self.steps), self.method)
         self.evaluations_per_draw = self.flow.evaluations
 
     def describe(self):
         """JSON-able parameters."""
-        return {"name": "ode", "steps": self.steps, "method": self.method.name, "model": self.model.fingerprint()}
+        told = {"name": "ode", "steps": self.steps, "method": self.method.name, "model": self.model.fingerprint()}
+        return told if self.trace is None else {**told, "trace": self.trace}
 
     def fingerprint(self):
         """Hex SHA-256 of model and integrator."""
@@ -52,7 +65,8 @@ class OdeProposal:
 
     def doubled(self):
         """The same proposal with twice the steps, to measure the integration error."""
-        return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch, self.compiled)
+        trace = self.trace or "auto"
+        return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch, self.compiled, trace)
 
     def draw(self, n, rng):
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""
@@ -84,11 +98,56 @@ class OdeProposal:
     def _pass(self, passage, fields):
         if self.compiled:
             return passage(fields)
-        background = self.model.background
-        ends, log_q = passage(torch.as_tensor(fields).to(background.device, background.dtype))
-        return ends.double().cpu().numpy(), log_q.cpu().numpy()
+        background, n = self.model.background, len(fields)
+        ends, log_q = passage(torch.as_tensor(padded(fields)).to(background.device, background.dtype))
+        return ends[:n].double().cpu().numpy(), log_q[:n].cpu().numpy()
 
 
 def can_compile(model):
     """Whether the model's network has a compiled version that may be used where the model lives."""
     return hasattr(model.network, "compiled") and model.background.device.type == "cpu"
+
+
+def exact_divergence(model, trace="auto"):
+    """The model's network with an exact divergence, and how that is computed.
+
+    Parameters
+    ----------
+    model : latticediff.score.model.ScoreModel
+        A network without ``passes(background)`` has a closed form.
+    trace : str
+        ``"auto"``: the closed form, or the method with fewest backward passes if `MAX_PASSES` of them are enough;
+        a method of the network, such as ``"full"`` or ``"coloured"``: that one, whatever it costs.
+
+    Returns
+    -------
+    network : callable
+        ``network(background, x, log_sigma, trace=False)``.
+    method : str or None
+        None for a closed form.
+
+    Raises
+    ------
+    UserError
+        A method that the network does not have, or ``"auto"`` where all of them are dear.
+    """
+    network, name = model.network, model.network.describe()["name"]
+    if not hasattr(network, "passes"):
+        if trace != "auto":
+            raise UserError(f"trace = {trace!r}, but network {name!r} has a closed-form divergence; leave trace out")
+        return network, None
+    passes = network.passes(model.background)
+    method = min(passes, key=passes.get) if trace == "auto" else trace
+    if method not in passes:
+        raise UserError(f"trace = {trace!r}; network {name!r} knows auto, {', '.join(passes)}")
+    if trace == "auto" and passes[method] > MAX_PASSES:
+        lattice = "x".join(map(str, model.shape))
+        raise UserError(
+            f"network {name!r} has no closed-form divergence: on {lattice} an exact one costs {passes[method]} backward"
+            f" passes each time; use route sde or network ridge, or ask for it with trace = {method!r}"
+        )
+
+    def with_trace(background, x, log_sigma, trace=False):
+        return network(background, x, log_sigma, method if trace else False)
+
+    return with_trace, method

@@ -10,7 +10,7 @@ import torch
 from ..diffusion.reverse import FourierModes, ReverseProcess, step_covariances
 from ..fourier import basis_from_momenta
 from ..metropolis import Draw
-from .fields import checked_batch, checked_fields, parts, without_diverged
+from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .ode import can_compile
 
 __all__ = ["SdeProposal"]
@@ -57,7 +57,8 @@ class SdeProposal:
             functions = [f.ravel() for f in functions]
         else:
             modes = FourierModes(model.network, model.background, variances)
-            functions = [self._tensor(f) for f in functions]
+            device = model.background.device
+            functions = [torch.as_tensor(f, dtype=torch.float64, device=device) for f in functions]
         return ReverseProcess(modes, variances, functions[:-1], functions[-1])
 
     def describe(self):
@@ -91,18 +92,21 @@ class SdeProposal:
         phi = checked_fields(phi, self.lattice_shape)
         noise, log_q = np.empty((len(phi), *self.noise_shape)), np.empty(len(phi))
         for part in parts(len(phi), self.batch):
-            fields = self.process.modes.ridge.transform(phi[part]) if self.compiled else self._tensor(phi[part])
+            fields = self.process.modes.ridge.transform(phi[part]) if self.compiled else self._fields(phi[part])
             steps = rng.standard_normal((part.stop - part.start, self.steps, *self.noise_shape[1:]))
-            back = self.process.retrace(fields, steps if self.compiled else self._tensor(steps))
-            noise[part], log_q[part] = back if self.compiled else (tensor.cpu().numpy() for tensor in back)
+            back = self.process.retrace(fields, steps if self.compiled else self._fields(steps))
+            noise[part], log_q[part] = back if self.compiled else self._arrays(back, len(steps))
         return noise, log_q
 
     def _down(self, noise):
         if self.compiled:
             fields, log_q = self.process.down(noise)
             return self.process.modes.ridge.transform(fields, inverse=True), log_q
-        fields, log_q = self.process.down(self._tensor(noise))
-        return fields.cpu().numpy(), log_q.cpu().numpy()
+        return self._arrays(self.process.down(self._fields(noise)), len(noise))
 
-    def _tensor(self, array):
-        return torch.as_tensor(array, dtype=torch.float64, device=self.model.background.device)
+    def _fields(self, array):
+        return torch.as_tensor(padded(array), dtype=torch.float64, device=self.model.background.device)
+
+    def _arrays(self, tensors, n):
+        """The reverse of `_fields` for several tensors."""
+        return tuple(tensor[:n].cpu().numpy() for tensor in tensors)

@@ -11,6 +11,7 @@ An unbiased trace is good enough for a loss, but never inside Metropolis: exp(no
 """
 
 import itertools
+import math
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import torch
 from ...errors import UserError
 from .checks import check_samples, noise_levels
 
-__all__ = ["TRACES", "closed_form", "coloured_probes", "colouring", "full_jacobian", "hutchinson"]
+__all__ = ["TRACES", "closed_form", "coloured_probes", "colouring", "count_colours", "full_jacobian", "hutchinson"]
 
 
 def _products(score, x, sigma, probes):
@@ -76,6 +77,11 @@ def colouring(shape, reach):
         mask[selected] = 1
         masks.append(mask)
     return torch.as_tensor(np.stack(masks))
+
+
+def count_colours(shape, reach):
+    """Number of masks that `colouring` gives, without making them."""
+    return math.prod(int(_cycle_colours(extent, reach).max()) + 1 for extent in shape)
 
 
 def coloured_probes(score, x, sigma, *, reach):
