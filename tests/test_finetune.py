@@ -312,7 +312,7 @@ def test_guard_stops_what_the_fine_grid_does_not_confirm():
     assert made.step < 60
     assert "1 integration steps put the free energy" in made.stopped and "were restored" in made.stopped
     *_, last_good, bad = made.checks
-    assert bad.flattery > 4 >= last_good.flattery
+    assert bad.flattery > max(4, last_good.flattery)
     again = made.guard.look(made.averaged(), last_good.step)
     assert again == last_good  # the very weights
     assert again.free_energy_fine > true_free_energy() - 5 * again.error

@@ -203,7 +203,7 @@ class FineTuner(Trainer):
     def _start_guard(self):
         if not self.plan.check_every:
             return
-        self.checks, self.guard.first = [], None
+        self.checks, self.guard.first, self.guard.lowest = [], None, None
         if bad := self._look():
             raise UserError(f"before fine-tuning, {bad}; raise finetune.integration_steps")
 
@@ -241,6 +241,7 @@ class FineTuner(Trainer):
         self.good, self.stopped, self.usual_norm = tensors, meta["stopped"], meta["usual_norm"]
         self.checks = [Check(**{**row, **_pairs(row)}) for row in meta["checks"]]
         self.guard.first = self.checks[0] if self.checks else None
+        self.guard.lowest = min(self.checks, key=lambda check: check.free_energy_fine, default=None)
 
     def identity(self):
         return {"method": self.method.name}

@@ -5,7 +5,8 @@ The flow on a coarse grid is no density. The mean of :math:`S + \log q` over its
 can push the estimate through the floor. F(n) being that mean with n steps, both from the same fresh noise,
 training stops where
 
-* F(n) < F(2 n) by more than `n_sigma` errors of F: the coarse grid flatters the model,
+* F(n) < F(2 n) by more than `n_sigma` errors of F, and F(2 n) has risen above its lowest value so far or the gap
+  exceeds the spread of log_weight: the coarse grid flatters the model,
 * or -log ESS with 2 n steps, reverse or forward, has significantly grown to more than `TOLERANCE` times its
   first value, or the largest forward log_weight by more than `TAIL`: the model got worse where it counts.
 """
@@ -75,7 +76,7 @@ class Guard:
         self.n, self.n_sigma, self.seed = n, n_sigma, seed
         # every k-th, so that all of the Monte Carlo time is covered
         self.held_out = held_out[:: max(1, len(held_out) // n)][:n].double().cpu().numpy()
-        self.first = None
+        self.first = self.lowest = None
 
     def look(self, network, step):
         """`Check` of a network; draws depend on seed and step alone."""
@@ -111,12 +112,14 @@ class Guard:
         """
         if not math.isfinite(check.error):
             return f"{check.diverged} of {self.n} draws diverge"
-        if check.flattery > self.n_sigma:
+        if check.flattery > self.n_sigma and self._unconfirmed(check):
             return (
                 f"{self.steps} integration steps put the free energy {check.flattery:.1f} errors below that of"
                 f" {2 * self.steps} steps ({check.free_energy:.4f} for {check.free_energy_fine:.4f}):"
                 " the integration error is being trained, not the model"
             )
+        if self.lowest is None or check.free_energy_fine < self.lowest.free_energy_fine:
+            self.lowest = check
         if self.first is None:
             self.first = check
             return ""
@@ -131,6 +134,18 @@ class Guard:
                 f" {check.largest_forward:.2f} above the mean: configurations that the model hardly ever draws"
             )
         return ""
+
+    def _unconfirmed(self, check):
+        """Whether what the coarse grid flatters is no better on the fine one.
+
+        A constant error of the coarse grid is harmless: it cancels in every ratio of weights. It is held against a
+        network if it exceeds the spread of log_weight, or if the free energy on the fine grid has risen.
+        """
+        gap = check.free_energy_fine - check.free_energy
+        if self.lowest is None or gap > check.error * math.sqrt(self.n):
+            return gap > check.error * math.sqrt(self.n)
+        rise = check.free_energy_fine - self.lowest.free_energy_fine
+        return rise > self.n_sigma * math.hypot(check.error, self.lowest.error)
 
 
 def _frozen(network, background, noise):
