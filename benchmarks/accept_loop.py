@@ -2,8 +2,8 @@
 
     python benchmarks/accept_loop.py [--models NAME ...] [--chains 1 10 100 1000] [--json]
 
-Rows: ``model, n_chains, tries, n_proposals, propose_us, accept_us, share``. The loop is measured on weights drawn before; the
-proposals' cost is that of `OdeProposal.draw` with 12 Runge-Kutta steps, action included.
+Rows: ``model, n_chains, tries, n_proposals, propose_us, accept_us, share``. The loop is measured on proposals drawn
+before; what one costs is CPU time of `OdeProposal.draw` with 12 Runge-Kutta steps, action included.
 """
 
 import argparse
