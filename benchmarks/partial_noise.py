@@ -42,13 +42,13 @@ def weak_model(folder):
     return save_model(dataclasses.replace(large, network=small.network, card={}), folder)
 
 
-def rows_of(case, name, n_chains, n_updates):
-    """One dict per value of the knob."""
+def rows_of(case, name, n_chains, n_updates, chosen=None):
+    """One dict per value of the knob, `chosen` or the grid of the case."""
     card_file, model = CASES[case]
     route, keys, values = MOVES[name]
     if name in ("white", "half path"):
         values = SIGMAS[case]
-    values = BLOCKS[case] if name == "block" else values
+    values = chosen or (BLOCKS[case] if name == "block" else values)
     overrides = [f"sampling.kernel.{key}={value}" for key, value in keys.items()]
     # 12 Runge-Kutta steps throughout: enough for comparing acceptance; a chain to be quoted at L = 32 takes more
     overrides += ["sampling.ode.steps=12", "sampling.sde.steps=60", "run.seed=3"]
@@ -110,6 +110,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--moves", nargs="+", choices=MOVES, default=list(MOVES))
+    parser.add_argument("--values", nargs="+", type=float, help="of the knob, in place of the grid")
     parser.add_argument("--chains", type=int, default=40)
     parser.add_argument("--updates", type=int, default=150)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -120,7 +121,7 @@ def main():
         return plot([json.loads(line) for line in arguments.plot.read_text().splitlines()], arguments.figures)
     for case in arguments.cases:
         for name in arguments.moves:
-            for row in rows_of(case, name, arguments.chains, arguments.updates):
+            for row in rows_of(case, name, arguments.chains, arguments.updates, arguments.values):
                 if arguments.json:
                     print(json.dumps(row), flush=True)
                     continue
