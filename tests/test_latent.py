@@ -424,12 +424,23 @@ def test_both_forms_of_the_accept_loop_agree(n_chains, monkeypatch):
     results = []
     for few in (0, 100):
         monkeypatch.setattr(stream, "FEW", few)
-        results.append(stream.scan(log_u, log_new, current))
+        results.append(stream.scan(stream.bounds(log_u, log_new), log_new, current))
     for one, other in zip(*results, strict=True):
         np.testing.assert_array_equal(one, other)
     accepted, source = results[0]
     assert not accepted[7].any() and 0 < accepted.mean() < 1
     assert (source[accepted] == np.nonzero(accepted)[0]).all()
+
+
+def test_bounds_are_the_rule_of_several_tries():
+    """``u (r + w) < r + w'`` for every w, solved for w; nothing is accepted where all candidates have weight zero."""
+    rng = np.random.default_rng(23)
+    u, new, rest, current = rng.random(1000), rng.normal(size=1000), rng.normal(size=1000), rng.normal(size=1000)
+    expected = u * (np.exp(rest) + np.exp(current)) < np.exp(rest) + np.exp(new)
+    np.testing.assert_array_equal(current < stream.bounds(np.log(u), new, rest), expected)
+    np.testing.assert_array_equal(current < stream.bounds(np.log(u), new), u * np.exp(current) < np.exp(new))
+    np.testing.assert_array_equal(stream.bounds(np.log(u), new, rest - np.inf), stream.bounds(np.log(u), new))
+    assert not (stream.bounds(np.array([-0.5, -np.inf]), np.full(2, -np.inf), np.full(2, -np.inf)) > -1e300).any()
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ checkpoint_every = 5
 held_out = 0.25
 device = "cpu"
 [sampling]
+max_doubling = "any"
 device = "cpu"
 batch = 8
 n_forward = 16

@@ -197,7 +197,7 @@ def test_the_card_asks_for_rungs(tmp_path):
     """`sampling.ode.rungs`: the kernel that the sampling stage runs, its cost, and the doubling of what lies below."""
     from latticediff.config import parse_card
     from latticediff.ensemble import run_chain
-    from latticediff.pipeline.sample import build_kernel
+    from latticediff.pipeline.learned import build_kernel
     from latticediff.pipeline.weigh import weigh
     from latticediff.score.model import save_model
 

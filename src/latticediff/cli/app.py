@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import densities, ensembles
+from . import densities, ensembles, tuning
 
 __all__ = ["app"]
 
@@ -271,6 +271,7 @@ def verify(file: File):
 
 ensembles.add_commands(app)
 densities.add_commands(app)
+tuning.add_commands(app)
 
 
 @app.command()

@@ -20,6 +20,7 @@ __all__ = [
     "GateSection",
     "HMCChainSection",
     "HMCSection",
+    "KernelSection",
     "LatticeSection",
     "NetworkSection",
     "OdeSection",
@@ -268,12 +269,43 @@ class SdeSection(Section):
     refresh: bool = True
 
 
+class KernelSection(Section):
+    """How proposals become updates, the same for both routes; see docs/proposals.md.
+
+    `move` is independence (every proposal is fresh), partial (near the current field: `eps` with coloured or
+    infrared noise, `sigma` with white noise) or block (`eps` within a cube of `block` sites a side). `tries`
+    candidates for each update. `hmc` trajectories of `[hmc]` and `cluster` Swendsen-Wang updates come before it.
+    """
+
+    move: Literal["independence", "partial", "block"] = "independence"
+    noise: Literal["coloured", "white", "infrared"] = "coloured"
+    eps: Annotated[float, Field(gt=0, le=1)] = 1.0
+    sigma: Positive | None = None
+    block: Count | None = None
+    tries: Count = 1
+    hmc: Annotated[int, Field(ge=0)] = 0
+    cluster: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _knob_is_given(self):
+        if self.move == "partial" and self.noise == "white" and self.sigma is None:
+            raise ValueError("names no sigma; white noise wants one, between the noise levels of the model")
+        if self.move == "block" and self.block is None:
+            raise ValueError("names no block; give the edge of the block in sites")
+        return self
+
+
 class SamplingSection(Section):
-    """The chains that are compared. `batch` proposals are evaluated at once; it changes speed and memory, no bit."""
+    """The chains that are compared. `batch` proposals are evaluated at once; it changes speed and memory, no bit.
+
+    No chain is begun whose log_q changes by more than `max_doubling`, in the median, under twice the integration steps.
+    """
 
     device: Device = "auto"
     batch: Count = 500
     n_forward: Count = 10_000
+    max_doubling: Positive | Literal["any"] = 0.1
+    kernel: KernelSection = KernelSection()
     hmc: HMCChainSection = HMCChainSection()
     ode: OdeSection = OdeSection()
     sde: SdeSection = SdeSection()

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
 from .doors import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed
-from .stream import log_acceptance, scan, windows
+from .stream import bounds, scan, windows
 
 __all__ = ["Candidates", "IndependenceMetropolis"]
 
@@ -28,7 +28,7 @@ class Candidates(NamedTuple):
     log_q: np.ndarray
     log_weight: np.ndarray
     log_drawn: np.ndarray  #: log weight of one fresh proposal, for the record: not selected by its weight
-    log_rest: np.ndarray | None = None  #: of the candidates not chosen; see `stream.log_acceptance`
+    log_rest: np.ndarray | None = None  #: of the candidates not chosen; see `stream.bounds`
 
 
 class IndependenceMetropolis:
@@ -106,7 +106,11 @@ class IndependenceMetropolis:
         for length in windows(n_updates, n_chains * self.tries, self.batch):
             candidates = self._candidates(length, n_chains, rng)
             log_u = np.log(rng.generator("accept").random((length, n_chains)))
-            accepted, source = (self._step_by_step if self.refresh else self._scan)(state, candidates, log_u, rng)
+            limits = bounds(log_u, candidates.log_weight, candidates.log_rest)
+            if self.refresh:
+                accepted, source = self._step_by_step(state, candidates, limits, rng)
+            else:
+                accepted, source = scan(limits, candidates.log_weight, -state.action - state.log_q)
             kept = np.flatnonzero((state.update + 1 + np.arange(length)) % thin == 0)
             pieces.append(
                 (
@@ -136,17 +140,13 @@ class IndependenceMetropolis:
         log_weight = checked_log_weight(-action - draw.log_q)
         return tuple(rows.reshape(*counts, *rows.shape[1:]) for rows in (*draw[:1], action, draw.log_q, log_weight))
 
-    def _scan(self, state, candidates, log_u, rng):
-        return scan(log_u, candidates.log_weight, -state.action - state.log_q, candidates.log_rest)
-
-    def _step_by_step(self, state, candidates, log_u, rng):
+    def _step_by_step(self, state, candidates, limits, rng):
         """As `stream.scan`, the path of the current field redrawn before each update."""
-        accepted, source = np.empty(log_u.shape, bool), np.empty(log_u.shape, int)
+        accepted, source = np.empty(limits.shape, bool), np.empty(limits.shape, int)
         phi, action, came_from = state.phi.copy(), state.action.copy(), np.full(len(state.phi), -1)
-        for k in range(len(log_u)):
+        for k in range(len(limits)):
             log_q = require_weighed(self.proposal.weigh(phi, rng.generator("refresh")))
-            rest = None if candidates.log_rest is None else candidates.log_rest[k]
-            accept = log_u[k] < log_acceptance(candidates.log_weight[k], -action - log_q, rest)
+            accept = -action - log_q < limits[k]
             phi[accept], action[accept], came_from[accept] = candidates.phi[k][accept], candidates.action[k][accept], k
             accepted[k], source[k] = accept, came_from
         return accepted, source

@@ -13,7 +13,7 @@ meet in x_j.
 
 Several tries share a centre v, half a move away from u: given v, candidates half a move from v are
 independent and the current u is one of their kind, so that the rule of independent tries holds
-(`stream.log_acceptance`; compare [Tjelmeland, NTNU Statistics 4/2004]).
+(`stream.bounds`; compare [Tjelmeland, NTNU Statistics 4/2004]).
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
 from .doors import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed
 from .moves import in_basis
-from .stream import log_acceptance
+from .stream import bounds
 from .tries import choose
 
 __all__ = ["LatentMetropolis"]
@@ -126,7 +126,7 @@ class LatentMetropolis:
             new, log_rest = self._candidate(u, rng)
             log_weight, log_weight_new = -action - log_q, -new.action - new.log_q
             log_u = np.log(rng.generator("accept").random(n_chains))
-            accept = log_u < log_acceptance(log_weight_new, log_weight, log_rest)
+            accept = log_weight < bounds(log_u, log_weight_new, log_rest)
             for mine, theirs in ((phi, new.phi), (action, new.action), (log_q, new.log_q), (u, new.latent)):
                 mine[accept] = theirs[accept]
             accepted[k], deltas[k] = accept, log_weight_new - log_weight

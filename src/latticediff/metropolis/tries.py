@@ -1,7 +1,7 @@
 r"""Several independent proposals for one update, drawn in one batch.
 
 Of K fresh proposals one is chosen with probability proportional to its weight, and accepted with the
-rule of `stream.log_acceptance`. As K grows the chosen one becomes a draw of the target by importance
+rule of `stream.bounds`. As K grows the chosen one becomes a draw of the target by importance
 resampling, so the autocorrelation time falls towards 1/2 whatever the weights, at K times the cost:
 worth it where proposals in a batch cost less than one at a time (GPU), or where chains are few and short.
 """
@@ -30,16 +30,18 @@ def choose(log_weight, u):
     log_rest : ndarray, shape (...)
         Log of the sum of the weights of the others.
     """
-    largest = log_weight.max(axis=-1, keepdims=True)
-    scale = np.where(np.isfinite(largest), largest, 0.0)
-    weights = np.exp(log_weight - scale)
-    cumulative = np.cumsum(weights, axis=-1)
-    above = cumulative > u[..., None] * cumulative[..., -1:]
+    # tries first: NumPy is slow along short last axes
+    rows = np.ascontiguousarray(np.moveaxis(log_weight, -1, 0))
+    largest = rows.max(axis=0)
+    scale = np.where(largest == -np.inf, 0.0, largest)
+    weights = np.exp(rows - scale)
+    cumulative = np.cumsum(weights, axis=0)
+    above = cumulative > u * cumulative[-1]
     # a weight of zero is never chosen unless all are, not even where rounding leaves nothing above
-    index = np.where(above.any(axis=-1), above.argmax(axis=-1), weights.argmax(axis=-1))
-    np.put_along_axis(weights, index[..., None], 0.0, axis=-1)
+    index = np.where(above[-1], above.argmax(axis=0), weights.argmax(axis=0))
+    weights[index, *np.indices(index.shape, sparse=True)] = 0.0
     with np.errstate(divide="ignore"):
-        return index, np.log(weights.sum(axis=-1)) + scale[..., 0]
+        return index, np.log(weights.sum(axis=0)) + scale
 
 
 class SeveralTries(IndependenceMetropolis):

@@ -101,7 +101,7 @@ def _finetune_cost(card, trainer):
 
 
 def _sample_cost(card, model, route):
-    from .sample import build_proposal
+    from .learned import build_proposal
 
     section, sampling = getattr(card.sampling, route), card.sampling
     proposal = build_proposal(card, model, route)

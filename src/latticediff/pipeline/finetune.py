@@ -17,9 +17,9 @@ from ..training.calibrate import finish_model
 from ..training.finetune import FineTuner, FineTuningPlan
 from .device import describe_device, pick_device
 from .gate import pass_gate
+from .learned import build_proposal
 from .log import JsonLog
 from .progress import Progress
-from .sample import build_proposal
 from .train import CHECKPOINT, clear_checkpoint, holds_model, metrics
 
 __all__ = ["figures", "finetune", "plan_of", "summary"]

@@ -9,9 +9,9 @@ from ..provenance import version
 from ..report import RunResult, write_report
 from .chains import chain_result
 from .device import describe_device, pick_device
+from .learned import ROUTES
 from .log import read_log
 from .measure import read_series
-from .sample import ROUTES
 from .weigh import read_weights
 
 __all__ = ["report"]
@@ -90,7 +90,9 @@ def _learned(folder, route, setup):
     if "doubling" in weights:
         doubling = {"median": float(np.median(weights["doubling"])), "max": float(weights["doubling"].max())}
     with Ensemble(folder.chain(route)) as ensemble:
-        proposals = ensemble.history("log_weight").ravel()
+        # correlated moves record no weights of independent draws
+        known = "log_weight" in ensemble.history_names
+        proposals = ensemble.history("log_weight").ravel() if known else weights["log_weight_reverse"]
         return chain_result(
             route,
             LABELS[route],

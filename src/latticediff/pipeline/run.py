@@ -53,8 +53,9 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable))
         # torch takes seconds to import: not before it is needed
         from .finetune import finetune
+        from .learned import ROUTES
         from .report import report
-        from .sample import ROUTES, sample
+        from .sample import sample
         from .train import train
         from .weigh import weigh
 

@@ -2,38 +2,18 @@
 
 from pathlib import Path
 
-from .. import registry
 from ..ensemble import run_chain, run_directory
 from ..ensemble.files import refuse_existing
-from ..errors import FileError, UserError
-from ..metropolis import IndependenceMetropolis
+from ..errors import FileError
 from ..score.model import load_model
 from ..streams import Streams
 from .device import pick_device
 from .generate import provenance_of
+from .learned import accept_density, build_kernel
 from .log import JsonLog
 from .progress import Progress
 
-__all__ = ["ROUTES", "build_kernel", "build_proposal", "sample"]
-
-ROUTES = ("ode", "sde")
-
-
-def build_proposal(card, model, route):
-    """The `Proposal` of a route for a loaded `ScoreModel`."""
-    if route not in ROUTES:
-        raise UserError(f"route is {route!r}; expected one of {', '.join(ROUTES)}")
-    section = getattr(card.sampling, route)
-    options = {"method": section.method, "trace": section.trace} if route == "ode" else {}
-    proposal = registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
-    rungs = getattr(section, "rungs", 1)
-    return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
-
-
-def build_kernel(card, model, route):
-    """The exact Metropolis kernel of a route."""
-    refresh = card.sampling.sde.refresh if route == "sde" else None
-    return IndependenceMetropolis(build_proposal(card, model, route), card.theory(), refresh, card.sampling.batch)
+__all__ = ["sample"]
 
 
 def sample(card, folder, route, path, *, resume=False, progress=None, log=None, stop=None):
@@ -58,6 +38,8 @@ def sample(card, folder, route, path, *, resume=False, progress=None, log=None, 
     ------
     FileError, ModelError
         Something is in the way, or the model is of another theory or lattice, or is damaged.
+    UserError
+        A knob that does not fit the model or the lattice; a log_q that is no density (`sampling.max_doubling`).
     StopRequested
         `stop` gave a reason; everything done is saved.
     """
@@ -70,6 +52,7 @@ def sample(card, folder, route, path, *, resume=False, progress=None, log=None, 
             )
     model = load_model(folder, pick_device(card.sampling.device), card.theory(), card.shape)
     kernel, section = build_kernel(card, model, route), getattr(card.sampling, route)
+    accept_density(card, model, route)
     streams = Streams(card.run.seed).child(route)
 
     def start():

@@ -24,9 +24,9 @@ from ..training.calibrate import finish_model
 from ..training.ranks import ALONE, data_parallel, local_device
 from .device import describe_device, pick_device
 from .gate import pass_gate
+from .learned import build_proposal
 from .log import JsonLog
 from .progress import Progress
-from .sample import build_proposal
 from .watch import Tracker, Watcher
 
 __all__ = ["CHECKPOINT", "Source", "build_trainer", "clear_checkpoint", "holds_model", "metrics", "train"]

@@ -10,7 +10,7 @@ from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_ab
 from ..errors import UserError
 from ..score.model import ScoreModel
 from ..streams import Streams
-from .sample import build_proposal
+from .learned import build_proposal
 
 __all__ = ["Tracker", "Watcher"]
 

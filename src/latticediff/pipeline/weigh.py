@@ -16,11 +16,12 @@ from ..score.model import load_model
 from ..streams import Streams
 from ..training import TrainingData
 from .device import pick_device
+from .learned import build_proposal
 from .progress import Progress
-from .sample import build_proposal
 
 __all__ = ["read_weights", "weigh"]
 
+N_REVERSE = 2000  # fresh draws weighed where the chain's own history has no weights of independent draws
 N_DOUBLING = 1000  # configurations whose density is computed with twice the steps too
 
 
@@ -42,7 +43,7 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None)
     -------
     dict of str to ndarray
         ``log_weight`` (n,), and for the ODE ``doubling`` (n',): the absolute change of log_weight under
-        twice the steps.
+        twice the steps. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
     """
     progress, action = progress or Progress(), card.theory()
     model = load_model(folder, pick_device(card.sampling.device), action, card.shape)
@@ -66,6 +67,9 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None)
         some = phis[:N_DOUBLING]
         coarse = log_weight[: len(some)] if density is proposal else -action(some) - density.weigh(some, rng)
         arrays["doubling"] = np.abs(-action(some) - density.doubled().weigh(some, rng) - coarse)
+    if card.sampling.kernel.move != "independence":
+        draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
+        arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
     _save(Path(path), arrays)
     return arrays
 

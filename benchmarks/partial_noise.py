@@ -1,0 +1,138 @@
+"""What the knobs of the learned kernels buy: acceptance, tau_int(|m|) and cost against each, and figures.
+
+    python benchmarks/partial_noise.py [--cases L8 L32 weak] [--moves NAME ...] [--chains 40] [--updates 150] [--json]
+    python benchmarks/partial_noise.py --plot rows.jsonl --figures docs/figures
+
+Cases: the shipped models at L = 8 and L = 32, and ``weak``, the network of L = 16 used at L = 32 without further
+training, where independent proposals are rarely accepted. Rows are those of `latticediff tune`, with ``case`` and
+``move``; cost is network evaluations per independent |m|.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from latticediff.config import load_card
+from latticediff.pipeline.tune import tune
+from latticediff.score.model import load_model, save_model
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+CASES = {"L8": ("demo.toml", "phi4-A-L8"), "L32": ("phi4-A-L32.toml", "phi4-A-L32"), "weak": ("phi4-A-L32.toml", None)}
+EPS = [0.3, 0.5, 0.7, 0.85, 1.0]
+#: name: (route, keys of [sampling.kernel], values)
+MOVES = {
+    "coloured": ("ode", {"move": "partial"}, EPS),
+    "infrared": ("ode", {"move": "partial", "noise": "infrared"}, EPS),
+    "white": ("ode", {"move": "partial", "noise": "white", "sigma": 1.0}, None),
+    "half path": ("sde", {"move": "partial", "noise": "white", "sigma": 1.0}, None),
+    "path coloured": ("sde", {"move": "partial"}, EPS),
+    "block": ("ode", {"move": "block", "block": 2}, None),
+    "tries": ("ode", {}, [1, 2, 4]),
+}
+SIGMAS = {"L8": [0.2, 0.5, 1.0, 2.0, 4.0], "L32": [0.5, 1.0, 2.0, 4.0, 10.0], "weak": [0.5, 1.0, 2.0, 4.0, 10.0]}
+BLOCKS = {"L8": [2, 4, 6, 8], "L32": [4, 8, 12, 16, 24, 32], "weak": [4, 8, 12, 16, 24, 32]}
+
+
+def weak_model(folder):
+    """The network of L = 16 with the propagator of L = 32, saved in `folder`."""
+    large, small = load_model("phi4-A-L32"), load_model("phi4-A-L16")
+    return save_model(dataclasses.replace(large, network=small.network, card={}), folder)
+
+
+def rows_of(case, name, n_chains, n_updates, chosen=None):
+    """One dict per value of the knob, `chosen` or the grid of the case."""
+    card_file, model = CASES[case]
+    route, keys, values = MOVES[name]
+    if name in ("white", "half path"):
+        values = SIGMAS[case]
+    values = chosen or (BLOCKS[case] if name == "block" else values)
+    overrides = [f"sampling.kernel.{key}={value}" for key, value in keys.items()]
+    # 12 Runge-Kutta steps throughout: enough for comparing acceptance; a chain to be quoted at L = 32 takes more
+    overrides += ["sampling.ode.steps=12", "sampling.sde.steps=60", "run.seed=3"]
+    with tempfile.TemporaryDirectory() as folder:
+        model = model or weak_model(Path(folder) / "weak")
+        card = load_card(CONFIGS / card_file, overrides)
+        found = tune(card, model, route, values, n_chains, n_updates).to_dict()
+    about = {"case": case, "move": name, "route": route, "knob": found["knob"]}
+    return [{**about, **trial, "n_chains": n_chains, "n_updates": n_updates} for trial in found["trials"]]
+
+
+def plot(rows, folder):
+    """``knobs-<case>.png``: acceptance, tau_int and cost against the knobs, one line a move."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    labels = {"eps": r"$\epsilon$", "sigma": r"$\sigma$", "block": "block edge", "tries": "tries"}
+    for case in dict.fromkeys(row["case"] for row in rows):
+        mine = [row for row in rows if row["case"] == case]
+        knobs = [knob for knob in labels if any(row["knob"] == knob for row in mine)]
+        figure, axes = plt.subplots(
+            3, len(knobs), figsize=(3.1 * len(knobs), 7), sharex="col", sharey="row", squeeze=False
+        )
+        for column, knob in zip(axes.T, knobs, strict=True):
+            for name in dict.fromkeys(row["move"] for row in mine if row["knob"] == knob):
+                line = [row for row in mine if row["move"] == name and row["tau"] is not None]
+                x, tau = [row["value"] for row in line], [row["tau"] for row in line]
+                error = [row["tau_error"] for row in line]
+                label = f"{name}, {line[0]['route'].upper()}" if line else name
+                column[0].plot(x, [row["acceptance"] for row in line], "o-", ms=4)
+                column[1].errorbar(x, tau, error, fmt="o-", ms=4, label=label)
+                cost = [row["cost"] for row in line]
+                column[2].errorbar(
+                    x, cost, [c * e / t for c, e, t in zip(cost, error, tau, strict=True)], fmt="o-", ms=4
+                )
+            column[1].set_yscale("log")
+            column[2].set_yscale("log")
+            column[1].legend(fontsize=7)
+            column[2].set_xlabel(labels[knob])
+            if knob != "eps":
+                column[2].set_xscale("log")
+                column[2].set_xticks(sorted({row["value"] for row in mine if row["knob"] == knob}))
+                column[2].get_xaxis().set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+                column[2].minorticks_off()
+        for axis, text in zip(
+            axes[:, 0], ("acceptance", r"$\tau_{int}(|m|)$", "evaluations per independent |m|"), strict=True
+        ):
+            axis.set_ylabel(text)
+        axes[0, 0].set_ylim(0, 1)
+        figure.tight_layout()
+        path = Path(folder) / f"knobs-{case}.png"
+        figure.savefig(path, dpi=110)
+        print(path, file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--moves", nargs="+", choices=MOVES, default=list(MOVES))
+    parser.add_argument("--values", nargs="+", type=float, help="of the knob, in place of the grid")
+    parser.add_argument("--chains", type=int, default=40)
+    parser.add_argument("--updates", type=int, default=150)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--plot", type=Path, help="draw figures from rows of an earlier run instead of measuring")
+    parser.add_argument("--figures", type=Path, default=Path("."))
+    arguments = parser.parse_args()
+    if arguments.plot:
+        return plot([json.loads(line) for line in arguments.plot.read_text().splitlines()], arguments.figures)
+    for case in arguments.cases:
+        for name in arguments.moves:
+            for row in rows_of(case, name, arguments.chains, arguments.updates, arguments.values):
+                if arguments.json:
+                    print(json.dumps(row), flush=True)
+                    continue
+                tau = "no move" if row["tau"] is None else f"{row['tau']:.2f}({row['tau_error']:.2f})"
+                print(
+                    f"{case:5} {name:14} {row['knob']:>6} {row['value']:<6g} acceptance {row['acceptance']:.3f}"
+                    f" tau_int(|m|) {tau:>12} cost {row['cost'] or float('inf'):.0f}",
+                    flush=True,
+                )
+    return None
+
+
+if __name__ == "__main__":
+    main()

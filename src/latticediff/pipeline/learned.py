@@ -1,0 +1,136 @@
+"""From a card to the kernel of a learned chain: the route's proposal, the move, the kernels it alternates with."""
+
+import math
+
+from .. import registry
+from ..cluster import Cluster
+from ..composite import Sequence
+from ..ensemble import start_fields
+from ..errors import UserError
+from ..metropolis import IndependenceMetropolis, LatentMetropolis, SeveralTries, check_doubling
+from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
+from ..streams import Streams
+from .kernels import tuned_kernel
+
+__all__ = ["ROUTES", "accept_density", "build_kernel", "build_proposal"]
+
+ROUTES = ("ode", "sde")
+N_DOUBLING = 32  # draws whose density is computed with twice the steps before a chain begins
+
+
+def build_proposal(card, model, route):
+    """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed where the card has rungs."""
+    proposal, section = _plain_proposal(card, model, route), getattr(card.sampling, route)
+    rungs = getattr(section, "rungs", 1)
+    return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
+
+
+def _plain_proposal(card, model, route):
+    _check_route(route)
+    section = getattr(card.sampling, route)
+    options = {"method": section.method, "trace": section.trace} if route == "ode" else {}
+    return registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
+
+
+def build_kernel(card, model, route):
+    """The exact kernel of a route as ``[sampling.kernel]`` wants it.
+
+    Returns
+    -------
+    Kernel
+        `IndependenceMetropolis`, `SeveralTries` or `LatentMetropolis`; a `Sequence` that ends in it where HMC or
+        cluster updates go before. HMC is tuned afresh from the card's seed, so a resumed run has the same kernel.
+
+    Raises
+    ------
+    UserError
+        A knob that does not fit the model or the lattice.
+    """
+    _check_route(route)
+    learned, section = _learned_kernel(card, model, route), card.sampling.kernel
+    before = []
+    if section.hmc:
+        streams = Streams(card.run.seed).child("sample-hmc")
+        phi = start_fields("hot", card.hmc.n_chains, card.shape, streams, card.theory())
+        hmc_only = card.model_copy(update={"hmc": card.hmc.model_copy(update={"cluster": None})})
+        before += [tuned_kernel(hmc_only, phi, streams)[0]] * section.hmc
+    if section.cluster:
+        before.append(Cluster(card.theory(), n_clusters=section.cluster))
+    return Sequence([*before, learned]) if before else learned
+
+
+def accept_density(card, model, route):
+    """Refuse a route whose log_q is no density to the accuracy of ``sampling.max_doubling``.
+
+    Returns
+    -------
+    float or None
+        Median change of log_q of a few draws under twice the integration steps; None where nothing is integrated.
+
+    Raises
+    ------
+    UserError
+        The change is larger.
+    """
+    # annealed paths are random; the density below them is not
+    proposal, largest = _plain_proposal(card, model, route), card.sampling.max_doubling
+    if not hasattr(proposal, "doubled"):
+        return None
+    draw = proposal.draw(N_DOUBLING, Streams(card.run.seed).child(f"doubling-{route}").generator("draw"))
+    sound = draw.phi[draw.log_q < math.inf]
+    if len(sound) == 0:
+        raise UserError(f"all of {N_DOUBLING} draws of the model blew up; train it further")
+    try:
+        return check_doubling(proposal, sound, math.inf if largest == "any" else largest)
+    except UserError as exc:
+        remedy = f"sampling.{route}.steps = {2 * proposal.steps}, or sampling.max_doubling"
+        raise UserError(f"{exc} (in the card: {remedy})") from None
+
+
+def _learned_kernel(card, model, route):
+    section, sampling, action = card.sampling.kernel, card.sampling, card.theory()
+    if section.move == "independence":
+        refresh = sampling.sde.refresh if route == "sde" else None
+        proposal = build_proposal(card, model, route)
+        if section.tries == 1:
+            return IndependenceMetropolis(proposal, action, refresh, sampling.batch)
+        return SeveralTries(proposal, action, section.tries, refresh, sampling.batch)
+    if getattr(getattr(sampling, route), "rungs", 1) > 1:
+        raise UserError(f"rungs anneal independent draws; take sampling.{route}.rungs = 1 with move = {section.move!r}")
+    partial_sde = route == "sde" and section.move == "partial" and section.noise == "white"
+    if route == "ode":
+        proposal = _plain_proposal(card, model, route)
+    else:
+        proposal = _path_proposal(sampling, model, section.sigma if partial_sde else None)
+    move = KeepTop() if partial_sde else _move(section, model)
+    return LatentMetropolis(proposal, action, move, section.tries)
+
+
+def _move(section, model):
+    if section.move == "block":
+        return Block(section.block, section.eps)
+    propagator = model.background.propagator_full.numpy()
+    if section.noise == "white":
+        _check_sigma(section.sigma, model)
+        return White(section.sigma, propagator)
+    return Infrared(section.eps, propagator) if section.noise == "infrared" else Coloured(section.eps)
+
+
+def _path_proposal(sampling, model, sigma):
+    """`PathProposal` with levels as dense as the card's whole ladder."""
+    steps, low, high = sampling.sde.steps, model.noise.sigma_min, model.noise.sigma_max
+    if sigma is not None:
+        _check_sigma(sigma, model)
+        steps = max(2, round(steps * math.log(sigma / low) / math.log(high / low)))
+    return registry.load("proposals", "sde_path")(model, steps, sigma, sampling.batch)
+
+
+def _check_sigma(sigma, model):
+    low, high = model.noise.sigma_min, model.noise.sigma_max
+    if not low < sigma <= high:
+        raise UserError(f"sampling.kernel.sigma = {sigma:g} is outside the model's noise levels, {low:g} to {high:g}")
+
+
+def _check_route(route):
+    if route not in ROUTES:
+        raise UserError(f"route is {route!r}; expected one of {', '.join(ROUTES)}")
