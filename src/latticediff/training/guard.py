@@ -25,6 +25,7 @@ __all__ = ["Check", "Guard"]
 
 TOLERANCE = 1.5
 TAIL = 1.0
+START_GAP = 0.25  # of the spread of log_weight: a grid to start with leaves room for the spread to shrink
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,11 @@ class Guard:
         A constant error of the coarse grid is harmless: it cancels in every ratio of weights. It is held against a
         network if it exceeds the spread of log_weight, or if the free energy on the fine grid has risen.
         """
-        gap = check.free_energy_fine - check.free_energy
-        if self.lowest is None or gap > check.error * math.sqrt(self.n):
-            return gap > check.error * math.sqrt(self.n)
+        gap, spread = check.free_energy_fine - check.free_energy, check.error * math.sqrt(self.n)
+        if self.lowest is None:
+            return gap > START_GAP * spread
+        if gap > spread:
+            return True
         rise = check.free_energy_fine - self.lowest.free_energy_fine
         return rise > self.n_sigma * math.hypot(check.error, self.lowest.error)
 
