@@ -28,7 +28,7 @@ CASES = {
     "phi4-A-L16:ode": (800, (1, 2, 4, 8), 100),
     "phi4-A-L32:ode": (400, (1, 2, 4, 8), 60),
     "phi4-A-L16:sde": (300, (1, 2, 4, 8, 16), 100),
-    "phi4-A-L32:sde": (120, (1, 4, 16, 32), 60),
+    "phi4-A-L32:sde": (80, (1, 16, 64), 60),
 }
 
 
@@ -89,6 +89,8 @@ def draw_figure(found, path):
                 ax.errorbar(x, y, error, color=colour, marker=marker, mfc="white", ls="", label=f"L = {L}, forward")
                 ax.plot(x, [row["pooled_ess"] for row in mine], color=colour, ls="--", lw=1, label=f"L = {L}, pooled")
             ax.set(xscale="log", ylabel="ESS", title=titles[route], ylim=(None, 1.02))
+            if min(row["pooled_ess"] for row in found if row["route"] == route) < 0.1:
+                ax.set(yscale="log", ylim=(1e-4, 1.5))
             ticks = sorted({row["evaluations"] for row in found if row["route"] == route})
             ax.set_xticks(ticks, [str(t) for t in ticks])
             ax.minorticks_off()
