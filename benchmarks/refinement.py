@@ -28,7 +28,7 @@ CASES = {
     "phi4-A-L16:ode": (800, (1, 2, 4, 8), 100),
     "phi4-A-L32:ode": (400, (1, 2, 4, 8), 60),
     "phi4-A-L16:sde": (300, (1, 2, 4, 8, 16), 100),
-    "phi4-A-L32:sde": (120, (1, 4, 16, 32), 60),
+    "phi4-A-L32:sde": (80, (1, 16, 64), 60),
 }
 
 
@@ -70,30 +70,37 @@ def rows(case, scale, seed):
 
 
 def draw_figure(found, path):
-    """ESS against evaluations, one panel a route."""
-    from latticediff.report.style import COLOURS, MARKERS, new_figure, styled
+    """Relative variance of the weights, 1/ESS - 1, against evaluations; one panel a route."""
+    from latticediff.report.style import COLOURS, MARKERS, legend, new_figure, styled
+
+    def variance(pairs):
+        values, errors = zip(*((1 / ess - 1, error / ess**2) for ess, error in pairs), strict=True)
+        # a bar that reaches below zero would cover a logarithmic axis
+        return values, ([min(e, 0.6 * v) for v, e in zip(values, errors, strict=True)], errors)
 
     routes = [route for route in ("ode", "sde") if any(row["route"] == route for row in found)]
     titles = {"ode": "probability-flow ODE, 16 steps", "sde": "reverse SDE, 60 steps"}
     with styled():
-        figure, axes = new_figure(2.7 * len(routes), nrows=len(routes), squeeze=False)
+        figure, axes = new_figure(2.6 * len(routes), nrows=len(routes), squeeze=False)
         for ax, route in zip(axes[:, 0], routes, strict=True):
             models = sorted({row["model"] for row in found if row["route"] == route})
             for model, colour, marker in zip(models, COLOURS, MARKERS, strict=False):
                 mine = [row for row in found if row["route"] == route and row["model"] == model]
-                x = [row["evaluations"] for row in mine]
-                L = mine[0]["shape"][0]
-                y, error = zip(*(row["ess_reverse"] for row in mine), strict=True)
-                ax.errorbar(x, y, error, color=colour, marker=marker, label=f"L = {L}, annealed")
-                y, error = zip(*(row["ess_forward"] for row in mine), strict=True)
-                ax.errorbar(x, y, error, color=colour, marker=marker, mfc="white", ls="", label=f"L = {L}, forward")
-                ax.plot(x, [row["pooled_ess"] for row in mine], color=colour, ls="--", lw=1, label=f"L = {L}, pooled")
-            ax.set(xscale="log", ylabel="ESS", title=titles[route], ylim=(None, 1.02))
+                x, L = [row["evaluations"] for row in mine], mine[0]["shape"][0]
+                values, errors = variance([row["ess_forward"] for row in mine])
+                ax.errorbar(x, values, errors, color=colour, marker=marker, label=f"L = {L}, forward")
+                values, errors = variance([row["ess_reverse"] for row in mine])
+                ax.errorbar(
+                    x, values, errors, color=colour, marker=marker, mfc="white", ls="", label=f"L = {L}, reverse"
+                )
+                pooled = [1 / row["pooled_ess"] - 1 for row in mine]
+                ax.plot(x, pooled, color=colour, ls="--", lw=1, label=f"L = {L}, pooled")
+            ax.set(xscale="log", yscale="log", ylabel="1/ESS − 1", title=titles[route])
             ticks = sorted({row["evaluations"] for row in found if row["route"] == route})
             ax.set_xticks(ticks, [str(t) for t in ticks])
             ax.minorticks_off()
-            ax.legend(loc="lower right", ncols=2)
         axes[-1, 0].set_xlabel("network evaluations of one draw")
+        legend(figure, axes[0, 0], outside=True)
         figure.savefig(path, dpi=200, metadata={"Software": None})
 
 

@@ -1,5 +1,6 @@
 """The diagnosis: shares of a variance that is known, runs of rejections, and the page of a bad model."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -7,7 +8,8 @@ import re
 
 import numpy as np
 import pytest
-from learned_toys import FREE, SHAPE, model
+import torch
+from learned_toys import FREE, QUARTIC, SHAPE, model
 
 from latticediff.analysis.attribution import (
     expected_stay,
@@ -17,6 +19,8 @@ from latticediff.analysis.attribution import (
     shell_powers,
 )
 from latticediff.cli import main
+from latticediff.diffusion.flow import ProbabilityFlow
+from latticediff.diffusion.runge_kutta import integrate, scheme
 from latticediff.errors import FileError, UserError
 from latticediff.pipeline.diagnose import diagnose, diagnosis_of
 from latticediff.score.model import save_model
@@ -112,6 +116,30 @@ def test_unusable_features_are_refused():
         explained(np.full(50, np.inf), np.zeros((50, 2)))
     with pytest.raises(UserError, match="cannot start"):
         longest_rejection([-np.inf], rng())
+
+
+def test_doubling_measures_the_error_of_the_discrete_flow():
+    """Against the exact density of the discrete map, by its full Jacobian: of the same size, and of fourth order."""
+    made, spread = model(QUARTIC, SHAPE, 0.3), {}
+    network, background = copy.deepcopy(made.network).double(), made.background.to(dtype=torch.float64)
+    y = torch.as_tensor(rng(8).normal(size=(8, *SHAPE)))
+    for steps in (8, 12):
+        coarse, fine = (
+            ProbabilityFlow(network, background, made.noise.grid(n), scheme("rk4")) for n in (steps, 2 * steps)
+        )
+
+        def field(noise, flow=coarse):
+            low, _ = integrate(flow.slope, noise.reshape(1, *SHAPE), flow.grid, flow.method)
+            return background.colour(low, made.noise.sigma_min**2).flatten()
+
+        phi, log_q = coarse.down(y)
+        jacobians = torch.stack([torch.autograd.functional.jacobian(field, noise.flatten()) for noise in y])
+        normal = -0.5 * (y.square().flatten(1).sum(1) + y[0].numel() * math.log(2 * math.pi))
+        true = (log_q - (normal - torch.linalg.slogdet(jacobians)[1])).std()
+        doubled = (coarse.up(phi)[1] - fine.up(phi)[1]).std()
+        spread[steps] = float(true), float(doubled)
+        assert 0.1 * doubled < true < 4 * doubled
+    assert spread[12][0] < 0.5 * spread[8][0]  # (8 / 12)^4 = 0.2
 
 
 # --- the page --------------------------------------------------------------------------------------------------------

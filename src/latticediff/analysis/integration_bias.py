@@ -14,8 +14,9 @@ Since min(1, e^x) changes no faster than x, the acceptance moves by at most :mat
 ensemble that it is averaged over. A statistical error is :math:`\sigma_O / \sqrt{N}` for N independent samples, so
 the bias stays below it up to :math:`N = \sigma_\delta^{-2}`.
 
-epsilon is estimated by doubling the integrator's steps: at order four the remaining error is a
-sixteenth.
+epsilon is estimated by doubling the integrator's steps (at order four a sixteenth remains). What a chain meets is
+log_q against the density of the *discrete* map, which the full Jacobian gives on small lattices: of the same
+size or smaller (`test_diagnose`), with another sign as a rule, so epsilon is a size and no correction.
 """
 
 import math
@@ -34,7 +35,7 @@ class IntegrationBias:
 
     median: float  #: of |epsilon|
     max: float  #: of |epsilon|
-    mean: float  #: signed; the shift of log Z
+    mean: float  #: signed; its size is that of the shift of log Z
     std: float  #: of epsilon: all that a chain can notice
     bias_bound: float  #: sigma_delta; no observable is off by more standard deviations than this
     total_variation: float  #: half of E|delta|; no probability is off by more

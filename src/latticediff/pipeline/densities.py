@@ -107,7 +107,7 @@ class FreeEnergyResult:
             "free_energy_density": [-self.estimates.bridge.value / volume(self.shape)]
             + [self.estimates.bridge.error / volume(self.shape)],
             "ess_reverse": ess.pair(),
-            "integration_error": None if self.integration is None else self.integration.mean,
+            "integration_error": None if self.integration is None else abs(self.integration.mean),
         }
 
     def to_text(self):
@@ -124,7 +124,7 @@ class FreeEnergyResult:
         if math.isfinite(found.tension):
             rows.append(("draws against configurations", f"{found.tension:+.1f} sigma"))
         if self.integration is not None:
-            rows.append(("integration error of log Z", f"{self.integration.mean:+.1e} (steps doubled)"))
+            rows.append(("integration error of log Z", f"{abs(self.integration.mean):.1e} (steps doubled)"))
         head = (
             f"{self.source}: log Z of {self.action!r} on {'x'.join(map(str, self.shape))} from {self.n_draws} draws"
             f" ({self.proposal['name']}) and {self.n_configurations} configurations"

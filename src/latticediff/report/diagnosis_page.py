@@ -111,7 +111,7 @@ def _integration(d):
     if bias is not None:
         rows += [
             ("ε = change of log_q under doubled steps: median, largest", f"{bias.median:.1e}, {bias.max:.1e}"),
-            ("mean of ε: shift of log Z", f"{bias.mean:+.1e}".replace("-", "−")),
+            ("mean of ε: size of the shift of log Z", f"{abs(bias.mean):.1e}"),
             ("standard deviation of ε", f"{bias.std:.1e}"),
             ("bound on the bias of any average, in its standard deviations", f"{bias.bias_bound:.1e}"),
             ("bound on the error of any probability", f"{bias.total_variation:.1e}"),
