@@ -18,9 +18,10 @@ draw). Its log-weight is the work of Jarzynski (cond-mat/9610209), annealed impo
 .. math:: \log w = \sum_{j=1}^{K} (\beta_j - \beta_{j-1})\, \ell(y_{j-1}), \qquad E[w] = Z .
 
 Moves are reversible, so the path of a given field is drawn backwards by the same moves. K passages turn
-the variance s^2 of a Gaussian log-weight into about s^2 / K where moves decorrelate: the ESS
-:math:`e^{-s^2/K}` of many rungs costs a number of passages linear in s^2, that of many tries one exponential
-in it. Where the ESS is above one half already, more draws are the better use of the passages.
+the variance s^2 of a Gaussian log_weight into a little more than s^2 / K while fresh draws are accepted, s < 1.7, which
+pooling K plain draws does as well; beyond that moves must shrink and forget in a number of moves proportional to
+s^2, and an ESS of order one takes K of order s^4 where pooled tries take :math:`e^{s^2}`. Measured in
+``docs/densities.md``.
 """
 
 import hashlib
