@@ -1,6 +1,6 @@
 """ESS of the shipped models, measured afresh: proposals of the ODE route, and HMC configurations weighed by it.
 
-    python benchmarks/ess_table.py [--models NAME ...] [--n 10000] [--steps 16] [--json]
+    python benchmarks/ess_table.py [--models NAME ...] [--n 10000] [--forward 2500] [--steps N] [--json]
 
 Rows: ``model, action, couplings, shape, parameters, training_seconds, training_device, evaluations,
 ess_reverse [v, e], ess_forward [v, e], acceptance, tau_int_abs_m [v, e], doubling_median,
@@ -15,6 +15,8 @@ import time
 import numpy as np
 
 from latticediff.analysis import ess_forward, ess_reverse, tau_int
+from latticediff.cluster import Cluster
+from latticediff.composite import Sequence
 from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
 from latticediff.metropolis import IndependenceMetropolis
@@ -26,24 +28,25 @@ from latticediff.streams import Streams
 #: (L, ESS, what): exact sampling of 2D phi^4 along xi = L/4, convention A, m2 = -4
 PUBLISHED = [(32, 0.66, "continuous flow, 2021"), (32, 0.904, "continuous flow, GPU hours, 2022")]
 N_CHAINS = 50
-N_FORWARD, N_DOUBLING = 2500, 300
+N_DOUBLING = 300
+WARMUP, THIN = 400, 15
 
 
 def held_out(model, n, streams):
-    """Independent HMC configurations (n, *lattice) and the block length in which they may be correlated."""
+    """Configurations (n, *lattice) of fresh chains: HMC, with a cluster update after each trajectory."""
     phi = start_fields("hot", N_CHAINS, model.shape, streams, model.action)
     kernel, state = warm_up(model.action, phi, streams, 0.85, 1.0)
-    # tau_int(m) of unit trajectories is about 0.11 L^2 on this line; the far field of it is harmless here
-    thin = max(5, model.background.volume // 8)
-    state, _ = kernel.advance(state, streams.child("warmup"), 40 * thin, 40 * thin)
-    _, block = kernel.advance(state._replace(update=0), streams.child("hmc"), thin * -(-n // N_CHAINS), thin)
+    # tau_int of m and of |m| is a few updates at all of these points (docs/classical.md)
+    kernel = Sequence([kernel, Cluster(model.action)])
+    state, _ = kernel.advance(state, streams.child("warmup"), WARMUP, WARMUP)
+    _, block = kernel.advance(state._replace(update=0), streams.child("hmc"), THIN * -(-n // N_CHAINS), THIN)
     return block.phi.swapaxes(0, 1).reshape(-1, *model.shape)[:n]
 
 
-def row(name, n, steps, seed):
-    """Measure one model."""
+def row(name, n, n_forward, steps, seed):
+    """Measure one model, with its own number of steps unless told."""
     model, streams = load_model(name), Streams(seed).child(name)
-    proposal = OdeProposal(model, steps)
+    proposal = OdeProposal(model, steps or model.card["metrics"]["steps"])
     kernel = IndependenceMetropolis(proposal, model.action)
     state = kernel.hot_start(N_CHAINS, streams)
     state, _ = kernel.advance(state, streams, 10, 10)
@@ -52,7 +55,7 @@ def row(name, n, steps, seed):
     seconds = time.perf_counter() - began
     weights = block.info["log_weight"].ravel()
     abs_m = np.abs(block.phi.reshape(*block.phi.shape[:2], -1).mean(axis=2)).T
-    phis = held_out(model, N_FORWARD, streams)
+    phis = held_out(model, n_forward, streams)
     forward = -model.action(phis) - proposal.weigh(phis)
     some = phis[:N_DOUBLING]
     doubled = -model.action(some) - proposal.doubled().weigh(some)
@@ -64,7 +67,7 @@ def row(name, n, steps, seed):
         "couplings": dict(model.action.couplings),
         "shape": list(model.shape),
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "training_seconds": training["seconds"],
+        "training_seconds": training["seconds"] + model.card.get("finetune", {}).get("seconds", 0.0),
         "training_device": training["device"],
         "evaluations": proposal.evaluations_per_draw,
         "n": len(weights),
@@ -82,12 +85,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=model_names())
     parser.add_argument("--n", type=int, default=10_000, help="proposals per model")
-    parser.add_argument("--steps", type=int, default=16, help="Runge-Kutta steps")
+    parser.add_argument("--forward", type=int, default=2500, help="HMC configurations per model")
+    parser.add_argument("--steps", type=int, help="Runge-Kutta steps; default: those of the model's card")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
     for name in arguments.models:
-        found = row(name, arguments.n, arguments.steps, arguments.seed)
+        found = row(name, arguments.n, arguments.forward, arguments.steps, arguments.seed)
         if arguments.json:
             print(json.dumps(found), flush=True)
             continue
