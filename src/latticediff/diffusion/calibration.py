@@ -8,7 +8,8 @@ power; here its fluctuation is fitted by one number per noise level, the strengt
 and what the fit leaves over, together with the third derivatives of log p, says what a step of size Delta costs:
 
 .. math:: KL(\Delta) \approx c_2 \Delta^2 + c_3 \Delta^3, \qquad
-          c_2 = \tfrac14 \langle \| \nabla s - fit \|^2 \rangle, \quad c_3 = \tfrac1{12} \langle \|\nabla\nabla s - fit\|^2 \rangle.
+          c_2 = \tfrac14 \langle \| \nabla s - fit \|^2 \rangle, \quad
+          c_3 = \tfrac1{12} \langle \|\nabla\nabla s - fit\|^2 \rangle.
 
 Derivatives are central differences along random signs, at fields that the model itself draws, from a fixed seed: a
 deterministic function of the model. Nothing here enters a density but through the parameters of the steps.
@@ -104,7 +105,6 @@ def _row(modes, x, s, i, v, b, u, w):
     Ju = (corners[0][0] + corners[0][1] - corners[1][0] - corners[1][1]) / (4 * h)
     Jw = (corners[0][0] - corners[0][1] + corners[1][0] - corners[1][1]) / (4 * h)
     third = (corners[0][0] - corners[0][1] - corners[1][0] + corners[1][1]) / (4 * h * h)
-    mean_over = modes.total(u * u) * 0 + 1  # (n,) of ones, to average over the batch in the array's own library
     G = modes.G
     W = G / (G + v)
     D = modes.to_sites(x + v * s)
@@ -113,14 +113,14 @@ def _row(modes, x, s, i, v, b, u, w):
     f_mean = float(f.mean())
 
     def average(values):
-        return float((modes.total(values) * mean_over).mean())
+        return float(modes.total(values).mean())
 
     # the mean of J is diagonal in momentum
     u_modes = modes.to_modes(u)
     J_mean = (modes.to_modes(Ju) * u_modes).mean(0) / (u_modes * u_modes).mean(0)
     fluctuation = Ju - modes.multiply(u, J_mean)
-    u_sites, Wu, Ww = modes.to_sites(u), modes.to_sites(modes.multiply(u, W)), modes.to_sites(modes.multiply(w, W))
-    plain = modes.from_sites((f - f_mean) * u_sites)
+    Wu = modes.to_sites(modes.multiply(u, W))
+    plain = modes.from_sites((f - f_mean) * modes.to_sites(u))
     local = modes.multiply(modes.from_sites((f - f_mean) * Wu), W)
     strengths = [average(fluctuation * fit) / max(average(fit * fit), 1e-300) for fit in (plain, local)]
     left = [fluctuation - t * fit for t, fit in zip(strengths, (plain, local), strict=True)]

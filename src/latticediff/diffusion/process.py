@@ -5,11 +5,11 @@ A noise process is :math:`x = \alpha\,\phi + \sigma\, z`, normal z. Its level is
 variance-exploding field at noise :math:`\varsigma`. With a field unit u the two processes are
 
 .. math:: \mathrm{VE}: \alpha = 1,\; \sigma = \varsigma; \qquad
-          \mathrm{VP}: \alpha = \frac{1}{\sqrt{u^2 + \varsigma^2}},\; \sigma = \frac{\varsigma}{\sqrt{u^2 + \varsigma^2}},
+          \mathrm{VP}: \alpha = (u^2 + \varsigma^2)^{-1/2},\; \sigma = \varsigma\,\alpha,
           \qquad u^2 \alpha^2 + \sigma^2 = 1 ,
 
-so that, in units of u, alpha^2 + sigma^2 = 1 and a field of variance u^2 keeps variance 1 [Song et al. 2011.13456,
-eqs. (11) and (34); Karras et al. 2206.00364, section 2]. Hence the maps, exact at every level,
+so that, with the field in units of u, alpha^2 + sigma^2 = 1, and a field of variance u^2 keeps variance 1 [Song et
+al. 2011.13456, eqs. (11) and (34); Karras et al. 2206.00364, section 2]. Hence the maps, exact at every level,
 
 .. math:: x = \alpha\, x_{VE}, \qquad \nabla \log p(x) = s_{VE}(x / \alpha, \varsigma) / \alpha, \qquad
           \log p(x) = \log p_{VE}(x / \alpha) - V \log \alpha,
@@ -35,6 +35,12 @@ class NoiseProcess(Protocol):
 
     def alpha(self, ratio):
         """Factor of the field."""
+
+    def rates(self, lower, upper):
+        """``(log alpha_lower / alpha_upper, int alpha^2 d ratio^2)``: drift and variance of the reverse SDE."""
+
+    def log_slope(self, ratio):
+        """``d log alpha / d log ratio``."""
 
 
 class _Process:
@@ -71,6 +77,12 @@ class VarianceExploding(_Process):
     def alpha(self, ratio):
         return 1.0
 
+    def rates(self, lower, upper):
+        return 0.0, upper**2 - lower**2
+
+    def log_slope(self, ratio):
+        return 0.0
+
     def ratio(self, sigma):
         """Level at which the noise has this standard deviation."""
         return sigma
@@ -91,6 +103,13 @@ class VariancePreserving(_Process):
 
     def alpha(self, ratio):
         return 1 / math.sqrt(self.unit**2 + ratio**2)
+
+    def rates(self, lower, upper):
+        drift = math.log(self.alpha(lower) / self.alpha(upper))
+        return drift, 2 * drift  # beta is both: the process preserves the variance
+
+    def log_slope(self, ratio):
+        return -(ratio**2) / (self.unit**2 + ratio**2)
 
     def ratio(self, sigma):
         """Level at which the noise has this standard deviation, below 1."""

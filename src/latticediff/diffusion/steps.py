@@ -91,10 +91,10 @@ class GaussianStep:
 
 
 class SiteStep(GaussianStep):
-    r"""Variances that follow the field: :math:`d_x = 1 + \tau (f(D_x) - \bar f)`, ``g = log d``, and skewness with them.
+    r"""Variances that follow the field: ``g = log d``, :math:`d_x = 1 + \tau (f(D_x) - \bar f)`, D the denoised field.
 
-    D is the denoised field. The skewness needs no further parameter: ``p(x_{i-1} | x_i)`` is an exponential family in
-    ``x_i / Delta``, so its third cumulant is Delta times the derivative of its covariance.
+    Their skewness needs no further parameter: ``p(x_{i-1} | x_i)`` is an exponential family in ``x_i / Delta``, so its
+    third cumulant is Delta times the derivative of its covariance.
 
     Parameters
     ----------
@@ -108,6 +108,8 @@ class SiteStep(GaussianStep):
         Strength of the response in this step, and the mean of f, from `latticediff.diffusion.calibration`.
     response : array, optional
         K(k) up to normalisation; default 1.
+    skew : bool
+        Without it T = 1.
     """
 
     def __init__(self, modes, covariance, variance, delta, kappa, tau, f_mean, response=None, skew=True):
