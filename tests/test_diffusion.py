@@ -16,6 +16,7 @@ from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.reverse import FourierModes, ReverseProcess, score_power, step_covariances
 from latticediff.diffusion.runge_kutta import SCHEMES, integrate, scheme
+from latticediff.diffusion.steps import GaussianStep
 from latticediff.errors import UserError
 from latticediff.fourier import basis_from_momenta
 from latticediff.score.background import Background
@@ -143,9 +144,8 @@ def reverse(action, shape, strength, steps, sigmas=(0.1, 3.0), modes=FourierMode
     variances = NoiseRange(*sigmas).variances(steps)
     covariances = step_covariances(G, variances, [1 / (G + v) for v in variances[1:]])
     layout = [torch.as_tensor(basis_from_momenta(f, shape)) for f in (*covariances, G + variances[-1])]
-    return ReverseProcess(
-        modes(network(len(shape), strength).double(), bg, variances), variances, layout[:-1], layout[-1]
-    )
+    fields = modes(network(len(shape), strength).double(), bg, variances)
+    return ReverseProcess(fields, variances, [GaussianStep(fields, a) for a in layout[:-1]], layout[-1])
 
 
 class Recorder(FourierModes):

@@ -179,7 +179,7 @@ def test_bad_network_gives_exact_phi4_moments(name):
 
 def test_half_paths_weigh_what_their_definition_says():
     """The ratio of pi(phi) prod q(x_i | x_i-1) / prod p(x_i-1 | x_i), from normal densities written out, one site."""
-    proposal = learned("half path", ONE_SITE, (1,), 0.5)
+    proposal = PathProposal(model(ONE_SITE, (1,), 0.5), steps=6, sigma=1.0, kernel="gaussian")
     process, rng = proposal.process, np.random.default_rng(2)
     phi = rng.normal(size=(5, 1))
     u, log_q = proposal.invert(phi, np.random.default_rng(3))
@@ -189,7 +189,7 @@ def test_half_paths_weigh_what_their_definition_says():
     for i in range(1, 7):
         delta, x = process.deltas[i - 1], path[:, i : i + 1]
         mean = x + delta * process.modes.score(x, i)
-        expected += norm.logpdf(path[:, i - 1], mean[:, 0], np.sqrt(process.covariances[i - 1][0]))
+        expected += norm.logpdf(path[:, i - 1], mean[:, 0], np.sqrt(process.steps[i - 1].covariance[0]))
         expected -= norm.logpdf(path[:, i], path[:, i - 1], np.sqrt(delta))
     np.testing.assert_allclose(log_q, expected, rtol=1e-9, atol=1e-9)
     again = proposal.transport(u)

@@ -260,12 +260,19 @@ class OdeSection(Section):
 
 
 class SdeSection(Section):
-    """Chains of the reverse SDE: `steps` Gaussian steps, the forward path redrawn before each proposal if `refresh`."""
+    """Chains of the reverse SDE: `steps` reverse steps, the forward path redrawn before each proposal if `refresh`.
+
+    `ladder` places the noise levels, `kernel` is the density of a step, `process` the coordinates of the path; see
+    `latticediff.proposal.plan.ReversePlan`.
+    """
 
     n_chains: Count = 100
     n_warmup: Count = 10
     n_updates: Count = 150
-    steps: Annotated[int, Field(ge=2)] = 60
+    steps: Annotated[int, Field(ge=2)] = 30
+    ladder: Literal["geometric", "cosine", "optimised"] = "optimised"
+    kernel: Literal["gaussian", "site", "dressed"] = "dressed"
+    process: Literal["variance_exploding", "variance_preserving"] = "variance_exploding"
     refresh: bool = True
 
 

@@ -1,5 +1,6 @@
 """Noise processes and how to run them backwards: probability-flow ODE and reverse SDE (torch).
 
-Rooms: `ladder` (noise levels), `runge_kutta` (schemes), `flow` (the ODE in whitened coordinates),
-`reverse` (Gaussian reverse steps and their path weight), `langevin` (annealed Langevin, without density).
+Rooms: `process` (variance exploding and preserving), `ladder` (noise levels), `runge_kutta` (schemes), `flow` (the ODE
+in whitened coordinates), `steps` (densities of reverse steps), `calibration` (what these and the ladder know of a
+score), `reverse` (the path and its weight), `samplers` and `langevin` (dynamics without density).
 """

@@ -12,10 +12,17 @@ import torch
 
 from ..errors import UserError
 
-__all__ = ["annealed_langevin", "predictor_corrector"]
+__all__ = ["annealed_langevin", "checked_levels", "predictor_corrector"]
 
 
-def _ladder(sigmas):
+def checked_levels(sigmas):
+    """Noise levels as a list of floats.
+
+    Raises
+    ------
+    UserError
+        None at all, one that is not positive and finite, or levels that do not descend.
+    """
     sigmas = [float(s) for s in sigmas]
     if not sigmas or not all(0 < s < math.inf for s in sigmas):
         raise UserError(
@@ -70,7 +77,7 @@ def annealed_langevin(score, x, sigmas, rng, n_steps=100, step=0.1):
     """
     if not 0 < step < 4 or n_steps < 1:
         raise UserError(f"step = {step}, n_steps = {n_steps}; expected 0 < step < 4 and at least 1")
-    for sigma in _ladder(sigmas):
+    for sigma in checked_levels(sigmas):
         alpha = step * sigma**2
         for _ in range(n_steps):
             x = x + 0.5 * alpha * score(x, _level(sigma, x)) + math.sqrt(alpha) * _normal(rng, x)
@@ -95,7 +102,7 @@ def predictor_corrector(score, x, sigmas, rng, n_corrector=1, ratio=0.16):
     ratio : float
         rho.
     """
-    sigmas = _ladder(sigmas)
+    sigmas = checked_levels(sigmas)
     if n_corrector < 0 or not ratio > 0:
         raise UserError(f"n_corrector = {n_corrector}, ratio = {ratio}; expected at least 0 and a positive number")
     for sigma, lower in itertools.pairwise(sigmas):

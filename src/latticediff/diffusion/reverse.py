@@ -1,14 +1,14 @@
-r"""Reverse SDE in Gaussian steps, with the weight of its path.
+r"""Reverse SDE in steps of known density, with the weight of its path.
 
 Noise levels :math:`0 = v_0 < v_1 < \ldots < v_N`, :math:`\Delta_i = v_i - v_{i-1}`. Forward and reverse steps
 
 .. math::
     q(x_i | x_{i-1}) = N(x_{i-1}, \Delta_i), \qquad
-    p(x_{i-1} | x_i) = N\big(x_i + \Delta_i\, s(x_i, \sigma_i),\; \Sigma_i(k)\big),
+    x_{i-1} = x_i + \Delta_i\, s(x_i, \sigma_i) + r, \quad r \sim p_i(r | x_i),
 
-where the mean is exact for the exact score (Tweedie) and the covariance, diagonal in momentum, is
-its posterior average :math:`\Sigma_i = \Delta_i - \Delta_i^2 \langle |s_k|^2 \rangle / V`. No network and
-no number of steps makes the sampler wrong: the density of the whole path is known,
+where the mean is exact for the exact score (Tweedie) and the density of the remainder r is that of
+`latticediff.diffusion.steps`. No network and no number of steps makes the sampler wrong: the density of the
+whole path is known,
 
 .. math::
     \log q = \log N(x_N; 0, G + v_N) + \sum_i \log p(x_{i-1} | x_i) - \sum_i \log q(x_i | x_{i-1}),
@@ -21,6 +21,8 @@ import math
 
 import numpy as np
 import torch
+
+from .process import VarianceExploding
 
 __all__ = ["FourierModes", "ReverseProcess", "score_power", "step_covariances"]
 
@@ -48,26 +50,32 @@ def score_power(network, background, phi, z, v):
 
 
 class ReverseProcess:
-    """Gaussian reverse steps of one score model along a ladder, for any array library.
+    """Reverse steps of one score model along a ladder, for any array library.
 
     Parameters
     ----------
     modes : object
-        What is diagonal in momentum, and the score: ``modes.score(x, i)`` at level i (1 .. N),
-        ``modes.multiply(x, f)``, ``modes.log_normal(x, covariance)``, ``modes.log_white(x, delta)``;
-        see `FourierModes` and `latticediff.score.compiled.CompiledModes`.
+        Fields in some layout, and the score: ``modes.score(x, i)`` at level i (1 .. N), ``modes.multiply(x, f)``
+        by a function of momentum, ``modes.total(x)`` over the lattice, ``modes.to_sites`` and ``from_sites``;
+        see `FourierModes` and `latticediff.score.compiled_sites.CompiledSites`.
     variances : ndarray, shape (N + 1,)
-        ``v_0 = 0`` to ``v_N``, ascending.
-    covariances : list
-        Of each reverse step, a function of momentum in the layout of `modes`.
+        ``v_0 = 0`` to ``v_N``, ascending; those of the variance-exploding process.
+    steps : list
+        Of `latticediff.diffusion.steps`, for x_{i-1} given x_i, i = 1 .. N.
     prior : array
-        ``G + v_N`` in the same layout.
+        ``G + v_N`` in the layout of `modes`.
+    process : latticediff.diffusion.process.NoiseProcess, optional
+        Coordinates in which the path is walked and its densities are taken; variance exploding by default. The
+        weight of a path does not depend on them.
     """
 
-    def __init__(self, modes, variances, covariances, prior):
-        self.modes, self.covariances, self.prior = modes, covariances, prior
+    def __init__(self, modes, variances, steps, prior, process=None):
+        self.modes, self.steps, self.prior = modes, steps, prior
+        self.process = process or VarianceExploding()
         self.variances = [float(v) for v in variances]
         self.deltas = [b - a for a, b in itertools.pairwise(self.variances)]
+        self.alphas = [self.process.alpha(math.sqrt(v)) for v in self.variances]
+        self.log_prior = -0.5 * (math.log(2 * math.pi) * modes.volume + float(_log(prior).sum()))
 
     @property
     def n_steps(self):
@@ -88,16 +96,17 @@ class ReverseProcess:
         log_q : array, shape (n,), float64
             Density of the path, that of the forward path given the field divided out.
         """
-        modes = self.modes
-        x = modes.multiply(noise[:, 0], self.prior**0.5)
-        log_q = modes.log_normal(x, self.prior)
+        modes, alphas = self.modes, self.alphas
+        log_q = self._log_prior(noise[:, 0])
+        x = alphas[-1] * modes.multiply(noise[:, 0], self.prior**0.5)
         for i in range(self.n_steps, 0, -1):
-            delta, covariance = self.deltas[i - 1], self.covariances[i - 1]
-            step = modes.multiply(noise[:, self.n_steps - i + 1], covariance**0.5)
-            lower = x + delta * modes.score(x, i) + step
-            log_q = log_q + modes.log_normal(step, covariance) - modes.log_white(x - lower, delta)
+            exploded = x / alphas[i]
+            s = modes.score(exploded, i)
+            step, log_p = self.steps[i - 1].draw(noise[:, self.n_steps - i + 1], exploded, s)
+            lower = alphas[i - 1] * (exploded + self.deltas[i - 1] * s + step)
+            log_q = log_q + log_p - modes.volume * math.log(alphas[i - 1]) - self._log_forward(lower, x, i)
             x = lower
-        return x, log_q
+        return x / alphas[0], log_q + modes.volume * math.log(alphas[0])
 
     def up(self, phi, noise):
         """Draw a forward path from the field and weigh it.
@@ -127,20 +136,36 @@ class ReverseProcess:
             Of `down`: the prior's, then one field for each step.
         log_q : array, shape (n,), float64
         """
-        modes = self.modes
+        modes, alphas = self.modes, self.alphas
         back = [None] * (self.n_steps + 1)
-        x, log_q = phi, 0.0
+        x, log_q = alphas[0] * phi, modes.volume * math.log(alphas[0])
         for i in range(1, self.n_steps + 1):
-            delta, covariance = self.deltas[i - 1], self.covariances[i - 1]
-            step = math.sqrt(delta) * noise[:, i - 1]
-            higher = x + step
-            miss = x - higher - delta * modes.score(higher, i)
-            log_q = log_q + modes.log_normal(miss, covariance) - modes.log_white(step, delta)
-            back[self.n_steps - i + 1] = modes.multiply(miss, covariance**-0.5)
+            delta = self.deltas[i - 1]
+            higher = alphas[i] / alphas[i - 1] * x + alphas[i] * math.sqrt(delta) * noise[:, i - 1]
+            exploded = higher / alphas[i]
+            s = modes.score(exploded, i)
+            step = x / alphas[i - 1] - exploded - delta * s
+            back[self.n_steps - i + 1], log_p = self.steps[i - 1].retrace(step, exploded, s)
+            log_q = log_q + log_p - modes.volume * math.log(alphas[i - 1]) - self._log_forward(x, higher, i)
             x = higher
-        back[0] = modes.multiply(x, self.prior**-0.5)
+        back[0] = modes.multiply(x / alphas[-1], self.prior**-0.5)
         stack = np.stack if isinstance(x, np.ndarray) else torch.stack
-        return stack(back, 1), log_q + modes.log_normal(x, self.prior)
+        return stack(back, 1), log_q + self._log_prior(back[0])
+
+    def _log_prior(self, noise):
+        """Density of ``x_N`` made from this noise."""
+        log_alpha = self.modes.volume * math.log(self.alphas[-1])
+        return self.log_prior - log_alpha - 0.5 * self.modes.total(noise * noise)
+
+    def _log_forward(self, lower, higher, i):
+        """``log q(x_i | x_{i-1})``."""
+        beta = self.alphas[i] ** 2 * self.deltas[i - 1]
+        miss = higher - (self.alphas[i] / self.alphas[i - 1]) * lower
+        return -0.5 * (self.modes.total(miss * miss) / beta + self.modes.volume * (LOG_2PI + math.log(beta)))
+
+
+def _log(x):
+    return np.log(x) if isinstance(x, np.ndarray) else x.log()
 
 
 def step_covariances(G, variances, powers):
@@ -157,7 +182,7 @@ def step_covariances(G, variances, powers):
 
 
 class FourierModes:
-    """Fields as torch tensors on the lattice, functions of momentum in the real Fourier basis.
+    """Fields as float64 torch tensors on the lattice, functions of momentum in the real Fourier basis.
 
     Parameters
     ----------
@@ -170,7 +195,8 @@ class FourierModes:
     def __init__(self, network, background, variances):
         self.network, self.background, self.variances = network, background, variances
         self.exact = background.to(dtype=torch.float64)  # densities are float64, only the network is not
-        self.G = self.exact.G
+        self.G, self.volume = self.exact.G, background.volume
+        self.to_modes = self.exact.to_modes
 
     @torch.no_grad()
     def score(self, x, i):
@@ -185,12 +211,27 @@ class FourierModes:
         """Filter a field."""
         return self.exact.filter(x, multiplier)
 
-    def log_normal(self, x, covariance):
-        """``log N(x; 0, covariance(k))``, shape (n,)."""
-        modes = self.exact.to_modes(x)
-        return -0.5 * (modes.square() / covariance + torch.log(covariance) + LOG_2PI).flatten(1).sum(1)
+    def total(self, x):
+        """Sum over the lattice, (n,)."""
+        return x.flatten(1).sum(1)
 
-    def log_white(self, x, delta):
-        """``log N(x; 0, delta)``, shape (n,)."""
-        constant = self.background.volume * (LOG_2PI + math.log(delta))
-        return -0.5 * (x.square().flatten(1).sum(1) / delta + constant)
+    def to_sites(self, x):
+        """Values on sites: this is the layout."""
+        return x
+
+    from_sites = white_to_sites = white_from_sites = to_sites
+
+    def dress(self, x, g, K, n_terms, sign):
+        """``exp(sign / 2 K g K) x`` by its series."""
+        total, w = 0.0, self.multiply(x, K)
+        for j in range(1, n_terms + 1):
+            if j > 1:
+                w = self.multiply(w, K * K)
+            w = (0.5 * sign / j) * g * w
+            total = total + w
+        return x + self.multiply(total, K)
+
+    def array(self, values):
+        """NumPy values (..., V) or (..., *lattice) in the layout of this class, on its device."""
+        tensor = torch.as_tensor(values, dtype=torch.float64, device=self.background.device)
+        return tensor.reshape(*tensor.shape[: tensor.ndim - 1], *self.background.shape)

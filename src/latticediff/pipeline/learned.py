@@ -15,6 +15,8 @@ from .kernels import tuned_kernel
 __all__ = ["ROUTES", "accept_density", "build_kernel", "build_proposal"]
 
 ROUTES = ("ode", "sde")
+#: Keys of a route's section that its proposal takes as they are, beside `steps`.
+OPTIONS = {"ode": ("method", "trace"), "sde": ("ladder", "kernel", "process")}
 N_DOUBLING = 32  # draws whose density is computed with twice the steps before a chain begins
 
 
@@ -28,7 +30,7 @@ def build_proposal(card, model, route):
 def _plain_proposal(card, model, route):
     _check_route(route)
     section = getattr(card.sampling, route)
-    options = {"method": section.method, "trace": section.trace} if route == "ode" else {}
+    options = {name: getattr(section, name) for name in OPTIONS[route]}
     return registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
 
 
@@ -122,7 +124,8 @@ def _path_proposal(sampling, model, sigma):
     if sigma is not None:
         _check_sigma(sigma, model)
         steps = max(2, round(steps * math.log(sigma / low) / math.log(high / low)))
-    return registry.load("proposals", "sde_path")(model, steps, sigma, sampling.batch)
+    options = {name: getattr(sampling.sde, name) for name in OPTIONS["sde"]}
+    return registry.load("proposals", "sde_path")(model, steps, sigma, sampling.batch, **options)
 
 
 def _check_sigma(sigma, model):

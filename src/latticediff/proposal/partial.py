@@ -24,7 +24,7 @@ class PathProposal(SdeProposal):
         Reverse steps from `sigma` down to the field.
     sigma : float, optional
         Top of the ladder, within the noise levels of the model. Default: sigma_max.
-    batch, compiled
+    batch, compiled, **options
         See `SdeProposal`.
 
     Raises
@@ -33,13 +33,13 @@ class PathProposal(SdeProposal):
         `sigma` outside the model's noise levels, or below the ladder's first.
     """
 
-    def __init__(self, model, steps=60, sigma=None, batch=256, compiled=None):
+    def __init__(self, model, steps=30, sigma=None, batch=256, compiled=None, **options):
         low, high = model.noise.sigma_min, model.noise.sigma_max
         self.sigma = high if sigma is None else float(sigma)
         if not low < self.sigma <= high * (1 + 1e-12):
             raise UserError(f"sigma = {self.sigma:g} is outside the model's noise levels, {low:g} to {high:g}")
         truncated = dataclasses.replace(model, noise=NoiseRange(low, min(self.sigma, high)))
-        super().__init__(truncated, steps, batch, compiled)
+        super().__init__(truncated, steps, batch, compiled, **options)
         self.model = model
         self.noise_basis = "fourier" if self.compiled else "sites"
 

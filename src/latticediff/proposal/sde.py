@@ -1,23 +1,17 @@
-"""Reverse SDE as a proposal: N Gaussian steps, weighed by the density of the whole path."""
+"""Reverse SDE as a proposal: N steps of known density, weighed by the density of the whole path."""
 
 import hashlib
 import json
-import math
 
 import numpy as np
 import torch
 
-from ..diffusion.reverse import FourierModes, ReverseProcess, step_covariances
-from ..fourier import basis_from_momenta
 from ..metropolis import Draw
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .ode import can_compile
+from .plan import ReversePlan
 
 __all__ = ["SdeProposal"]
-
-#: Lowest noise level of the ladder, in units of the site's width <phi^2>^(1/2). At L = 8, lam = 6.008 and
-#: 60 steps the ESS was 0.62, 0.66, 0.66, 0.53 for 0.02, 0.07, 0.14, 0.23.
-FIRST = 0.1
 
 
 class SdeProposal:
@@ -27,43 +21,40 @@ class SdeProposal:
     ----------
     model : latticediff.score.model.ScoreModel
     steps : int
-        Reverse steps N.
+        Reverse steps N, each with one network evaluation.
     batch : int
         Fields moved at once; memory, not results, depends on it.
     compiled : bool, optional
         Use the network's compiled CPU version. Default: if there is one and the model is on the CPU.
+    ladder, kernel, process : str
+        Levels, densities of the steps, and coordinates; see `latticediff.proposal.plan.ReversePlan`.
     """
 
     is_deterministic = False
 
-    def __init__(self, model, steps=60, batch=256, compiled=None):
+    def __init__(
+        self,
+        model,
+        steps=30,
+        batch=256,
+        compiled=None,
+        ladder="optimised",
+        kernel="dressed",
+        process="variance_exploding",
+    ):
         self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
         self.lattice_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
-        self.process = self._process()
+        self.plan = ReversePlan(model, self.steps, ladder, kernel, process, self.compiled)
+        self.process = self.plan.build()
         self.evaluations_per_draw = self.steps
         # standard normal noise is standard normal in the Fourier basis too
         layout = (model.background.volume,) if self.compiled else model.shape
         self.noise_shape = (self.steps + 1, *layout)
 
-    def _process(self):
-        model = self.model
-        variances = model.noise.variances(self.steps, FIRST * math.sqrt(model.background.g_mean))
-        G = model.background.propagator_full.numpy()
-        functions = [*step_covariances(G, variances, model.score_power(variances[1:])), G + variances[-1]]
-        functions = [basis_from_momenta(f, model.shape) for f in functions]
-        if self.compiled:
-            modes = model.network.compiled().CompiledModes(model.network, model.background, variances)
-            functions = [f.ravel() for f in functions]
-        else:
-            modes = FourierModes(model.network, model.background, variances)
-            device = model.background.device
-            functions = [torch.as_tensor(f, dtype=torch.float64, device=device) for f in functions]
-        return ReverseProcess(modes, variances, functions[:-1], functions[-1])
-
     def describe(self):
         """JSON-able parameters."""
-        return {"name": "sde", "steps": self.steps, "first": FIRST, "model": self.model.fingerprint()}
+        return {"name": "sde", "steps": self.steps, **self.plan.describe(), "model": self.model.fingerprint()}
 
     def fingerprint(self):
         """Hex SHA-256 of model and ladder."""
@@ -92,7 +83,7 @@ class SdeProposal:
         phi = checked_fields(phi, self.lattice_shape)
         noise, log_q = np.empty((len(phi), *self.noise_shape)), np.empty(len(phi))
         for part in parts(len(phi), self.batch):
-            fields = self.process.modes.ridge.transform(phi[part]) if self.compiled else self._fields(phi[part])
+            fields = self.process.modes.coefficients(phi[part]) if self.compiled else self._fields(phi[part])
             steps = rng.standard_normal((part.stop - part.start, self.steps, *self.noise_shape[1:]))
             back = self.process.retrace(fields, steps if self.compiled else self._fields(steps))
             noise[part], log_q[part] = back if self.compiled else self._arrays(back, len(steps))
@@ -101,7 +92,7 @@ class SdeProposal:
     def _down(self, noise):
         if self.compiled:
             fields, log_q = self.process.down(noise)
-            return self.process.modes.ridge.transform(fields, inverse=True), log_q
+            return self.process.modes.fields(fields), log_q
         return self._arrays(self.process.down(self._fields(noise)), len(noise))
 
     def _fields(self, array):
