@@ -154,7 +154,7 @@ class RidgeOptions(Section):
 
 
 #: Options that are checked with the card, beside those of the entry points ``latticediff.network_options``.
-NETWORK_OPTIONS = {"ridge": RidgeOptions}
+NETWORK_OPTIONS = {"ridge": RidgeOptions, "conservative_ridge": RidgeOptions}
 
 
 class EnsembleEntry(Section):

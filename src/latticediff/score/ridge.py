@@ -52,8 +52,8 @@ def ridge_core(fields, kernels_in, amplitudes, kernels_out, taps, slopes=False):
     a1, a2 = amplitudes[..., 0:1], amplitudes[..., 1:2]
     g = h * (a1 * r + a2 * (1 - r2))
     # out_m(x) = sum_t P_mt(x + offset_t) with P_mt = sum_f B_mft g_f
-    P = torch.matmul(kernels_out.transpose(-1, -2).flatten(1, 2), g).unflatten(1, (N_OUTPUT, -1))
-    index = taps.expand(n, N_OUTPUT, -1, -1)
+    P = torch.matmul(kernels_out.transpose(-1, -2).flatten(1, 2), g).unflatten(1, (kernels_out.shape[1], -1))
+    index = taps.expand(n, kernels_out.shape[1], -1, -1)
     out = torch.gather(P, 3, index).sum(2)
     if not slopes:
         return out, None
@@ -83,6 +83,8 @@ class RidgeNetwork(nn.Module):
         If a size is out of range.
     """
 
+    name = "ridge"  #: in the registry
+
     def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
@@ -97,19 +99,27 @@ class RidgeNetwork(nn.Module):
         # half of the features start near the site itself, where the cubic lives
         A[: features // 2, :, centre] += 0.7 * torch.randn(features // 2, N_INPUT)
         self.A = nn.Parameter(A)
-        self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
+        self._make_output(n_taps, hidden)
         self.embed = Embedding(hidden, conditioned)
         self.gain_in = nn.Linear(hidden, features * N_INPUT)
         self.amplitude = nn.Linear(hidden, features * N_AMPLITUDES)
-        self.gain_out = nn.Linear(hidden, N_OUTPUT * features)
         nn.init.zeros_(self.amplitude.weight)  # an untrained network is the baseline itself
         nn.init.zeros_(self.amplitude.bias)
         self._taps = {}
 
+    def _make_output(self, n_taps, hidden):
+        features = self.features
+        self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
+        self.gain_out = nn.Linear(hidden, N_OUTPUT * features)
+
+    def output_kernels(self):
+        """Kernels B (M, F, T) without gains."""
+        return self.B
+
     def describe(self):
         """Registered name and options, enough to build the network again."""
         return {
-            "name": "ridge",
+            "name": self.name,
             "features": self.features,
             "kernel_size": self.kernel_size,
             "hidden": self.embed.hidden,
@@ -143,15 +153,17 @@ class RidgeNetwork(nn.Module):
         """
         e = self.embed(background, log_sigma)
         gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT)
-        gain_out = 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
-        return gain_in, self.amplitude(e).view(-1, self.features, N_AMPLITUDES), gain_out
+        return gain_in, self.amplitude(e).view(-1, self.features, N_AMPLITUDES), self._output_gains(e, gain_in)
+
+    def _output_gains(self, e, gain_in):
+        return 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
 
     def kernels(self, gain_in, gain_out):
         """Effective kernels A (n, F, 3, T) and B (n, 2, F, T) with their gains."""
-        return self.A * gain_in[..., None], self.B * gain_out[..., None]
+        return self.A * gain_in[..., None], self.output_kernels() * gain_out[..., None]
 
     def filters(self, background, v, W):
-        """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2."""
+        """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2; the first output is flat in k."""
         G = background.G
         inner = torch.stack([torch.rsqrt(G + v), 2 * W, torch.rsqrt(background.g_mean + v).expand_as(W)], dim=1)
         scale = 1 / (0.3 + v.sqrt())
@@ -196,7 +208,8 @@ class RidgeNetwork(nn.Module):
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
 
-            out = fused_core(fields, self.A, gain_in, amplitudes, self.B, gain_out, background.shape, self.offsets)
+            kernels_out = self.output_kernels()
+            out = fused_core(fields, self.A, gain_in, amplitudes, kernels_out, gain_out, background.shape, self.offsets)
         else:
             kernels_in, kernels_out = self.kernels(gain_in, gain_out)
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(background), trace)
