@@ -95,9 +95,7 @@ def plot(rows, folder):
                 column[2].set_xticks(sorted({row["value"] for row in mine if row["knob"] == knob}))
                 column[2].get_xaxis().set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
                 column[2].minorticks_off()
-        for axis, text in zip(
-            axes[:, 0], ("acceptance", r"$\tau_{int}(|m|)$", "evaluations per independent |m|"), strict=True
-        ):
+        for axis, text in zip(axes[:, 0], ("acceptance", r"$\tau_{int}(|m|)$", "cost, evaluations"), strict=True):
             axis.set_ylabel(text)
         axes[0, 0].set_ylim(0, 1)
         figure.tight_layout()

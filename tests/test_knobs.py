@@ -1,8 +1,10 @@
 """From the card to the kernel and its cost: knobs in files and on the command line, chains that stay valid."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from latticediff.score.model import save_model
 from latticediff.signals import StopReason
 from latticediff.streams import Streams
 
+DOCS = Path(__file__).parents[1] / "docs"
 TEXT = """
 [run]
 seed = 4
@@ -224,3 +227,12 @@ def test_the_command_prints_the_table_or_says_what_is_wrong(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert [row["value"] for row in json.loads(done.stdout)["trials"]] == [0.5, 1.0]
     assert_one_clear_line(command("--set", "action.m2=1.0", "-q"), "was trained for", "wanted")
+
+
+def test_the_documented_example_runs_as_printed():
+    code = re.search(r"```python\n(.*?)```", (DOCS / "proposals.md").read_text(), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    # HMC, block and wide move, in that order
+    rates = [float(number) for number in re.findall(r"0\.\d+|1\.0", done.stdout)]
+    assert len(rates) == 4 and min(rates) > 0.5

@@ -101,15 +101,16 @@ def _finetune_cost(card, trainer):
 
 
 def _sample_cost(card, model, route):
-    from .learned import build_proposal
+    from .learned import build_kernel, build_proposal
 
     section, sampling = getattr(card.sampling, route), card.sampling
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child("probe").generator(route)
     n = min(sampling.batch, section.n_chains)
     seconds = _timed(lambda: proposal.draw(n, rng)) / n
-    # a refreshed path costs as much as a draw
-    per_update = section.n_chains * seconds * (2 if route == "sde" and section.refresh else 1)
+    # a refreshed path, a further try, a field to weigh again: each costs as much as a draw
+    passages = build_kernel(card, model, route).evaluations_per_update / proposal.evaluations_per_draw
+    per_update = section.n_chains * seconds * passages
     n_cfg = section.n_chains * section.n_updates
     disk = _ensemble_bytes(n_cfg, section.n_updates, section.n_chains, card.shape, 9)
     memory = 16 * 8 * sampling.batch * volume(card.shape)
