@@ -163,7 +163,7 @@ class RidgeNetwork(nn.Module):
         return self.A * gain_in[..., None], self.output_kernels() * gain_out[..., None]
 
     def filters(self, background, v, W):
-        """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2; the first output is flat in k."""
+        """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2; the first is flat."""
         G = background.G
         inner = torch.stack([torch.rsqrt(G + v), 2 * W, torch.rsqrt(background.g_mean + v).expand_as(W)], dim=1)
         scale = 1 / (0.3 + v.sqrt())
