@@ -91,10 +91,14 @@ class FineTuningPlan(StepPlan):
                 f"integration_steps = {self.integration_steps}, check_every = {self.check_every}, n_check ="
                 f" {self.n_check}; expected at least 1, 0 and 8"
             )
-        least = 2 if self.objective == "log_variance" else 1
         for name, n in (("drawn from the model", self.n_drawn), ("of the ensemble", self.batch - self.n_drawn)):
-            if 0 < n < least:
+            if 0 < n < self.least:
                 raise UserError(f"{n} of batch = {self.batch} is {name}; a variance needs 2, take a larger batch")
+
+    @property
+    def least(self):
+        """Configurations that an objective needs at least."""
+        return 2 if self.objective == "log_variance" else 1
 
     @property
     def n_drawn(self):
@@ -165,13 +169,24 @@ class FineTuner(Trainer):
         flow = self.flow(grid)
         (objective,), seen, total = self.objectives, [], 0.0
         for start, direction in ((phi, objective.forward), (y, objective.reverse)):
-            if len(start) == 0:
-                continue
-            loss, log_weight = direction(flow, start)
-            total = total + loss * (len(start) / self.plan.batch)
-            seen.append(log_weight)
+            loss, log_weight = self._finite(flow, start, direction)
+            if len(log_weight):
+                total = total + loss * (len(log_weight) / self.plan.batch)
+                seen.append(log_weight)
+        if not seen:
+            return torch.full((), math.inf)  # every passage diverged
         total.backward()
         return torch.cat(seen).var(correction=0) / self.background.volume
+
+    def _finite(self, flow, start, direction):
+        """Loss and log-weights without the passages that diverge: a few do, far from the ensemble, at large volume."""
+        while len(start) >= self.plan.least:
+            loss, log_weight = direction(flow, start)
+            finite = torch.isfinite(log_weight)
+            if finite.all():
+                return loss, log_weight
+            start = start[finite]
+        return 0.0, torch.empty(0)
 
     def advance(self):
         """One optimiser step; returns the variance of log_weight per site on the step's own grid."""
@@ -190,7 +205,7 @@ class FineTuner(Trainer):
     def _clip(self):
         """Shorten a gradient that is longer than `clip` times the usual: rare fields far from the rest dominate it."""
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None]))
-        if not math.isfinite(norm):
+        if not 0 < norm < math.inf:
             self.optimizer.zero_grad()  # nothing is learned from this step; a run of them shows in log_weight
             return
         usual = norm if self.usual_norm is None else self.usual_norm
