@@ -19,7 +19,7 @@ from latticediff.action import Phi4
 from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import CardError, ModelError, UserError
-from latticediff.pipeline.train import _start_from
+from latticediff.pipeline.network import _start_from, check_network
 from latticediff.proposal import OdeProposal, SdeProposal
 from latticediff.score.background import Background
 from latticediff.score.baseline import implicit_cubic
@@ -433,6 +433,14 @@ def test_card_fills_in_the_options():
 def test_card_refuses_impossible_options(text, message):
     with pytest.raises(CardError, match=message):
         parse_card(CARD + text)
+
+
+def test_a_run_refuses_a_dear_divergence_before_it_begins():
+    text = CARD.replace("[8, 8]", "[16, 16]") + 'name = "residual"'
+    with pytest.raises(CardError, match=r"\[sampling.ode\] network 'residual' has no closed-form .* on 16x16"):
+        check_network(parse_card(text))
+    check_network(parse_card(text, ["sampling.ode.trace=full"]))
+    check_network(parse_card(text, ["network.name=ridge"]))
 
 
 def test_card_is_checked_without_torch():
