@@ -32,6 +32,7 @@ __all__ = ["CHECKPOINT", "Source", "build_trainer", "clear_checkpoint", "holds_m
 N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
 
 CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
 
 
 class Source(NamedTuple):
@@ -95,7 +96,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     resume : bool
         Go on from the checkpoint, to the same weights as an uninterrupted run; a finished model is left as it is.
     progress, log, stop : optional
-        See `generate`.
+        See `generate`; what is watched goes to ``log.jsonl`` in the folder if there is no log.
     gate : bool
         Apply the gate to the first ensemble; false only where it has been passed already.
 
@@ -113,6 +114,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     StopRequested
         `stop` gave a reason; the checkpoint is written.
     """
+    listens = log is None and card.training.watch_every > 0  # what is watched must go somewhere
     folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
     checkpoint = folder / CHECKPOINT
     if holds_model(folder, resume):
@@ -123,6 +125,9 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     with data_parallel(device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
             progress, log = Progress(), JsonLog()
+        elif listens:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = JsonLog(folder / LOG)
         sources, parents = [], []
         for number, (path, frequency) in enumerate(files):
             ensemble = open_files.enter_context(Ensemble(path))
