@@ -5,8 +5,10 @@ probability 6e-7.
 """
 
 import itertools
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +21,13 @@ from latticediff.action import Phi4
 from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import CardError, ModelError, UserError
-from latticediff.pipeline.train import _start_from
+from latticediff.pipeline.network import _start_from, check_network
 from latticediff.proposal import OdeProposal, SdeProposal
 from latticediff.score.background import Background
 from latticediff.score.baseline import implicit_cubic
 from latticediff.score.deep.convolution import PeriodicConvolution
 from latticediff.score.deep.divergence import trunk_trace
+from latticediff.score.deep.network import N_OUTPUT, DeepNetwork
 from latticediff.score.deep.unet import smooth
 from latticediff.score.model import ScoreModel, load_model, save_model
 from latticediff.score.objectives import coloured_probes, full_jacobian
@@ -349,6 +352,21 @@ def test_fields_that_blow_up_have_weight_zero():
     assert np.all(draw.log_q == np.inf)
 
 
+class Cubes(DeepNetwork):
+    """Somebody else's network: cubes of neighbours, which needs no more than a trunk and its reach."""
+
+    name, reach = "cubes", 1
+
+    def trunk(self, u, e):
+        return sum(torch.roll(u[:, :N_OUTPUT], shift, -1) ** 3 for shift in (-1, 1))
+
+
+def test_a_trunk_and_its_reach_make_a_network():
+    bg, net, x = background((9,)), Cubes(1, 4, False).double(), normal((2, 9), 17)
+    for method in ("full", "coloured"):
+        torch.testing.assert_close(net(bg, x, LEVELS, method)[1], trace_by_jacobian(bg, net, x, LEVELS))
+
+
 # --- training, files, cards ------------------------------------------------------------------------------------------
 
 
@@ -435,6 +453,14 @@ def test_card_refuses_impossible_options(text, message):
         parse_card(CARD + text)
 
 
+def test_a_run_refuses_a_dear_divergence_before_it_begins():
+    text = CARD.replace("[8, 8]", "[16, 16]") + 'name = "residual"'
+    with pytest.raises(CardError, match=r"\[sampling.ode\] network 'residual' has no closed-form .* on 16x16"):
+        check_network(parse_card(text))
+    check_network(parse_card(text, ["sampling.ode.trace=full"]))
+    check_network(parse_card(text, ["network.name=ridge"]))
+
+
 def test_card_is_checked_without_torch():
     text = CARD + 'name = "unet"'
     code = f"import sys; from latticediff.config import parse_card; parse_card({text!r}); "
@@ -452,3 +478,15 @@ def test_card_is_checked_without_torch():
 def test_network_refuses_impossible_sizes(kind, options, message):
     with pytest.raises(UserError, match=message):
         network(kind, 2, **options)
+
+
+@pytest.mark.slow
+def test_benchmark_prints_its_rows():
+    script = Path(__file__).parents[1] / "benchmarks" / "networks.py"
+    small = "--json --L 4 --seconds 0.5 --configurations 1280 --repeats 1 --fields 8 --posterior 3 --proposals 16"
+    done = subprocess.run([sys.executable, script, *small.split()], capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["network"] for row in found] == ["ridge", "residual", "unet"]
+    for row in found:
+        assert {"parameters", "ns_per_site", "held_out_loss", "ess_ode", "ess_sde"} <= row.keys()
+        assert len(row["by_level"]) == 8

@@ -15,6 +15,7 @@ from training_toys import phis, trainer
 
 from latticediff.config import parse_card
 from latticediff.ensemble import save_ensemble
+from latticediff.pipeline.log import read_log
 from latticediff.pipeline.train import train
 from latticediff.training.checkpoint import read_checkpoint
 from latticediff.training.ranks import Ranks
@@ -80,7 +81,10 @@ def test_two_processes_have_the_weights_of_one(folder):
         torch.testing.assert_close(together[name], tensor, rtol=2e-3, atol=2e-4)
         distance = max(distance, float((other[name] - tensor).abs().max()))
     assert distance > 0.1  # another seed: what the tolerance would not let pass
-    assert sorted(file.name for file in (folder / "two").iterdir()) == ["card.toml", "weights.safetensors"]
+    # one process has written, and watched
+    rows = [row["step"] for row in read_log(folder / "two" / "log.jsonl", "watch")]
+    assert rows == [6, 12]
+    assert {"card.toml", "log.jsonl", "weights.safetensors"} >= {f.name for f in (folder / "two").iterdir()} - {"best"}
 
 
 def test_shares_cover_a_batch_once():

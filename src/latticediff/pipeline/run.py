@@ -36,9 +36,14 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         The folder is not free.
     GateError
         The ensemble is not fit to train on; change the card and take another folder.
+    CardError
+        A network that cannot be built, or that the ODE route could not afford.
     StopRequested
         `stop` gave a reason; everything done is saved.
     """
+    from .network import check_network  # imports torch, and `latticediff --help` must not
+
+    check_network(card)
     progress = progress or Progress()
     with RunFolder(out, card, resume) as folder:
         if folder.is_finished("report"):
@@ -51,7 +56,6 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable))
         hmc = folder.chain("hmc")
         _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable))
-        # torch takes seconds to import: not before it is needed
         from .finetune import finetune
         from .learned import ROUTES
         from .report import report

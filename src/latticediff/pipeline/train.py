@@ -7,13 +7,10 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-from .. import registry
 from ..analysis import ess_forward, ess_reverse
 from ..diffusion.ladder import NoiseRange
 from ..ensemble import Ensemble
-from ..errors import CardError, FileError, ModelError
+from ..errors import FileError
 from ..provenance import commit, version
 from ..score.background import Background
 from ..score.model import load_model, save_model
@@ -26,6 +23,7 @@ from .device import describe_device, pick_device
 from .gate import pass_gate
 from .learned import build_proposal
 from .log import JsonLog
+from .network import build_network
 from .progress import Progress
 from .watch import Tracker, Watcher
 
@@ -34,6 +32,7 @@ __all__ = ["CHECKPOINT", "Source", "build_trainer", "clear_checkpoint", "holds_m
 N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
 
 CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
 
 
 class Source(NamedTuple):
@@ -67,16 +66,7 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
     noise = NoiseRange(section.sigma_min, section.sigma_max_factor * widest**0.5)
     keys = [field.name for field in fields(TrainingPlan) if field.name != "seed"]
     plan = TrainingPlan(**{key: getattr(section, key) for key in keys}, seed=card.run.seed)
-    make = registry.load("networks", card.network.name)
-    with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
-        torch.manual_seed(card.run.seed)
-        try:
-            network = make(ndim=tasks[0].background.ndim, **card.network.options)
-        except TypeError as exc:
-            raise CardError(f"[network] {card.network.name}: {exc}") from None
-    if section.init is not None:
-        _start_from(network, section.init)
-    return Trainer(network.to(device), tasks, noise, plan, ranks, section.micro_batch, say)
+    return Trainer(build_network(card).to(device), tasks, noise, plan, ranks, section.micro_batch, say)
 
 
 def _propagator(data):
@@ -90,17 +80,6 @@ def _measured(data, start, stop):
     # piece by piece: streamed data are never in memory as a whole
     pieces = (data.train[low : min(low + 4096, stop)] for low in range(start, stop, 4096))
     return measured_propagator((piece.double().cpu().numpy() for piece in pieces), tuple(data.shape))
-
-
-def _start_from(network, folder):
-    """Copy the weights of a trained model into a network of the same architecture, whatever its lattice."""
-    trained = load_model(folder).network
-    if trained.describe() != network.describe() or trained.ndim != network.ndim:
-        raise ModelError(
-            f"training.init = {str(folder)!r} holds a {trained.ndim}-dimensional network {trained.describe()};"
-            f" the card asks for {network.ndim} dimensions and {network.describe()}"
-        )
-    network.load_state_dict(trained.state_dict())
 
 
 def train(card, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
@@ -117,7 +96,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     resume : bool
         Go on from the checkpoint, to the same weights as an uninterrupted run; a finished model is left as it is.
     progress, log, stop : optional
-        See `generate`.
+        See `generate`; what is watched goes to ``log.jsonl`` in the folder if there is no log.
     gate : bool
         Apply the gate to the first ensemble; false only where it has been passed already.
 
@@ -135,6 +114,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     StopRequested
         `stop` gave a reason; the checkpoint is written.
     """
+    listens = log is None and card.training.watch_every > 0  # what is watched must go somewhere
     folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
     checkpoint = folder / CHECKPOINT
     if holds_model(folder, resume):
@@ -145,6 +125,9 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     with data_parallel(device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
             progress, log = Progress(), JsonLog()
+        elif listens:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = JsonLog(folder / LOG)
         sources, parents = [], []
         for number, (path, frequency) in enumerate(files):
             ensemble = open_files.enter_context(Ensemble(path))

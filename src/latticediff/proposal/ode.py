@@ -49,7 +49,7 @@ class OdeProposal:
         self.method = scheme(method)
         self.lattice_shape = self.noise_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
-        network, self.trace = exact_divergence(model, trace)
+        network, self.trace = exact_divergence(model.network, model.background, trace)
         flow = model.network.compiled().CompiledFlow if self.compiled else ProbabilityFlow
         self.flow = flow(network, model.background, model.noise.grid(self.steps), self.method)
         self.evaluations_per_draw = self.flow.evaluations
@@ -108,13 +108,14 @@ def can_compile(model):
     return hasattr(model.network, "compiled") and model.background.device.type == "cpu"
 
 
-def exact_divergence(model, trace="auto"):
-    """The model's network with an exact divergence, and how that is computed.
+def exact_divergence(network, background, trace="auto"):
+    """A network with an exact divergence, and how that is computed.
 
     Parameters
     ----------
-    model : latticediff.score.model.ScoreModel
-        A network without ``passes(background)`` has a closed form.
+    network : torch.nn.Module
+        Without ``passes(background)`` it has a closed form.
+    background : Background
     trace : str
         ``"auto"``: the closed form, or the method with fewest backward passes if `MAX_PASSES` of them are enough;
         a method of the network, such as ``"full"`` or ``"coloured"``: that one, whatever it costs.
@@ -131,17 +132,17 @@ def exact_divergence(model, trace="auto"):
     UserError
         A method that the network does not have, or ``"auto"`` where all of them are dear.
     """
-    network, name = model.network, model.network.describe()["name"]
+    name = network.describe()["name"]
     if not hasattr(network, "passes"):
         if trace != "auto":
             raise UserError(f"trace = {trace!r}, but network {name!r} has a closed-form divergence; leave trace out")
         return network, None
-    passes = network.passes(model.background)
+    passes = network.passes(background)
     method = min(passes, key=passes.get) if trace == "auto" else trace
     if method not in passes:
         raise UserError(f"trace = {trace!r}; network {name!r} knows auto, {', '.join(passes)}")
     if trace == "auto" and passes[method] > MAX_PASSES:
-        lattice = "x".join(map(str, model.shape))
+        lattice = "x".join(map(str, background.shape))
         raise UserError(
             f"network {name!r} has no closed-form divergence: on {lattice} an exact one costs {passes[method]} backward"
             f" passes each time; use route sde or network ridge, or ask for it with trace = {method!r}"
