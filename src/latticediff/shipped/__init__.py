@@ -42,7 +42,7 @@ def model_folder(name_or_path):
 
 
 def describe_models():
-    """One dict per shipped model: name, couplings, shape, ESS of the ODE route and its steps, training seconds."""
+    """One dict per shipped model: name, couplings, shape, ESS of the ODE route and its steps, seconds of training and fine-tuning."""
     rows = []
     for name in model_names():
         card = tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8"))
@@ -55,7 +55,7 @@ def describe_models():
                 "ess_reverse": card["metrics"]["ess_reverse"],
                 "ess_forward": card["metrics"]["ess_forward"],
                 "steps": card["metrics"]["steps"],
-                "training_seconds": card["training"]["seconds"],
+                "training_seconds": card["training"]["seconds"] + card.get("finetune", {}).get("seconds", 0.0),
                 "training_device": card["training"]["device"],
             }
         )
