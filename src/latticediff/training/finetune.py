@@ -136,8 +136,9 @@ class FineTuner(Trainer):
         self.method = scheme(method)
         self.checks, self.stopped, self.good = [], "", {}
         self.usual_norm = None  # of the gradients so far
+        held_out, steps = self.data.held_out, plan.integration_steps
         self.guard = Guard(
-            self.background, noise, self.data.held_out, plan.integration_steps, plan.n_check, plan.n_sigma, plan.seed
+            self.background, noise, held_out, steps, plan.n_check, plan.n_sigma, plan.seed, self.method.name
         )
 
     def _objective_of(self, task):
