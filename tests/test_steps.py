@@ -143,7 +143,7 @@ def test_weights_average_to_z_for_every_kernel(kernel, n_sites):
     """A network with random weights, responses far too strong, three steps: E_q[w] = Z against quadrature."""
     made, n = (
         SdeProposal(model(ONE_SITE, (n_sites,), 0.5, sigmas=(0.2, 4.0)), 3, kernel=kernel, ladder="cosine"),
-        20_000,
+        40_000,
     )
     made.plan.strength, made.plan.f_mean = np.full(3, 4.0), np.full(3, 0.7)
     made.process = made.plan.build()
@@ -169,8 +169,8 @@ def test_every_path_of_the_free_field_weighs_z(kernel):
 
 
 def test_few_local_steps_do_what_many_plain_ones_do():
-    """The shipped model at L = 8: ESS 0.90 in 8 steps (0.05 for plain ones), with errors of 0.01 for 600 draws."""
-    made, ess = load_model("phi4-A-L8"), {}
+    """The score-matched model at L = 8: ESS 0.90 in 8 steps (0.05 for plain ones), with errors of 0.01 for 600 draws."""
+    made, ess = load_model("phi4-A-L8-score"), {}
     for kernel, ladder in (("gaussian", "geometric"), ("dressed", "optimised")):
         draw = SdeProposal(made, 8, kernel=kernel, ladder=ladder).draw(600, np.random.default_rng(8))
         ess[kernel] = ess_reverse(-made.action(draw.phi) - draw.log_q).value
