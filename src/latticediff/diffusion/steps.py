@@ -25,7 +25,7 @@ from scipy.special import k0, k1
 __all__ = ["STEPS", "DressedStep", "GaussianStep", "SiteStep", "curvature", "series_length"]
 
 LOG_2PI = math.log(2 * math.pi)
-ACCURACY = 1e-11  #: of the exponential series, relative to the field
+ACCURACY = 1e-10  #: of the exponential series, relative to the field, at the largest response there can be
 SKEW_CAP = 0.5  #: largest bend of the skewed normal; below 1 it is monotone
 
 # moments of s = sqrt(1 + z^2) - M1 over the standard normal
@@ -55,7 +55,7 @@ def curvature(b, c):
 def series_length(norm):
     """Terms after which the series of exp at an operator of this norm has converged to `ACCURACY`."""
     term, n = 1.0, 0
-    while term > ACCURACY * 0.1 or n < norm:
+    while term > ACCURACY or n < norm:
         n += 1
         term *= norm / n
     return max(n, 1)

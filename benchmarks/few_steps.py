@@ -1,0 +1,143 @@
+"""How good a proposal is for how many network evaluations: both routes, every scheme, kernel and ladder.
+
+    python benchmarks/few_steps.py MODEL [--evaluations 8 16 32 64] [--n 2000] [--json] [--figure PATH]
+
+Rows: ``route, variant, steps, evaluations, ess_reverse [v, e], ess_forward [v, e], acceptance,
+largest_forward_log_weight, doubling_median, milliseconds_per_proposal``. Schemes of the ODE are all that
+`latticediff.diffusion.runge_kutta` has. A coarse integrator is not a density: the change of log_weight under doubled
+steps stands beside the ODE's figures, and where it is not small against the spread of log_weight its ESS means nothing.
+The reverse SDE has no such error at any number of steps. The forward ESS uses fresh HMC chains.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from ess_table import held_out
+
+from latticediff.analysis import ess_forward, ess_reverse, expected_acceptance, largest_above_mean
+from latticediff.diffusion.runge_kutta import SCHEMES
+from latticediff.proposal import OdeProposal, SdeProposal
+from latticediff.score.model import load_model
+from latticediff.streams import Streams
+
+FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "few-steps.png"
+VARIANTS = [
+    ("gaussian", "geometric"),
+    ("gaussian", "optimised"),
+    ("site", "optimised"),
+    ("dressed", "geometric"),
+    ("dressed", "cosine"),
+    ("dressed", "optimised"),
+]
+
+
+def proposals(model, evaluations):
+    """``(route, variant, proposal)`` nearest to each number of evaluations."""
+    for name, method in SCHEMES.items():
+        for steps in sorted({max(1, round(n / len(method.nodes))) for n in evaluations}):
+            yield "ode", name, OdeProposal(model, steps, name)
+    for kernel, ladder in VARIANTS:
+        for steps in sorted({max(2, n) for n in evaluations}):
+            yield "sde", f"{kernel}, {ladder}", SdeProposal(model, steps, ladder=ladder, kernel=kernel)
+
+
+def row(route, variant, proposal, phis, n, streams):
+    """Measure one proposal with the random numbers that every other one gets too."""
+    action = proposal.model.action
+    draw = proposal.draw(10, streams.generator("warm-up"))  # compiles
+    began = time.perf_counter()
+    draw = proposal.draw(n, Streams(streams.seed).generator("draw"))
+    seconds = time.perf_counter() - began
+    weights = -action(draw.phi) - draw.log_q
+    forward = -action(phis) - proposal.weigh(phis, Streams(streams.seed).generator("path"))
+    doubling = None
+    if hasattr(proposal, "doubled"):
+        doubled = -action(phis) - proposal.doubled().weigh(phis)
+        doubling = float(np.median(np.abs(doubled - forward)))
+    reverse_ess, forward_ess = ess_reverse(weights), ess_forward(forward)
+    return {
+        "route": route,
+        "variant": variant,
+        "steps": proposal.steps,
+        "evaluations": proposal.evaluations_per_draw,
+        "n": n,
+        "ess_reverse": [reverse_ess.value, reverse_ess.error],
+        "ess_forward": [forward_ess.value, forward_ess.error],
+        "acceptance": expected_acceptance(weights),
+        "largest_forward_log_weight": largest_above_mean(forward),
+        "doubling_median": doubling,
+        "milliseconds_per_proposal": 1e3 * seconds / n,
+    }
+
+
+def draw_figure(rows, title, path):
+    """ESS and, for the ODE, the error of log_weight, against the number of evaluations."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(3, 2), layout="constrained")
+    styles = dict(zip(SCHEMES, plt.get_cmap("Greys")(np.linspace(0.9, 0.45, len(SCHEMES))), strict=True))
+    colours = plt.get_cmap("plasma")(np.linspace(0.0, 0.85, len(VARIANTS)))
+    styles |= {f"{k}, {lad}": colour for (k, lad), colour in zip(VARIANTS, colours, strict=True)}
+    for variant, colour in styles.items():
+        mine = [r for r in rows if r["variant"] == variant]
+        x, ode = [r["evaluations"] for r in mine], mine[0]["route"] == "ode"
+        y, errors = zip(*[r["ess_forward"] for r in mine], strict=True)
+        label = f"ODE, {variant}" if ode else f"SDE, {variant} ladder"
+        left.errorbar(x, y, errors, color=colour, label=label, ls="--" if ode else "-", marker="o", ms=3.5, lw=1.3)
+        if ode:
+            right.plot(x, [r["doubling_median"] for r in mine], color=colour, label=label, ls="--", marker="o", ms=3.5)
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks := sorted({r["evaluations"] for r in rows if r["route"] == "sde"}), map(str, ticks))
+        axes.minorticks_off()
+        axes.set_xlabel("network evaluations per proposal")
+        axes.grid(alpha=0.25)
+    left.set_ylim(0, 1.02)
+    left.set_ylabel("forward ESS")
+    left.legend(fontsize=8, loc="lower right")
+    right.set_yscale("log")
+    right.set_ylabel("median change of log_weight, steps doubled")
+    right.set_title("integration error (the SDE has none)", fontsize=10)
+    left.set_title(title, fontsize=10)
+    fig.savefig(path, dpi=130)
+    plt.close(fig)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="folder, or the name of a shipped model")
+    parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 15, 30, 48, 64])
+    parser.add_argument("--n", type=int, default=2000, help="proposals a row")
+    parser.add_argument("--forward", type=int, default=1000, help="HMC configurations a row")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--figure", type=Path, default=FIGURE)
+    arguments = parser.parse_args(argv)
+    model, streams = load_model(arguments.model), Streams(arguments.seed)
+    phis, rows = held_out(model, arguments.forward, streams.child("hmc")), []
+    for route, variant, proposal in proposals(model, arguments.evaluations):
+        rows.append(found := row(route, variant, proposal, phis, arguments.n, streams))
+        if arguments.json:
+            print(json.dumps(found), flush=True)
+            continue
+        (reverse, r_error), (forward, f_error) = found["ess_reverse"], found["ess_forward"]
+        doubling = "" if found["doubling_median"] is None else f" doubling {found['doubling_median']:.1e}"
+        print(
+            f"{route} {variant:20} {found['evaluations']:4d} evaluations: ESS {reverse:.3f}({r_error:.3f})"
+            f" forward {forward:.3f}({f_error:.3f}) acceptance {found['acceptance']:.3f}"
+            f" {found['milliseconds_per_proposal']:.2f} ms{doubling}",
+            flush=True,
+        )
+    shape = "x".join(map(str, model.shape))
+    draw_figure(rows, f"{Path(arguments.model).name}, {shape}", arguments.figure)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
