@@ -29,6 +29,7 @@ from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "few-steps.png"
+SOUND = 0.01  #: median change of log_weight under doubling above which an ODE's figures are drawn as open symbols
 VARIANTS = [
     ("gaussian", "geometric"),
     ("gaussian", "optimised"),
@@ -79,32 +80,36 @@ def row(route, variant, proposal, phis, n, streams):
 
 
 def draw_figure(rows, title, path):
-    """ESS and, for the ODE, the error of log_weight, against the number of evaluations."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), width_ratios=(3, 2), layout="constrained")
-    styles = dict(zip(SCHEMES, plt.get_cmap("Greys")(np.linspace(0.9, 0.45, len(SCHEMES))), strict=True))
+    """Loss of ESS and, for the ODE, the error of log_weight, against the number of evaluations."""
+    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 5), width_ratios=(3, 2), layout="constrained")
+    styles = dict(zip(SCHEMES, plt.get_cmap("Greys")(np.linspace(0.95, 0.4, len(SCHEMES))), strict=True))
     colours = plt.get_cmap("plasma")(np.linspace(0.0, 0.85, len(VARIANTS)))
     styles |= {f"{k}, {lad}": colour for (k, lad), colour in zip(VARIANTS, colours, strict=True)}
     for variant, colour in styles.items():
         mine = [r for r in rows if r["variant"] == variant]
-        x, ode = [r["evaluations"] for r in mine], mine[0]["route"] == "ode"
-        y, errors = zip(*[r["ess_forward"] for r in mine], strict=True)
+        x, ode = np.array([r["evaluations"] for r in mine]), mine[0]["route"] == "ode"
+        ess, errors = np.array([r["ess_forward"] for r in mine]).T
         label = f"ODE, {variant}" if ode else f"SDE, {variant} ladder"
-        left.errorbar(x, y, errors, color=colour, label=label, ls="--" if ode else "-", marker="o", ms=3.5, lw=1.3)
+        left.errorbar(x, 1 - ess, errors, color=colour, label=label, ls="--" if ode else "-", lw=1.3)
+        sound = np.array([(r["doubling_median"] or 0) <= SOUND for r in mine])
+        for which, face in ((sound, colour), (~sound, "white")):
+            left.plot(x[which], (1 - ess)[which], "o", ms=4.5, color=colour, mfc=face, zorder=3)
         if ode:
-            right.plot(x, [r["doubling_median"] for r in mine], color=colour, label=label, ls="--", marker="o", ms=3.5)
+            right.plot(x, [r["doubling_median"] for r in mine], color=colour, ls="--", marker="o", ms=4.5)
     for axes in (left, right):
         axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
         axes.set_xticks(ticks := sorted({r["evaluations"] for r in rows if r["route"] == "sde"}), map(str, ticks))
         axes.minorticks_off()
         axes.set_xlabel("network evaluations per proposal")
         axes.grid(alpha=0.25)
-    left.set_ylim(0, 1.02)
-    left.set_ylabel("forward ESS")
-    left.legend(fontsize=8, loc="lower right")
-    right.set_yscale("log")
+    left.set_yticks(ticks := [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1], [f"{t:g}" for t in ticks])
+    left.set_ylabel("1 - forward ESS")
+    left.set_title(f"{title}; open symbols: log_weight off by more than {SOUND:g}", fontsize=10)
+    right.axhline(SOUND, color="grey", lw=0.8)
     right.set_ylabel("median change of log_weight, steps doubled")
-    right.set_title("integration error (the SDE has none)", fontsize=10)
-    left.set_title(title, fontsize=10)
+    right.set_title("integration error of the ODE (the SDE has none)", fontsize=10)
+    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     fig.savefig(path, dpi=130)
     plt.close(fig)
 

@@ -169,7 +169,7 @@ def test_every_path_of_the_free_field_weighs_z(kernel):
 
 
 def test_few_local_steps_do_what_many_plain_ones_do():
-    """The score-matched model at L = 8: ESS 0.90 in 8 steps (0.05 for plain ones), with errors of 0.01 for 600 draws."""
+    """The score-matched L = 8: ESS 0.90 in 8 steps (0.05 for plain ones), with errors of 0.01 for 600 draws."""
     made, ess = load_model("phi4-A-L8-score"), {}
     for kernel, ladder in (("gaussian", "geometric"), ("dressed", "optimised")):
         draw = SdeProposal(made, 8, kernel=kernel, ladder=ladder).draw(600, np.random.default_rng(8))

@@ -42,7 +42,7 @@ def model_folder(name_or_path):
 
 
 def describe_models():
-    """One dict per shipped model: name, couplings, shape, ESS of the ODE route and its steps, seconds of all training."""
+    """One dict per shipped model: name, couplings, shape, ESS of the ODE route, its steps, seconds of training."""
     rows = []
     for name in model_names():
         card = tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8"))
