@@ -25,6 +25,7 @@ from scipy import optimize, special
 
 from ..errors import UserError
 from .gamma import Estimate, mean, tau_int
+from .weights import check_log_weights
 
 __all__ = ["FreeEnergy", "free_energy", "log_z_bridge", "log_z_forward", "log_z_reverse"]
 
@@ -45,13 +46,7 @@ def checked_log_weight(log_weight, name, forward=False):
     log_weight = np.asarray(log_weight, np.float64)
     if log_weight.ndim not in (1, 2) or log_weight.shape[-1] < 2:
         raise UserError(f"{name} has shape {log_weight.shape}; expected (n,) or (n_chains, n) with n of at least 2")
-    if np.isnan(log_weight).any():
-        raise UserError(f"{name} has {np.isnan(log_weight).sum()} NaN; a NaN weight is a defect of its proposal")
-    forbidden = -np.inf if forward else np.inf
-    if (log_weight == forbidden).any():
-        raise UserError(f"{name} contains {forbidden}; no configuration of its ensemble can have that weight")
-    if not np.isfinite(log_weight).any():
-        raise UserError(f"{name} has no finite entry; the proposal and the target do not overlap")
+    check_log_weights(log_weight, name, forward)
     return log_weight
 
 

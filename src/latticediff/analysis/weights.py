@@ -18,6 +18,7 @@ from .gamma import Estimate
 
 __all__ = [
     "WeightReport",
+    "check_log_weights",
     "ess_forward",
     "ess_reverse",
     "expected_acceptance",
@@ -30,11 +31,11 @@ __all__ = [
 N_BLOCKS = 10_000  #: bootstrap resamples at most this many blocks, so its cost does not grow with the data
 
 
-def _checked(log_weight, name, forward=False):
-    """Flat float64 array; -inf is an honest weight of zero for draws, +inf one of a missed configuration."""
-    log_weight = np.asarray(log_weight, np.float64).ravel()
-    if log_weight.size < 2:
-        raise UserError(f"{name} has {log_weight.size} entries; expected at least 2")
+def check_log_weights(log_weight, name, forward=False):
+    """Refuse what no honest series of log-weights holds: NaN, the wrong infinity, nothing finite.
+
+    -inf is an honest weight of zero for draws, +inf (`forward`) a configuration that the proposal never draws.
+    """
     if np.isnan(log_weight).any():
         raise UserError(f"{name} has {np.isnan(log_weight).sum()} NaN; a NaN weight is a defect of its proposal")
     forbidden = -np.inf if forward else np.inf
@@ -42,6 +43,14 @@ def _checked(log_weight, name, forward=False):
         raise UserError(f"{name} contains {forbidden}; no configuration of its ensemble can have that weight")
     if not np.isfinite(log_weight).any():
         raise UserError(f"{name} has no finite entry; the proposal and the target do not overlap")
+
+
+def _checked(log_weight, name, forward=False):
+    """Flat float64 array of at least two log-weights."""
+    log_weight = np.asarray(log_weight, np.float64).ravel()
+    if log_weight.size < 2:
+        raise UserError(f"{name} has {log_weight.size} entries; expected at least 2")
+    check_log_weights(log_weight, name, forward)
     return log_weight
 
 
