@@ -300,7 +300,7 @@ def true_free_energy():
 def test_without_guard_the_estimate_falls_through_the_floor():
     made = tuner(**RECKLESS, check_every=0)
     made.run()
-    check = made.guard.look(made.averaged(), 0)
+    check = made.guards[0].look(made.averaged(), 0)
     assert made.step == 60 and not made.stopped
     assert check.free_energy < true_free_energy() - 1  # <S + log q> is never below -log Z for a density
     assert check.ess_reverse[0] < 0.5
@@ -313,7 +313,7 @@ def test_guard_stops_what_the_fine_grid_does_not_confirm():
     assert "1 integration steps put the free energy" in made.stopped and "were restored" in made.stopped
     *_, last_good, bad = made.checks
     assert bad.flattery > max(4, last_good.flattery)
-    again = made.guard.look(made.averaged(), last_good.step)
+    again = made.guards[0].look(made.averaged(), last_good.step)
     assert again == last_good  # the very weights
     assert again.free_energy_fine > true_free_energy() - 5 * again.error
 

@@ -183,7 +183,10 @@ def train(
 def finetune(
     card: CardPath,
     model: Annotated[Path, typer.Option("--model", help="Model folder to start from, or name of a shipped model.")],
-    ensemble: Annotated[Path, typer.Option("--ensemble", help="Ensemble file of the same theory.")],
+    ensemble: Annotated[
+        list[Path],
+        typer.Option("--ensemble", help="Ensemble file; repeatable, the card's own theory first."),
+    ],
     out: Out,
     overrides: Overrides = None,
     dry_run: DryRun = False,
@@ -191,7 +194,14 @@ def finetune(
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
-    """Fine-tune a trained model by the likelihood of its flow; writes another model folder."""
+    """Fine-tune a trained model by the likelihood of its flow; writes another model folder.
+
+    Several ensembles, of other couplings or lattices, tune one network for all of them.
+
+    \b
+    latticediff finetune configs/demo.toml --model score --ensemble ens.h5 --out model
+    latticediff finetune configs/demo.toml --model line --ensemble ens.h5 --ensemble other.h5 --out model
+    """
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
         return _print_plan(card, "finetune")

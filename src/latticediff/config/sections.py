@@ -213,7 +213,7 @@ class TrainingSection(Section):
 class FinetuneSection(Section):
     """Training through the probability flow; see `latticediff.training.finetune.FineTuningPlan`.
 
-    Device and held-out chains are those of `[training]`: what was held out there stays unseen.
+    Device, further ensembles and held-out chains are those of `[training]`: what was held out there stays unseen.
     """
 
     steps: Annotated[int, Field(ge=0)] = 0  #: 0: a run stops at score matching
@@ -232,6 +232,7 @@ class FinetuneSection(Section):
     check_every: Annotated[int, Field(ge=0)] = 50
     n_check: Annotated[int, Field(ge=8)] = 512
     n_sigma: Positive = 4.0
+    schedule: Literal["round_robin", "random", "all"] = "round_robin"
     checkpoint_every: Count = 50
 
 

@@ -1,26 +1,25 @@
-"""Stage finetune: a trained model, its ensemble, and training through the flow, into another model folder."""
+"""Stage finetune: a trained model, its ensembles, and training through the flow, into another model folder."""
 
 import copy
+from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
 
 from ..analysis import ess_forward, ess_reverse
-from ..ensemble import Ensemble
 from ..errors import CardError, UserError
-from ..provenance import commit, version
-from ..score.model import load_model, save_model
+from ..score.background import Background
+from ..score.model import ScoreModel, load_model, save_model
 from ..streams import Streams
-from ..training import Task, TrainingData
+from ..training import Task
 from ..training.calibrate import finish_model
 from ..training.finetune import FineTuner, FineTuningPlan
 from .device import describe_device, pick_device
-from .gate import pass_gate
 from .learned import build_proposal
 from .log import JsonLog
 from .progress import Progress
-from .train import CHECKPOINT, clear_checkpoint, holds_model, metrics
+from .train import CHECKPOINT, clear_checkpoint, holds_model, metrics, open_sources, propagator_of
 
 __all__ = ["figures", "finetune", "plan_of", "summary"]
 
@@ -36,16 +35,17 @@ def plan_of(card):
     return FineTuningPlan(**{key: getattr(card.finetune, key) for key in keys}, seed=card.run.seed)
 
 
-def finetune(card, start, ensemble_path, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
-    """Fine-tune a model on an ensemble of its theory and write another model folder.
+def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+    """Fine-tune a model on an ensemble of its theory, or on several, and write another model folder.
 
     Parameters
     ----------
     card : latticediff.config.Card
     start : path-like or str
         Model folder, or name of a shipped model; it is not changed.
-    ensemble_path : path-like
-        Of the card's action and lattice.
+    ensembles : path-like or sequence of path-like
+        See `latticediff.pipeline.train.train`. The new model is of their theories, the first its own; one that
+        the model has not seen gets a propagator measured on its data.
     folder : path-like
         Model folder to write; while the work is unfinished it holds a checkpoint.
     resume, progress, log, stop, gate : optional
@@ -71,14 +71,79 @@ def finetune(card, start, ensemble_path, folder, *, resume=False, progress=None,
     if holds_model(folder, resume):
         return load_model(folder, action=card.theory(), shape=card.shape)
     model = load_model(start, pick_device(card.training.device), card.theory(), card.shape)
-    with Ensemble(ensemble_path) as ensemble:
-        ensemble.expect(card.theory(), card.shape)
-        if gate:
-            pass_gate(ensemble, card.gate, log)
-        data = TrainingData(ensemble, held_out=card.training.held_out, device=model.background.device)
-        parent = ensemble.parent()
-    network = copy.deepcopy(model.network)
-    tuner = FineTuner(network, Task(model.background, data), model.noise, plan_of(card), card.finetune.method)
+    with ExitStack() as open_files:
+        device = model.background.device
+        sources, about = open_sources(card, ensembles, device, open_files, log, gate)
+        tasks = [Task(_background(model, source), source.data, source.frequency) for source in sources]
+        _warn_of_fluctuations(card, model, tasks, progress)
+        network = copy.deepcopy(model.network)
+        tuner = FineTuner(network, tasks, model.noise, plan_of(card), card.finetune.method)
+        _run(card, tuner, start, folder, progress, log, stop)
+        # what describes the first training stays true of the network
+        about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}
+        own, *further = tasks
+        tuned = finish_model(
+            tuner.averaged(), own.background, model.noise, own.data, about, card.run.seed, further=further
+        )
+        about, *others = [
+            {
+                "before": figures(card, _model_of(model, task), task.data.held_out),
+                "after": figures(card, _model_of(tuned, task), task.data.held_out),
+            }
+            for task in tasks
+        ]
+        tuned.card["finetune"] = {
+            **asdict(tuner.plan),
+            "method": tuner.method.name,
+            "model": model.fingerprint(),
+            "steps_done": tuner.step,
+            "stopped": tuner.stopped,
+            "seconds": tuner.seconds,
+            "device": describe_device(device),
+            **about,
+        }
+        if others:
+            names = [{"theory": str(task)} for task in further]
+            tuned.card["finetune"]["further"] = [name | found for name, found in zip(names, others, strict=True)]
+        tuned.card["metrics"] = metrics(card, tuned, own.data.held_out)
+    save_model(tuned, folder)
+    clear_checkpoint(folder)
+    log("finetuned", folder=folder.name, fingerprint=tuned.fingerprint(), seconds=tuner.seconds)
+    return tuned
+
+
+def _background(model, source):
+    """What the model knows of an ensemble's theory, or its propagator measured."""
+    for member in model.theories():
+        if member.is_of(source.action, source.data.shape):
+            return Background(source.action, member.propagator, model.background.device)
+    return Background(source.action, propagator_of(source.data), model.background.device)
+
+
+def _model_of(model, task):
+    """The network of a model for the theory of a task, to propose by the ODE; the score power is left open."""
+    power = np.ones((len(model.power_grid), *task.background.shape))
+    return ScoreModel(model.network, task.background, model.noise, model.power_grid, power)
+
+
+def _warn_of_fluctuations(card, model, tasks, progress):
+    for task in tasks:
+        wanted = card.training.sigma_max_factor * task.background.g_max**0.5
+        if model.noise.sigma_max < (1 - 1e-6) * wanted:
+            progress.say(
+                f"the noise of {model.noise.sigma_max:.3g} hardly drowns the fluctuations of {task}; sigma_max ="
+                f" {wanted:.3g} would: train on this ensemble first"
+            )
+
+
+def _run(card, tuner, start, folder, progress, log, stop):
+    """Run the tuner with everything that listens to it.
+
+    Raises
+    ------
+    UserError
+        Nothing was gained; no checkpoint is left.
+    """
     with progress.task("fine-tuning", card.finetune.steps) as task:
         tuner.run(
             folder / CHECKPOINT,
@@ -90,36 +155,13 @@ def finetune(card, start, ensemble_path, folder, *, resume=False, progress=None,
         )
     if tuner.stopped:
         log("guard", reason=tuner.stopped)
-        if tuner.checks[-2].step == 0:
+        if tuner.good_step == 0:
             clear_checkpoint(folder)
             raise UserError(
                 f"fine-tuning gained nothing: {tuner.stopped}, which are those of {start}. Nothing was written;"
                 " lower finetune.learning_rate, or raise finetune.integration_steps"
             )
         progress.say(f"stopped by the guard at {tuner.stopped}")
-    about = {
-        "program": {"name": "latticediff", "version": version(), "commit": commit()},
-        "ensemble": parent,
-        # what describes the first training stays true of the network
-        **{key: model.card[key] for key in ("training", "licence") if key in model.card},
-    }
-    tuned = finish_model(tuner.averaged(), model.background, model.noise, data, about, card.run.seed)
-    tuned.card["finetune"] = {
-        **asdict(tuner.plan),
-        "method": tuner.method.name,
-        "model": model.fingerprint(),
-        "steps_done": tuner.step,
-        "stopped": tuner.stopped,
-        "seconds": tuner.seconds,
-        "device": describe_device(model.background.device),
-        "before": figures(card, model, data.held_out),
-        "after": figures(card, tuned, data.held_out),
-    }
-    tuned.card["metrics"] = metrics(card, tuned, data.held_out)
-    save_model(tuned, folder)
-    clear_checkpoint(folder)
-    log("finetuned", folder=folder.name, fingerprint=tuned.fingerprint(), seconds=tuner.seconds)
-    return tuned
 
 
 def figures(card, model, held_out):
@@ -145,20 +187,26 @@ def figures(card, model, held_out):
     }
 
 
+LABELS = {
+    "var_reverse": "var(log_weight)/V, draws",
+    "var_forward": "var(log_weight)/V, ensemble",
+    "ess_reverse": "ESS reverse",
+    "ess_forward": "ESS forward",
+    "largest_forward": "largest forward log_weight",
+    "doubling": "change under doubled steps, median",
+}
+
+
 def summary(model):
-    """The figures before and after as a table for people."""
-    found = model.card["finetune"]
-    lines = [f"{'':34}{'before':>18}{'after':>18}"]
-    labels = {
-        "var_reverse": "var(log_weight)/V, draws",
-        "var_forward": "var(log_weight)/V, ensemble",
-        "ess_reverse": "ESS reverse",
-        "ess_forward": "ESS forward",
-        "largest_forward": "largest forward log_weight",
-        "doubling": "change under doubled steps, median",
-    }
-    for key, label in labels.items():
-        lines.append(f"{label:34}{_number(found['before'][key]):>18}{_number(found['after'][key]):>18}")
+    """The figures before and after as tables for people, one for each ensemble."""
+    found, lines = model.card["finetune"], []
+    for row in ({"theory": ""}, *found.get("further", ())):
+        row = {**found, **row} if not row["theory"] else row
+        if found.get("further"):
+            lines.append(row["theory"] or f"{model.action!r} on {'x'.join(map(str, model.shape))}")
+        lines.append(f"{'':34}{'before':>18}{'after':>18}")
+        for key, label in LABELS.items():
+            lines.append(f"{label:34}{_number(row['before'][key]):>18}{_number(row['after'][key]):>18}")
     if found["stopped"]:
         lines.append(f"stopped by the guard at {found['stopped']}")
     return "\n".join(lines)

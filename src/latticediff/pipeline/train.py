@@ -27,7 +27,17 @@ from .network import build_network
 from .progress import Progress
 from .watch import Tracker, Watcher
 
-__all__ = ["CHECKPOINT", "Source", "build_trainer", "clear_checkpoint", "holds_model", "metrics", "train"]
+__all__ = [
+    "CHECKPOINT",
+    "Source",
+    "build_trainer",
+    "clear_checkpoint",
+    "holds_model",
+    "metrics",
+    "open_sources",
+    "propagator_of",
+    "train",
+]
 
 N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
 
@@ -58,7 +68,7 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
     section = card.training
     device = sources[0].data.train.device
     tasks = [
-        Task(Background(source.action, _propagator(source.data), device), source.data, source.frequency)
+        Task(Background(source.action, propagator_of(source.data), device), source.data, source.frequency)
         for source in sources
     ]
     # the noise has to drown the largest fluctuation of all
@@ -69,7 +79,7 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
     return Trainer(build_network(card).to(device), tasks, noise, plan, ranks, section.micro_batch, say)
 
 
-def _propagator(data):
+def propagator_of(data):
     """Of the training configurations, smooth where it can be; halves are the earlier and the later Monte Carlo time."""
     n = len(data.train)
     halves = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
@@ -80,6 +90,43 @@ def _measured(data, start, stop):
     # piece by piece: streamed data are never in memory as a whole
     pieces = (data.train[low : min(low + 4096, stop)] for low in range(start, stop, 4096))
     return measured_propagator((piece.double().cpu().numpy() for piece in pieces), tuple(data.shape))
+
+
+def open_sources(card, ensembles, device, open_files, log, gate=True):
+    """The data of a training: the ensembles asked for, and those of ``training.ensembles``.
+
+    Parameters
+    ----------
+    card, ensembles, gate
+        See `train`.
+    device : torch.device
+    open_files : contextlib.ExitStack
+        Keeps the files open: data may be streamed.
+    log : JsonLog
+
+    Returns
+    -------
+    sources : list of Source
+    about : dict
+        For the model's card: the program and where the data came from.
+    """
+    files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
+    files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
+    sources, parents = [], []
+    for number, (path, frequency) in enumerate(files):
+        ensemble = open_files.enter_context(Ensemble(path))
+        if number == 0:
+            ensemble.expect(card.theory(), card.shape)
+        if gate or number > 0:
+            pass_gate(ensemble, card.gate, log)
+        data = TrainingData(ensemble, held_out=card.training.held_out, device=device, where=card.training.data)
+        sources.append(Source(ensemble.action, data, frequency))
+        parents.append(ensemble.parent())
+    return sources, {
+        "program": {"name": "latticediff", "version": version(), "commit": commit()},
+        "ensemble": parents[0],
+        **({"further_ensembles": parents[1:]} if parents[1:] else {}),
+    }
 
 
 def train(card, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
@@ -119,8 +166,6 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     checkpoint = folder / CHECKPOINT
     if holds_model(folder, resume):
         return load_model(folder, action=card.theory(), shape=card.shape)
-    files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
-    files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
     device = local_device(pick_device(card.training.device))
     with data_parallel(device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
@@ -128,26 +173,12 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
         elif listens:
             folder.mkdir(parents=True, exist_ok=True)
             log = JsonLog(folder / LOG)
-        sources, parents = [], []
-        for number, (path, frequency) in enumerate(files):
-            ensemble = open_files.enter_context(Ensemble(path))
-            if number == 0:
-                ensemble.expect(card.theory(), card.shape)
-            if gate or number > 0:
-                pass_gate(ensemble, card.gate, log)
-            data = TrainingData(ensemble, held_out=card.training.held_out, device=device, where=card.training.data)
-            sources.append(Source(ensemble.action, data, frequency))
-            parents.append(ensemble.parent())
+        sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         trainer = build_trainer(card, sources, ranks, progress.say)
         last = _run(card, trainer, checkpoint, progress, log, stop)
         if not ranks.writes:
             return None
-        about = {
-            "program": {"name": "latticediff", "version": version(), "commit": commit()},
-            "ensemble": parents[0],
-            **({"further_ensembles": parents[1:]} if parents[1:] else {}),
-            "training": _about(card, trainer, last),
-        }
+        about["training"] = _about(card, trainer, last)
         model = _save_models(card, trainer, about, folder)
     clear_checkpoint(folder)
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)

@@ -73,6 +73,10 @@ class ScoreModel:
         """Lattice extents."""
         return self.background.shape
 
+    def theories(self):
+        """A `Member` for every theory and lattice that the network was trained on, the model's own first."""
+        return (Member(self.action, self.background.propagator_full.numpy(), self.power), *self.members)
+
     def at(self, action=None, shape=None, outside=False):
         """The same network for another theory or lattice: one it was trained on, or one between them.
 
@@ -96,8 +100,8 @@ class ScoreModel:
             Another dimension, or outside the trained range.
         """
         action, shape = action or self.action, tuple(shape or self.shape)
-        own = Member(self.action, self.background.propagator_full.numpy(), self.power)
-        found = interpolate((own, *self.members), action, shape, outside)
+        own, *_ = theories = self.theories()
+        found = interpolate(theories, action, shape, outside)
         if found is own and action.describe() == self.action.describe():
             return self
         background = Background(action, found.propagator, self.background.device, self.background.dtype)

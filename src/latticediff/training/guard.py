@@ -42,6 +42,7 @@ class Check:
     ess_forward: tuple
     largest_forward: float  #: log_weight above its mean
     diverged: int  #: draws of weight zero
+    task: int = 0  #: number of the theory, where there are several
 
     @property
     def flattery(self):

@@ -45,6 +45,10 @@ class Task:
         if not 0 < self.frequency < float("inf"):
             raise UserError(f"frequency of a training ensemble is {self.frequency}; expected a positive number")
 
+    def __str__(self):
+        """Theory and lattice, for messages."""
+        return f"{self.background.action!r} on {'x'.join(map(str, self.background.shape))}"
+
 
 def _round_robin(p, steps, seed):
     """The task that is most behind its share, ties to the first: 0, 1, 2, 0, 1, 2, ... for equal shares."""

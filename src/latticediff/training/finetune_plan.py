@@ -1,0 +1,98 @@
+"""Numbers and choices of a fine-tuning, checked before anything starts."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ..errors import UserError
+from .likelihood import OBJECTIVES
+from .plan import StepPlan
+from .tasks import SCHEDULES
+
+__all__ = ["FineTuningPlan"]
+
+
+@dataclass(frozen=True)
+class FineTuningPlan(StepPlan):
+    """Numbers of a fine-tuning; those not named here are in `StepPlan`.
+
+    Parameters
+    ----------
+    objective : str
+        ``"path"``, ``"kl"`` or ``"log_variance"``; see `latticediff.training.likelihood`.
+    reverse : float
+        Part of each batch that is drawn from the model, 0 to 1: 0 is maximum likelihood on the
+        ensemble, 1 the reverse divergence.
+    integration_steps : int
+        Runge-Kutta steps of each passage.
+    clip : float
+        Largest gradient norm, in units of its running mean.
+    jitter : bool
+        A new grid for each step. Without it the optimiser learns the errors of one grid.
+    recompute : bool
+        Less memory for more time; see `latticediff.diffusion.flow.ProbabilityFlow`. A compiled flow keeps
+        little in any case.
+    check_every : int
+        Steps between looks of the guard; 0: no guard.
+    n_check : int
+        Draws, and held-out configurations, of each look.
+    n_sigma : float
+        Of the guard.
+    schedule : str
+        Which ensembles a step takes, if there are several; see `latticediff.training.tasks.schedule`.
+
+    Raises
+    ------
+    UserError
+        Anything impossible.
+    """
+
+    precision: ClassVar[str] = "float32"  # a density needs it
+
+    steps: int = 300
+    batch: int = 16
+    learning_rate: float = 1e-3
+    ema_decay: float = 0.98
+    warmup: int = 20
+    clip: float = 2.0
+    optimizer: str = "soap"
+    objective: str = "path"
+    reverse: float = 0.5
+    integration_steps: int = 8
+    jitter: bool = True
+    recompute: bool = False
+    check_every: int = 50
+    n_check: int = 512
+    n_sigma: float = 4.0
+    schedule: str = "round_robin"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.objective not in OBJECTIVES:
+            raise UserError(f"finetune objective is {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"finetune schedule is {self.schedule!r}; expected one of {', '.join(SCHEDULES)}")
+        if not 0 <= self.reverse <= 1:
+            raise UserError(f"finetune reverse is {self.reverse}; expected a fraction between 0 and 1")
+        if self.integration_steps < 1 or self.check_every < 0 or self.n_check < 8:
+            raise UserError(
+                f"integration_steps = {self.integration_steps}, check_every = {self.check_every}, n_check ="
+                f" {self.n_check}; expected at least 1, 0 and 8"
+            )
+        n_drawn = self.n_drawn(self.batch)
+        for name, n in (("drawn from the model", n_drawn), ("of the ensemble", self.batch - n_drawn)):
+            if 0 < n < self.least:
+                raise UserError(f"{n} of batch = {self.batch} is {name}; a variance needs 2, take a larger batch")
+
+    @property
+    def least(self):
+        """Configurations that an objective needs at least."""
+        return 2 if self.objective == "log_variance" else 1
+
+    def n_drawn(self, batch):
+        """Configurations of a batch that the model draws."""
+        return round(self.reverse * batch)
+
+    def suits(self, batch):
+        """Whether both parts of a batch that are wanted at all are large enough."""
+        parts = (self.reverse, self.n_drawn(batch)), (1 - self.reverse, batch - self.n_drawn(batch))
+        return all(n >= self.least for share, n in parts if share > 0)
