@@ -226,7 +226,7 @@ class FinetuneSection(Section):
     clip: Positive = 2.0
     optimizer: Literal["adam", "soap"] = "soap"
     integration_steps: Count = 8
-    method: Literal["rk4", "dopri5"] = "rk4"
+    method: Literal["rk4", "dopri5", "adams5"] = "rk4"
     jitter: bool = True
     recompute: bool = False
     check_every: Annotated[int, Field(ge=0)] = 50
@@ -243,7 +243,9 @@ class HMCChainSection(Section):
 
 
 class OdeSection(Section):
-    """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method`.
+    """Chains of the probability-flow ODE: `steps` integration steps of the scheme `method` on a time grid.
+
+    The grid is uniform in log sigma, or optimised for the model and these steps when it is trained.
 
     More than one of `rungs` anneals every draw, at as many times the price; see `latticediff.proposal.refine`.
     `trace` is how a network without a closed-form divergence gets it, exactly in any case: `auto` refuses
@@ -254,7 +256,8 @@ class OdeSection(Section):
     n_warmup: Count = 10
     n_updates: Count = 150
     steps: Count = 12
-    method: Literal["rk4", "dopri5"] = "rk4"
+    method: Literal["rk4", "dopri5", "adams5"] = "rk4"
+    grid: Literal["uniform", "optimised"] = "uniform"
     rungs: Count = 1
     rung_step: Annotated[float, Field(gt=0, le=1)] = 1.0
     trace: Literal["auto", "full", "coloured"] = "auto"

@@ -16,7 +16,7 @@ import math
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from .runge_kutta import integrate
+from .runge_kutta import Scheme, integrate
 
 __all__ = ["ProbabilityFlow"]
 
@@ -31,20 +31,24 @@ class ProbabilityFlow:
     background : latticediff.score.background.Background
     grid : ndarray
         log sigma, descending from sigma_max to sigma_min.
-    method : latticediff.diffusion.runge_kutta.Scheme
+    method : latticediff.diffusion.runge_kutta.Scheme or latticediff.diffusion.multistep.Adams
     recompute : bool
         Where gradients are wanted, keep only the state between steps and compute each step once more on
         the way back: memory of one step instead of all, for a third more time and the same bits.
+        A multistep scheme has no steps that stand alone and is kept whole.
+    up_grid : ndarray, optional
+        Of `up`, descending too; by default the same.
     """
 
-    def __init__(self, network, background, grid, method, recompute=False):
+    def __init__(self, network, background, grid, method, recompute=False, up_grid=None):
         self.network, self.background, self.grid, self.method = network, background, grid, method
-        self.recompute = recompute
+        self.up_grid = grid if up_grid is None else up_grid
+        self.recompute = recompute and isinstance(method, Scheme)
 
     @property
     def evaluations(self):
         """Network evaluations of one passage."""
-        return (len(self.grid) - 1) * len(self.method.nodes)
+        return self.method.evaluations(len(self.grid) - 1)
 
     def slope(self, y, log_sigma, trace=True):
         """``(dy/dlog sigma, tr(C dR/dx))`` at one noise level; 0 for the trace if it is not asked for."""
@@ -94,7 +98,7 @@ class ProbabilityFlow:
         """
         v = math.exp(2 * self.grid[-1])
         with torch.set_grad_enabled(gradients):
-            y, integral = self._integrate(self.slope, self.background.whiten(phi, v), self.grid[::-1])
+            y, integral = self._integrate(self.slope, self.background.whiten(phi, v), self.up_grid[::-1])
             return y, self._log_q(y, integral, v)
 
     def _integrate(self, rhs, y, grid):

@@ -1,15 +1,17 @@
-"""Explicit Runge-Kutta schemes on fixed grids.
+"""Explicit schemes on fixed grids: Runge-Kutta, and Adams-Bashforth by `latticediff.diffusion.multistep`.
 
 A fixed grid makes the map from noise to field one definite function of the weights, which an
 adaptive step would not be; its error is checked by step doubling, not steered.
 """
 
-import itertools
 from typing import NamedTuple
 
-from ..errors import UserError
+import numpy as np
 
-__all__ = ["SCHEMES", "Scheme", "integrate", "scheme"]
+from ..errors import UserError
+from .multistep import Adams, Passage
+
+__all__ = ["METHODS", "SCHEMES", "Scheme", "integrate", "scheme"]
 
 
 class Scheme(NamedTuple):
@@ -20,6 +22,20 @@ class Scheme(NamedTuple):
     nodes: tuple
     matrix: tuple
     weights: tuple
+
+    def evaluations(self, n_steps):
+        """Slopes along a grid of `n_steps` steps."""
+        return n_steps * len(self.nodes)
+
+    def passage(self, grid):
+        """The `Passage` along a grid, (n_steps + 1,)."""
+        grid, stages = np.asarray(grid, np.float64), len(self.nodes)
+        steps = np.diff(grid)
+        matrix = np.zeros((stages, stages))
+        for s, row in enumerate(self.matrix):
+            matrix[s, : len(row)] = row
+        times = grid[:-1, None] + steps[:, None] * np.array(self.nodes, float)
+        return Passage(steps, times, matrix, np.array(self.weights, float))
 
 
 SCHEMES = {
@@ -45,12 +61,14 @@ SCHEMES = {
     )
 }
 
+METHODS = {**SCHEMES, "adams5": Adams("adams5", 5)}
+
 
 def scheme(name):
     """The scheme called `name`."""
-    if name not in SCHEMES:
-        raise UserError(f"Runge-Kutta scheme is {name!r}; expected one of {', '.join(SCHEMES)}")
-    return SCHEMES[name]
+    if name not in METHODS:
+        raise UserError(f"integration scheme is {name!r}; expected one of {', '.join(METHODS)}")
+    return METHODS[name]
 
 
 def integrate(rhs, y, grid, method):
@@ -63,27 +81,27 @@ def integrate(rhs, y, grid, method):
     y : array or tensor
     grid : sequence of float
         Times, ascending or descending.
-    method : Scheme
+    method : Scheme or Adams
 
     Returns
     -------
     y : like `y`
     integral : like ``g``
     """
-    integral = 0.0
-    for t, t_next in itertools.pairwise(grid):
-        step = float(t_next - t)
+    integral, (steps, times, matrix, weights) = 0.0, method.passage(grid)
+    weights = weights.tolist()
+    for step, nodes in zip(steps.tolist(), times.tolist(), strict=True):
         slopes = []
-        for node, row, weight in zip(method.nodes, method.matrix, method.weights, strict=True):
+        for time, row, weight in zip(nodes, matrix.tolist(), weights, strict=True):
             stage = y
-            for a, slope in zip(row, slopes, strict=True):
+            for a, slope in zip(row, slopes, strict=False):  # the tableau is lower triangular
                 if a:
                     stage = stage + (step * a) * slope
-            slope, g = rhs(stage, float(t) + node * step)
+            slope, g = rhs(stage, time)
             slopes.append(slope)
             if weight:
                 integral = integral + (step * weight) * g
-        for weight, slope in zip(method.weights, slopes, strict=True):
+        for weight, slope in zip(weights, slopes, strict=True):
             if weight:
                 y = y + (step * weight) * slope
     return y, integral

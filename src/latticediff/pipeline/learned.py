@@ -16,7 +16,7 @@ __all__ = ["ROUTES", "accept_density", "build_kernel", "build_proposal"]
 
 ROUTES = ("ode", "sde")
 #: Keys of a route's section that its proposal takes as they are, beside `steps`.
-OPTIONS = {"ode": ("method", "trace"), "sde": ("ladder", "kernel", "process")}
+OPTIONS = {"ode": ("method", "trace", "grid"), "sde": ("ladder", "kernel", "process")}
 N_DOUBLING = 32  # draws whose density is computed with twice the steps before a chain begins
 
 

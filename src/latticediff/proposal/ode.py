@@ -8,9 +8,11 @@ import torch
 
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
+from ..diffusion.time_grid import GRIDS, TimeGrid
 from ..errors import UserError
 from ..metropolis import Draw
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
+from .grid import calibrated_grid, stored_grid
 
 __all__ = ["MAX_PASSES", "OdeProposal", "exact_divergence"]
 
@@ -25,7 +27,7 @@ class OdeProposal:
     ----------
     model : latticediff.score.model.ScoreModel
     steps : int
-        Runge-Kutta steps from sigma_max to sigma_min.
+        Integration steps from sigma_max to sigma_min.
     method : str
         Scheme; see `latticediff.diffusion.runge_kutta`.
     batch : int
@@ -34,29 +36,60 @@ class OdeProposal:
         Use the network's compiled CPU version. Default: if there is one and the model is on the CPU.
     trace : str
         How a network without a closed-form divergence gets it: `exact_divergence`.
+    grid : {"uniform", "optimised"} or TimeGrid
+        Where the steps end. ``"optimised"``: the grid of the model's card, or one calibrated now, which takes as long
+        as some thousand draws; see `latticediff.diffusion.time_grid`.
 
     Raises
     ------
     UserError
-        A divergence too dear to be asked for by default, or an impossible number.
+        An unknown grid, a divergence too dear to be asked for by default, or an impossible number.
     """
 
     is_deterministic = True
     noise_basis = "sites"
 
-    def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None, trace="auto"):
+    def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None, trace="auto", grid="uniform"):
         self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
         self.method = scheme(method)
         self.lattice_shape = self.noise_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
-        network, self.trace = exact_divergence(model.network, model.background, trace)
-        flow = model.network.compiled().CompiledFlow if self.compiled else ProbabilityFlow
-        self.flow = flow(network, model.background, model.noise.grid(self.steps), self.method)
+        self._network, self.trace = exact_divergence(model.network, model.background, trace)
+        self.is_uniform = isinstance(grid, str) and grid == "uniform"
+        self.grid = self._time_grid(grid)
+        self.flow = self._flow(self.grid, self.method)
         self.evaluations_per_draw = self.flow.evaluations
+
+    def _time_grid(self, grid):
+        uniform = TimeGrid.uniform(self.model.noise, self.steps)
+        if isinstance(grid, TimeGrid):
+            if grid.n_steps != self.steps or not np.allclose(grid.down[[0, -1]], uniform.down[[0, -1]]):
+                raise UserError(
+                    f"the time grid leads from {grid.down[0]:.6g} to {grid.down[-1]:.6g} in {grid.n_steps} steps;"
+                    f" expected {uniform.down[0]:.6g} to {uniform.down[-1]:.6g} in {self.steps}"
+                )
+            return grid
+        if grid not in GRIDS:
+            raise UserError(f"grid is {grid!r}; expected one of {', '.join(GRIDS)}")
+        if grid == "uniform":
+            return uniform
+        found = stored_grid(self.model, self.steps, self.method.name)
+        return found or calibrated_grid(self.model, self.steps, self.method.name, self._passages, self.batch)
+
+    def _flow(self, grid, method):
+        flow = self.model.network.compiled().CompiledFlow if self.compiled else ProbabilityFlow
+        return flow(self._network, self.model.background, grid.down, method, up_grid=grid.up)
+
+    def _passages(self, grid, method):
+        """Ways down and up along another grid, as functions of NumPy fields."""
+        flow = self._flow(grid, method)
+        return (lambda noise: self._pass(flow.down, noise)), (lambda phi: self._pass(flow.up, phi))
 
     def describe(self):
         """JSON-able parameters."""
         told = {"name": "ode", "steps": self.steps, "method": self.method.name, "model": self.model.fingerprint()}
+        if not self.is_uniform:
+            told["grid"] = self.grid.inner()
         return told if self.trace is None else {**told, "trace": self.trace}
 
     def fingerprint(self):
@@ -64,9 +97,9 @@ class OdeProposal:
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
 
     def doubled(self):
-        """The same proposal with twice the steps, to measure the integration error."""
-        trace = self.trace or "auto"
-        return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch, self.compiled, trace)
+        """The same proposal with every step cut into halves, to measure the integration error."""
+        trace, grid = self.trace or "auto", "uniform" if self.is_uniform else self.grid.bisected()
+        return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch, self.compiled, trace, grid)
 
     def draw(self, n, rng):
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""

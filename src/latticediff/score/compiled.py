@@ -144,27 +144,22 @@ class CompiledFlow:
     background : Background
     grid : ndarray
         log sigma, descending.
-    method : latticediff.diffusion.runge_kutta.Scheme
+    method : latticediff.diffusion.runge_kutta.Scheme or latticediff.diffusion.multistep.Adams
+    up_grid : ndarray, optional
+        Of `up`, descending too; by default the same.
     """
 
-    def __init__(self, network, background, grid, method):
+    def __init__(self, network, background, grid, method, up_grid=None):
         self.grid, self.method = np.asarray(grid, np.float64), method
-        self.ridge = self._ridge(network, background, self._stage_levels(method))
-        self.matrix = np.zeros((len(method.nodes), len(method.nodes)))
-        for s, row in enumerate(method.matrix):
-            self.matrix[s, : len(row)] = row
-        self.weights = np.array(method.weights, float)
+        rising = self.grid[::-1] if up_grid is None else np.asarray(up_grid, np.float64)[::-1]
+        # going up, the stages of a step mirror those of the step going down
+        self.passages = [method.passage(g) for g in (self.grid, rising)]
+        times = np.round([passage.times for passage in self.passages], 12)
+        levels, index = np.unique(times, return_inverse=True)
+        self.stage_levels = index.reshape(times.shape)  # (down or up, step, stage) points into the levels
+        self.ridge = self._ridge(network, background, levels)
         self.v_min = math.exp(2 * self.grid[-1])
         self.root = np.sqrt(self.ridge.propagator + self.v_min)
-
-    def _stage_levels(self, method):
-        """Distinct log sigma of all stages; `stage_levels` (down or up, step, stage) points into them."""
-        nodes = np.array(method.nodes, float)
-        # going up, the stages of a step mirror those of the step going down
-        both = [g[:-1, None] + np.diff(g)[:, None] * nodes for g in (self.grid, self.grid[::-1])]
-        levels, index = np.unique(np.round(np.array(both), 12), return_inverse=True)
-        self.stage_levels = index.reshape(2, *both[0].shape)
-        return levels
 
     def _ridge(self, network, background, levels):
         return CompiledRidge(network, background, levels)
@@ -172,11 +167,11 @@ class CompiledFlow:
     @property
     def evaluations(self):
         """Network evaluations of one passage."""
-        return (len(self.grid) - 1) * len(self.weights)
+        return self.method.evaluations(len(self.grid) - 1)
 
     def _scheme(self, up):
-        steps = np.diff(self.grid[::-1] if up else self.grid)
-        return steps, self.stage_levels[int(up)], self.matrix, self.weights
+        passage = self.passages[int(up)]
+        return passage.steps, self.stage_levels[int(up)], passage.matrix, passage.weights
 
     def _work(self, n):
         return COST * self.evaluations * n * self.ridge.volume

@@ -24,8 +24,8 @@ class _Passage(torch.autograd.Function):
     def forward(ctx, flow, up, states, *tables):
         # without tables: they are held fixed
         ridge = flow.ridge
-        groups, n_stages = -(-len(states) // ridge.lanes), len(flow.weights)
-        stages = np.empty((groups, len(flow.grid) - 1, n_stages, ridge.volume * ridge.lanes))
+        groups = -(-len(states) // ridge.lanes)
+        stages = np.empty((groups, *flow.stage_levels.shape[1:], ridge.volume * ridge.lanes))
         ends, integrals = flow._run(states.detach().numpy(), up, stages)
         ctx.flow, ctx.up, ctx.stages, ctx.learn = flow, up, stages, len(tables) > 0
         return torch.from_numpy(ends), torch.from_numpy(integrals.copy())

@@ -105,7 +105,8 @@ class ScoreModel:
         if found is own and action.describe() == self.action.describe():
             return self
         background = Background(action, found.propagator, self.background.device, self.background.dtype)
-        about = {**self.card, "source": self.fingerprint()}
+        # a time grid is that of one theory
+        about = {**{key: value for key, value in self.card.items() if key != "time_grids"}, "source": self.fingerprint()}
         return ScoreModel(self.network, background, self.noise, self.power_grid, found.power, about)
 
     def score_power(self, variances):

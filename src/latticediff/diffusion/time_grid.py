@@ -1,0 +1,154 @@
+r"""Where the probability flow is evaluated: fixed grids of log sigma, uniform or optimised for one model.
+
+The error of log_weight is a signed sum of what the steps contribute, so a grid can do more than make
+contributions equal: it can make them cancel, for nearly all fields at once. An optimised grid minimises
+
+.. math:: \sum_i \rho\big(\epsilon_i(t_1, \dots, t_{n-1})\big), \qquad
+          \epsilon_i = \log w_i(\mathrm{grid}) - \log w_i(\mathrm{fine\ grid}),
+
+over its inner nodes, on fields that the model draws itself. The way down (a draw, at fixed noise) and the way up
+(a given field is weighed) are two integrations with two errors and get a grid each. A calibrated grid remains an
+approximation of one flow whose error is measured as that of any other; that it is no artefact of the fit shows on fresh
+fields, and against the determinant of the discrete map (`tests/test_time_grid.py`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import legendre
+from scipy.optimize import least_squares
+
+from ..errors import UserError
+
+__all__ = ["GRIDS", "TimeGrid", "fit_grid"]
+
+GRIDS = ("uniform", "optimised")
+DECIMALS = 5  #: of log sigma in an optimised grid, so that it can be written down
+DEGREE = 6  #: of the smooth grids that the search begins with
+ROUNDS = 12, 6  #: iterations on the smooth grids, and on all nodes
+SHIFT = 1e-3  #: of the differences, in log step size
+RIDGE = 0.01  #: price of uneven steps, in units of the typical error
+OUTLIER = 3.0  #: errors beyond so many medians count by their size, not by its square
+
+
+@dataclass(frozen=True)
+class TimeGrid:
+    """log sigma along the flow, from sigma_max to sigma_min in both cases.
+
+    Parameters
+    ----------
+    down : ndarray, shape (n_steps + 1,)
+        Of draws, from noise to field.
+    up : ndarray, shape (n_steps + 1,)
+        Of given fields; integrated from its end to its beginning.
+
+    Raises
+    ------
+    UserError
+        Values that do not descend, or grids that do not have the same ends and length.
+    """
+
+    down: np.ndarray
+    up: np.ndarray
+
+    def __post_init__(self):
+        for name, values in (("down", self.down), ("up", self.up)):
+            if np.ndim(values) != 1 or len(values) < 2 or not (np.diff(values) < 0).all():
+                raise UserError(f"the time grid's {name} is {np.round(values, 4)}; expected descending log sigma")
+        if len(self.down) != len(self.up) or self.down[0] != self.up[0] or self.down[-1] != self.up[-1]:
+            raise UserError(
+                f"the time grids lead from {self.down[0]:.6g} to {self.down[-1]:.6g} in {len(self.down) - 1} steps and"
+                f" from {self.up[0]:.6g} to {self.up[-1]:.6g} in {len(self.up) - 1}; expected the same ends and steps"
+            )
+
+    @classmethod
+    def uniform(cls, noise, n_steps):
+        """Equal steps of log sigma over a `NoiseRange`, both ways."""
+        grid = noise.grid(n_steps)
+        return cls(grid, grid)
+
+    @property
+    def n_steps(self):
+        """Steps of a passage."""
+        return len(self.down) - 1
+
+    def bisected(self):
+        """The grid with every step cut into halves."""
+        return TimeGrid(_bisected(self.down), _bisected(self.up))
+
+    def inner(self):
+        """JSON-able: the nodes between the ends, which belong to the model."""
+        return {"down": self.down[1:-1].tolist(), "up": self.up[1:-1].tolist()}
+
+    @classmethod
+    def from_inner(cls, noise, inner):
+        """The grid of `inner` between the ends of a `NoiseRange`."""
+        low, high = noise.log_range
+        return cls(*(np.array([high, *inner[way], low]) for way in ("down", "up")))
+
+
+def _bisected(grid):
+    fine = np.empty(2 * len(grid) - 1)
+    fine[::2], fine[1::2] = grid, 0.5 * (grid[1:] + grid[:-1])
+    return fine
+
+
+def fit_grid(start, errors):
+    """The grid with the ends and the number of steps of `start` that makes `errors` small.
+
+    Least squares in the logarithms of the step sizes, first along smooth functions of the step's number, then in all of
+    them: the order of steps cannot break, whatever a search tries.
+
+    Parameters
+    ----------
+    start : ndarray, shape (n_steps + 1,)
+        Uniform.
+    errors : callable
+        ``errors(grid) -> (n,)``, signed; values that are not finite count as very large. More than there are steps.
+
+    Returns
+    -------
+    ndarray, shape (n_steps + 1,)
+        Rounded to `DECIMALS` between the ends; `start` itself where nothing better was found.
+    """
+    n_steps = len(start) - 1
+    if n_steps == 1:
+        return start
+    scale = OUTLIER * _size(errors(start))
+    if not 0 < scale < np.inf:
+        return start
+    x = (2 * np.arange(n_steps) + 1) / n_steps - 1
+    degree = min(DEGREE, n_steps - 1)
+    smooth = legendre.legvander(x, degree)[:, 1:]
+    found, best = np.zeros(n_steps), start
+    for basis, rounds in zip((smooth, np.eye(n_steps)), ROUNDS, strict=True):
+        scale = OUTLIER * _size(errors(best))
+
+        def misses(p, basis=basis, centre=found, scale=scale):
+            logs = centre + basis @ p
+            values = np.nan_to_num(errors(_grid(start, logs)), nan=np.inf)
+            return np.concatenate([values.clip(-1e3 * scale, 1e3 * scale) / scale, RIDGE * logs])
+
+        def slopes(p, misses=misses):
+            here = misses(p)
+            return np.stack([(misses(p + SHIFT * e) - here) / SHIFT for e in np.eye(len(p))], axis=1)
+
+        fit = least_squares(misses, np.zeros(basis.shape[1]), slopes, loss="soft_l1", max_nfev=rounds)
+        candidate = found + basis @ fit.x
+        rounded = _grid(start, candidate, DECIMALS)
+        if (np.diff(rounded) < 0).all() and _size(errors(rounded)) < _size(errors(best)):
+            found, best = candidate, rounded
+    return best
+
+
+def _grid(start, logs, decimals=None):
+    """Step sizes proportional to exp(logs) between the ends of `start`."""
+    sizes = np.exp(logs - logs.max())
+    position = np.cumsum(sizes)[:-1] / sizes.sum()
+    inner = start[0] + (start[-1] - start[0]) * position
+    return np.concatenate([start[:1], inner if decimals is None else inner.round(decimals), start[-1:]])
+
+
+def _size(values):
+    """Median size; inf if most are not finite."""
+    return float(np.median(np.nan_to_num(np.abs(values), nan=np.inf, posinf=np.inf)))

@@ -1,0 +1,95 @@
+"""From a score model to the time grid of its ODE: as stored in the model's card, or calibrated now.
+
+A calibration is a deterministic function of the model, the scheme and the number of steps: fields drawn from a fixed
+seed, a reference on a fine grid, and a grid rounded so that it can be written down. Training stores the grid of
+its card with the model; for other numbers of steps the calibration is made when a proposal asks for it, once in a process.
+"""
+
+import numpy as np
+
+from ..diffusion.runge_kutta import scheme
+from ..diffusion.time_grid import TimeGrid, fit_grid
+from .fields import parts
+
+__all__ = ["CARD_KEY", "calibrated_grid", "stored_grid", "with_grid"]
+
+CARD_KEY = "time_grids"  #: of a model's card
+SITES = 2**14  #: field values of a calibration
+FINE = 64  #: Runge-Kutta steps of the reference
+SEED = 19_830_905
+KEPT = 16  #: calibrated grids kept in memory
+
+
+def stored_grid(model, steps, method):
+    """The `TimeGrid` that a model's card holds for this scheme and number of steps, or None."""
+    for entry in model.card.get(CARD_KEY, ()):
+        if entry["method"] == method and entry["steps"] == steps:
+            return TimeGrid.from_inner(model.noise, entry)
+    return None
+
+
+def with_grid(card, steps, method, grid):
+    """A model's card with this `TimeGrid` in it."""
+    others = [e for e in card.get(CARD_KEY, ()) if (e["method"], e["steps"]) != (method, steps)]
+    return {**card, CARD_KEY: [*others, {"method": method, "steps": steps, **grid.inner()}]}
+
+
+def calibrated_grid(model, steps, method, passages, batch=256):
+    """Fit both ways of a `TimeGrid` to a model, or take it from memory.
+
+    Parameters
+    ----------
+    model : latticediff.score.model.ScoreModel
+    steps : int
+    method : str
+    passages : callable
+        ``passages(grid, method) -> (down, up)``, functions from fields to ``(fields, log_q)`` as NumPy arrays.
+    batch : int
+        Fields integrated at once.
+
+    Returns
+    -------
+    TimeGrid
+        Uniform where the model's draws are not finite often enough to fit anything.
+    """
+    key = model.fingerprint(), steps, method, str(model.background.device)
+    if key not in _grids:
+        while len(_grids) >= KEPT:
+            _grids.pop(next(iter(_grids)))
+        # a network that blows up somewhere is dealt with below
+        with np.errstate(all="ignore"):
+            _grids[key] = _calibrate(model, steps, method, passages, batch)
+    return _grids[key]
+
+
+def _calibrate(model, steps, method, passages, batch):
+    uniform, volume = TimeGrid.uniform(model.noise, steps), int(np.prod(model.shape))
+    n = int(np.clip(SITES // volume, 2 * steps + 16, 256))
+    noise = np.random.default_rng(SEED).standard_normal((n, *model.shape))
+    down, up = passages(TimeGrid.uniform(model.noise, FINE), scheme("rk4"))
+    phi, log_q = _in_parts(down, noise, batch)
+    log_weight = -model.action(phi) - log_q
+    _, weighed = _in_parts(up, phi, batch)
+    sound = np.isfinite(log_weight) & np.isfinite(weighed)
+    if sound.sum() <= steps:
+        return uniform
+    noise, phi, log_weight, weighed = noise[sound], phi[sound], log_weight[sound], weighed[sound]
+
+    def drawn(grid):
+        fields, log_q = _in_parts(passages(TimeGrid(grid, grid), scheme(method))[0], noise, batch)
+        return -model.action(fields) - log_q - log_weight
+
+    def given(grid):
+        return _in_parts(passages(TimeGrid(grid, grid), scheme(method))[1], phi, batch)[1] - weighed
+
+    return TimeGrid(fit_grid(uniform.down, drawn), fit_grid(uniform.up, given))
+
+
+def _in_parts(passage, fields, batch):
+    ends, log_q = np.empty(fields.shape), np.empty(len(fields))
+    for part in parts(len(fields), batch):
+        ends[part], log_q[part] = passage(fields[part])
+    return ends, log_q
+
+
+_grids = {}
