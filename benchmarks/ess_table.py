@@ -44,9 +44,10 @@ def held_out(model, n, streams):
 
 
 def row(name, n, n_forward, steps, seed):
-    """Measure one model, with its own number of steps unless told."""
+    """Measure one model, with its own scheme unless told a number of Runge-Kutta steps."""
     model, streams = load_model(name), Streams(seed).child(name)
-    proposal = OdeProposal(model, steps or model.card["metrics"]["steps"])
+    own = {key: model.card["metrics"][key] for key in ("steps", "method", "grid") if key in model.card["metrics"]}
+    proposal = OdeProposal(model, **({"steps": steps} if steps else own))
     kernel = IndependenceMetropolis(proposal, model.action)
     state = kernel.hot_start(N_CHAINS, streams)
     state, _ = kernel.advance(state, streams, 10, 10)

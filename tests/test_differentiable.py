@@ -40,7 +40,9 @@ def by_autograd(net, background, grid, method, x, up):
 
 
 @pytest.mark.parametrize("up", [True, False])
-@pytest.mark.parametrize(("shape", "method"), [(shape, "rk4") for shape in SHAPES] + [(SHAPE, "dopri5")])
+@pytest.mark.parametrize(
+    ("shape", "method"), [(shape, "rk4") for shape in SHAPES] + [(SHAPE, "dopri5"), (SHAPE, "adams5")]
+)
 def test_gradients_are_those_of_automatic_differentiation(shape, method, up):
     net, background, grid, method, x = case(shape, method)
     upstream, weights = normal(x.shape, 6), normal((len(x),), 7)

@@ -46,7 +46,7 @@ def test_too_few_steps_are_refused():
         NoiseRange(0.1, 1.0).grid(0)
     with pytest.raises(UserError, match="at least 2"):
         NoiseRange(0.1, 1.0).variances(1)
-    with pytest.raises(UserError, match="expected one of rk4, dopri5"):
+    with pytest.raises(UserError, match="expected one of rk4, dopri5, adams5"):
         scheme("euler")
 
 

@@ -30,7 +30,8 @@ def test_a_shipped_model_is_whole_and_as_good_as_its_card_says(name):
     """500 draws against the card's 1000: 5 sigma, and 0.01 more since errors of an ESS are skewed."""
     model = load_model(name)  # checks the hash
     value, error = model.card["metrics"]["ess_reverse"]
-    draw = OdeProposal(model, model.card["metrics"]["steps"]).draw(500, np.random.default_rng(8))
+    scheme = {key: model.card["metrics"][key] for key in ("steps", "method", "grid") if key in model.card["metrics"]}
+    draw = OdeProposal(model, **scheme).draw(500, np.random.default_rng(8))
     found = ess_reverse(-model.action(draw.phi) - draw.log_q)
     assert abs(found.value - value) < 5 * np.hypot(found.error, error) + 0.01
 

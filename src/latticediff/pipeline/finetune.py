@@ -16,7 +16,7 @@ from ..training import Task
 from ..training.calibrate import finish_model
 from ..training.finetune import FineTuner, FineTuningPlan
 from .device import describe_device, pick_device
-from .learned import build_proposal
+from .learned import passing_proposal, store_grid
 from .log import JsonLog
 from .progress import Progress
 from .train import CHECKPOINT, clear_checkpoint, holds_model, metrics, open_sources, propagator_of
@@ -105,6 +105,7 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
         if others:
             names = [{"theory": str(task)} for task in further]
             tuned.card["finetune"]["further"] = [name | found for name, found in zip(names, others, strict=True)]
+        store_grid(card, tuned)
         tuned.card["metrics"] = metrics(card, tuned, own.data.held_out)
     save_model(tuned, folder)
     clear_checkpoint(folder)
@@ -165,12 +166,12 @@ def _run(card, tuner, start, folder, progress, log, stop):
 
 
 def figures(card, model, held_out):
-    """What log_weight says of a model under the card's ODE proposal, JSON-able.
+    """What log_weight says of a model under the card's ODE proposal, on a uniform grid; JSON-able.
 
     ``var_reverse`` and ``var_forward`` are per site, of draws and of held-out configurations; ``doubling`` is the
     median change of log_weight under twice the integration steps.
     """
-    proposal, action = build_proposal(card, model, "ode"), model.action
+    proposal, action = passing_proposal(card, model), model.action
     rng = Streams(card.run.seed).child("metrics").generator("figures")
     draw = proposal.draw(N_FIGURES, rng)
     some = held_out[:: max(1, len(held_out) // N_FIGURES)][:N_FIGURES].double().cpu().numpy()

@@ -9,10 +9,11 @@ from ..ensemble import start_fields
 from ..errors import UserError
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, SeveralTries, check_doubling
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
+from ..proposal.grid import with_grid
 from ..streams import Streams
 from .kernels import tuned_kernel
 
-__all__ = ["ROUTES", "accept_density", "build_kernel", "build_proposal"]
+__all__ = ["ROUTES", "accept_density", "build_kernel", "build_proposal", "passing_proposal", "store_grid"]
 
 ROUTES = ("ode", "sde")
 #: Keys of a route's section that its proposal takes as they are, beside `steps`.
@@ -25,6 +26,23 @@ def build_proposal(card, model, route):
     proposal, section = _plain_proposal(card, model, route), getattr(card.sampling, route)
     rungs = getattr(section, "rungs", 1)
     return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
+
+
+def passing_proposal(card, model):
+    """The card's ODE on a uniform grid: nothing is calibrated for weights that are only looked at."""
+    ode = card.sampling.ode.model_copy(update={"grid": "uniform"})
+    return build_proposal(
+        card.model_copy(update={"sampling": card.sampling.model_copy(update={"ode": ode})}), model, "ode"
+    )
+
+
+def store_grid(card, model):
+    """Put the time grid that the card's ODE asks for into the card of a model, calibrated if it is not there."""
+    section = card.sampling.ode
+    # a divergence by backward passes is too dear to calibrate a grid unasked
+    if section.grid == "optimised" and not hasattr(model.network, "passes"):
+        grid = _plain_proposal(card, model, "ode").grid
+        model.card = with_grid(model.card, section.steps, section.method, grid)
 
 
 def _plain_proposal(card, model, route):

@@ -21,7 +21,7 @@ from ..training.calibrate import finish_model
 from ..training.ranks import ALONE, data_parallel, local_device
 from .device import describe_device, pick_device
 from .gate import pass_gate
-from .learned import build_proposal
+from .learned import build_proposal, store_grid
 from .log import JsonLog
 from .network import build_network
 from .progress import Progress
@@ -281,6 +281,7 @@ def _save_models(card, trainer, about, folder):
         step, network = networks[name]
         text = {**about, "training": {**about["training"], "step": step}} if len(networks) > 1 else about
         model = finish_model(network, own.background, trainer.noise, own.data, text, card.run.seed, further)
+        store_grid(card, model)
         model.card["metrics"] = metrics(card, model, own.data.held_out)
         save_model(model, place)
     return model
@@ -299,4 +300,5 @@ def metrics(card, model, held_out):
         "ess_forward": ess_forward(-model.action(some) - proposal.weigh(some, rng)),
     }
     pairs = {name: [estimate.value, estimate.error] for name, estimate in found.items()}
-    return {"proposal": route, "steps": proposal.steps, "n": N_METRICS, **pairs}
+    scheme = {key: getattr(card.sampling.ode, key) for key in ("method", "grid")} if route == "ode" else {}
+    return {"proposal": route, "steps": proposal.steps, **scheme, "n": N_METRICS, **pairs}

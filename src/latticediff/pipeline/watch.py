@@ -10,7 +10,7 @@ from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_ab
 from ..errors import UserError
 from ..score.model import ScoreModel
 from ..streams import Streams
-from .learned import build_proposal
+from .learned import passing_proposal
 
 __all__ = ["Tracker", "Watcher"]
 
@@ -21,8 +21,8 @@ class Watcher:
     Parameters
     ----------
     card : latticediff.config.Card
-        Its seed, ``training.watch_samples`` and ``sampling.ode``. Every watch uses the same noise and the
-        same held-out configurations.
+        Its seed, ``training.watch_samples`` and ``sampling.ode``, on a uniform grid. Every watch uses the same
+        noise and the same held-out configurations.
     """
 
     def __init__(self, card):
@@ -39,7 +39,7 @@ class Watcher:
         background = task.background
         flat = np.ones((2, *background.shape))  # the ODE has no use for score powers
         model = ScoreModel(network, background, noise, np.array(noise.log_range), flat)
-        proposal = build_proposal(self.card, model, "ode")
+        proposal = passing_proposal(self.card, model)
         draw = proposal.draw(self.n, Streams(self.card.run.seed).child("watch").generator("propose"))
         held_out = task.data.held_out
         some = held_out[:: max(1, len(held_out) // self.n)][: self.n].double().cpu().numpy()

@@ -2,7 +2,7 @@
 
 A calibration is a deterministic function of the model, the scheme and the number of steps: fields drawn from a fixed
 seed, a reference on a fine grid, and a grid rounded so that it can be written down. Training stores the grid of
-its card with the model; for other numbers of steps the calibration is made when a proposal asks for it, once in a process.
+its card with the model; for other numbers of steps it is calibrated when a proposal asks for it, once in a process.
 """
 
 import numpy as np

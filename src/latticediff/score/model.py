@@ -106,7 +106,10 @@ class ScoreModel:
             return self
         background = Background(action, found.propagator, self.background.device, self.background.dtype)
         # a time grid is that of one theory
-        about = {**{key: value for key, value in self.card.items() if key != "time_grids"}, "source": self.fingerprint()}
+        about = {
+            **{key: value for key, value in self.card.items() if key != "time_grids"},
+            "source": self.fingerprint(),
+        }
         return ScoreModel(self.network, background, self.noise, self.power_grid, found.power, about)
 
     def score_power(self, variances):

@@ -1,0 +1,230 @@
+"""Laws of time grids and of the multistep scheme: what is fitted to a model stays an approximation of its flow."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from learned_toys import QUARTIC, SHAPE, model, normal
+
+from latticediff.config import load_card
+from latticediff.diffusion.flow import ProbabilityFlow
+from latticediff.diffusion.ladder import NoiseRange
+from latticediff.diffusion.multistep import Adams
+from latticediff.diffusion.runge_kutta import integrate, scheme
+from latticediff.diffusion.time_grid import TimeGrid, fit_grid
+from latticediff.errors import UserError
+from latticediff.pipeline.learned import build_proposal, passing_proposal, store_grid
+from latticediff.proposal import OdeProposal, grid
+from latticediff.score.background import Background
+from latticediff.score.model import load_model, save_model
+
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def made():
+    """An untrained network: larger slopes, and larger errors, than a trained one has."""
+    return model(QUARTIC, SHAPE, 0.3, sigmas=(0.02, 4.0))
+
+
+@pytest.fixture(scope="module")
+def optimised(made):
+    return OdeProposal(made, STEPS, "adams5", grid="optimised")
+
+
+# --- multistep -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_an_adams_step_is_exact_for_slopes_of_lower_degree(order):
+    """The last of some uneven steps; the next degree is missed."""
+    times, method = np.cumsum([0.0, 0.3, 0.1, 0.2, 0.4, 0.5, 0.3]), Adams("a", order)
+    last = method.passage(times).weights - np.append(method.passage(times[:-1]).weights, 0.0)
+    for degree in range(order + 1):
+        miss = last @ times[:-1] ** degree - (times[-1] ** (degree + 1) - times[-2] ** (degree + 1)) / (degree + 1)
+        assert (abs(miss) < 1e-12) == (degree < order)
+
+
+def test_adams_has_its_order_where_the_slope_begins_at_zero():
+    """y' = sin(t)^8 (1 + y): a passage of one evaluation a step, error of order 5; where it does not vanish, 2."""
+
+    def error(slope, y_exact, n):
+        return abs(
+            integrate(lambda y, t: (slope(y, t), 0.0), 0.0, np.linspace(0, 2, n + 1), scheme("adams5"))[0] - y_exact
+        )
+
+    fine = integrate(lambda y, t: (math.sin(t) ** 8 * (1 + y), 0.0), 0.0, np.linspace(0, 2, 500), scheme("dopri5"))[0]
+    for slope, exact, order in (
+        (lambda y, t: math.sin(t) ** 8 * (1 + y), fine, 5),
+        (lambda y, t: 1 + y, math.e**2 - 1, 2),
+    ):
+        assert math.log2(error(slope, exact, 128) / error(slope, exact, 256)) == pytest.approx(order, abs=0.4)
+
+
+def test_compiled_and_plain_multistep_flows_agree(made):
+    """Float32 inside the one: 1e-5 of log_q's slope. Both directions on different grids."""
+    grids = TimeGrid.uniform(made.noise, STEPS)
+    grids = TimeGrid(grids.down, np.concatenate([grids.down[:1], grids.down[1:-1] + 0.1, grids.down[-1:]]))
+    background = Background(QUARTIC, made.background.propagator_full, dtype=torch.float64)
+    plain = ProbabilityFlow(
+        type(made.network)(2, features=6, hidden=8).double(), background, grids.down, scheme("adams5"), True, grids.up
+    )
+    plain.network.load_state_dict(made.network.state_dict())
+    fast, y = OdeProposal(made, STEPS, "adams5", grid=grids), normal((4, *SHAPE), 1)
+    assert fast.compiled
+    assert plain.evaluations == fast.evaluations_per_draw == STEPS
+    phi, log_q = plain.down(y)
+    draw = fast.transport(y.numpy())
+    np.testing.assert_allclose(draw.phi, phi, atol=1e-4)
+    np.testing.assert_allclose(draw.log_q, log_q, atol=2e-3)
+    np.testing.assert_allclose(fast.weigh(draw.phi), plain.up(phi)[1], atol=2e-3)
+
+
+def test_recomputing_keeps_a_multistep_passage_whole(made):
+    """Cut into its steps it would be Euler's method; results with gradients are those without."""
+    background = made.background
+    for method in ("rk4", "adams5"):
+        flow = ProbabilityFlow(made.network, background, made.noise.grid(6), scheme(method), recompute=True)
+        y = normal((2, *SHAPE), 2, torch.float32)
+        torch.testing.assert_close(flow.down(y, gradients=True), flow.down(y))
+
+
+# --- grids -----------------------------------------------------------------------------------------------------------
+
+
+def test_bisecting_halves_every_step():
+    once = TimeGrid(np.array([1.0, 0.2, -1.0]), np.array([1.0, 0.4, -1.0]))
+    twice = once.bisected()
+    np.testing.assert_allclose(twice.down, [1.0, 0.6, 0.2, -0.4, -1.0])
+    np.testing.assert_allclose(twice.up, [1.0, 0.7, 0.4, -0.3, -1.0])
+    noise = NoiseRange(math.exp(-1.0), math.exp(1.0))
+    again = TimeGrid.from_inner(noise, once.inner())
+    np.testing.assert_allclose([again.down, again.up], [once.down, once.up])
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "message"),
+    [
+        ([1.0, 2.0, 0.0], [1.0, 0.5, 0.0], "down is .* expected descending"),
+        ([1.0, 0.5, 0.0], [1.0, float("nan"), 0.0], "up is .* expected descending"),
+        ([1.0, 0.5, 0.0], [1.0, 0.0], "expected the same ends and steps"),
+        ([1.0, 0.5, 0.0], [1.0, 0.5, 0.1], "expected the same ends and steps"),
+    ],
+)
+def test_bad_grids_are_refused(down, up, message):
+    with pytest.raises(UserError, match=message):
+        TimeGrid(np.array(down), np.array(up))
+
+
+def test_a_fitted_grid_descends_keeps_its_ends_and_has_a_smaller_error():
+    """A known integral, exp(-8 t^2) over (-1, 2), by the Adams weights; the scale is another one for each 'field'."""
+    scales = np.linspace(0.8, 1.2, 40)
+
+    def errors(grid):
+        passage = scheme("adams5").passage(grid)
+        exact = [
+            math.sqrt(math.pi / 32) / s * (math.erf(-s * math.sqrt(8)) - math.erf(2 * s * math.sqrt(8))) for s in scales
+        ]
+        return np.exp(-8 * np.outer(scales, passage.times[0]) ** 2) @ passage.weights - exact
+
+    start = np.linspace(2.0, -1.0, 15)
+    found = fit_grid(start, errors)
+    assert (np.diff(found) < 0).all()
+    assert (found[0], found[-1], len(found)) == (2.0, -1.0, 15)
+    assert np.median(np.abs(errors(found))) < 0.1 * np.median(np.abs(errors(start)))
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_where_nothing_can_be_fitted_the_grid_stays(value):
+    start = np.linspace(1.0, 0.0, 6)
+    assert fit_grid(start, lambda grid: np.full(30, value)) is start
+
+
+# --- a model's grid --------------------------------------------------------------------------------------------------
+
+
+def log_weight(proposal, noise):
+    draw = proposal.transport(noise)
+    return -QUARTIC(draw.phi) - draw.log_q
+
+
+def test_an_optimised_grid_has_a_smaller_error_on_fresh_fields_both_ways(made, optimised):
+    noise = np.random.default_rng(7).standard_normal((200, *SHAPE))
+    uniform, exact = OdeProposal(made, STEPS, "adams5"), OdeProposal(made, 64)
+    phi = exact.transport(noise).phi
+    assert uniform.evaluations_per_draw == optimised.evaluations_per_draw == STEPS
+    down = [np.median(np.abs(log_weight(p, noise) - log_weight(exact, noise))) for p in (optimised, uniform)]
+    up = [np.median(np.abs(p.weigh(phi) - exact.weigh(phi))) for p in (optimised, uniform)]
+    assert down[0] < 0.3 * down[1]
+    assert up[0] < 0.3 * up[1]
+    # the ways have a grid each: the other one's is no good
+    swapped = OdeProposal(made, STEPS, "adams5", grid=TimeGrid(optimised.grid.up, optimised.grid.down))
+    assert np.median(np.abs(swapped.weigh(phi) - exact.weigh(phi))) > 2 * up[0]
+
+
+def test_the_fit_is_no_artefact_of_what_is_fitted(made, optimised):
+    """log_q of draws against the density of the *discrete* map by its Jacobian: what a chain meets."""
+    y, errors = np.random.default_rng(8).standard_normal((12, *SHAPE)), []
+    volume, h = y[0].size, 0.02
+    for proposal in (optimised, OdeProposal(made, STEPS, "adams5")):
+        found = []
+        for one, log_q in zip(y, proposal.transport(y).log_q, strict=True):
+            shifts = h * np.eye(volume).reshape(volume, *SHAPE)
+            fields = [proposal.transport(one + c * shifts).phi.reshape(volume, -1) for c in (2, 1, -1, -2)]
+            jacobian = (-fields[0] + 8 * fields[1] - 8 * fields[2] + fields[3]) / (12 * h)
+            normal_part = -0.5 * (one**2).sum() - 0.5 * volume * math.log(2 * math.pi)
+            found.append(log_q - normal_part + np.linalg.slogdet(jacobian)[1])
+        errors.append(np.median(np.abs(found)))
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_calibration_is_a_function_of_the_model(made, optimised, monkeypatch):
+    monkeypatch.setattr(grid, "_grids", {})
+    again = OdeProposal(made, STEPS, "adams5", batch=7, grid="optimised")
+    np.testing.assert_array_equal([again.grid.down, again.grid.up], [optimised.grid.down, optimised.grid.up])
+    assert again.fingerprint() == optimised.fingerprint() != OdeProposal(made, STEPS, "adams5").fingerprint()
+
+
+def test_doubling_an_optimised_grid_bisects_its_steps(made, optimised):
+    doubled = optimised.doubled()
+    np.testing.assert_array_equal(doubled.grid.up, optimised.grid.bisected().up)
+    assert doubled.steps == 2 * STEPS
+    noise = np.random.default_rng(9).standard_normal((50, *SHAPE))
+    change = np.median(np.abs(log_weight(doubled, noise) - log_weight(optimised, noise)))
+    assert (
+        0
+        < change
+        < 0.3
+        * np.median(
+            np.abs(log_weight(OdeProposal(made, STEPS, "adams5"), noise) - log_weight(OdeProposal(made, 64), noise))
+        )
+    )
+
+
+def test_a_model_that_blows_up_keeps_the_uniform_grid():
+    wild = model(QUARTIC, SHAPE, 1e4)
+    proposal = OdeProposal(wild, 4, "adams5", grid="optimised")
+    np.testing.assert_array_equal(proposal.grid.down, wild.noise.grid(4))
+
+
+def test_a_grid_is_kept_with_the_model_that_it_was_made_for(made, tmp_path, monkeypatch):
+    card = load_card("configs/demo.toml", [f"sampling.ode.steps={STEPS}", "lattice.shape=[4, 6]"])
+    store_grid(card, made)
+    save_model(made, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    monkeypatch.setattr("latticediff.proposal.ode.calibrated_grid", None)  # must not be needed
+    proposal = build_proposal(card, loaded, "ode")
+    np.testing.assert_array_equal(proposal.grid.up, OdeProposal(made, STEPS, "adams5", grid="optimised").grid.up)
+    assert not proposal.is_uniform
+    assert passing_proposal(card, loaded).is_uniform
+    with pytest.raises(TypeError):
+        OdeProposal(loaded, STEPS + 1, "adams5", grid="optimised")
+    made.card.clear()
+
+
+def test_unknown_and_unfit_grids_are_refused(made):
+    with pytest.raises(UserError, match="grid is 'best'; expected one of uniform, optimised"):
+        OdeProposal(made, 4, grid="best")
+    with pytest.raises(UserError, match=r"in 4 steps; expected 1\.38.* in 5"):
+        OdeProposal(made, 5, grid=TimeGrid.uniform(made.noise, 4))
