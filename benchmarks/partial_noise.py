@@ -70,7 +70,7 @@ def plot(rows, folder):
     labels = {"eps": r"$\epsilon$", "sigma": r"$\sigma$", "block": "block edge", "tries": "tries"}
     for case in dict.fromkeys(row["case"] for row in rows):
         mine = [row for row in rows if row["case"] == case]
-        knobs = [knob for knob in labels if any(row["knob"] == knob for row in mine)]
+        knobs = [knob for knob in labels if len({row["value"] for row in mine if row["knob"] == knob}) > 1]
         figure, axes = plt.subplots(
             3, len(knobs), figsize=(3.1 * len(knobs), 7), sharex="col", sharey="row", squeeze=False
         )
