@@ -51,7 +51,8 @@ def rows_of(case, name, n_chains, n_updates, chosen=None):
     values = chosen or (BLOCKS[case] if name == "block" else values)
     overrides = [f"sampling.kernel.{key}={value}" for key, value in keys.items()]
     # 12 Runge-Kutta steps throughout: enough for comparing acceptance; a chain to be quoted at L = 32 takes more
-    overrides += ["sampling.ode.steps=12", "sampling.sde.steps=60", "run.seed=3"]
+    overrides += ["sampling.ode.steps=12", "sampling.ode.method=rk4", "sampling.ode.grid=uniform"]
+    overrides += ["sampling.sde.steps=60", "run.seed=3"]
     with tempfile.TemporaryDirectory() as folder:
         model = model or weak_model(Path(folder) / "weak")
         card = load_card(CONFIGS / card_file, overrides)
@@ -67,6 +68,7 @@ def plot(rows, folder):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    colours = dict(zip(MOVES, plt.get_cmap("tab10").colors, strict=False))  # a move has one in all figures
     labels = {"eps": r"$\epsilon$", "sigma": r"$\sigma$", "block": "block edge", "tries": "tries"}
     for case in dict.fromkeys(row["case"] for row in rows):
         mine = [row for row in rows if row["case"] == case]
@@ -80,15 +82,17 @@ def plot(rows, folder):
                 x, tau = [row["value"] for row in line], [row["tau"] for row in line]
                 error = [row["tau_error"] for row in line]
                 label = f"{name}, {line[0]['route'].upper()}" if line else name
-                column[0].plot(x, [row["acceptance"] for row in line], "o-", ms=4)
-                column[1].errorbar(x, tau, error, fmt="o-", ms=4, label=label)
+                style = {"fmt": "o-", "ms": 4, "color": colours[name]}
+                column[0].errorbar(x, [row["acceptance"] for row in line], label=label, **style)
+                column[1].errorbar(x, tau, error, **style)
                 cost = [row["cost"] for row in line]
-                column[2].errorbar(
-                    x, cost, [c * e / t for c, e, t in zip(cost, error, tau, strict=True)], fmt="o-", ms=4
-                )
-            column[1].set_yscale("log")
-            column[2].set_yscale("log")
-            column[1].legend(fontsize=7)
+                column[2].errorbar(x, cost, [c * e / t for c, e, t in zip(cost, error, tau, strict=True)], **style)
+            column[0].legend(fontsize=7, loc="lower left")
+            for axis in column[1:]:
+                axis.set_yscale("log")
+                axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+                axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             column[2].set_xlabel(labels[knob])
             if knob != "eps":
                 column[2].set_xscale("log")
@@ -97,7 +101,7 @@ def plot(rows, folder):
                 column[2].minorticks_off()
         for axis, text in zip(axes[:, 0], ("acceptance", r"$\tau_{int}(|m|)$", "cost, evaluations"), strict=True):
             axis.set_ylabel(text)
-        axes[0, 0].set_ylim(0, 1)
+        axes[0, 0].set_ylim(0, 1.03)
         figure.tight_layout()
         path = Path(folder) / f"knobs-{case}.png"
         figure.savefig(path, dpi=110)
