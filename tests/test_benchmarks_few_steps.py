@@ -22,5 +22,7 @@ def test_few_steps_prints_its_rows_and_draws_its_figure(tmp_path):
     rows = [json.loads(line) for line in run.stdout.splitlines()]
     wanted = {"route", "variant", "evaluations", "ess_reverse", "ess_forward", "acceptance", "doubling_median"}
     assert all(wanted <= row.keys() for row in rows)
-    assert {"rk4", "dopri5", "dressed, optimised"} <= {row["variant"] for row in rows}
+    assert {"rk4, uniform grid", "adams5, optimised grid", "dressed, optimised ladder"} <= {
+        row["variant"] for row in rows
+    }
     assert (tmp_path / "few.png").stat().st_size > 10_000

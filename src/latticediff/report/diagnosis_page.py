@@ -29,10 +29,14 @@ def _verdict(d):
     if level is not None:
         worst = int(np.argmax(level.error * (level.error > 2 * level.uncertainty)))
         if level.error[worst] > 2 * level.uncertainty[worst]:
+            half = 0.5 * w.log_weight_std**2
+            # what fine-tuning through the flow leads to
+            better = level.kl - 3 * level.kl_error > 2 * half and d.proposal["name"] == "ode"
             sentences.append(
                 f"The score is worst near σ = {level.sigma[worst]:.2g}. Its error over all noise levels is worth"
                 f" {value_error(level.kl, level.kl_error)} nats; half the variance of log_weight is"
-                f" {0.5 * w.log_weight_std**2:.2g}."
+                f" {half:.2g}."
+                + (" The flow's density is better than its score, for which the reverse SDE would pay." * better)
             )
         else:
             sentences.append("No noise level has a score error beyond the noise of its measurement.")

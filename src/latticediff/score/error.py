@@ -105,11 +105,13 @@ def posterior_chain(action, background, phi, x, v, generator):
         return torch.where(where, field, phi), torch.where(accept, new, energy), float(accept.double().mean())
 
     energy, n_steps = energy_of(phi), LEAPFROG
-    # the search starts over from `phi` each time, which leaves the draw exact
-    while trajectory(phi, energy, n_steps)[2] < GOOD and n_steps < 32 * LEAPFROG:
-        n_steps *= 2
+    # the search starts over from `phi` each time, which leaves the draw exact; its first step may be far too long
+    with np.errstate(over="ignore", invalid="ignore"):
+        while trajectory(phi, energy, n_steps)[2] < GOOD and n_steps < 32 * LEAPFROG:
+            n_steps *= 2
     while True:
-        phi, energy, rate = trajectory(phi, energy, n_steps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            phi, energy, rate = trajectory(phi, energy, n_steps)
         yield phi, rate
 
 

@@ -14,13 +14,18 @@ def _finite(values):
     return values[np.isfinite(values)]
 
 
+def _bins(n):
+    """Bins of a histogram of n entries: one and a half times those of Rice's rule, for the tails; 50 at most."""
+    return int(np.clip(3 * n ** (1 / 3), 10, 50))
+
+
 def weights(d):
     """Histograms of log_weight over draws and over exact configurations, with the identity between them."""
     log_z = d.free_energy.bridge.value
     reverse, forward = _finite(d.log_weight_reverse) - log_z, _finite(d.log_weight_forward) - log_z
     low, high = np.quantile(reverse, 0.0005), max(reverse.max(), forward.max())
     pad = 0.03 * (high - low) or 0.1
-    edges = np.linspace(min(low, forward.min()) - pad, high + pad, 51)
+    edges = np.linspace(min(low, forward.min()) - pad, high + pad, _bins(min(len(reverse), len(forward))) + 1)
     centres = 0.5 * (edges[1:] + edges[:-1])
     figure, ax = new_figure(2.9)
     densities = [np.histogram(v, edges)[0] / len(v) / np.diff(edges) for v in (reverse, forward)]
@@ -129,7 +134,7 @@ def shares(d):
     ax.set_xlabel("share of the variance of log_weight (adjusted R²)")
     ax.grid(axis="y", visible=False)
     ax.set_xlim(right=max(0.1, 1.9 * max(v for *_, v, _ in names)))
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper right")  # the longest bars are below
     return FigureRecord(
         "shares",
         "What explains log_weight",
@@ -148,7 +153,7 @@ def doubling(d):
         return None
     epsilon = _finite(d.doubling)
     figure, ax = new_figure(2.4)
-    density, edges = np.histogram(epsilon, 40)
+    density, edges = np.histogram(epsilon, _bins(len(epsilon)))
     ax.stairs(density, edges, color=COLOURS[0], fill=True, alpha=0.5)
     ax.axvline(0, color="black", lw=0.8)
     ax.set(xlabel="ε = log_q − log_q with twice the steps", ylabel="configurations")
