@@ -12,14 +12,16 @@ from learned_toys import FREE, SHAPE, model
 from metropolis_toys import Changed, Warped
 from test_cli import ENVIRONMENT, assert_one_clear_line
 
+from latticediff.action import Phi4, free_propagator
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, run_chain
-from latticediff.errors import CardError, StopRequested, UserError
+from latticediff.errors import CardError, ModelError, StopRequested, UserError
 from latticediff.metropolis import LatentMetropolis
 from latticediff.metropolis.moves import Coloured
 from latticediff.pipeline.chains import chain_result
 from latticediff.pipeline.learned import build_kernel
 from latticediff.pipeline.measure import measure
+from latticediff.pipeline.progress import make_progress
 from latticediff.pipeline.sample import sample
 from latticediff.pipeline.tune import default_values, tune
 from latticediff.pipeline.weigh import weigh
@@ -146,6 +148,22 @@ def test_a_coarse_integrator_begins_no_chain(folder, tmp_path):
     assert not list(tmp_path.iterdir())
     allowed = parse_card(TEXT, [*coarse[:1], "sampling.max_doubling=any"])
     assert sample(allowed, folder, "ode", tmp_path / "a.h5").n_updates == 30
+
+
+@pytest.mark.parametrize("route", ["ode", "sde"])
+def test_a_model_of_another_mass_is_exact_and_warned_of(route, folder, tmp_path, capsys):
+    """30 chains of 100 at m2 = 1.5 by the free model of 0.8: <phi^2> in closed form, within 4 sigma."""
+    far = ["action.m2=1.5", f"sampling.{route}.n_chains=30", f"sampling.{route}.n_updates=100", "sampling.batch=200"]
+    card = parse_card(TEXT, far)
+    with pytest.raises(ModelError, match=r"m2=0\.8.*wanted.*m2=1\.5"):
+        sample(card, folder, route, tmp_path / "a.h5")
+    chain = sample(card, folder, route, tmp_path / "a.h5", outside=True, progress=make_progress())
+    assert re.search(r"warning: the model was not trained there.* expected ESS 0\.\d+\(", capsys.readouterr().err)
+    phi2 = (chain.phis().reshape(-1, 30, 24) ** 2).mean(axis=(0, 2))
+    exact = free_propagator(Phi4.A(1.5, 0.0), SHAPE).mean()
+    assert abs(phi2.mean() - exact) < 4 * phi2.std(ddof=1) / np.sqrt(30)
+    # as far from the theory that the model is of
+    assert abs(phi2.mean() - free_propagator(FREE, SHAPE).mean()) > 10 * phi2.std(ddof=1) / np.sqrt(30)
 
 
 def test_a_defect_in_mid_run_leaves_a_valid_file(tmp_path):

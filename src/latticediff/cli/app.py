@@ -224,6 +224,10 @@ def sample(
     resume: Resume = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted."),
+    ] = False,
 ):
     """Metropolis chains with the network's proposals, into an ensemble file."""
     card, progress = _prepare(card, overrides, quiet)
@@ -232,7 +236,7 @@ def sample(
     from ..pipeline.sample import sample as sample_chain
 
     with _stop(max_walltime) as stop:
-        sample_chain(card, model, route.value, out, resume=resume, progress=progress, stop=stop)
+        sample_chain(card, model, route.value, out, resume=resume, progress=progress, stop=stop, outside=outside)
 
 
 @app.command()
