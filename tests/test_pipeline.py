@@ -113,6 +113,7 @@ def test_run_leaves_every_file(finished):
     assert set(report["chains"]) == {"hmc", "ode", "sde"} and report["shape"] == [4, 6]
     assert {"generate", "sample_hmc", "train", "sample_ode", "sample_sde", "total"} <= set(report["seconds"])
     assert {"schwinger_dyson", "exp_minus_delta_h", "log_weight_step_doubling_max"} <= set(report["checks"])
+    assert report["checks"]["log_weight_step_doubling_bias_bound"] > 0
     for name in ("ode", "sde"):
         assert 0 < report["chains"][name]["ess_reverse"] <= 1 and report["chains"][name]["ess_forward"] is not None
     stages = [row["stage"] for row in read_log(finished.log, "end")]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..analysis import ess_forward, ess_reverse, mean
+from ..analysis import ess_forward, ess_reverse, integration_bias, mean
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..provenance import version
@@ -88,7 +88,10 @@ def _learned(folder, route, setup):
     weights = read_weights(folder.weights(route))
     doubling = {}
     if "doubling" in weights:
-        doubling = {"median": float(np.median(weights["doubling"])), "max": float(weights["doubling"].max())}
+        change = weights["doubling"]
+        doubling = {"median": float(np.median(np.abs(change))), "max": float(np.abs(change).max())}
+        if np.isfinite(change).all() and len(change) > 1:
+            doubling["bias_bound"] = integration_bias(change).bias_bound
     with Ensemble(folder.chain(route)) as ensemble:
         # correlated moves record no weights of independent draws
         known = "log_weight" in ensemble.history_names

@@ -42,8 +42,8 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None)
     Returns
     -------
     dict of str to ndarray
-        ``log_weight`` (n,), and for the ODE ``doubling`` (n',): the absolute change of log_weight under
-        twice the steps. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
+        ``log_weight`` (n,), and for the ODE ``doubling`` (n',): the change of log_weight under
+        twice the steps, signed. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
     """
     progress, action = progress or Progress(), card.theory()
     model = load_model(folder, pick_device(card.sampling.device), action, card.shape)
@@ -66,7 +66,7 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None)
     if hasattr(density, "doubled"):
         some = phis[:N_DOUBLING]
         coarse = log_weight[: len(some)] if density is proposal else -action(some) - density.weigh(some, rng)
-        arrays["doubling"] = np.abs(-action(some) - density.doubled().weigh(some, rng) - coarse)
+        arrays["doubling"] = -action(some) - density.doubled().weigh(some, rng) - coarse
     if card.sampling.kernel.move != "independence":
         draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
         arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q

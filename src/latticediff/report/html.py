@@ -105,6 +105,7 @@ def _checks(run):
         "exp_minus_delta_h": "⟨exp(−ΔH)⟩ of HMC, 1 exactly",
         "log_weight_step_doubling_median": "change of log_weight when the integrator's steps are doubled, median",
         "log_weight_step_doubling_max": "change of log_weight when the integrator's steps are doubled, largest",
+        "log_weight_step_doubling_bias_bound": "bound on its bias of any average, in standard deviations of one sample",
     }
     rows = []
     for name in [*names, *(n for n in run.checks if n not in names)]:

@@ -146,7 +146,8 @@ class ChainResult:
     propagator : Propagator or None
     correlator : Correlator or None
     log_weight_step_doubling : dict of str to float
-        ``median`` and ``max`` of the change of log_weight when the integrator's steps are doubled.
+        ``median`` and ``max`` of the change of log_weight when the integrator's steps are doubled, and what that can
+        do to any average, ``bias_bound``, in standard deviations; see `latticediff.analysis.integration_bias`.
     algorithm : dict
         The kernel's JSON-able description.
 
@@ -250,7 +251,7 @@ class RunResult:
         Wall time of the stages: ``generate, train, sample_ode, sample_sde, total``.
     checks : dict
         ``schwinger_dyson`` and ``exp_minus_delta_h`` as (value, error), both 1 exactly;
-        ``log_weight_step_doubling_max`` and ``_median``, numbers.
+        ``log_weight_step_doubling_max``, ``_median`` and ``_bias_bound``, numbers.
     training : sequence of dict
         Log rows with ``step`` and ``loss`` (and whatever else was logged).
     device : str
