@@ -101,8 +101,9 @@ def _finetune_cost(card, trainer):
 
 
 def _sample_cost(card, model, route):
-    from .learned import build_kernel, build_proposal
+    from .learned import build_kernel, build_proposal, on_uniform_grid
 
+    card = on_uniform_grid(card)  # where the steps end does not change what they cost
     section, sampling = getattr(card.sampling, route), card.sampling
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child("probe").generator(route)
@@ -128,6 +129,8 @@ def probe(card, stages):
         return costs
     from ..training.calibrate import finish_model
 
+    if "train" not in stages:  # whatever the weights began with, they cost the same
+        card = card.model_copy(update={"training": card.training.model_copy(update={"init": None})})
     trainer = _small_trainer(card, *hmc)
     if "train" in stages:
         costs["train"] = _train_cost(card, trainer)

@@ -13,7 +13,15 @@ from ..proposal.grid import with_grid
 from ..streams import Streams
 from .kernels import tuned_kernel
 
-__all__ = ["ROUTES", "accept_density", "build_kernel", "build_proposal", "passing_proposal", "store_grid"]
+__all__ = [
+    "ROUTES",
+    "accept_density",
+    "build_kernel",
+    "build_proposal",
+    "on_uniform_grid",
+    "passing_proposal",
+    "store_grid",
+]
 
 ROUTES = ("ode", "sde")
 #: Keys of a route's section that its proposal takes as they are, beside `steps`.
@@ -28,12 +36,15 @@ def build_proposal(card, model, route):
     return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
 
 
-def passing_proposal(card, model):
-    """The card's ODE on a uniform grid: nothing is calibrated for weights that are only looked at."""
+def on_uniform_grid(card):
+    """The card with the ODE on a uniform grid, for weights that are only looked at: nothing is calibrated for them."""
     ode = card.sampling.ode.model_copy(update={"grid": "uniform"})
-    return build_proposal(
-        card.model_copy(update={"sampling": card.sampling.model_copy(update={"ode": ode})}), model, "ode"
-    )
+    return card.model_copy(update={"sampling": card.sampling.model_copy(update={"ode": ode})})
+
+
+def passing_proposal(card, model):
+    """The ODE proposal of `on_uniform_grid`."""
+    return build_proposal(on_uniform_grid(card), model, "ode")
 
 
 def store_grid(card, model):
