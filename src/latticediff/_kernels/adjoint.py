@@ -67,6 +67,9 @@ def slope_backward(
             multiplier = inner[level, j, k]
             for a in range(lanes):
                 field[k * lanes + a] = multiplier * np.float32(state[k * lanes + a])
+        if j == 1:  # around a vacuum
+            for a in range(lanes):
+                field[a] += np.float32(numbers[level, 8])
         transform(extents, matrices, transposes, lanes, True, field, work)
         enframe(field, source, framed_fields[j * framed : (j + 1) * framed])
     scale = np.float32(numbers[level, 0])
@@ -102,13 +105,14 @@ def slope_backward(
         d_state[i] = linear[level, i // lanes] * d_slope[i]
     # the baseline sees y, half of the second input field; its trace has weight numbers[3]
     q, c, weight = np.float32(numbers[level, 1]), np.float32(numbers[level, 2]), np.float32(numbers[level, 3])
+    lift, width, tilt = np.float32(numbers[level, 5]), np.float32(numbers[level, 6]), np.float32(numbers[level, 7])
     y = fields[1]
     for x in range(size):
         yb = half * y[x]
         square = yb * yb
-        inverse = one / (one + three * q * c * square)
-        local = q * yb * (square + three * c) * inverse
-        rise = (three * q * (square + c) - two * three * q * c * yb * local) * inverse
+        inverse = one / (lift + three * q * c * square)
+        local = (q * yb * (square + three * width) + tilt) * inverse
+        rise = (three * q * (square + width) - two * three * q * c * yb * local) * inverse
         bend = two * three * q * (yb - c * local - two * c * yb * rise) * inverse
         work[x] = half * (rise * d_out[0, x] + weight * np.float32(d_trace[x % lanes]) * bend)
     for x in range(size):

@@ -30,7 +30,9 @@ class Levels(NamedTuple):
     inner: np.ndarray  #: (n_levels, J, V) float32, state to input fields
     outer: np.ndarray  #: (n_levels, M, V) float32, output fields to slope
     linear: np.ndarray  #: (n_levels, V) float64, the baseline's linear part of the slope
-    numbers: np.ndarray  #: (n_levels, 5) float64: output scale, 4b, posterior variance, baseline trace, linear trace
+    #: (n_levels, 9) float64: output scale, 4b, posterior variance c, baseline trace, linear trace; and of the vacuum
+    #: lambda, c - m_0^2, tilt (`score.baseline`), shift of the second input's zero mode
+    numbers: np.ndarray
 
 
 @cached
@@ -134,6 +136,9 @@ def slope(
             multiplier = inner[level, j, k]
             for a in range(lanes):
                 field[k * lanes + a] = multiplier * np.float32(state[k * lanes + a])
+        if j == 1:  # around a vacuum
+            for a in range(lanes):
+                field[a] += np.float32(numbers[level, 8])
         transform(extents, matrices, transposes, lanes, True, field, work)
         enframe(field, source, framed_fields[j * framed : (j + 1) * framed])
     for p in range(framed_out.shape[0]):
@@ -153,6 +158,7 @@ def slope(
     # outputs replace the first input fields; the second input field is twice the baseline's y
     scale, q = np.float32(numbers[level, 0]), np.float32(numbers[level, 1])
     c, weight = np.float32(numbers[level, 2]), numbers[level, 3]
+    lift, width, tilt = np.float32(numbers[level, 5]), np.float32(numbers[level, 6]), np.float32(numbers[level, 7])
     y = fields[1]
     out = fields[J]
     for m in range(M):
@@ -164,11 +170,11 @@ def slope(
             for x in range(size):
                 yb = half * y[x]
                 square = yb * yb
-                denominator = one / (one + three * q * c * square)
-                local = q * yb * (square + three * c) * denominator
+                denominator = one / (lift + three * q * c * square)
+                local = (q * yb * (square + three * width) + tilt) * denominator
                 out[x] = scale * out[x] + local
                 # slope of the baseline, kept in the first field until the lanes are summed
-                fields[0][x] = (three * q * (square + c) - two * three * q * c * yb * local) * denominator
+                fields[0][x] = (three * q * (square + width) - two * three * q * c * yb * local) * denominator
             for x in range(size):
                 trace[x % lanes] += weight * fields[0][x]
         else:

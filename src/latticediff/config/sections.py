@@ -188,6 +188,7 @@ class TrainingSection(Section):
     optimizer: Literal["adam", "soap"] = "adam"
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
+    phase: Literal["symmetric", "broken"] = "symmetric"  #: expand around 0, or around +-<|m|>; see `score.vacua`
     held_out: Fraction = 0.125
     init: str | None = None
     ensembles: list[EnsembleEntry] = []

@@ -76,7 +76,8 @@ def measure_response(modes, variances, covariances, prior, b):
     def signs():
         return modes.from_sites(modes.array(rng.choice([-1.0, 1.0], (n, modes.volume))))
 
-    x, rows = modes.multiply(normal(), prior**0.5), []
+    sign, white = modes.vacua.enter(normal())
+    x, rows = modes.vacua.fields(sign, modes.multiply(white, prior**0.5)), []
     for i in range(len(variances) - 1, 0, -1):
         s = modes.score(x, i)
         rows.append(_row(modes, x, s, i, float(variances[i]), b, signs(), signs()))

@@ -16,6 +16,7 @@ import math
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from ..score.vacua import vacua
 from .runge_kutta import Scheme, integrate
 
 __all__ = ["ProbabilityFlow"]
@@ -44,6 +45,7 @@ class ProbabilityFlow:
         self.network, self.background, self.grid, self.method = network, background, grid, method
         self.up_grid = grid if up_grid is None else up_grid
         self.recompute = recompute and isinstance(method, Scheme)
+        self.vacua, self._upper = vacua(background.vacuum, background.volume), background.upper()
 
     @property
     def evaluations(self):
@@ -56,8 +58,8 @@ class ProbabilityFlow:
         v = math.exp(2 * log_sigma)
         level = torch.full((1,), log_sigma, dtype=y.dtype, device=y.device)
         root = torch.sqrt(background.G + v)
-        x = background.filter(y, root)
-        R, tr = self.network(background, x, level, trace=trace)
+        x = background.filter(y, root) + background.vacuum
+        R, tr = self.network(self._upper, x, level, trace=trace)
         C = background.G * v / (background.G + v)
         return background.filter(R, C / root), 0.0 if tr is None else tr
 
@@ -78,13 +80,16 @@ class ProbabilityFlow:
         """
         v = math.exp(2 * self.grid[-1])
         with torch.set_grad_enabled(gradients):
+            sign, y = self.vacua.enter(y)
             y_low, integral = self._integrate(self.slope, y, self.grid)
-            return self.background.colour(y_low, v), self._log_q(y, -integral, v)
+            phi = self.vacua.fields(sign, self.background.colour(y_low, v))
+            return phi, self.vacua.admit(sign, phi, self._log_q(y, -integral, v))
 
     def field(self, y):
         """The field of `down` without its density, with gradients: no trace to pay for."""
+        sign, y = self.vacua.enter(y)
         y_low, _ = self._integrate(lambda y, t: self.slope(y, t, trace=False), y, self.grid)
-        return self.background.colour(y_low, math.exp(2 * self.grid[-1]))
+        return self.vacua.fields(sign, self.background.colour(y_low, math.exp(2 * self.grid[-1])))
 
     def up(self, phi, gradients=False, weights=True):
         """From field to noise; ``log_q`` of the field as `down` would have given it. `gradients` as there.
@@ -98,8 +103,9 @@ class ProbabilityFlow:
         """
         v = math.exp(2 * self.grid[-1])
         with torch.set_grad_enabled(gradients):
-            y, integral = self._integrate(self.slope, self.background.whiten(phi, v), self.up_grid[::-1])
-            return y, self._log_q(y, integral, v)
+            sign, fluctuation = self.vacua.fluctuations(phi)
+            y, integral = self._integrate(self.slope, self.background.whiten(fluctuation, v), self.up_grid[::-1])
+            return self.vacua.leave(sign, y), self._log_q(y, integral, v)
 
     def _integrate(self, rhs, y, grid):
         if not (self.recompute and torch.is_grad_enabled()):
@@ -113,4 +119,4 @@ class ProbabilityFlow:
     def _log_q(self, y_max, integral, v_min):
         normal = -0.5 * (y_max.double() ** 2).flatten(1).sum(1)
         constant = -0.5 * self.background.volume * math.log(2 * math.pi) - self.background.half_log_det(v_min)
-        return normal + constant + integral
+        return normal + constant + integral + self.vacua.log_probability

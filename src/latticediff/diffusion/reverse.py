@@ -22,6 +22,7 @@ import math
 import numpy as np
 import torch
 
+from ..score.vacua import OneVacuum, vacua
 from .process import VarianceExploding
 
 __all__ = ["FourierModes", "ReverseProcess", "score_power", "step_covariances"]
@@ -67,11 +68,13 @@ class ReverseProcess:
     process : latticediff.diffusion.process.NoiseProcess, optional
         Coordinates in which the path is walked and its densities are taken; variance exploding by default. The
         weight of a path does not depend on them.
+    vacua : latticediff.score.vacua.TwoVacua, optional
+        Around which the prior lies; around zero by default.
     """
 
-    def __init__(self, modes, variances, steps, prior, process=None):
+    def __init__(self, modes, variances, steps, prior, process=None, vacua=None):
         self.modes, self.steps, self.prior = modes, steps, prior
-        self.process = process or VarianceExploding()
+        self.process, self.vacua = process or VarianceExploding(), vacua or OneVacuum()
         self.variances = [float(v) for v in variances]
         self.deltas = [b - a for a, b in itertools.pairwise(self.variances)]
         self.alphas = [self.process.alpha(math.sqrt(v)) for v in self.variances]
@@ -97,8 +100,10 @@ class ReverseProcess:
             Density of the path, that of the forward path given the field divided out.
         """
         modes, alphas = self.modes, self.alphas
-        log_q = self._log_prior(noise[:, 0])
-        x = alphas[-1] * modes.multiply(noise[:, 0], self.prior**0.5)
+        sign, white = self.vacua.enter(noise[:, 0])
+        x = self.vacua.fields(sign, modes.multiply(white, self.prior**0.5))
+        log_q = self.vacua.admit(sign, x, self._log_prior(white))
+        x = alphas[-1] * x
         for i in range(self.n_steps, 0, -1):
             exploded = x / alphas[i]
             s = modes.score(exploded, i)
@@ -148,14 +153,16 @@ class ReverseProcess:
             back[self.n_steps - i + 1], log_p = self.steps[i - 1].retrace(step, exploded, s)
             log_q = log_q + log_p - modes.volume * math.log(alphas[i - 1]) - self._log_forward(x, higher, i)
             x = higher
-        back[0] = modes.multiply(x / alphas[-1], self.prior**-0.5)
+        sign, fluctuation = self.vacua.fluctuations(x / alphas[-1])
+        white = modes.multiply(fluctuation, self.prior**-0.5)
+        back[0] = self.vacua.leave(sign, white)
         stack = np.stack if isinstance(x, np.ndarray) else torch.stack
-        return stack(back, 1), log_q + self._log_prior(back[0])
+        return stack(back, 1), log_q + self._log_prior(white)
 
     def _log_prior(self, noise):
         """Density of ``x_N`` made from this noise."""
         log_alpha = self.modes.volume * math.log(self.alphas[-1])
-        return self.log_prior - log_alpha - 0.5 * self.modes.total(noise * noise)
+        return self.log_prior + self.vacua.log_probability - log_alpha - 0.5 * self.modes.total(noise * noise)
 
     def _log_forward(self, lower, higher, i):
         """``log q(x_i | x_{i-1})``."""
@@ -197,15 +204,17 @@ class FourierModes:
         self.exact = background.to(dtype=torch.float64)  # densities are float64, only the network is not
         self.G, self.volume = self.exact.G, background.volume
         self.to_modes = self.exact.to_modes
+        self.vacua = vacua(background.vacuum, background.volume)
 
     @torch.no_grad()
     def score(self, x, i):
-        """``s = -(G + v)^-1 (x + G R)`` at level i, float64."""
+        """``s = -(G + v)^-1 (x - mean + G R)`` at level i, float64."""
         v = float(self.variances[i])
         level = torch.full((1,), 0.5 * math.log(v), dtype=self.background.dtype, device=x.device)
         R, _ = self.network(self.background, x.to(self.background.dtype), level)
         to_modes = self.exact.to_modes
-        return -self.exact.from_modes((to_modes(x) + self.G * to_modes(R.double())) / (self.G + v))
+        fluctuation = x - self.exact.signs(x) * self.exact.vacuum
+        return -self.exact.from_modes((to_modes(fluctuation) + self.G * to_modes(R.double())) / (self.G + v))
 
     def multiply(self, x, multiplier):
         """Filter a field."""

@@ -19,7 +19,7 @@ from .device import describe_device, pick_device
 from .learned import passing_proposal, store_grid
 from .log import JsonLog
 from .progress import Progress
-from .train import CHECKPOINT, clear_checkpoint, holds_model, metrics, open_sources, propagator_of
+from .train import CHECKPOINT, background_of, clear_checkpoint, holds_model, metrics, open_sources
 
 __all__ = ["figures", "finetune", "plan_of", "summary"]
 
@@ -117,8 +117,8 @@ def _background(model, source):
     """What the model knows of an ensemble's theory, or its propagator measured."""
     for member in model.theories():
         if member.is_of(source.action, source.data.shape):
-            return Background(source.action, member.propagator, model.background.device)
-    return Background(source.action, propagator_of(source.data), model.background.device)
+            return Background(source.action, member.propagator, model.background.device, vacuum=model.background.vacuum)
+    return background_of(source, "broken" if model.background.vacuum else "symmetric")
 
 
 def _model_of(model, task):

@@ -14,7 +14,8 @@ from ..errors import FileError
 from ..provenance import commit, version
 from ..score.background import Background
 from ..score.model import load_model, save_model
-from ..score.propagator import measured_propagator, smooth_propagator
+from ..score.propagator import measured_propagator, measured_vacuum, smooth_propagator
+from ..score.vacua import check_vacua
 from ..streams import Streams
 from ..training import Task, Trainer, TrainingData, TrainingPlan, Watching
 from ..training.calibrate import finish_model
@@ -30,12 +31,12 @@ from .watch import Tracker, Watcher
 __all__ = [
     "CHECKPOINT",
     "Source",
+    "background_of",
     "build_trainer",
     "clear_checkpoint",
     "holds_model",
     "metrics",
     "open_sources",
-    "propagator_of",
     "train",
 ]
 
@@ -66,30 +67,35 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
         Data that cannot be trained on, a batch larger than the data, or no room between the noise levels.
     """
     section = card.training
-    device = sources[0].data.train.device
-    tasks = [
-        Task(Background(source.action, propagator_of(source.data), device), source.data, source.frequency)
-        for source in sources
-    ]
+    tasks = [Task(background_of(source, section.phase), source.data, source.frequency) for source in sources]
     # the noise has to drown the largest fluctuation of all
     widest = max(float(task.background.propagator_full.flatten()[0]) for task in tasks)
     noise = NoiseRange(section.sigma_min, section.sigma_max_factor * widest**0.5)
+    for task in tasks:
+        check_vacua(task.background, noise.sigma_max)
     keys = [field.name for field in fields(TrainingPlan) if field.name != "seed"]
     plan = TrainingPlan(**{key: getattr(section, key) for key in keys}, seed=card.run.seed)
-    return Trainer(build_network(card).to(device), tasks, noise, plan, ranks, section.micro_batch, say)
+    network = build_network(card).to(tasks[0].background.device)
+    return Trainer(network, tasks, noise, plan, ranks, section.micro_batch, say)
 
 
-def propagator_of(data):
-    """Of the training configurations, smooth where it can be; halves are the earlier and the later Monte Carlo time."""
-    n = len(data.train)
+def background_of(source, phase="symmetric"):
+    """Vacuum and propagator of the training configurations.
+
+    The propagator is smooth where it can be; halves are the earlier and the later Monte Carlo time.
+    """
+    data = source.data
+    n, shape = len(data.train), tuple(data.shape)
     halves = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
-    return smooth_propagator(*(_measured(data, *half) for half in halves))
+    vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
+    halves = (measured_propagator(_pieces(data, *half), shape, vacuum) for half in halves)
+    return Background(source.action, smooth_propagator(*halves), data.train.device, vacuum=vacuum)
 
 
-def _measured(data, start, stop):
+def _pieces(data, start, stop):
     # piece by piece: streamed data are never in memory as a whole
-    pieces = (data.train[low : min(low + 4096, stop)] for low in range(start, stop, 4096))
-    return measured_propagator((piece.double().cpu().numpy() for piece in pieces), tuple(data.shape))
+    for low in range(start, stop, 4096):
+        yield data.train[low : min(low + 4096, stop)].double().cpu().numpy()
 
 
 def open_sources(card, ensembles, device, open_files, log, gate=True):

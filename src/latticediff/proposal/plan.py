@@ -112,7 +112,7 @@ class ReversePlan:
         steps = (
             [GaussianStep(modes, a) for a in covariances] if self.kernel == "gaussian" else [make(*x) for x in levels]
         )
-        return ReverseProcess(modes, self.variances, steps, prior, self.process)
+        return ReverseProcess(modes, self.variances, steps, prior, self.process, modes.vacua)
 
     def describe(self):
         """JSON-able: names and the levels in use."""

@@ -9,9 +9,15 @@ Noise is variance exploding, :math:`x = \phi + \sigma z`, :math:`v = \sigma^2`. 
 the denoiser is :math:`D(x, \sigma) = E[\phi | x] = C\,[x / v - R(x, \sigma)]` with the residual
 :math:`R = E[\Delta F | x]`, and the score is :math:`s = (D - x)/v = -(G + v)^{-1} x - W R`. A network
 only learns R; R = 0 is exact for a Gaussian theory.
+
+In the broken phase all this holds of the fluctuation :math:`\chi = \phi - s\,m_0` around the vacuum that a field
+belongs to (`latticediff.score.vacua`); with :math:`\bar x = s\,m_0`, the same for x and :math:`\phi`,
+:math:`D = \bar x + C\,[(x - \bar x)/v - R]` and :math:`\Delta F = \partial S/\partial\phi - G^{-1} (\phi - \bar x)`.
 """
 
+import copy
 import functools
+import math
 
 import numpy as np
 import torch
@@ -19,6 +25,7 @@ import torch
 from ..errors import UserError
 from ..fourier import basis_from_momenta, real_fourier
 from ..lattice import check_shape, cos_sum
+from .vacua import signs_of
 
 __all__ = ["Background"]
 
@@ -38,19 +45,24 @@ class Background:
     device : torch.device or str
     dtype : torch.dtype
         Of the filters; float32 in production, float64 in tests.
+    vacuum : float
+        m_0 of a broken phase; G is then the connected propagator. 0: expand around zero.
 
     Raises
     ------
     UserError
-        If the propagator does not fit the action's dimension or is not positive.
+        If the propagator does not fit the action's dimension or is not positive, or the vacuum is negative.
     """
 
-    def __init__(self, action, propagator, device="cpu", dtype=torch.float32):
+    def __init__(self, action, propagator, device="cpu", dtype=torch.float32, vacuum=0.0):
         full = torch.as_tensor(propagator, dtype=torch.float64)
         self.shape = check_shape(full.shape, action.ndim)
         if not bool((full > 0).all()):
             raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
-        self.action = action
+        if not 0 <= vacuum < math.inf:
+            raise UserError(f"vacuum is {vacuum}; expected <|m|> of the broken phase, or 0")
+        self.action, self.vacuum = action, float(vacuum)
+        self._is_upper = False
         self.ndim, self.volume = action.ndim, full.numel()
         self.dtype, self.device = dtype, torch.device(device)
         self.propagator_full = full  # float64, on the momentum grid
@@ -58,8 +70,11 @@ class Background:
         cosines = self._on_basis(cos_sum(self.shape))
         self._G = self._on_basis(full.numpy())
         self.G = self._G.to(self.device, dtype)
-        # dS/dphi - G^-1 phi, its linear part
-        self.linear = (2 * action.a - 2 * action.hopping * cosines - 1 / self._G).to(self.device, dtype)
+        # dS/dphi - G^-1 chi = linear * chi + 4b (phi^3 - 3 m_0^2 phi) + s tilt
+        square = self.vacuum**2
+        linear = 2 * action.a - 2 * action.hopping * cosines - 1 / self._G + 12 * action.b * square
+        self.linear = linear.to(self.device, dtype)
+        self.tilt = (2 * action.a - 2 * action.hopping * self.ndim + 12 * action.b * square) * self.vacuum
         bases = [real_fourier(extent) for extent in self.shape]
         if self.volume <= DENSE:  # one product for all axes
             bases = [functools.reduce(np.kron, bases)]
@@ -70,7 +85,21 @@ class Background:
 
     def to(self, device=None, dtype=None):
         """The same background elsewhere or in another precision."""
-        return Background(self.action, self.propagator_full, device or self.device, dtype or self.dtype)
+        return Background(self.action, self.propagator_full, device or self.device, dtype or self.dtype, self.vacuum)
+
+    def signs(self, x):
+        """Signs s of the vacua that fields (n, *lattice) belong to, (n, 1, ..., 1); 0 if there is one vacuum."""
+        if self._is_upper:
+            return 1.0
+        return signs_of(x, self.ndim) if self.vacuum else 0.0
+
+    def upper(self):
+        """The same background for fields that belong to the vacuum +m_0, whatever the sign of their mean."""
+        if not self.vacuum:
+            return self
+        upper = copy.copy(self)
+        upper._is_upper = True
+        return upper
 
     def expand(self, values):
         """(n,) -> (n, 1, ..., 1), to multiply fields or filters."""
@@ -106,17 +135,34 @@ class Background:
         delta[(0,) * self.ndim] = 1
         return self.from_modes(multiplier * self.to_modes(delta))
 
+    def add_vacuum(self, inputs, signs):
+        """Input fields (n, J, *lattice) of a network, the second of them raised from 2 W chi to 2 (s m_0 + W chi).
+
+        Around a vacuum the force has even parts; a constant in one input makes odd features able to have them.
+        """
+        if not self.vacuum:
+            return inputs
+        raised = inputs[:, 1] + 2 * self.vacuum * signs
+        return torch.stack([inputs[:, 0], raised, *inputs[:, 2:].unbind(1)], 1)
+
     def posterior(self, v):
         """``(W, C)`` for v of shape (n, 1, ..., 1): the linear response and the posterior covariance."""
         W = self.G / (self.G + v)
         return W, v * W
 
     def delta_force(self, phi):
-        """``DF(phi) = dS/dphi - G^-1 phi``, a target for R with no noise at small sigma."""
-        return self.filter(phi, self.linear) + 4 * self.action.b * phi**3
+        """``DF(phi) = dS/dphi - G^-1 chi``, a target for R with no noise at small sigma."""
+        signs = self.signs(phi)
+        return self.filter(phi - signs * self.vacuum, self.linear) + self.local_force(phi, signs)
+
+    def local_force(self, phi, signs):
+        """The part of `delta_force` that is local: ``4b phi (phi^2 - 3 m_0^2) + s tilt``."""
+        if not self.vacuum:
+            return 4 * self.action.b * phi**3
+        return 4 * self.action.b * phi * (phi * phi - 3 * self.vacuum**2) + signs * self.tilt
 
     def whiten(self, x, v):
-        """``y = (G + v)^(-1/2) x``."""
+        """``y = (G + v)^(-1/2) x`` of fluctuations."""
         return self.filter(x, torch.rsqrt(self.G + v))
 
     def colour(self, y, v):

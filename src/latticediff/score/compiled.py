@@ -15,6 +15,8 @@ from .._kernels import flow as kernels
 from .._kernels.ridge import frame
 from .._kernels.threads import over_groups
 from ..fourier import basis_from_momenta, real_fourier
+from .baseline import local_response
+from .vacua import vacua
 
 __all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge", "level_tables"]
 
@@ -50,12 +52,17 @@ def level_tables(network, background, log_sigma):
     root = torch.sqrt(background.G + v)[:, None]
     scale = outer[(slice(None), 0, *([0] * background.ndim))]
     linear = W * C * background.linear
+    c, lift = local_response(background, C)
     numbers = [
         scale,
         torch.full_like(scale, 4 * background.action.b),
-        background.at_origin(C),
+        c.flatten(),
         background.at_origin(W * C),
         background.at_origin(linear) * background.volume,
+        lift.flatten(),
+        c.flatten() - background.vacuum**2,
+        torch.full_like(scale, background.tilt),
+        torch.full_like(scale, 2 * background.vacuum * math.sqrt(background.volume)),
     ]
     return kernels.Levels(
         kernels_in=kernels_in.reshape(n, network.features, -1),
@@ -91,6 +98,7 @@ class CompiledRidge:
             with torch.no_grad():
                 tables = level_tables(exact, background.to("cpu", torch.float64), log_sigma)
         self.levels = _as_arrays(tables)
+        self.vacua = vacua(background.vacuum, self.volume, "modes")
         self.propagator = basis_from_momenta(background.propagator_full.numpy(), self.shape).ravel()
 
     def _bases(self):
@@ -187,17 +195,23 @@ class CompiledFlow:
 
     def down(self, y):
         """From noise (n, *lattice) to ``(phi, log_q)``, float64 NumPy."""
-        states = self.ridge.transform(y)
+        vacua = self.ridge.vacua
+        sign, states = vacua.enter(self.ridge.transform(y))
         low, integral = self._run(states, up=False)
-        return self.ridge.transform(low * self.root, inverse=True), self._log_q(states, -integral)
+        modes = vacua.fields(sign, low * self.root)
+        log_q = vacua.admit(sign, modes, self._log_q(states, -integral))
+        return self.ridge.transform(modes, inverse=True), log_q
 
     def up(self, phi):
         """From fields (n, *lattice) to ``(y, log_q)``, float64 NumPy."""
-        high, integral = self._run(self.ridge.transform(phi) / self.root, up=True)
-        return self.ridge.transform(high, inverse=True), self._log_q(high, integral)
+        vacua = self.ridge.vacua
+        sign, fluctuation = vacua.fluctuations(self.ridge.transform(phi))
+        high, integral = self._run(fluctuation / self.root, up=True)
+        return self.ridge.transform(vacua.leave(sign, high), inverse=True), self._log_q(high, integral)
 
     def _constant(self, volume):
-        return -0.5 * volume * math.log(2 * math.pi) - np.log(self.root).sum()
+        normal = -0.5 * volume * math.log(2 * math.pi) - np.log(self.root).sum()
+        return normal + self.ridge.vacua.log_probability
 
     def _log_q(self, states, integral):
         return -0.5 * (states**2).sum(axis=1) + self._constant(states.shape[1]) + integral
@@ -217,14 +231,15 @@ class CompiledModes:
     def __init__(self, network, background, variances):
         self.ridge = CompiledRidge(network, background, 0.5 * np.log(variances[1:]))
         self.variances = variances
-        self.G = self.ridge.propagator
+        self.G, self.vacua = self.ridge.propagator, self.ridge.vacua
 
     def score(self, x, i):
         r"""The score at level i from the flow's slope, ``s = -(y + (G + v) / v dy/dlog sigma) / (G + v)^(1/2)``."""
         v = self.variances[i]
         root = np.sqrt(self.G + v)
-        y = x / root
-        return -(y / root + root / v * self.ridge.slope(y, i - 1))
+        sign, fluctuation = self.ridge.vacua.fluctuations(x)
+        y = fluctuation / root
+        return -self.ridge.vacua.turn(sign, y / root + root / v * self.ridge.slope(y, i - 1))
 
     def multiply(self, x, multiplier):
         """Filter a field: in this basis a plain product."""

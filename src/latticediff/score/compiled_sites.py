@@ -26,7 +26,7 @@ class CompiledSites:
     """
 
     def __init__(self, modes, shape):
-        self.score, self.G = modes.score, modes.G
+        self.score, self.G, self.vacua = modes.score, modes.G, modes.vacua
         self.shape, self.volume = tuple(shape), int(np.prod(shape))
         largest = max(shape)
         self.bases = np.zeros((len(shape), largest, largest))

@@ -22,6 +22,8 @@ import math
 
 import torch
 
+from .baseline import local_response
+
 __all__ = ["BlendedTarget", "fit_blend", "three_targets"]
 
 N_LEVELS = 41
@@ -42,22 +44,24 @@ def three_targets(background, phi, z, v):
     """
     b, sigma = background.action.b, v.sqrt()
     W, C = background.posterior(v)
-    modes = background.to_modes(phi)
+    signs = background.signs(phi)
+    mean, square_0 = signs * background.vacuum, background.vacuum**2
+    modes = background.to_modes(phi - mean)
     linear, inverse, y = (
         background.from_modes(f)
-        for f in (modes * background.linear, modes / background.G, W * background.to_modes(phi + sigma * z))
+        for f in (modes * background.linear, modes / background.G, W * (modes + background.to_modes(sigma * z)))
     )
-    square = phi * phi
-    force = linear + 4 * b * square * phi
+    y, square = y + mean, phi * phi
+    force = linear + background.local_force(phi, signs)
     noise = z / sigma - inverse
-    c = background.expand(background.at_origin(C))
+    c, lift = local_response(background, C)
     # curvature of the quartic term, averaged over a posterior that is narrower by that very curvature
     h = 12 * b * (y * y + c)
-    h = 12 * b * (y * y + c / (1 + c * h))
-    D = 1 / (1 + c * h)
+    h = 12 * b * (y * y + c / (lift + c * h))
+    D = 1 / (lift + c * h)
     root = D.sqrt()
     Mu = root * background.filter(root * (noise - force), C)
-    q = 4 * b * (y * y + y * phi + square + 2 * c * D)
+    q = 4 * b * (y * y + y * phi + square - 3 * square_0 + 2 * c * D)
     stein = force + q * Mu + (4 * b * c) * D * (y + 2 * phi) + background.filter(Mu, background.linear)
     return stein, force, noise
 

@@ -84,6 +84,7 @@ class DifferentiableFlow(CompiledFlow):
     def __init__(self, network, background, grid, method):
         self.background = background
         super().__init__(network, background, grid, method)
+        self.vacua = self.ridge.vacua
         self.noise_root = torch.from_numpy(self.root)
         self.bases = [torch.from_numpy(real_fourier(extent)) for extent in background.shape]
 
@@ -106,9 +107,11 @@ class DifferentiableFlow(CompiledFlow):
     def down(self, y, gradients=False):
         """From noise (n, *lattice) to ``(phi, log_q)``, float64 tensors."""
         with torch.set_grad_enabled(gradients):
-            states = self._modes(y)
+            sign, states = self.vacua.enter(self._modes(y))
             low, integral = self._pass(states, False)
-            return self._modes(low * self.noise_root, inverse=True), self._log_q(states, -integral)
+            modes = self.vacua.fields(sign, low * self.noise_root)
+            log_q = self.vacua.admit(sign, modes, self._log_q(states, -integral))
+            return self._modes(modes, inverse=True), log_q
 
     def field(self, y):
         """The field of `down` without its density, with gradients."""
@@ -117,8 +120,9 @@ class DifferentiableFlow(CompiledFlow):
     def up(self, phi, gradients=False, weights=True):
         """From fields (n, *lattice) to ``(y, log_q)``, float64 tensors; `weights` as in `ProbabilityFlow.up`."""
         with torch.set_grad_enabled(gradients):
-            high, integral = self._pass(self._modes(phi) / self.noise_root, True, weights)
-            return self._modes(high, inverse=True), self._log_q(high, integral)
+            sign, fluctuation = self.vacua.fluctuations(self._modes(phi))
+            high, integral = self._pass(fluctuation / self.noise_root, True, weights)
+            return self._modes(self.vacua.leave(sign, high), inverse=True), self._log_q(high, integral)
 
     def _log_q(self, states, integral):
         return -0.5 * (states**2).sum(1) + self._constant(states.shape[1]) + integral

@@ -30,9 +30,10 @@ def mixed_target(background, phi, z, v, w0=0.2):
     """
     w = 1 / (1 + w0 * v / background.g_mean)
     # both targets share one transform: w DF - (1 - w) phi / G
-    modes = background.to_modes(phi)
+    signs = background.signs(phi)
+    modes = background.to_modes(phi - signs * background.vacuum)
     linear = background.from_modes(modes * (w * background.linear - (1 - w) / background.G))
-    return linear + w * (4 * background.action.b) * phi**3 + (1 - w) * z / v.sqrt()
+    return linear + w * background.local_force(phi, signs) + (1 - w) * z / v.sqrt()
 
 
 def denoising_loss(network, background, phi, z, log_sigma, target=mixed_target):

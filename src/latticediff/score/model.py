@@ -104,7 +104,8 @@ class ScoreModel:
         found = interpolate(theories, action, shape, outside)
         if found is own and action.describe() == self.action.describe():
             return self
-        background = Background(action, found.propagator, self.background.device, self.background.dtype)
+        here = self.background
+        background = Background(action, found.propagator, here.device, here.dtype, here.vacuum)
         # a time grid is that of one theory
         about = {
             **{key: value for key, value in self.card.items() if key != "time_grids"},
@@ -142,6 +143,8 @@ class ScoreModel:
             "network": self.network.describe(),
             "noise": {"sigma_min": self.noise.sigma_min, "sigma_max": self.noise.sigma_max},
         }
+        if self.background.vacuum:
+            description["vacuum"] = self.background.vacuum
         if self.members:
             description["members"] = [{"action": m.action.describe(), "shape": list(m.shape)} for m in self.members]
         return description
@@ -233,7 +236,7 @@ def load_model(folder, device="cpu", action=None, shape=None):
         options = dict(card["network"])
         network = registry.load("networks", options.pop("name"))(ndim=trained_action.ndim, **options)
         network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
-        background = Background(trained_action, tensors["propagator"], device)
+        background = Background(trained_action, tensors["propagator"], device, vacuum=card.get("vacuum", 0.0))
         noise = NoiseRange(card["noise"]["sigma_min"], card["noise"]["sigma_max"])
         powers = tensors["power_grid"].numpy(), tensors["power"].numpy()
         members = tuple(

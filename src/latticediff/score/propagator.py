@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..lattice import volume
 
-__all__ = ["measured_propagator", "smooth_propagator", "symmetrise"]
+__all__ = ["measured_propagator", "measured_vacuum", "smooth_propagator", "symmetrise"]
 
 DEGREE = 7  # Chebyshev polynomials of log(p^2 + p_min^2), which are enough for a second-order transition at 128^2
 FEWEST = 40  # distinct momenta below which the measured values are kept: there is nothing to average
@@ -38,7 +38,16 @@ def symmetrise(full):
     return sum(np.transpose(full, order) for order in permutations) / len(permutations)
 
 
-def measured_propagator(batches, shape):
+def measured_vacuum(batches):
+    """``m_0 = <|m|>`` of a stream of configurations (n, *lattice)."""
+    total, count = 0.0, 0
+    for phis in batches:
+        total += np.abs(phis.reshape(len(phis), -1).mean(axis=1)).sum()
+        count += len(phis)
+    return float(total / count)
+
+
+def measured_propagator(batches, shape, vacuum=0.0):
     r"""``G(k) = <|phi_k|^2> / V`` on the full grid, from a stream of configurations.
 
     Parameters
@@ -46,6 +55,8 @@ def measured_propagator(batches, shape):
     batches : iterable of ndarray, shape (n, *lattice)
         Configurations; read once, so the ensemble may be larger than memory.
     shape : tuple of int
+    vacuum : float
+        m_0: of the fluctuations ``phi - s m_0`` instead, s the sign of the mean: the connected propagator.
 
     Returns
     -------
@@ -64,6 +75,8 @@ def measured_propagator(batches, shape):
             raise UserError(f"configurations have shape {phis.shape[1:]}; the lattice is {tuple(shape)}")
         if not np.all(np.isfinite(phis)):
             raise UserError("training configurations hold values that are not finite; verify the ensemble")
+        if vacuum:
+            phis = phis - vacuum * np.where(phis.mean(axis=axes, keepdims=True) < 0, -1.0, 1.0)
         total += (np.abs(np.fft.fftn(phis, axes=axes)) ** 2).sum(axis=0)
         count += len(phis)
     if count < 2:

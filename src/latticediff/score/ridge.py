@@ -201,10 +201,11 @@ class RidgeNetwork(nn.Module):
         """
         v = background.expand((2 * log_sigma).exp())
         W, C = background.posterior(v)
-        modes = background.to_modes(x)
+        signs = background.signs(x)
+        modes = background.to_modes(x - signs * background.vacuum)
         inner, outer = self.filters(background, v, W)
         gain_in, amplitudes, gain_out = self.coefficients(background, log_sigma)
-        fields = background.from_modes(modes[:, None] * inner).flatten(2)
+        fields = background.add_vacuum(background.from_modes(modes[:, None] * inner), signs).flatten(2)
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
 
@@ -214,7 +215,7 @@ class RidgeNetwork(nn.Module):
             kernels_in, kernels_out = self.kernels(gain_in, gain_out)
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(background), trace)
         out = out.unflatten(2, background.shape)
-        linear, local, total = implicit_cubic(background, modes, W, C, trace)
+        linear, local, total = implicit_cubic(background, modes, W, C, trace, signs)
         R = background.from_modes((background.to_modes(out) * outer).sum(1) + linear) + local
         if not trace:
             return R, None

@@ -139,7 +139,8 @@ class Objective:
 
 
 def _noise_target(background, phi, z, v):
-    return z / v.sqrt() - background.filter(phi, 1 / background.G)
+    fluctuation = phi - background.signs(phi) * background.vacuum
+    return z / v.sqrt() - background.filter(fluctuation, 1 / background.G)
 
 
 def _force_target(background, phi, z, v):
@@ -167,7 +168,8 @@ def _known_residual(plan, background, data):
     def residual(background, phi, z, v):
         x = phi + v.sqrt() * z
         s = score(x.cpu(), v.sqrt().flatten().double().cpu()).to(x)
-        modes = background.to_modes(s) * (background.G + v) + background.to_modes(x)
+        fluctuation = x - background.signs(x) * background.vacuum
+        modes = background.to_modes(s) * (background.G + v) + background.to_modes(fluctuation)
         return -background.from_modes(modes / background.G)
 
     return residual

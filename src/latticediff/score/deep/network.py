@@ -98,11 +98,12 @@ class DeepNetwork(nn.Module):
         """
         v = background.expand((2 * log_sigma).exp())
         W, C = background.posterior(v)
-        modes = background.to_modes(x)
+        signs = background.signs(x)
+        modes = background.to_modes(x - signs * background.vacuum)
         inner, outer = self.filters(background, v, W)
-        u = background.from_modes(modes[:, None] * inner)
+        u = background.add_vacuum(background.from_modes(modes[:, None] * inner), signs)
         e = self.embed(background, log_sigma)
-        linear, local, total = implicit_cubic(background, modes, W, C, bool(trace))
+        linear, local, total = implicit_cubic(background, modes, W, C, bool(trace), signs)
         if not trace:
             out = self.trunk(u, e)
         else:

@@ -8,7 +8,7 @@ __all__ = ["ModelScore", "free_score"]
 
 
 class ModelScore:
-    r"""``s = -(G + v)^-1 x - W R`` of a residual network on a background (theory page, eq. 5).
+    r"""``s = -(G + v)^-1 (x - mean) - W R`` of a residual network on a background (theory page, eq. 5).
 
     Parameters
     ----------
@@ -30,7 +30,8 @@ class ModelScore:
     def __call__(self, x, sigma):
         """The score, shape of x."""
         background, v, R, _ = self._parts(x, sigma, False)
-        modes = background.to_modes(x) + background.G * background.to_modes(R)
+        fluctuation = x - background.signs(x) * background.vacuum
+        modes = background.to_modes(fluctuation) + background.G * background.to_modes(R)
         return -background.from_modes(modes / (background.G + v))
 
     def trace(self, x, sigma):
