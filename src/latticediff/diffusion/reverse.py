@@ -213,7 +213,7 @@ class FourierModes:
         level = torch.full((1,), 0.5 * math.log(v), dtype=self.background.dtype, device=x.device)
         R, _ = self.network(self.background, x.to(self.background.dtype), level)
         to_modes = self.exact.to_modes
-        fluctuation = x - self.exact.signs(x) * self.exact.vacuum
+        _, fluctuation = self.exact.fluctuation(x)
         return -self.exact.from_modes((to_modes(fluctuation) + self.G * to_modes(R.double())) / (self.G + v))
 
     def multiply(self, x, multiplier):

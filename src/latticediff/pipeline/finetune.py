@@ -85,13 +85,13 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
         tuned = finish_model(
             tuner.averaged(), own.background, model.noise, own.data, about, card.run.seed, further=further
         )
-        about, *others = [
+        own_figures, *further_figures = (
             {
-                "before": figures(card, _model_of(model, task), task.data.held_out),
-                "after": figures(card, _model_of(tuned, task), task.data.held_out),
+                when: figures(card, ScoreModel.for_flow(of.network, task.background, of.noise), task.data.held_out)
+                for when, of in (("before", model), ("after", tuned))
             }
             for task in tasks
-        ]
+        )
         tuned.card["finetune"] = {
             **asdict(tuner.plan),
             "method": tuner.method.name,
@@ -100,11 +100,12 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
             "stopped": tuner.stopped,
             "seconds": tuner.seconds,
             "device": describe_device(device),
-            **about,
+            **own_figures,
         }
-        if others:
-            names = [{"theory": str(task)} for task in further]
-            tuned.card["finetune"]["further"] = [name | found for name, found in zip(names, others, strict=True)]
+        if further:
+            tuned.card["finetune"]["further"] = [
+                {"theory": str(task), **found} for task, found in zip(further, further_figures, strict=True)
+            ]
         store_grid(card, tuned)
         tuned.card["metrics"] = metrics(card, tuned, own.data.held_out)
     save_model(tuned, folder)
@@ -119,12 +120,6 @@ def _background(model, source):
         if member.is_of(source.action, source.data.shape):
             return Background(source.action, member.propagator, model.background.device, vacuum=model.background.vacuum)
     return background_of(source, "broken" if model.background.vacuum else "symmetric")
-
-
-def _model_of(model, task):
-    """The network of a model for the theory of a task, to propose by the ODE; the score power is left open."""
-    power = np.ones((len(model.power_grid), *task.background.shape))
-    return ScoreModel(model.network, task.background, model.noise, model.power_grid, power)
 
 
 def _warn_of_fluctuations(card, model, tasks, progress):
@@ -201,10 +196,10 @@ LABELS = {
 def summary(model):
     """The figures before and after as tables for people, one for each ensemble."""
     found, lines = model.card["finetune"], []
-    for row in ({"theory": ""}, *found.get("further", ())):
-        row = {**found, **row} if not row["theory"] else row
-        if found.get("further"):
-            lines.append(row["theory"] or f"{model.action!r} on {'x'.join(map(str, model.shape))}")
+    further = found.get("further", [])
+    for row in (found, *further):
+        if further:
+            lines.append(row.get("theory") or str(model.background))
         lines.append(f"{'':34}{'before':>18}{'after':>18}")
         for key, label in LABELS.items():
             lines.append(f"{label:34}{_number(row['before'][key]):>18}{_number(row['after'][key]):>18}")

@@ -1,6 +1,5 @@
 """Stage sample: Metropolis chains driven by the network's proposals, into an ensemble file."""
 
-import math
 import warnings
 from pathlib import Path
 
@@ -105,6 +104,6 @@ def _moved(model, card, route, progress):
             ess = ess_reverse(log_weight)
             expected = f"{ess.value:.2g}({ess.error:.1g})"
         except UserError:  # no draw has a weight
-            expected = f"{math.nan}"
+            expected = "nan"
         progress.say(f"warning: {caught[0].message}; expected ESS {expected}")
     return moved

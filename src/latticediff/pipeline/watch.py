@@ -4,8 +4,6 @@ import copy
 import math
 from pathlib import Path
 
-import numpy as np
-
 from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_above_mean
 from ..errors import UserError
 from ..score.model import ScoreModel
@@ -36,9 +34,7 @@ class Watcher:
         return {**worst, **({"tasks": rows} if len(rows) > 1 else {})}
 
     def _measure(self, network, noise, task):
-        background = task.background
-        flat = np.ones((2, *background.shape))  # the ODE has no use for score powers
-        model = ScoreModel(network, background, noise, np.array(noise.log_range), flat)
+        model = ScoreModel.for_flow(network, task.background, noise)
         proposal = passing_proposal(self.card, model)
         draw = proposal.draw(self.n, Streams(self.card.run.seed).child("watch").generator("propose"))
         held_out = task.data.held_out

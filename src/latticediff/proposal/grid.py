@@ -9,11 +9,11 @@ import numpy as np
 
 from ..diffusion.runge_kutta import scheme
 from ..diffusion.time_grid import TimeGrid, fit_grid
+from ..score.model import TIME_GRIDS
 from .fields import parts
 
-__all__ = ["CARD_KEY", "calibrated_grid", "stored_grid", "with_grid"]
+__all__ = ["calibrated_grid", "stored_grid", "with_grid"]
 
-CARD_KEY = "time_grids"  #: of a model's card
 SITES = 2**14  #: field values of a calibration
 FINE = 64  #: Runge-Kutta steps of the reference
 SEED = 19_830_905
@@ -22,7 +22,7 @@ KEPT = 16  #: calibrated grids kept in memory
 
 def stored_grid(model, steps, method):
     """The `TimeGrid` that a model's card holds for this scheme and number of steps, or None."""
-    for entry in model.card.get(CARD_KEY, ()):
+    for entry in model.card.get(TIME_GRIDS, ()):
         if entry["method"] == method and entry["steps"] == steps:
             return TimeGrid.from_inner(model.noise, entry)
     return None
@@ -30,8 +30,8 @@ def stored_grid(model, steps, method):
 
 def with_grid(card, steps, method, grid):
     """A model's card with this `TimeGrid` in it."""
-    others = [e for e in card.get(CARD_KEY, ()) if (e["method"], e["steps"]) != (method, steps)]
-    return {**card, CARD_KEY: [*others, {"method": method, "steps": steps, **grid.inner()}]}
+    others = [e for e in card.get(TIME_GRIDS, ()) if (e["method"], e["steps"]) != (method, steps)]
+    return {**card, TIME_GRIDS: [*others, {"method": method, "steps": steps, **grid.inner()}]}
 
 
 def calibrated_grid(model, steps, method, passages, batch=256):

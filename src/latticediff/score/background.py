@@ -80,6 +80,10 @@ class Background:
             bases = [functools.reduce(np.kron, bases)]
         self._bases = [torch.as_tensor(basis).to(self.device, dtype) for basis in bases]
 
+    def __str__(self):
+        """Theory and lattice, for messages."""
+        return f"{self.action!r} on {'x'.join(map(str, self.shape))}"
+
     def _on_basis(self, function):
         return torch.as_tensor(basis_from_momenta(function, self.shape))
 
@@ -92,6 +96,13 @@ class Background:
         if self._is_upper:
             return 1.0
         return signs_of(x, self.ndim) if self.vacuum else 0.0
+
+    def fluctuation(self, x):
+        """``(s, x - s m_0)`` of fields (n, *lattice), s being `signs`; with one vacuum 0 and x itself."""
+        if not self.vacuum:
+            return 0.0, x
+        signs = self.signs(x)
+        return signs, x - signs * self.vacuum
 
     def upper(self):
         """The same background for fields that belong to the vacuum +m_0, whatever the sign of their mean."""
@@ -152,8 +163,8 @@ class Background:
 
     def delta_force(self, phi):
         """``DF(phi) = dS/dphi - G^-1 chi``, a target for R with no noise at small sigma."""
-        signs = self.signs(phi)
-        return self.filter(phi - signs * self.vacuum, self.linear) + self.local_force(phi, signs)
+        signs, fluctuation = self.fluctuation(phi)
+        return self.filter(fluctuation, self.linear) + self.local_force(phi, signs)
 
     def local_force(self, phi, signs):
         """The part of `delta_force` that is local: ``4b phi (phi^2 - 3 m_0^2) + s tilt``."""

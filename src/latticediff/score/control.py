@@ -44,14 +44,13 @@ def three_targets(background, phi, z, v):
     """
     b, sigma = background.action.b, v.sqrt()
     W, C = background.posterior(v)
-    signs = background.signs(phi)
-    mean, square_0 = signs * background.vacuum, background.vacuum**2
-    modes = background.to_modes(phi - mean)
+    signs, fluctuation = background.fluctuation(phi)
+    modes, square_0 = background.to_modes(fluctuation), background.vacuum**2
     linear, inverse, y = (
         background.from_modes(f)
         for f in (modes * background.linear, modes / background.G, W * (modes + background.to_modes(sigma * z)))
     )
-    y, square = y + mean, phi * phi
+    y, square = y + signs * background.vacuum, phi * phi
     force = linear + background.local_force(phi, signs)
     noise = z / sigma - inverse
     c, lift = local_response(background, C)

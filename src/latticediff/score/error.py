@@ -86,6 +86,7 @@ def posterior_chain(action, background, phi, x, v, generator):
     def force(phi):
         return torch.as_tensor(action.force(phi.numpy())) + (x - phi) / v
 
+    @np.errstate(over="ignore", invalid="ignore")  # the first step of the search may be far too long
     def trajectory(phi, energy, n_steps):
         # a quarter period of the Gaussian posterior is a fresh draw; the length varies against resonances
         length = 0.5 * math.pi * (0.7 + 0.6 * float(torch.rand(1, generator=generator, dtype=torch.float64)))
@@ -105,13 +106,11 @@ def posterior_chain(action, background, phi, x, v, generator):
         return torch.where(where, field, phi), torch.where(accept, new, energy), float(accept.double().mean())
 
     energy, n_steps = energy_of(phi), LEAPFROG
-    # the search starts over from `phi` each time, which leaves the draw exact; its first step may be far too long
-    with np.errstate(over="ignore", invalid="ignore"):
-        while trajectory(phi, energy, n_steps)[2] < GOOD and n_steps < 32 * LEAPFROG:
-            n_steps *= 2
+    # the search starts over from `phi` each time, which leaves the draw exact
+    while trajectory(phi, energy, n_steps)[2] < GOOD and n_steps < 32 * LEAPFROG:
+        n_steps *= 2
     while True:
-        with np.errstate(over="ignore", invalid="ignore"):
-            phi, energy, rate = trajectory(phi, energy, n_steps)
+        phi, energy, rate = trajectory(phi, energy, n_steps)
         yield phi, rate
 
 

@@ -30,8 +30,8 @@ def mixed_target(background, phi, z, v, w0=0.2):
     """
     w = 1 / (1 + w0 * v / background.g_mean)
     # both targets share one transform: w DF - (1 - w) phi / G
-    signs = background.signs(phi)
-    modes = background.to_modes(phi - signs * background.vacuum)
+    signs, fluctuation = background.fluctuation(phi)
+    modes = background.to_modes(fluctuation)
     linear = background.from_modes(modes * (w * background.linear - (1 - w) / background.G))
     return linear + w * background.local_force(phi, signs) + (1 - w) * z / v.sqrt()
 

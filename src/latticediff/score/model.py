@@ -24,11 +24,12 @@ from ..shipped import model_folder
 from .background import Background
 from .line import Member, interpolate
 
-__all__ = ["CODE_VERSION", "ScoreModel", "load_model", "save_model"]
+__all__ = ["CODE_VERSION", "TIME_GRIDS", "ScoreModel", "load_model", "save_model"]
 
 #: Part of every fingerprint; raised whenever the same weights would give other densities.
 CODE_VERSION = "1"
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
+TIME_GRIDS = "time_grids"  #: key of a card, see `latticediff.proposal.grid`
 
 
 @dataclass
@@ -62,6 +63,11 @@ class ScoreModel:
     def __post_init__(self):
         self.network.eval()
         self.network.requires_grad_(False)
+
+    @classmethod
+    def for_flow(cls, network, background, noise):
+        """A model for the ODE, which has no use for score powers: they are left open. Freezes the network."""
+        return cls(network, background, noise, np.array(noise.log_range), np.ones((2, *background.shape)))
 
     @property
     def action(self):
@@ -108,7 +114,7 @@ class ScoreModel:
         background = Background(action, found.propagator, here.device, here.dtype, here.vacuum)
         # a time grid is that of one theory
         about = {
-            **{key: value for key, value in self.card.items() if key != "time_grids"},
+            **{key: value for key, value in self.card.items() if key != TIME_GRIDS},
             "source": self.fingerprint(),
         }
         return ScoreModel(self.network, background, self.noise, self.power_grid, found.power, about)

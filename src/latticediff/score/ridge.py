@@ -201,8 +201,8 @@ class RidgeNetwork(nn.Module):
         """
         v = background.expand((2 * log_sigma).exp())
         W, C = background.posterior(v)
-        signs = background.signs(x)
-        modes = background.to_modes(x - signs * background.vacuum)
+        signs, fluctuation = background.fluctuation(x)
+        modes = background.to_modes(fluctuation)
         inner, outer = self.filters(background, v, W)
         gain_in, amplitudes, gain_out = self.coefficients(background, log_sigma)
         fields = background.add_vacuum(background.from_modes(modes[:, None] * inner), signs).flatten(2)

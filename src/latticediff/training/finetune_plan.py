@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from ..errors import UserError
 from .likelihood import OBJECTIVES
-from .plan import StepPlan
+from .plan import StepPlan, check_choice
 from .tasks import SCHEDULES
 
 __all__ = ["FineTuningPlan"]
@@ -67,10 +67,8 @@ class FineTuningPlan(StepPlan):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.objective not in OBJECTIVES:
-            raise UserError(f"finetune objective is {self.objective!r}; expected one of {', '.join(OBJECTIVES)}")
-        if self.schedule not in SCHEDULES:
-            raise UserError(f"finetune schedule is {self.schedule!r}; expected one of {', '.join(SCHEDULES)}")
+        check_choice("finetune objective", self.objective, OBJECTIVES)
+        check_choice("finetune schedule", self.schedule, SCHEDULES)
         if not 0 <= self.reverse <= 1:
             raise UserError(f"finetune reverse is {self.reverse}; expected a fraction between 0 and 1")
         if self.integration_steps < 1 or self.check_every < 0 or self.n_check < 8:

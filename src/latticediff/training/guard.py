@@ -82,7 +82,7 @@ class Guard:
 
     def look(self, network, step):
         """`Check` of a network; draws depend on seed and step alone."""
-        model = _frozen(network, self.background, self.noise)
+        model = ScoreModel.for_flow(copy.deepcopy(network), self.background, self.noise)
         coarse = OdeProposal(model, self.steps, self.method)
         fine, action = coarse.doubled(), model.action
         draw, draw_fine = (p.draw(self.n, np.random.default_rng([self.seed, step])) for p in (coarse, fine))
@@ -150,9 +150,3 @@ class Guard:
             return True
         rise = check.free_energy_fine - self.lowest.free_energy_fine
         return rise > self.n_sigma * math.hypot(check.error, self.lowest.error)
-
-
-def _frozen(network, background, noise):
-    """A model for proposals by the ODE; the score power, which only the SDE asks for, is left open."""
-    power = np.ones((2, *background.shape))
-    return ScoreModel(copy.deepcopy(network), background, noise, np.array(noise.log_range), power)

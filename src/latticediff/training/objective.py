@@ -139,7 +139,7 @@ class Objective:
 
 
 def _noise_target(background, phi, z, v):
-    fluctuation = phi - background.signs(phi) * background.vacuum
+    _, fluctuation = background.fluctuation(phi)
     return z / v.sqrt() - background.filter(fluctuation, 1 / background.G)
 
 
@@ -168,7 +168,7 @@ def _known_residual(plan, background, data):
     def residual(background, phi, z, v):
         x = phi + v.sqrt() * z
         s = score(x.cpu(), v.sqrt().flatten().double().cpu()).to(x)
-        fluctuation = x - background.signs(x) * background.vacuum
+        _, fluctuation = background.fluctuation(x)
         modes = background.to_modes(s) * (background.G + v) + background.to_modes(fluctuation)
         return -background.from_modes(modes / background.G)
 

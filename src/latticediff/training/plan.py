@@ -9,7 +9,7 @@ from ..score.objectives import LEVELS, WEIGHTINGS
 from .optimizers import OPTIMIZERS
 from .tasks import SCHEDULES
 
-__all__ = ["ORACLES", "PRECISIONS", "TARGETS", "TRACES", "StepPlan", "TrainingPlan"]
+__all__ = ["ORACLES", "PRECISIONS", "TARGETS", "TRACES", "StepPlan", "TrainingPlan", "check_choice"]
 
 #: What the network is compared with; see `latticediff.training.objective`.
 TARGETS = ("stein", "mixed", "denoising", "force", "explicit", "implicit")
@@ -18,6 +18,17 @@ TRACES = ("closed_form", "full", "coloured", "hutchinson")
 #: The known score of the explicit objective.
 ORACLES = ("free", "empirical")
 PRECISIONS = ("float32", "bfloat16")
+
+
+def check_choice(what, value, known):
+    """Refuse a value that is not among the known ones, with the nearest of them.
+
+    Raises
+    ------
+    UserError
+    """
+    if value not in known:
+        raise UserError(f"{what} is {value!r}{nearest(value, known)}; expected one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,7 @@ class StepPlan:
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
             raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
-        if self.optimizer not in OPTIMIZERS:
-            known = f"{nearest(self.optimizer, OPTIMIZERS)}; expected one of {', '.join(OPTIMIZERS)}"
-            raise UserError(f"optimizer is {self.optimizer!r}{known}")
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
 
     def rate(self, step):
         """Learning rate of a step."""
@@ -124,11 +133,7 @@ class TrainingPlan(StepPlan):
             "precision": PRECISIONS,
         }
         for key, known in choices.items():
-            value = getattr(self, key)
-            if value not in known:
-                raise UserError(
-                    f"training {key} is {value!r}{nearest(value, known)}; expected one of {', '.join(known)}"
-                )
+            check_choice(f"training {key}", getattr(self, key), known)
         super().__post_init__()
         if self.w0 != "fit" and (isinstance(self.w0, str) or not 0 <= self.w0 < math.inf):
             raise UserError(f'w0 is {self.w0!r}; expected a number of at least 0, or "fit"')

@@ -47,7 +47,7 @@ class Task:
 
     def __str__(self):
         """Theory and lattice, for messages."""
-        return f"{self.background.action!r} on {'x'.join(map(str, self.background.shape))}"
+        return str(self.background)
 
 
 def _round_robin(p, steps, seed):

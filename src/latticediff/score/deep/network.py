@@ -98,8 +98,8 @@ class DeepNetwork(nn.Module):
         """
         v = background.expand((2 * log_sigma).exp())
         W, C = background.posterior(v)
-        signs = background.signs(x)
-        modes = background.to_modes(x - signs * background.vacuum)
+        signs, fluctuation = background.fluctuation(x)
+        modes = background.to_modes(fluctuation)
         inner, outer = self.filters(background, v, W)
         u = background.add_vacuum(background.from_modes(modes[:, None] * inner), signs)
         e = self.embed(background, log_sigma)

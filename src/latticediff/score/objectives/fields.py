@@ -30,7 +30,7 @@ class ModelScore:
     def __call__(self, x, sigma):
         """The score, shape of x."""
         background, v, R, _ = self._parts(x, sigma, False)
-        fluctuation = x - background.signs(x) * background.vacuum
+        _, fluctuation = background.fluctuation(x)
         modes = background.to_modes(fluctuation) + background.G * background.to_modes(R)
         return -background.from_modes(modes / (background.G + v))
 
