@@ -171,9 +171,9 @@ def test_failed_gate_has_its_own_exit_code(card, tmp_path):
     assert_one_clear_line(done, "not fit to train on", "times as many updates", code=3)
 
 
-LONG = (  # a second or more of work in many blocks, few bytes
+LONG = (  # several blocks of work on any machine, a block being half a second or so; few bytes
     ("--set", "lattice.shape=[32, 32]", "--set", "hmc.n_chains=4", "--set", "hmc.n_warmup=50")
-    + ("--set", "hmc.n_updates=20000", "--set", "hmc.thin=2000", "--set", "gate.enforce=false")
+    + ("--set", "hmc.n_updates=80000", "--set", "hmc.thin=2000", "--set", "gate.enforce=false")
 )
 
 
