@@ -46,7 +46,14 @@ def cards(draw):
                 "target_acceptance": draw(st.floats(0.01, 0.99)),
                 "start": draw(st.sampled_from(["hot", "cold"])),
             },
-            "network": {"name": "ridge", "features": 8, "kernel_size": 5, "hidden": 16, "conditioned": False},
+            "network": {
+                "name": "ridge",
+                "features": 8,
+                "kernel_size": 5,
+                "hidden": 16,
+                "conditioned": draw(st.booleans()),
+                "ordered": draw(st.booleans()),
+            },
             "training": {"learning_rate": draw(positive), "device": draw(st.sampled_from(["auto", "cpu", "cuda:1"]))},
             "sampling": {"sde": {"refresh": draw(st.booleans())}},
         }

@@ -144,6 +144,7 @@ class RidgeOptions(Section):
     kernel_size: Count = 3
     hidden: Count = 64
     conditioned: bool = False
+    ordered: bool = True  #: normal ordering of the features, see `latticediff.score.ordering`
 
     @field_validator("kernel_size")
     @classmethod

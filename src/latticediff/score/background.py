@@ -79,6 +79,7 @@ class Background:
         if self.volume <= DENSE:  # one product for all axes
             bases = [functools.reduce(np.kron, bases)]
         self._bases = [torch.as_tensor(basis).to(self.device, dtype) for basis in bases]
+        self._cosines = {}
 
     def __str__(self):
         """Theory and lattice, for messages."""
@@ -145,6 +146,16 @@ class Background:
         delta = torch.zeros(self.shape, dtype=multiplier.dtype, device=multiplier.device)
         delta[(0,) * self.ndim] = 1
         return self.from_modes(multiplier * self.to_modes(delta))
+
+    def at_distances(self, multiplier, sites):
+        """`to_distances` at a few sites only: (..., *lattice) -> (..., n_sites), ``sites`` being flat indices."""
+        key = tuple(sites.tolist())
+        if key not in self._cosines:
+            deltas = torch.zeros(len(key) + 1, self.volume, dtype=self.dtype, device=self.device)
+            deltas[torch.arange(len(key) + 1), [0, *key]] = 1
+            modes = self.to_modes(deltas.unflatten(1, self.shape)).flatten(1)
+            self._cosines[key] = (modes[0] * modes[1:]).T.contiguous()
+        return multiplier.flatten(-self.ndim) @ self._cosines[key]
 
     def add_vacuum(self, inputs, signs):
         """Input fields (n, J, *lattice) of a network, the second of them raised from 2 W chi to 2 (s m_0 + W chi).

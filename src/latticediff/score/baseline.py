@@ -32,7 +32,7 @@ def local_response(background, C):
     return c, (1 - 12 * background.action.b * background.vacuum**2 * c).clamp(min=LEAST)
 
 
-def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0):
+def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0, linear=None):
     r"""R_0 in two parts, and ``tr(C dR_0/dx)``.
 
     Parameters
@@ -44,6 +44,8 @@ def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0):
     trace : bool
     signs : tensor, shape (n, 1, ..., 1), or 0
         Of the vacua; see `Background.signs`.
+    linear : tensor, shape (n or 1, *lattice), optional
+        A multiplier in place of l(k), `latticediff.score.ordering.baseline_linear`.
 
     Returns
     -------
@@ -60,13 +62,11 @@ def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0):
     width = c - background.vacuum**2
     denominator = lift + 3 * q * c * square
     local = (q * y * (square + 3 * width) + signs * background.tilt) / denominator
-    linear = x_modes * (W * background.linear)
+    response = W * (background.linear if linear is None else linear)
     if not trace:
-        return linear, local, None
+        return x_modes * response, local, None
     # d/dy of the local part, with den' = 6 q c y
     slope = (q * 3 * (square + width) - local * 6 * q * c * y) / denominator
     over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
-    trace = (
-        background.at_origin(W * C) * over_sites + background.at_origin(W * C * background.linear) * background.volume
-    )
-    return linear, local, trace
+    trace = background.at_origin(W * C) * over_sites + background.at_origin(C * response) * background.volume
+    return x_modes * response, local, trace

@@ -48,10 +48,11 @@ def level_tables(network, background, log_sigma):
     kernels_in, kernels_out = network.kernels(gain_in, gain_out)
     W, C = background.posterior(v)
     inner, outer = network.filters(background, v, W)
+    amplitudes, response = network.order(background, inner, v, W, C, kernels_in, amplitudes)
     kappa = network.kappa(background, inner, outer, C, kernels_in, kernels_out)
     root = torch.sqrt(background.G + v)[:, None]
     scale = outer[(slice(None), 0, *([0] * background.ndim))]
-    linear = W * C * background.linear
+    linear = W * C * (background.linear if response is None else response)
     c, lift = local_response(background, C)
     numbers = [
         scale,

@@ -24,6 +24,7 @@ from torch import nn
 from ..errors import UserError
 from .baseline import implicit_cubic
 from .embedding import Embedding
+from .ordering import baseline_linear, ordered_amplitudes
 
 __all__ = ["RidgeNetwork"]
 
@@ -76,6 +77,9 @@ class RidgeNetwork(nn.Module):
         Width of the small perceptron that turns log sigma into gains and amplitudes.
     conditioned : bool
         Let gains and amplitudes depend on the couplings too, so that one set of weights serves a line of them.
+    ordered : bool
+        Normal ordering: no feature has a linear response at large noise, `latticediff.score.ordering`. The default
+        is what a model file from before it means; that of a run-card is true.
 
     Raises
     ------
@@ -85,13 +89,13 @@ class RidgeNetwork(nn.Module):
 
     name = "ridge"  #: in the registry
 
-    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False):
+    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False, ordered=False):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
         if features < 2:
             raise UserError(f"features = {features}; expected at least 2")
-        self.ndim, self.features, self.kernel_size = ndim, features, kernel_size
+        self.ndim, self.features, self.kernel_size, self.ordered = ndim, features, kernel_size, bool(ordered)
         reach = kernel_size // 2
         self.offsets = tuple(itertools.product(range(-reach, reach + 1), repeat=ndim))
         n_taps, centre = len(self.offsets), len(self.offsets) // 2
@@ -124,6 +128,7 @@ class RidgeNetwork(nn.Module):
             "kernel_size": self.kernel_size,
             "hidden": self.embed.hidden,
             "conditioned": self.embed.conditioned,
+            **({"ordered": True} if self.ordered else {}),
         }
 
     def taps(self, background):
@@ -134,6 +139,15 @@ class RidgeNetwork(nn.Module):
             axes = tuple(range(background.ndim))
             rolled = [torch.roll(sites, [-o for o in offset], axes).reshape(-1) for offset in self.offsets]
             self._taps[key] = torch.stack(rolled).to(background.device)
+        return self._taps[key]
+
+    def differences(self, background):
+        """Sites that are differences of two offsets, and which of them ``offset_t' - offset_t`` is, (T, T)."""
+        key = (background.shape, background.device, "differences")
+        if key not in self._taps:
+            taps = self.taps(background)
+            # offset T-1-t is minus offset t
+            self._taps[key] = torch.unique(taps[:, taps[:, 0].flip(0)].T, return_inverse=True)
         return self._taps[key]
 
     def coefficients(self, background, log_sigma):
@@ -170,6 +184,17 @@ class RidgeNetwork(nn.Module):
         outer = torch.stack([scale.expand_as(W), scale * W], dim=1)
         return inner, outer
 
+    def order(self, background, inner, v, W, C, kernels_in, amplitudes):
+        """Normal ordering, if it is on: the amplitudes (n, F, 2) and the baseline's linear multiplier, None for l(k).
+
+        Around the two vacua of a broken phase, where features have a mean and no mode is wide, it is always off.
+        """
+        if not self.ordered or background.vacuum:
+            return amplitudes, None
+        pairs = self.differences(background)
+        amplitudes = ordered_amplitudes(background, inner, v, kernels_in, amplitudes, pairs)
+        return amplitudes, baseline_linear(background, v, W, C)
+
     def kappa(self, background, inner, outer, C, kernels_in, kernels_out):
         r"""``kappa_f = V^-1 sum_k A_f(k) B_f(k) C(k)``, shape (n, F).
 
@@ -205,17 +230,18 @@ class RidgeNetwork(nn.Module):
         modes = background.to_modes(fluctuation)
         inner, outer = self.filters(background, v, W)
         gain_in, amplitudes, gain_out = self.coefficients(background, log_sigma)
+        kernels_in, kernels_out = self.kernels(gain_in, gain_out)
+        amplitudes, response = self.order(background, inner, v, W, C, kernels_in, amplitudes)
         fields = background.add_vacuum(background.from_modes(modes[:, None] * inner), signs).flatten(2)
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
 
-            kernels_out = self.output_kernels()
-            out = fused_core(fields, self.A, gain_in, amplitudes, kernels_out, gain_out, background.shape, self.offsets)
+            outputs = self.output_kernels()
+            out = fused_core(fields, self.A, gain_in, amplitudes, outputs, gain_out, background.shape, self.offsets)
         else:
-            kernels_in, kernels_out = self.kernels(gain_in, gain_out)
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(background), trace)
         out = out.unflatten(2, background.shape)
-        linear, local, total = implicit_cubic(background, modes, W, C, trace, signs)
+        linear, local, total = implicit_cubic(background, modes, W, C, trace, signs, response)
         R = background.from_modes((background.to_modes(out) * outer).sum(1) + linear) + local
         if not trace:
             return R, None

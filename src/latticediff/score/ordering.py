@@ -1,0 +1,130 @@
+r"""Normal ordering: a residual that starts without a linear response.
+
+The true residual :math:`R = E[\Delta F | x]` has none. With the exact propagator, for any noise,
+
+.. math:: \langle R\, x^T \rangle = \langle \Delta F\, \phi^T \rangle
+          = \Big\langle \frac{\partial S}{\partial \phi}\, \phi^T \Big\rangle - G^{-1} \langle \phi\, \phi^T \rangle
+          = 1 - 1 = 0 .
+
+A sum of ridge functions has one unless its terms cancel, and at large noise they must to the precision of
+:math:`1/C(0)`, the inverse of the susceptibility: one step of an optimiser can make the zero mode explode, the
+sooner the larger the lattice. Here every term is orthogonal to the linear functions of the Gaussian field
+:math:`x \sim N(0, G + v)` by itself, as a normal ordered power is:
+
+- a feature :math:`h \sim N(0, s^2)`, :math:`s^2 = \sum A A' D`, has the mean slope
+  :math:`\langle g' \rangle = \alpha_1 m_3 + \alpha_2 (1 + m_2 - 2 m_4)`, :math:`m_p = \langle (1+h^2)^{-p/2} \rangle`.
+  The network names :math:`\alpha_2` and a slope :math:`\beta_1`, and
+
+  .. math:: \alpha_1 = \eta \beta_1 - \alpha_2 \frac{1 + m_2 - 2 m_4}{m_3}, \qquad \eta = \frac{\bar G}{\bar G + v};
+
+- the baseline's linear part :math:`\ell(k)` becomes :math:`\eta\, \ell(k) - (1 - \eta)\, \lambda`, with
+  :math:`\lambda = \langle y\, f(y) \rangle / \langle y^2 \rangle` of its cubic part f by Stein's identity.
+
+At small noise, where the field is anything but Gaussian, :math:`\eta \to 1` leaves all freedom.
+"""
+
+import torch
+
+from .baseline import local_response
+
+__all__ = ["baseline_linear", "feature_variance", "gaussian_mean", "ordered_amplitudes", "slope_weights"]
+
+REACH = 7.0  # standard deviations
+NODES = 33  # of h >= 0: m_p to 1e-6 for any s below 100, in float32 too
+
+
+def gaussian_mean(function, s):
+    r"""``<f(h)>`` of an even f for h ~ N(0, s^2), by the trapezoidal rule in ``arsinh h``.
+
+    Exponentially accurate for functions that are smooth on the scale of ``(1 + h^2)^(1/2)``, wide or narrow.
+
+    Parameters
+    ----------
+    function : callable
+        Of a tensor (..., nodes), elementwise in front of the nodes.
+    s : tensor, positive
+
+    Returns
+    -------
+    tensor, shape of s
+    """
+    s = s[..., None]
+    reach = torch.arcsinh(REACH * s)
+    u = torch.linspace(0, 1, NODES, dtype=s.dtype, device=s.device) * reach
+    h = u.sinh()
+    weight = torch.exp(-0.5 * (h / s) ** 2) * u.cosh()
+    # the same rule for the density alone, so that it is normalised to the last digit
+    ends = torch.ones_like(u[..., :1]) * 0.5
+    weight = torch.cat([weight[..., :1] * ends, weight[..., 1:]], -1)
+    return (weight * function(h)).sum(-1) / weight.sum(-1)
+
+
+def slope_weights(s):
+    r"""``(<g'> of g = h r, <g'> of g = h (1 - r^2))`` for h ~ N(0, s^2): ``m_3`` and ``1 + m_2 - 2 m_4``."""
+
+    first = gaussian_mean(lambda h: (1 + h * h) ** -1.5, s)
+    # 1 + r^2 - 2 r^4 without its cancellation at small h
+    second = gaussian_mean(lambda h: h * h * (3 + h * h) / (1 + h * h) ** 2, s)
+    return first, second
+
+
+def feature_variance(background, inner, v, kernels_in, differences):
+    r"""``s_f^2 = <h_f^2>`` for x ~ N(0, G + v), shape (n, F).
+
+    Parameters
+    ----------
+    background : Background
+    inner : tensor, shape (n, J, *lattice)
+        Input filters.
+    v : tensor, shape (n, 1, ..., 1)
+    kernels_in : tensor, shape (n, F, J, T)
+    differences : tuple of tensors, int64
+        The sites that are differences of two offsets of the kernel, and which of them each pair (T, T) has.
+    """
+    n, _, n_inputs, n_taps = kernels_in.shape
+    sites, place = differences
+    covariance = (background.G + v)[:, None, None]
+    products = (inner[:, :, None] * inner[:, None] * covariance).flatten(1, 2)
+    D = background.at_distances(products, sites)[..., place].unflatten(1, (n_inputs, n_inputs))
+    D = D.transpose(2, 3).reshape(n, n_inputs * n_taps, -1)  # (j t, j' t')
+    rows = kernels_in.flatten(2)
+    return (torch.matmul(rows, D) * rows).sum(-1)
+
+
+def ordered_amplitudes(background, inner, v, kernels_in, amplitudes, differences):
+    """Amplitudes (n, F, 2) whose features have the mean slope ``eta beta_1 m_3``.
+
+    Parameters
+    ----------
+    background, inner, v, kernels_in, differences
+        See `feature_variance`.
+    amplitudes : tensor, shape (n or 1, F, 2)
+        ``(beta_1, alpha_2)``, what the network says.
+    """
+    s = feature_variance(background, inner, v, kernels_in, differences).clamp(min=1e-12).sqrt()
+    first, second = slope_weights(s)
+    slope, curved = amplitudes.unbind(-1)
+    eta = _eta(background, v).flatten(1)
+    return torch.stack([eta * slope - curved * second / first, curved], -1)
+
+
+def baseline_linear(background, v, W, C):
+    """The multiplier ``eta l(k) - (1 - eta) lambda`` in place of l(k), (n, *lattice)."""
+    q = 4 * background.action.b
+    eta = _eta(background, v)
+    c, lift = local_response(background, C)
+    variance = background.expand(background.at_origin(W * background.G))  # of y = W x
+    bend = 3 * q * c / lift  # f = q y (y^2 + 3c) / (lift (1 + bend y^2))
+    if q == 0:
+        return eta * background.linear
+
+    def slope(h):  # y f(y) / <y^2> with y = h / bend^(1/2)
+        square = h * h / bend.flatten()[:, None]
+        return q * square * (square + 3 * c.flatten()[:, None]) / (1 + h * h)
+
+    mean = gaussian_mean(slope, (variance * bend).sqrt().flatten())
+    return eta * background.linear - (1 - eta) * background.expand(mean / (variance * lift).flatten())
+
+
+def _eta(background, v):
+    return background.g_mean / (background.g_mean + v)
