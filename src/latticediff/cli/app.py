@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from . import densities, ensembles, tuning
+from . import densities, ensembles, lines, tuning
 
 __all__ = ["app"]
 
@@ -285,6 +285,7 @@ def verify(file: File):
 
 ensembles.add_commands(app)
 densities.add_commands(app)
+lines.add_commands(app)
 tuning.add_commands(app)
 
 

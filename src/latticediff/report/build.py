@@ -9,7 +9,7 @@ from .figures import draw
 from .html import page
 from .tables import report_dict
 
-__all__ = ["write_file", "write_report"]
+__all__ = ["write_figures", "write_file", "write_report"]
 
 
 def write_file(path, data):
@@ -23,6 +23,31 @@ def write_file(path, data):
         part.unlink(missing_ok=True)
         raise FileError(f"cannot write {path}: {error.strerror}; free some space or choose another --out") from None
     return path
+
+
+def write_figures(records, out):
+    """Write ``figures/*.png, .pdf, .csv`` of some `FigureRecord` into the folder `out`, made if missing.
+
+    Returns
+    -------
+    Path
+        The folder ``figures``.
+
+    Raises
+    ------
+    FileError
+        If a folder cannot be made or written.
+    """
+    folder = Path(out) / "figures"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from None
+    for record in records:
+        write_file(folder / f"{record.name}.png", record.png)
+        write_file(folder / f"{record.name}.pdf", record.pdf)
+        write_file(folder / f"{record.name}.csv", record.csv)
+    return folder
 
 
 def write_report(run, out):
@@ -44,17 +69,8 @@ def write_report(run, out):
     FileError
         If the folder cannot be made or written.
     """
-    out = Path(out)
-    folder = out / "figures"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from None
-    records = draw(run)
-    for record in records:
-        write_file(folder / f"{record.name}.png", record.png)
-        write_file(folder / f"{record.name}.pdf", record.pdf)
-        write_file(folder / f"{record.name}.csv", record.csv)
+    out, records = Path(out), draw(run)
+    folder = write_figures(records, out)
     # allow_nan=False: NaN is no JSON, and no number of a report
     text = json.dumps(report_dict(run), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     paths = {"figures": folder, "json": write_file(out / "report.json", text)}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FileError
-from .build import write_file
+from .build import write_figures, write_file
 from .diagnosis_page import diagnosis_page
 from .figures.diagnosis import draw_diagnosis
 from .model import now
@@ -160,17 +159,8 @@ def write_diagnosis(diagnosis, out):
     FileError
         If the folder cannot be made or written.
     """
-    out = Path(out)
-    folder = out / "figures"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make the folder {folder}: {error.strerror}; choose another --out") from None
-    records = draw_diagnosis(diagnosis)
-    for record in records:
-        write_file(folder / f"{record.name}.png", record.png)
-        write_file(folder / f"{record.name}.pdf", record.pdf)
-        write_file(folder / f"{record.name}.csv", record.csv)
+    out, records = Path(out), draw_diagnosis(diagnosis)
+    folder = write_figures(records, out)
     text = json.dumps(diagnosis.to_dict(), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     return {
         "figures": folder,

@@ -1,0 +1,76 @@
+r"""Subcommand that draws ensembles along a line of couplings.
+
+``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["add_commands"]
+
+
+class Route(StrEnum):
+    """How the network proposes."""
+
+    ode = "ode"
+    sde = "sde"
+
+
+def line(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or name of a shipped model.")],
+    along: Annotated[
+        str,
+        typer.Option("--along", metavar="NAME=FIRST:LAST:N", help="The coupling and its values, or a list: lam=4,5,6."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the ensembles, line.json and figures.")],
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, metavar="N", help="Proposals at each coupling; default 15000.")
+    ] = None,
+    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A key of the chains' card, e.g. lattice.shape=[16,16]; repeatable."
+        ),
+    ] = None,
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="Go beyond the trained couplings and sizes too: exact, less accepted."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is finished, go on with what is not; larger --n extends.")
+    ] = False,
+    max_walltime: Annotated[
+        str | None,
+        typer.Option("--max-walltime", metavar="TIME", help="Save and stop before this long: seconds, h:m:s or 1h30m."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")] = False,
+):
+    """Exact ensembles along a line of couplings from one model, with table and figure.
+
+    Every coupling gets an ensemble file of Metropolis chains; couplings that the model was never trained at are
+    interpolated.
+
+    \b
+    latticediff line phi4-A-line --along lam=4:6.5:6 --out line
+    latticediff line phi4-A-line --along lam=4,4.25,4.5 --n 50000 --out line --resume
+    """
+    import json
+
+    from ..pipeline.line import draw_line
+    from ..pipeline.progress import make_progress
+    from ..signals import Stop, parse_duration
+
+    common = {"route": route.value, "n": n, "outside": outside, "resume": resume, "progress": make_progress(quiet)}
+    with Stop(None if max_walltime is None else parse_duration(max_walltime)) as stop:
+        found = draw_line(model, along, out, overrides or (), **common, stop=stop)
+    typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
+
+
+def add_commands(app):
+    """Register the subcommand of this module."""
+    app.command()(line)
