@@ -1,11 +1,13 @@
 """ESS of the shipped models, measured afresh: proposals of the ODE route, and HMC configurations weighed by it.
 
-    python benchmarks/ess_table.py [--models NAME ...] [--n 10000] [--forward 2500] [--steps N] [--json]
+    python benchmarks/ess_table.py [--models NAME ...] [--n 10000] [--forward 2500] [--steps N] [--method M]
+        [--grid G] [--json]
 
-Rows: ``model, action, couplings, shape, parameters, training_seconds, training_device, evaluations,
+Rows: ``model, action, couplings, shape, parameters, training_seconds, training_device, method, grid, evaluations, n,
 ess_reverse [v, e], ess_forward [v, e], acceptance, tau_int_abs_m [v, e], doubling_median,
 seconds_per_proposal``. Published points of exact, likelihood-weighted sampling on the same line of
-couplings stand beside them in the table. The forward ESS uses fresh HMC chains, not the training data.
+couplings stand beside them in the table. The forward ESS uses fresh HMC chains, not the training data. Every
+model takes the integrator that it brings along (`latticediff.proposal.grid.own_scheme`), unless told otherwise.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.proposal import OdeProposal
+from latticediff.proposal.grid import own_scheme
 from latticediff.score.model import load_model
 from latticediff.shipped import model_names
 from latticediff.streams import Streams
@@ -43,11 +46,11 @@ def held_out(model, n, streams):
     return block.phi.swapaxes(0, 1).reshape(-1, *model.shape)[:n]
 
 
-def row(name, n, n_forward, steps, seed):
-    """Measure one model, with its own scheme unless told a number of Runge-Kutta steps."""
+def row(name, n, n_forward, seed, **scheme):
+    """Measure one model; of `scheme`, None stands for its own."""
     model, streams = load_model(name), Streams(seed).child(name)
-    own = {key: model.card["metrics"][key] for key in ("steps", "method", "grid") if key in model.card["metrics"]}
-    proposal = OdeProposal(model, **({"steps": steps} if steps else own))
+    scheme = own_scheme(model, **scheme)
+    proposal = OdeProposal(model, **scheme)
     kernel = IndependenceMetropolis(proposal, model.action)
     state = kernel.hot_start(N_CHAINS, streams)
     state, _ = kernel.advance(state, streams, 10, 10)
@@ -70,6 +73,8 @@ def row(name, n, n_forward, steps, seed):
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "training_seconds": training["seconds"] + model.card.get("finetune", {}).get("seconds", 0.0),
         "training_device": training["device"],
+        "method": scheme["method"],
+        "grid": scheme["grid"],
         "evaluations": proposal.evaluations_per_draw,
         "n": len(weights),
         "ess_reverse": [reverse_ess.value, reverse_ess.error],
@@ -87,12 +92,15 @@ def main():
     parser.add_argument("--models", nargs="+", default=model_names())
     parser.add_argument("--n", type=int, default=10_000, help="proposals per model")
     parser.add_argument("--forward", type=int, default=2500, help="HMC configurations per model")
-    parser.add_argument("--steps", type=int, help="Runge-Kutta steps; default: those of the model's card")
+    parser.add_argument("--steps", type=int, help="integration steps; default: the model's own")
+    parser.add_argument("--method", help="integrator; default: the model's own")
+    parser.add_argument("--grid", help="uniform or optimised; default: the model's own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     arguments = parser.parse_args()
     for name in arguments.models:
-        found = row(name, arguments.n, arguments.forward, arguments.steps, arguments.seed)
+        scheme = {"steps": arguments.steps, "method": arguments.method, "grid": arguments.grid}
+        found = row(name, arguments.n, arguments.forward, arguments.seed, **scheme)
         if arguments.json:
             print(json.dumps(found), flush=True)
             continue
@@ -101,7 +109,8 @@ def main():
         print(
             f"{name:14} {shape:8} ESS {reverse[0]:.4f}({reverse[1]:.4f}) forward {forward[0]:.4f}({forward[1]:.4f})"
             f" acceptance {found['acceptance']:.3f} tau_int(|m|) {tau[0]:.3f}({tau[1]:.3f})"
-            f" doubling {found['doubling_median']:.1e} {1e3 * found['seconds_per_proposal']:.3f} ms/proposal,"
+            f" {found['evaluations']} evaluations, doubling {found['doubling_median']:.1e}"
+            f" {1e3 * found['seconds_per_proposal']:.3f} ms/proposal,"
             f" trained {found['training_seconds']:.0f} s on {found['training_device']}",
             flush=True,
         )

@@ -17,7 +17,11 @@ from latticediff.ensemble import run_chain
 from latticediff.errors import FileError, UserError
 from latticediff.hmc import HMC
 from latticediff.pipeline.densities import measure_free_energy, reweight, target_action
-from latticediff.score.model import save_model
+from latticediff.pipeline.diagnose import diagnosis_of
+from latticediff.proposal import OdeProposal
+from latticediff.proposal.grid import with_grid
+from latticediff.report.numbers import scheme_text
+from latticediff.score.model import load_model, save_model
 
 N_SIGMA = 5
 
@@ -98,8 +102,36 @@ def test_what_does_not_fit_is_refused(folder, ensemble):
         measure_free_energy(folder, ensemble, to=["m2=0.9"], n=100)
     with pytest.raises(UserError, match="at least 8"):
         measure_free_energy(folder, n=2)
+    with pytest.raises(UserError, match=r"sde got 'rk4'; method and grid are those of the ODE"):
+        measure_free_energy(folder, n=100, route="sde", method="rk4")
+    with pytest.raises(UserError, match=r"no density to the accuracy .* \(--steps 4, or --max-doubling\)"):
+        measure_free_energy(folder, n=100, steps=2, max_doubling=1e-3)
+    with pytest.raises(UserError, match=r"\(--steps 4, or --max-doubling\)"):
+        reweight(ensemble, ["m2=1.0"], folder, n=100, steps=2, max_doubling=1e-3)
     with pytest.raises(UserError, match="route is 'sideways'"):
         measure_free_energy(folder, ensemble, n=100, route="sideways")
+
+
+def test_every_command_takes_the_integrator_that_the_model_brings(ensemble, tmp_path):
+    """Trained with a time grid: all three use it and say so; without it, they use what is asked for."""
+    made = model(FREE, SHAPE, 0.2)
+    grid = OdeProposal(made, 8, "adams5", grid="optimised").grid
+    made.card = with_grid(made.card, 8, "adams5", grid)
+    folder = save_model(made, tmp_path / "model")
+    told = (
+        measure_free_energy(folder, ensemble, n=100),
+        reweight(ensemble, ["m2=0.9"], folder, n=100),
+        diagnosis_of(load_model(folder), "own", ensemble, n=60, levels=0),
+    )
+    for found in told:
+        about = found.to_dict()["proposal"]
+        assert (about["method"], about["steps"], about["grid"]) == ("adams5", 8, grid.inner())
+        assert scheme_text(about) == "ode, adams5, 8 steps, optimised grid"
+    for found in told[:2]:
+        assert "(ode, adams5, 8 steps, optimised grid)" in found.to_text()
+    other = measure_free_energy(folder, ensemble, n=100, method="rk4", steps=8)
+    assert "(ode, rk4, 8 steps, uniform grid)" in other.to_text()
+    assert abs(other.estimates.bridge.value - told[0].estimates.bridge.value) < 0.02
 
 
 def test_same_seed_same_bits(folder, ensemble):

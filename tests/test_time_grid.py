@@ -8,6 +8,7 @@ import torch
 from learned_toys import QUARTIC, SHAPE, model, network, normal, some_propagator
 from scipy.integrate import solve_ivp
 
+from latticediff.action import Phi4
 from latticediff.config import load_card
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
@@ -17,6 +18,7 @@ from latticediff.diffusion.time_grid import TimeGrid, fit_grid
 from latticediff.errors import UserError
 from latticediff.pipeline.learned import build_proposal, passing_proposal, store_grid
 from latticediff.proposal import OdeProposal, grid
+from latticediff.proposal.grid import own_scheme
 from latticediff.score.background import Background
 from latticediff.score.model import load_model, save_model
 
@@ -242,6 +244,26 @@ def test_a_grid_is_kept_with_the_model_that_it_was_made_for(made, tmp_path, monk
     with pytest.raises(TypeError):
         OdeProposal(loaded, STEPS + 1, "adams5", grid="optimised")
     made.card.clear()
+
+
+def test_a_model_brings_its_integrator_and_what_is_given_is_taken():
+    """That of its last grid, else of its measured ESS, else plain; a foreign method begins with plain steps."""
+    made, plain = model(QUARTIC, SHAPE, 0.1), {"steps": 16, "method": "rk4", "grid": "uniform"}
+    assert own_scheme(made) == plain
+    made.card = {"metrics": {"proposal": "sde", "steps": 30}}
+    assert own_scheme(made) == plain
+    made.card = {"metrics": {"proposal": "ode", "steps": 9, "method": "dopri5", "grid": "uniform"}}
+    assert own_scheme(made) == {"steps": 9, "method": "dopri5", "grid": "uniform"}
+    for steps in (STEPS, STEPS + 2):
+        made.card = grid.with_grid(made.card, steps, "adams5", TimeGrid.uniform(made.noise, steps))
+    own = {"steps": STEPS + 2, "method": "adams5", "grid": "optimised"}
+    assert own_scheme(made) == own_scheme(made, method="adams5") == own
+    assert own_scheme(made, steps=5) == {**own, "steps": 5}
+    assert own_scheme(made, grid="uniform") == {**own, "grid": "uniform"}
+    assert own_scheme(made, method="rk4", steps=8) == {**plain, "steps": 8}
+    # the grid of a theory does not follow the network to another one; the scheme of its ESS does
+    moved = made.at(Phi4.A(-4.0, 6.2), outside=True)
+    assert own_scheme(moved)["method"] == "dopri5"
 
 
 def test_unknown_and_unfit_grids_are_refused(made):

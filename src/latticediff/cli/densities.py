@@ -27,7 +27,20 @@ Reference = Annotated[
     Path | None, typer.Option("--ensemble", help="Exact configurations; default: a short HMC run made on the spot.")
 ]
 Draws = Annotated[int, typer.Option("--n", metavar="N", help="Draws of the model, and at most N configurations.")]
-Steps = Annotated[int | None, typer.Option("--steps", help="Integration steps; default 16 (ode) or 60 (sde).")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Integration steps; default: the model's own (ode), 60 (sde).")
+]
+Method = Annotated[
+    str | None, typer.Option("--method", help="Integrator: rk4, dopri5 or adams5; default: the model's own.")
+]
+Grid = Annotated[
+    str | None,
+    typer.Option("--grid", help="uniform, or optimised: fitted where the model brings none; default: the model's own."),
+]
+MaxDoubling = Annotated[
+    float,
+    typer.Option("--max-doubling", help="Largest median change of log_q under twice the steps; inf allows any."),
+]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bits.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -41,6 +54,9 @@ def free_energy(
     n: Draws = 4000,
     route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
     steps: Steps = None,
+    method: Method = None,
+    grid: Grid = None,
+    max_doubling: MaxDoubling = 0.1,
     rungs: Annotated[int, typer.Option("--rungs", help="Rungs of annealing; each costs another passage.")] = 1,
     seed: Seed = 1,
     device: Device = "auto",
@@ -52,6 +68,7 @@ def free_energy(
     \b
     latticediff free-energy --model phi4-A-L16
     latticediff free-energy --model phi4-A-L8 --to lam=6.1 --json
+    latticediff free-energy --model phi4-A-L8 --method rk4 --steps 16
     """
     import json
 
@@ -59,7 +76,19 @@ def free_energy(
     from ..pipeline.progress import make_progress
 
     found = measure_free_energy(
-        model, ensemble, to or (), n, route.value, steps, rungs, seed, device, make_progress(quiet)
+        model,
+        ensemble,
+        to or (),
+        n,
+        route.value,
+        steps,
+        method,
+        grid,
+        rungs,
+        max_doubling,
+        seed,
+        device,
+        make_progress(quiet),
     )
     typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
     if found.reach.warning:
@@ -72,6 +101,9 @@ def reweight(
     model: Annotated[str | None, typer.Option("--model", help="Weigh this model's draws for the target, too.")] = None,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Draws of the model.")] = 4000,
     steps: Steps = None,
+    method: Method = None,
+    grid: Grid = None,
+    max_doubling: MaxDoubling = 0.1,
     s_tau: Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")] = 1.5,
     seed: Seed = 1,
     device: Device = "auto",
@@ -87,7 +119,9 @@ def reweight(
     from ..pipeline.densities import reweight as reweigh
     from ..pipeline.progress import make_progress
 
-    found = reweigh(file, to or (), model, n, steps, s_tau, seed, device, make_progress(quiet))
+    found = reweigh(
+        file, to or (), model, n, steps, method, grid, max_doubling, s_tau, seed, device, make_progress(quiet)
+    )
     typer.echo(found.to_json() if as_json else found.to_text())
     for line in found.warnings:
         typer.echo(f"warning: {line}", err=True)
@@ -100,6 +134,8 @@ def diagnose(
     n: Draws = 2000,
     route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
     steps: Steps = None,
+    method: Method = None,
+    grid: Grid = None,
     levels: Annotated[int, typer.Option("--levels", help="Noise levels of the score error; 0 leaves it out.")] = 10,
     seed: Seed = 1,
     device: Device = "auto",
@@ -118,7 +154,9 @@ def diagnose(
     from ..pipeline.progress import make_progress
 
     progress = make_progress(quiet)
-    found, paths = examine(model, out, ensemble, n, route.value, steps, seed, device, levels=levels, progress=progress)
+    found, paths = examine(
+        model, out, ensemble, n, route.value, steps, method, grid, seed, device, levels=levels, progress=progress
+    )
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False, default=str))
     for alarm in found.alarms():

@@ -20,14 +20,18 @@ from ..analysis import (
     reweighted_table,
 )
 from ..analysis.gamma import format_error
+from ..config.sections import SamplingSection
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..lattice import volume
 from ..observables import measure_primary
 from ..proposal import OdeProposal, RefinedProposal, SdeProposal
+from ..proposal.grid import own_scheme
+from ..report.numbers import scheme_text
 from ..score.model import load_model
 from ..streams import Streams
 from .device import pick_device
+from .learned import refuse_coarse
 from .measure import read_series
 from .progress import Progress
 from .reference import fresh_configurations, from_ensemble
@@ -35,6 +39,7 @@ from .reference import fresh_configurations, from_ensemble
 __all__ = ["FreeEnergyResult", "Reweighting", "measure_free_energy", "refined", "reweight", "target_action"]
 
 N_DOUBLING = 300  # configurations whose density is computed with twice the steps too
+MAX_DOUBLING = SamplingSection().max_doubling
 
 
 def target_action(action, couplings):
@@ -59,23 +64,33 @@ def target_action(action, couplings):
     return Phi4.from_couplings(action.convention, changed, action.ndim)
 
 
-def refined(model, route="ode", steps=None, rungs=1, step=1.0, action=None, batch=256):
+def refined(model, route="ode", steps=None, method=None, grid=None, *, rungs=1, step=1.0, action=None, batch=256):
     """The proposal of a route, with `rungs` of annealing above it if there is more than one.
 
     Parameters
     ----------
     model : ScoreModel
     route : {"ode", "sde"}
-    steps : int, optional
-        16 Runge-Kutta steps or 60 reverse steps if not given.
+    steps, method, grid : optional
+        Integrator of the ODE, by default the model's own: `latticediff.proposal.grid.own_scheme`. The SDE has
+        `steps` alone, 60 by default.
     rungs, step, action
         See `latticediff.proposal.RefinedProposal`.
     batch : int
+
+    Raises
+    ------
+    UserError
+        Another route, or an integrator for the SDE.
     """
     if route not in ("ode", "sde"):
         raise UserError(f"route is {route!r}; expected ode or sde")
-    kind = OdeProposal if route == "ode" else SdeProposal
-    inner = kind(model, batch=batch, **({} if steps is None else {"steps": steps}))
+    if route == "ode":
+        inner = OdeProposal(model, batch=batch, **own_scheme(model, steps, method, grid))
+    elif method or grid:
+        raise UserError(f"route sde got {method or grid!r}; method and grid are those of the ODE, leave them out")
+    else:
+        inner = SdeProposal(model, batch=batch, **({} if steps is None else {"steps": steps}))
     return inner if rungs == 1 else RefinedProposal(inner, rungs, step, action)
 
 
@@ -127,13 +142,25 @@ class FreeEnergyResult:
             rows.append(("integration error of log Z", f"{abs(self.integration.mean):.1e} (steps doubled)"))
         head = (
             f"{self.source}: log Z of {self.action!r} on {'x'.join(map(str, self.shape))} from {self.n_draws} draws"
-            f" ({self.proposal['name']}) and {self.n_configurations} configurations"
+            f" ({scheme_text(self.proposal)}) and {self.n_configurations} configurations"
         )
         return "\n".join([head, *(f"  {name:30} {value}" for name, value in rows)])
 
 
 def measure_free_energy(
-    folder, ensemble=None, to=(), n=4000, route="ode", steps=None, rungs=1, seed=1, device="auto", progress=None
+    folder,
+    ensemble=None,
+    to=(),
+    n=4000,
+    route="ode",
+    steps=None,
+    method=None,
+    grid=None,
+    rungs=1,
+    max_doubling=MAX_DOUBLING,
+    seed=1,
+    device="auto",
+    progress=None,
 ):
     """log Z from draws of a model and configurations of the exact ensemble.
 
@@ -147,8 +174,10 @@ def measure_free_energy(
         Couplings that differ from the model's, ``["lam=6.1"]``: any nearby theory will do.
     n : int
         Draws, and at most as many configurations.
-    route, steps, rungs
+    route, steps, method, grid, rungs
         See `refined`.
+    max_doubling : float
+        Largest median change of log_q under twice the integration steps, as for chains; inf allows any.
     seed : int
     device : str
     progress : Progress, optional
@@ -160,7 +189,7 @@ def measure_free_energy(
     Raises
     ------
     FileError, ModelError, UserError
-        Files that do not fit, impossible numbers, or weights without overlap.
+        Files that do not fit, impossible numbers, a log_q that is no density, or weights without overlap.
     """
     progress = progress or Progress()
     if n < 8:
@@ -173,7 +202,8 @@ def measure_free_energy(
         with progress.task("HMC configurations", 1) as task:
             phis = fresh_configurations(action, model.shape, n, streams)
             task.advance()
-    proposal = refined(model, route, steps, rungs, action=action)
+    proposal = refined(model, route, steps, method, grid, rungs=rungs, action=action)
+    _refuse_coarse(proposal, max_doubling, streams)
     with progress.task("draws", n) as task:
         reverse = np.empty(n)
         for start in range(0, n, 256):
@@ -200,6 +230,11 @@ def measure_free_energy(
     )
 
 
+def _refuse_coarse(proposal, largest, streams):
+    inner = getattr(proposal, "inner", proposal)
+    refuse_coarse(inner, largest, streams.child("doubling"), f"--steps {2 * inner.steps}, or --max-doubling")
+
+
 def _integration(proposal, phis):
     inner = getattr(proposal, "inner", proposal)
     if not hasattr(inner, "doubled"):
@@ -219,6 +254,7 @@ class Reweighting:
     plain: dict  #: the source's own observables, name -> Estimate
     observables: dict  #: reweighted
     model: str | None = None
+    proposal: dict | None = None  #: description of the model's
     model_reach: Reach | None = None
     model_observables: dict = field(default_factory=dict)
 
@@ -250,6 +286,7 @@ class Reweighting:
             "source_observables": {name: e.pair() for name, e in self.plain.items()},
             "observables": {name: e.pair() for name, e in self.observables.items()},
             "model": self.model,
+            "proposal": self.proposal,
             "model_weights": told(self.model_reach),
             "model_observables": {name: e.pair() for name, e in self.model_observables.items()},
             "warnings": self.warnings,
@@ -269,14 +306,27 @@ class Reweighting:
             f" ESS {self.reach.ess}, log Z moves by {self.log_z_ratio}"
         ]
         if self.model_reach is not None:
-            lines.append(f"{self.model}: ESS {self.model_reach.ess} of its draws")
+            lines.append(f"{self.model}: ESS {self.model_reach.ess} of its draws ({scheme_text(self.proposal)})")
         lines.append(" " * 17 + " ".join(f"{name:20}" for name, _ in columns))
         for name in self.observables:
             lines.append(f"{name:17}" + " ".join(f"{table[name]!s:20}" for _, table in columns))
         return "\n".join(lines)
 
 
-def reweight(path, to, model=None, n=4000, steps=None, s_tau=1.5, seed=1, device="auto", progress=None):
+def reweight(
+    path,
+    to,
+    model=None,
+    n=4000,
+    steps=None,
+    method=None,
+    grid=None,
+    max_doubling=MAX_DOUBLING,
+    s_tau=1.5,
+    seed=1,
+    device="auto",
+    progress=None,
+):
     """Observables at nearby couplings, from an ensemble file and, beside it, from the weights of a model's draws.
 
     Parameters
@@ -287,8 +337,10 @@ def reweight(path, to, model=None, n=4000, steps=None, s_tau=1.5, seed=1, device
         Couplings of the target that differ from the file's, ``["lam=6.1"]``; none: the file's own theory.
     model : path-like or str, optional
         Its draws are weighed for the target: no chain, and no memory of the source.
-    n, steps
-        Draws, and Runge-Kutta steps of the ODE route.
+    n : int
+        Draws of the model.
+    steps, method, grid, max_doubling
+        Of its ODE; as in `measure_free_energy`.
     s_tau : float
     seed : int
     device : str
@@ -302,7 +354,7 @@ def reweight(path, to, model=None, n=4000, steps=None, s_tau=1.5, seed=1, device
     Raises
     ------
     FileError, ModelError, UserError
-        Files that do not fit, or a coupling that the convention lacks.
+        Files that do not fit, a coupling that the convention lacks, or a log_q that is no density.
     """
     progress = progress or Progress()
     with Ensemble(path) as ensemble:
@@ -324,7 +376,8 @@ def reweight(path, to, model=None, n=4000, steps=None, s_tau=1.5, seed=1, device
     if model is None:
         return Reweighting(**found)
     loaded = load_model(model, pick_device(device), shape=shape)
-    proposal, streams = refined(loaded, "ode", steps), Streams(seed).child("reweight")
+    proposal, streams = refined(loaded, "ode", steps, method, grid), Streams(seed).child("reweight")
+    _refuse_coarse(proposal, max_doubling, streams)
     phis, log_q = np.empty((n, *shape)), np.empty(n)
     with progress.task("draws", n) as task:
         for start in range(0, n, 256):
@@ -336,6 +389,7 @@ def reweight(path, to, model=None, n=4000, steps=None, s_tau=1.5, seed=1, device
     return Reweighting(
         **found,
         model=Path(model).name,
+        proposal=proposal.describe(),
         model_reach=reach(log_weight),
         model_observables=reweighted_table(series, log_weight[None], target, shape, s_tau=s_tau),
     )

@@ -27,7 +27,18 @@ N_SCORE = 24  # noised configurations of the score error: their posteriors are w
 
 
 def diagnose(
-    folder, out, ensemble=None, n=2000, route="ode", steps=None, seed=1, device="auto", levels=10, progress=None
+    folder,
+    out,
+    ensemble=None,
+    n=2000,
+    route="ode",
+    steps=None,
+    method=None,
+    grid=None,
+    seed=1,
+    device="auto",
+    levels=10,
+    progress=None,
 ):
     """Diagnose a model and write the page.
 
@@ -39,7 +50,7 @@ def diagnose(
         Folder of the page; anything but an earlier diagnosis in it is refused.
     ensemble : path-like, optional
         Exact configurations; a short HMC run is made if not given.
-    n, route, steps, seed, device, levels, progress
+    n, route, steps, method, grid, seed, device, levels, progress
         As `diagnosis_of`.
 
     Returns
@@ -56,11 +67,23 @@ def diagnose(
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "diagnosis.json").exists())):
         raise FileError(f"{out} exists and is no diagnosis; choose another --out")
     model = load_model(folder, pick_device(device))
-    found = diagnosis_of(model, Path(folder).name, ensemble, n, route, steps, seed, levels, progress)
+    found = diagnosis_of(model, Path(folder).name, ensemble, n, route, steps, method, grid, seed, levels, progress)
     return found, write_diagnosis(found, out)
 
 
-def diagnosis_of(model, name, ensemble=None, n=2000, route="ode", steps=None, seed=1, levels=10, progress=None):
+def diagnosis_of(
+    model,
+    name,
+    ensemble=None,
+    n=2000,
+    route="ode",
+    steps=None,
+    method=None,
+    grid=None,
+    seed=1,
+    levels=10,
+    progress=None,
+):
     """Everything there is to know about a model's proposal.
 
     Parameters
@@ -71,7 +94,7 @@ def diagnosis_of(model, name, ensemble=None, n=2000, route="ode", steps=None, se
     ensemble : path-like, optional
     n : int
         Draws, and at most as many exact configurations.
-    route, steps
+    route, steps, method, grid
         See `latticediff.pipeline.densities.refined`.
     seed : int
     levels : int
@@ -93,7 +116,7 @@ def diagnosis_of(model, name, ensemble=None, n=2000, route="ode", steps=None, se
     streams, action = Streams(seed).child("diagnose"), model.action
     phis, source = _reference(model, ensemble, n, streams, progress)
     flat = phis.reshape(-1, *model.shape)
-    proposal = refined(model, route, steps, batch=BATCH)
+    proposal = refined(model, route, steps, method, grid, batch=BATCH)
     draws, reverse = np.empty((n, *model.shape)), np.empty(n)
     with progress.task("draws", n) as task:
         for start in range(0, n, BATCH):

@@ -20,6 +20,7 @@ __all__ = [
     "build_proposal",
     "on_uniform_grid",
     "passing_proposal",
+    "refuse_coarse",
     "store_grid",
 ]
 
@@ -105,17 +106,43 @@ def accept_density(card, model, route):
     """
     # annealed paths are random; the density below them is not
     proposal, largest = _plain_proposal(card, model, route), card.sampling.max_doubling
+    streams = Streams(card.run.seed).child(f"doubling-{route}")
+    remedy = f"in the card: sampling.{route}.steps = {2 * proposal.steps}, or sampling.max_doubling"
+    return refuse_coarse(proposal, math.inf if largest == "any" else largest, streams, remedy)
+
+
+def refuse_coarse(proposal, largest, streams, remedy):
+    """`check_doubling` on a few draws of a proposal.
+
+    Parameters
+    ----------
+    proposal : Proposal
+    largest : float
+        Median change of log_q that is allowed; inf allows any.
+    streams : Streams
+    remedy : str
+        What to change, and where.
+
+    Returns
+    -------
+    float or None
+        The change; None where nothing is integrated.
+
+    Raises
+    ------
+    UserError
+        It is larger, or no draw has a density.
+    """
     if not hasattr(proposal, "doubled"):
         return None
-    draw = proposal.draw(N_DOUBLING, Streams(card.run.seed).child(f"doubling-{route}").generator("draw"))
+    draw = proposal.draw(N_DOUBLING, streams.generator("draw"))
     sound = draw.phi[draw.log_q < math.inf]
     if len(sound) == 0:
         raise UserError(f"all of {N_DOUBLING} draws of the model blew up; train it further")
     try:
-        return check_doubling(proposal, sound, math.inf if largest == "any" else largest)
+        return check_doubling(proposal, sound, largest)
     except UserError as exc:
-        remedy = f"sampling.{route}.steps = {2 * proposal.steps}, or sampling.max_doubling"
-        raise UserError(f"{exc} (in the card: {remedy})") from None
+        raise UserError(f"{exc} ({remedy})") from None
 
 
 def _learned_kernel(card, model, route):

@@ -1,4 +1,4 @@
-"""From a score model to the time grid of its ODE: as stored in the model's card, or calibrated now.
+"""From a score model to the scheme and time grid of its ODE: as stored in the model's card, or calibrated now.
 
 A calibration is a deterministic function of the model, the scheme and the number of steps: fields drawn from a fixed
 seed, a reference on a fine grid, and a grid rounded so that it can be written down. Training stores the grid of
@@ -12,12 +12,41 @@ from ..diffusion.time_grid import TimeGrid, fit_grid
 from ..score.model import TIME_GRIDS
 from .fields import parts
 
-__all__ = ["calibrated_grid", "stored_grid", "with_grid"]
+__all__ = ["calibrated_grid", "own_scheme", "stored_grid", "with_grid"]
 
 SITES = 2**14  #: field values of a calibration
 FINE = 64  #: Runge-Kutta steps of the reference
 SEED = 19_830_905
 KEPT = 16  #: calibrated grids kept in memory
+PLAIN = {"steps": 16, "method": "rk4", "grid": "uniform"}  #: of a model that says nothing
+
+
+def own_scheme(model, steps=None, method=None, grid=None):
+    """Integrator of a model's ODE where no card chooses one.
+
+    That of the last time grid in the model's card; else the one which the ESS in that card was measured with; else 16
+    Runge-Kutta steps. Steps and grid belong to a method: another `method` than the model's starts from the plain ones.
+
+    Parameters
+    ----------
+    model : latticediff.score.model.ScoreModel
+    steps, method, grid
+        What is given is taken.
+
+    Returns
+    -------
+    dict
+        ``steps, method, grid`` of `OdeProposal`.
+    """
+    own, metrics = dict(PLAIN), model.card.get("metrics", {})
+    if grids := model.card.get(TIME_GRIDS):
+        own |= {"steps": grids[-1]["steps"], "method": grids[-1]["method"], "grid": "optimised"}
+    elif metrics.get("proposal") == "ode":
+        own |= {key: metrics[key] for key in own if key in metrics}
+    if method not in (None, own["method"]):
+        own = dict(PLAIN)
+    given = {"steps": steps, "method": method, "grid": grid}
+    return own | {key: value for key, value in given.items() if value is not None}
 
 
 def stored_grid(model, steps, method):

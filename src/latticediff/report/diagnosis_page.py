@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .numbers import OBSERVABLES, TAU_NAMES, count, value_error
+from .numbers import OBSERVABLES, TAU_NAMES, count, scheme_text, value_error
 from .sheet import figure, sheet, table, theory
 from .verdict import describe_action
 
@@ -150,7 +150,7 @@ def diagnosis_page(d, records):
         "Where this page comes from; diagnosis.json holds every number, figures/*.csv the data.",
         ("", ""),
         [
-            ("proposal", (", ".join(f"{k} {v}" for k, v in d.proposal.items() if k != "model"), "wrap")),
+            ("proposal", (scheme_text(d.proposal), "wrap")),
             ("exact configurations", (d.reference, "wrap")),
             ("seed, seconds", f"{d.seed}, {d.seconds:.0f} s"),
             ("made", d.created),

@@ -15,6 +15,7 @@ __all__ = [
     "break_even",
     "cost_ratio",
     "differences",
+    "scheme_text",
     "seconds",
     "setup_total",
     "value_error",
@@ -95,6 +96,25 @@ def differences(chain, reference):
             error = math.hypot(da or 0.0, db or 0.0)
             result[name] = (a - b) / error if error > 0 else None
     return result
+
+
+def scheme_text(proposal):
+    """The description of a proposal in words.
+
+    >>> scheme_text({"name": "ode", "steps": 20, "method": "adams5", "grid": {"down": [], "up": []}})
+    'ode, adams5, 20 steps, optimised grid'
+    >>> scheme_text({"name": "ode", "steps": 16, "method": "rk4"})
+    'ode, rk4, 16 steps, uniform grid'
+    """
+    if "inner" in proposal:
+        return f"{scheme_text(proposal['inner'])}, {proposal['rungs']} rungs"
+    words = [proposal["name"], *(proposal[key] for key in ("method", "kernel") if key in proposal)]
+    words += [f"{proposal['steps']} steps"] if "steps" in proposal else []
+    if "ladder" in proposal:
+        words.append(f"{proposal['ladder']} ladder")
+    elif "method" in proposal:
+        words.append("optimised grid" if "grid" in proposal else "uniform grid")
+    return ", ".join(words)
 
 
 def setup_total(chain):
