@@ -52,6 +52,34 @@ def test_embedding_keeps_its_frequencies_and_precision():
     assert torch.equal(other(background, log_sigma), embedding(background, log_sigma))
 
 
+def test_couplings_are_counted_from_their_mean_in_units_of_their_spread():
+    """What the first layer sees: for three theories each varying feature has mean 0 and standard deviation 1."""
+    nodes = backgrounds(4.0, 5.0, 6.5)
+    torch.manual_seed(0)
+    embedding, seen = Embedding(8, conditioned=True), []
+    embedding.centre_on([background.action for background in nodes])
+    embedding[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -3:]))
+    for background in nodes:
+        embedding(background, torch.zeros(1))
+    first, middle, last = torch.stack(seen).T  # (c d, a, sqrt b); a = 0 on the line m2 = -4
+    for feature in (first, last):
+        assert_allclose([feature.mean(), feature.std(correction=0)], [0, 1], atol=1e-5)
+    assert torch.equal(middle, torch.zeros(3))
+    # a model file keeps mean and units, and the file of a model without them means none
+    other = Embedding(8, conditioned=True)
+    other.load_state_dict(embedding.state_dict())
+    assert torch.equal(other(nodes[0], torch.zeros(1)), embedding(nodes[0], torch.zeros(1)))
+    plain = Embedding(8, conditioned=True)
+    other.load_state_dict(plain.state_dict())
+    assert torch.equal(other(nodes[0], torch.zeros(1)), plain(nodes[0], torch.zeros(1)))
+
+
+def test_embedding_without_couplings_has_nothing_to_centre():
+    embedding = Embedding(8)
+    embedding.centre_on([Phi4.A(-4.0, 5.0)])
+    assert embedding.couplings is None
+
+
 def test_embedding_refuses_no_width():
     with pytest.raises(UserError, match="hidden = 0; expected at least 1"):
         Embedding(0)

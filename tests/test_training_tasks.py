@@ -18,6 +18,7 @@ from latticediff.pipeline.sample import sample
 from latticediff.pipeline.train import train
 from latticediff.proposal import OdeProposal
 from latticediff.score.background import Background
+from latticediff.score.embedding import coupling_features
 from latticediff.score.line import Member, interpolate, propagator_on
 from latticediff.score.model import ScoreModel, load_model, save_model
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
@@ -270,10 +271,12 @@ def test_one_model_for_several_files_samples_between_them(tmp_path):
     for name, mass, shape in (("a", 0.6, (4, 4)), ("b", 1.4, (4, 4)), ("c", 1.0, (4, 6))):
         action = Phi4.A(mass, 0.0)
         save_ensemble(tmp_path / f"{name}.h5", free_fields(action, shape, 64), action=action, n_chains=8)
-    card = parse_card(f'{CARD}[[training.ensembles]]\nfile = "{tmp_path / "c.h5"}"\n')
+    card = parse_card(f'{CARD}[[training.ensembles]]\nfile = "{tmp_path / "c.h5"}"\n', ["network.conditioned=true"])
     files = [tmp_path / "a.h5", tmp_path / "b.h5"]
     model = train(card, files, tmp_path / "model")
     assert [(m.action.couplings["m2"], m.shape) for m in model.members] == [(1.4, (4, 4)), (1.0, (4, 6))]
+    seen = np.mean([coupling_features(theory.action) for theory in model.theories()], axis=0)
+    assert np.allclose(model.network.embed.couplings[0], seen, rtol=1e-6)
     # the noise drowns the largest zero mode, that of m2 = 0.6
     widest = max(float(model.background.propagator_full[0, 0]), *(float(m.propagator[0, 0]) for m in model.members))
     assert model.noise.sigma_max == pytest.approx(4 * widest**0.5)

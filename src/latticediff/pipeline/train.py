@@ -75,7 +75,11 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
         check_vacua(task.background, noise.sigma_max)
     keys = [field.name for field in fields(TrainingPlan) if field.name != "seed"]
     plan = TrainingPlan(**{key: getattr(section, key) for key in keys}, seed=card.run.seed)
-    network = build_network(card).to(tasks[0].background.device)
+    network = build_network(card)
+    embed = getattr(network, "embed", None)
+    if section.init is None and hasattr(embed, "centre_on"):  # else they are those of the first weights
+        embed.centre_on([task.background.action for task in tasks])
+    network.to(tasks[0].background.device)
     return Trainer(network, tasks, noise, plan, ranks, section.micro_batch, say)
 
 

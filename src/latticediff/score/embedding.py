@@ -6,6 +6,9 @@ u of the couplings do not depend on the field's normalisation: under :math:`\phi
 
 .. math:: u = \frac{8\,(c\,d,\; a,\; \sqrt{b})}{|c|\,d + |a| + \sqrt{b}} .
 
+On a line of couplings they vary by a few per cent, and a perceptron wants numbers of order one: in training each of
+them is counted from its mean over the ensembles, in units of its standard deviation there (`Embedding.centre_on`).
+
 No cost per site: networks turn e into gains, amplitudes and biases of their channels.
 """
 
@@ -19,9 +22,7 @@ from ..errors import UserError
 __all__ = ["Embedding", "coupling_features"]
 
 N_COUPLINGS = 3
-SPREAD = (
-    8.0  # couplings of neighbouring ensembles differ by a few per cent; a perceptron wants differences of order one
-)
+SPREAD = 8.0
 
 
 def coupling_features(action):
@@ -69,6 +70,29 @@ class Embedding(nn.Sequential):
         self.hidden, self.conditioned = hidden, bool(conditioned)
         # a buffer, so that a model file keeps the ones it was trained with
         self.register_buffer("frequencies", frequencies)
+        self.register_buffer("couplings", None)  # (2, 3): mean and unit of the features; None: as they are
+
+    def centre_on(self, actions):
+        """Count the features of couplings from their mean over these theories, in units of their standard deviation.
+
+        A feature that they share keeps its unit. Nothing happens if the embedding is not conditioned.
+
+        Parameters
+        ----------
+        actions : sequence of latticediff.action.Phi4
+        """
+        if not self.conditioned:
+            return
+        features = torch.tensor([coupling_features(action) for action in actions], dtype=torch.float64)
+        unit = features.std(0, correction=0)
+        unit = torch.where(unit > 1e-6, unit, 1.0)
+        self.couplings = torch.stack([features.mean(0), unit]).to(self.frequencies)
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+        # a model from before couplings were centred has none, and keeps its features as they are
+        found = state_dict.get(f"{prefix}couplings")
+        self.couplings = None if found is None else found.detach().clone().to(self.frequencies)
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def forward(self, background, log_sigma):
         """The vectors e.
@@ -87,5 +111,7 @@ class Embedding(nn.Sequential):
         features = [phase.sin(), phase.cos()]
         if self.conditioned:
             couplings = torch.tensor(coupling_features(background.action)).to(log_sigma)
+            if self.couplings is not None:
+                couplings = (couplings - self.couplings[0]) / self.couplings[1]
             features.append(couplings.expand(len(log_sigma), -1))
         return super().forward(torch.cat(features, 1))
