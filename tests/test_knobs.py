@@ -12,10 +12,13 @@ from learned_toys import FREE, SHAPE, model
 from metropolis_toys import Changed, Warped
 from test_cli import ENVIRONMENT, assert_one_clear_line
 
-from latticediff.action import Phi4, free_propagator
+from latticediff.action import Phi4, free_log_z, free_propagator
+from latticediff.analysis.free_energy import log_z_forward
+from latticediff.cli import main
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, run_chain
-from latticediff.errors import CardError, ModelError, StopRequested, UserError
+from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
+from latticediff.hmc import HMC
 from latticediff.metropolis import LatentMetropolis
 from latticediff.metropolis.moves import Coloured
 from latticediff.pipeline.chains import chain_result
@@ -24,7 +27,7 @@ from latticediff.pipeline.measure import measure
 from latticediff.pipeline.progress import make_progress
 from latticediff.pipeline.sample import sample
 from latticediff.pipeline.tune import default_values, tune
-from latticediff.pipeline.weigh import weigh
+from latticediff.pipeline.weigh import Weighing, read_weights, weigh
 from latticediff.score.model import save_model
 from latticediff.signals import StopReason
 from latticediff.streams import Streams
@@ -139,6 +142,8 @@ def test_a_chain_with_hmc_between_is_measured_and_resumed(route, folder, tmp_pat
     assert measure(tmp_path / "whole.h5").n_updates == 30
     weights = weigh(card, tmp_path / "whole.h5", folder, route, tmp_path / "w.npz")
     assert len(weights["log_weight_reverse"]) == 16  # of fresh draws: the moves' own are correlated
+    told = json.loads(Weighing("whole.h5", route, weights).to_json())
+    assert told["n"] == 16 and 0 < told["ess_reverse"][0] <= 1 and (told["step_doubling"] is None) == (route == "sde")
 
 
 def test_a_coarse_integrator_begins_no_chain(folder, tmp_path):
@@ -164,6 +169,39 @@ def test_a_model_of_another_mass_is_exact_and_warned_of(route, folder, tmp_path,
     assert abs(phi2.mean() - exact) < 4 * phi2.std(ddof=1) / np.sqrt(30)
     # as far from the theory that the model is of
     assert abs(phi2.mean() - free_propagator(FREE, SHAPE).mean()) > 10 * phi2.std(ddof=1) / np.sqrt(30)
+
+
+def test_configurations_of_another_mass_are_weighed_and_warned_of(folder, tmp_path, capsys):
+    """The free model of 0.8 at m2 = 1.5: E_p[1/w] is the inverse of Z there, in closed form, within 4 sigma."""
+    far = parse_card(TEXT, ["action.m2=1.5", "sampling.n_forward=10000"])
+    action, path, save = Phi4.A(1.5, 0.0), tmp_path / "far.h5", str(tmp_path / "w.npz")
+    kernel, streams = HMC(action, 0.3, 5), Streams(3)
+    state, _ = kernel.advance(kernel.start(np.zeros((40, *SHAPE))), streams.child("warmup"), 50, 50)
+    run_chain(kernel, (state._replace(update=0), streams.child("hmc")), path, 400, thin=10)
+    with pytest.raises(ModelError, match=r"wanted Phi4.A\(m2=1\.5.*all the same \(--outside"):
+        weigh(far, path, folder, "ode", save)
+    (tmp_path / "card.toml").write_text(far.to_toml())
+    with pytest.raises(SystemExit) as stopped:
+        main(["weigh", str(tmp_path / "card.toml"), "--model", str(folder), "--route", "ode", "--ensemble", str(path)]
+             + ["--out", save, "--outside", "--all", "--json"])  # fmt: skip
+    assert not stopped.value.code
+    out, err = capsys.readouterr()
+    assert re.search(r"warning: the model was not trained there.* expected ESS 0\.\d+\(", err)
+    told, weights = json.loads(out), read_weights(save)
+    assert told["n"] == 1600 == len(weights["log_weight"]) and told["step_doubling"]["median"] < 1e-2
+    log_z = log_z_forward(weights["log_weight"].reshape(40, 40).T)
+    assert abs(log_z.value - free_log_z(action, SHAPE)) < 4 * log_z.error
+    assert abs(log_z.value - free_log_z(FREE, SHAPE)) > 10 * log_z.error
+    assert 0.2 < told["ess_forward"][0] < 0.99
+    with pytest.raises(FileError, match=r"far\.h5 is of action"):
+        weigh(parse_card(TEXT), path, folder, "ode", tmp_path / "other.npz")
+
+
+def test_tuning_takes_a_model_elsewhere(folder):
+    card = parse_card(TEXT, ["action.m2=1.5"])
+    with pytest.raises(ModelError, match="--outside"):
+        tune(card, folder, "ode", n_chains=4, n_updates=20)
+    assert tune(card, folder, "ode", [1.0], 4, 20, outside=True).trials[0].acceptance > 0
 
 
 def test_a_defect_in_mid_run_leaves_a_valid_file(tmp_path):

@@ -40,6 +40,9 @@ MaxWalltime = Annotated[
     typer.Option("--max-walltime", metavar="TIME", help="Save and stop before this long: seconds, h:m:s or 1h30m."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+Outside = Annotated[
+    bool, typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted.")
+]
 
 
 def _prepare(card, overrides, quiet):
@@ -224,10 +227,7 @@ def sample(
     resume: Resume = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
-    outside: Annotated[
-        bool,
-        typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted."),
-    ] = False,
+    outside: Outside = False,
 ):
     """Metropolis chains with the network's proposals, into an ensemble file."""
     card, progress = _prepare(card, overrides, quiet)
@@ -237,6 +237,52 @@ def sample(
 
     with _stop(max_walltime) as stop:
         sample_chain(card, model, route.value, out, resume=resume, progress=progress, stop=stop, outside=outside)
+
+
+@app.command()
+def weigh(
+    card: CardPath,
+    model: Annotated[Path, typer.Option("--model", help="Model folder, or name of a shipped model.")],
+    route: Annotated[Route, typer.Option("--route", help="Whose density; of the SDE, that of random paths.")],
+    ensemble: Annotated[
+        Path, typer.Option("--ensemble", help="Configurations of the card's theory, an ensemble file.")
+    ],
+    out: Out,
+    overrides: Overrides = None,
+    all_chains: Annotated[
+        bool, typer.Option("--all", help="Weigh all chains; default: those that training holds out.")
+    ] = False,
+    outside: Outside = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+):
+    """log_weight = -S - log q of given configurations under a model, into an .npz file; prints the forward ESS.
+
+    \b
+    latticediff weigh configs/demo.toml --model model --route ode --ensemble ens.h5 --out weights.npz
+    latticediff weigh far.toml --model phi4-A-L8 --route ode --ensemble far.h5 --all --outside --out weights.npz
+    """
+    from ..ensemble.files import refuse_existing
+    from ..pipeline.weigh import Weighing
+    from ..pipeline.weigh import weigh as weigh_ensemble
+
+    card, progress = _prepare(card, overrides, quiet)
+    refuse_existing(out)
+    with _stop(max_walltime) as stop:
+        arrays = weigh_ensemble(
+            card,
+            ensemble,
+            model,
+            route.value,
+            out,
+            progress=progress,
+            stop=stop,
+            outside=outside,
+            all_chains=all_chains,
+        )
+    found = Weighing(ensemble.name, route.value, arrays)
+    typer.echo(found.to_json() if as_json else found.to_text())
 
 
 @app.command()

@@ -29,6 +29,10 @@ def tune(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")] = False,
+    outside: Annotated[
+        bool,
+        typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted."),
+    ] = False,
 ):
     """Acceptance, tau_int(|m|) and cost per independent |m| against the knob of a move; writes nothing.
 
@@ -52,7 +56,9 @@ def tune(
         raise UserError(f"--values got {values!r}; expected numbers, as in 0.2,0.5,1") from None
     loaded, progress = load_card(card, overrides or ()), make_progress(quiet)
     with Stop(None if max_walltime is None else parse_duration(max_walltime)) as stop:
-        found = tune_knob(loaded, model, route, grid, n_chains, n_updates, progress=progress, stop=stop)
+        found = tune_knob(
+            loaded, model, route, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside
+        )
     typer.echo(found.to_json() if as_json else found.to_text())
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..analysis import ess_forward, ess_reverse, integration_bias, mean
+from ..analysis import ess_forward, ess_reverse, mean
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..provenance import version
@@ -12,7 +12,7 @@ from .device import describe_device, pick_device
 from .learned import ROUTES
 from .log import read_log
 from .measure import read_series
-from .weigh import read_weights
+from .weigh import read_weights, step_doubling
 
 __all__ = ["report"]
 
@@ -86,12 +86,6 @@ def _exp_minus_delta_h(ensemble):
 def _learned(folder, route, setup):
     card = folder.card
     weights = read_weights(folder.weights(route))
-    doubling = {}
-    if "doubling" in weights:
-        change = weights["doubling"]
-        doubling = {"median": float(np.median(np.abs(change))), "max": float(np.abs(change).max())}
-        if np.isfinite(change).all() and len(change) > 1:
-            doubling["bias_bound"] = integration_bias(change).bias_bound
     with Ensemble(folder.chain(route)) as ensemble:
         # correlated moves record no weights of independent draws
         known = "log_weight" in ensemble.history_names
@@ -105,6 +99,6 @@ def _learned(folder, route, setup):
             ess_forward=_pair(ess_forward(weights["log_weight"])),
             log_weight_reverse=proposals,
             log_weight_forward=weights["log_weight"],
-            log_weight_step_doubling=doubling,
+            log_weight_step_doubling=step_doubling(weights),
             setup_seconds=setup,
         )

@@ -1,25 +1,18 @@
 """Stage sample: Metropolis chains driven by the network's proposals, into an ensemble file."""
 
-import warnings
 from pathlib import Path
 
-import numpy as np
-
-from ..analysis import ess_reverse
 from ..ensemble import run_chain, run_directory
 from ..ensemble.files import refuse_existing
-from ..errors import FileError, UserError
-from ..score.model import load_model
+from ..errors import FileError
 from ..streams import Streams
-from .device import pick_device
 from .generate import provenance_of
-from .learned import accept_density, build_kernel, build_proposal
+from .learned import accept_density, build_kernel
 from .log import JsonLog
+from .models import model_for
 from .progress import Progress
 
 __all__ = ["sample"]
-
-N_OUTSIDE = 300  # draws that tell the ESS to expect of a model outside of what it was trained on
 
 
 def sample(card, folder, route, path, *, resume=False, progress=None, log=None, stop=None, outside=False):
@@ -58,11 +51,7 @@ def sample(card, folder, route, path, *, resume=False, progress=None, log=None, 
             raise FileError(
                 f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out"
             )
-    device = pick_device(card.sampling.device)
-    if outside:
-        model = _moved(load_model(folder, device), card, route, progress)
-    else:
-        model = load_model(folder, device, card.theory(), card.shape)
+    model = model_for(card, folder, route, outside, progress)
     kernel, section = build_kernel(card, model, route), getattr(card.sampling, route)
     accept_density(card, model, route)
     streams = Streams(card.run.seed).child(route)
@@ -88,22 +77,3 @@ def sample(card, folder, route, path, *, resume=False, progress=None, log=None, 
         )
     log("sampled", route=route, file=path.name, fingerprint=ensemble.fingerprint())
     return ensemble
-
-
-def _moved(model, card, route, progress):
-    """The model at the card's theory and lattice, with a word on its ESS there if that is outside of its range."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        moved = model.at(card.theory(), card.shape, outside=True)
-    if caught:
-        draw = build_proposal(card, moved, route).draw(
-            N_OUTSIDE, Streams(card.run.seed).child(f"outside-{route}").generator("draw")
-        )
-        log_weight = -np.asarray(card.theory()(draw.phi)) - draw.log_q
-        try:
-            ess = ess_reverse(log_weight)
-            expected = f"{ess.value:.2g}({ess.error:.1g})"
-        except UserError:  # no draw has a weight
-            expected = "nan"
-        progress.say(f"warning: {caught[0].message}; expected ESS {expected}")
-    return moved

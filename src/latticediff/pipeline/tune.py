@@ -10,10 +10,9 @@ import numpy as np
 from ..analysis import tau_int
 from ..analysis.gamma import format_error
 from ..errors import StopRequested, UserError
-from ..score.model import load_model
 from ..streams import Streams
-from .device import pick_device
 from .learned import accept_density, build_kernel
+from .models import model_for
 from .progress import Progress
 
 __all__ = ["Trial", "Tuning", "default_values", "knob_of", "tune"]
@@ -108,7 +107,7 @@ def default_values(knob, model):
     return [float(f"{value:.3g}") for value in np.geomspace(low, 0.999 * model.noise.sigma_max, 6)]
 
 
-def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progress=None, stop=None):
+def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progress=None, stop=None, outside=False):
     """Run chains at each value of the card's knob and compare their cost.
 
     Parameters
@@ -125,6 +124,8 @@ def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progre
         At each value; a tenth of the updates more are left out at the beginning.
     progress, stop
         See `latticediff.pipeline.generate.generate`.
+    outside : bool
+        Take a model of other couplings or another size too; see `latticediff.pipeline.models.model_for`.
 
     Returns
     -------
@@ -135,14 +136,14 @@ def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progre
     UserError
         A value that does not fit; a log_q that is no density.
     ModelError
-        The model is of another theory or lattice.
+        The model is of another theory or lattice, unless `outside`.
     StopRequested
         `stop` gave a reason; nothing is saved.
     """
     progress = progress or Progress()
     if n_chains < 1 or n_updates < 20:
         raise UserError(f"got {n_chains} chains of {n_updates} updates; expected at least 1 of 20")
-    model = load_model(folder, pick_device(card.sampling.device), card.theory(), card.shape)
+    model = model_for(card, folder, route, outside, progress)
     accept_density(card, model, route)
     knob = knob_of(card.sampling.kernel)
     values = default_values(knob, model) if values is None else list(values)

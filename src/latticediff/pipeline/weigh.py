@@ -4,55 +4,75 @@ Reverse ESS shows only where the model puts its draws; forward ESS, on held-out 
 it misses. ESS does not show the integration error of a density, so that is measured by doubling the steps.
 """
 
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..analysis import ess_forward, ess_reverse, integration_bias
+from ..analysis.weights import largest_above_mean
 from ..ensemble import Ensemble
 from ..ensemble.files import disk_error
 from ..errors import StopRequested
-from ..score.model import load_model
 from ..streams import Streams
 from ..training import TrainingData
-from .device import pick_device
 from .learned import build_proposal
+from .models import model_for
 from .progress import Progress
 
-__all__ = ["read_weights", "weigh"]
+__all__ = ["Weighing", "read_weights", "step_doubling", "weigh"]
 
 N_REVERSE = 2000  # fresh draws weighed where the chain's own history has no weights of independent draws
 N_DOUBLING = 1000  # configurations whose density is computed with twice the steps too
 
 
-def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None):
-    """Weigh held-out configurations under a route's proposal; writes ``.npz`` and returns its arrays.
+def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None, outside=False, all_chains=False):
+    """Weigh configurations under a route's proposal; writes ``.npz`` and returns its arrays.
 
     Parameters
     ----------
     card : latticediff.config.Card
     ensemble_path : path-like
-        The ensemble trained on: its held-out chains are weighed, at most ``sampling.n_forward`` configurations.
+        Of the card's theory and lattice. The held-out chains are weighed, as of the ensemble trained on, at most
+        ``sampling.n_forward`` configurations.
     folder : path-like
-        Model folder.
+        Model folder, or name of a shipped model.
     route : str
     path : path-like
         Replaced if it exists.
+    progress, stop
+        See `latticediff.pipeline.generate.generate`.
+    outside : bool
+        Take a model of other couplings or another size too; see `latticediff.pipeline.models.model_for`.
+    all_chains : bool
+        Weigh all chains: of an ensemble that the model was not trained on.
 
     Returns
     -------
     dict of str to ndarray
         ``log_weight`` (n,), and for the ODE ``doubling`` (n',): the change of log_weight under
         twice the steps, signed. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
+
+    Raises
+    ------
+    FileError, ModelError
+        Ensemble or model are of another theory or lattice, or damaged.
+    StopRequested
+        `stop` gave a reason; nothing is saved.
     """
     progress, action = progress or Progress(), card.theory()
-    model = load_model(folder, pick_device(card.sampling.device), action, card.shape)
+    with Ensemble(ensemble_path) as ensemble:
+        ensemble.expect(action, card.shape)
+        phis = ensemble.phis()
+        if not all_chains:
+            phis = TrainingData(phis, ensemble.n_chains, card.training.held_out).held_out.double().numpy()
+    # every k-th, so that all of the Monte Carlo time is covered
+    phis = phis[:: max(1, len(phis) // card.sampling.n_forward)][: card.sampling.n_forward]
+    model = model_for(card, folder, route, outside, progress)
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child(f"weigh-{route}").generator("path")
-    with Ensemble(ensemble_path) as ensemble:
-        phis = TrainingData(ensemble.phis(), ensemble.n_chains, card.training.held_out).held_out
-    # every k-th, so that all of the Monte Carlo time is covered
-    phis = phis[:: max(1, len(phis) // card.sampling.n_forward)][: card.sampling.n_forward].double().numpy()
     log_weight = np.empty(len(phis))
     with progress.task(f"weighing, {route.upper()}", len(phis)) as task:
         for start in range(0, len(phis), card.sampling.batch):
@@ -87,7 +107,58 @@ def _save(path, arrays):
         raise disk_error(exc, path) from exc
 
 
+def step_doubling(arrays):
+    """What doubled steps do to log_weight: ``median, max, bias_bound``; empty where nothing is integrated."""
+    if "doubling" not in arrays:
+        return {}
+    change = arrays["doubling"]
+    found = {"median": float(np.median(np.abs(change))), "max": float(np.abs(change).max())}
+    if np.isfinite(change).all() and len(change) > 1:
+        found["bias_bound"] = integration_bias(change).bias_bound
+    return found
+
+
 def read_weights(path):
     """Arrays that `weigh` wrote."""
     with np.load(path) as file:
         return {name: file[name] for name in file.files}
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What the arrays of `weigh` say, for people and programs."""
+
+    source: str
+    route: str
+    arrays: dict
+
+    def to_dict(self):
+        """JSON-able; null for what is not known."""
+        forward, drawn = self.arrays["log_weight"], self.arrays.get("log_weight_reverse")
+        largest = largest_above_mean(forward)
+        return {
+            "source": self.source,
+            "route": self.route,
+            "n": len(forward),
+            "ess_forward": ess_forward(forward).pair(),
+            "ess_reverse": None if drawn is None else ess_reverse(drawn).pair(),
+            "largest_forward": largest if np.isfinite(largest) else None,
+            "step_doubling": step_doubling(self.arrays) or None,
+        }
+
+    def to_json(self):
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_text(self):
+        """A table for people."""
+        forward, doubling = self.arrays["log_weight"], step_doubling(self.arrays)
+        lines = [f"{self.source}: {len(forward)} configurations weighed by the {self.route} route"]
+        lines.append(f"  {'ESS forward':26} {ess_forward(forward)}")
+        if "log_weight_reverse" in self.arrays:
+            lines.append(f"  {'ESS of fresh draws':26} {ess_reverse(self.arrays['log_weight_reverse'])}")
+        lines.append(f"  {'largest above the mean':26} {largest_above_mean(forward):.3g}")
+        if doubling:
+            found = ", ".join(f"{name.replace('_', ' ')} {value:.1e}" for name, value in doubling.items())
+            lines.append(f"  {'change under doubled steps':26} {found}")
+        return "\n".join(lines)

@@ -79,7 +79,8 @@ def interpolate(members, action, shape, outside=False):
     if problems:
         message = f"the model was not trained there: {'; '.join(problems)}"
         if not outside:
-            raise ModelError(f"{message}; train on more ensembles, or allow it (outside=True): chains stay exact")
+            remedy = "train on more ensembles, or sample with it all the same (--outside, in Python outside=True)"
+            raise ModelError(f"{message}; {remedy}: chains stay exact")
         warnings.warn(f"{message}; chains stay exact, acceptance may be low", stacklevel=3)
     log_G = place([np.log(propagator_on(m.propagator, shape)) for m in nearest])
     power = place([_power_on(m.power, m.shape, shape) for m in nearest])

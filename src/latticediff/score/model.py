@@ -262,7 +262,16 @@ def load_model(folder, device="cpu", action=None, shape=None):
     if members and (action is not None or shape is not None):
         return model.at(action, shape)
     if action is not None and action.describe() != trained_action.describe():
-        raise ModelError(f"{folder} was trained for {trained_action!r}; wanted {action!r}")
+        raise ModelError(f"{folder} was trained for {trained_action!r}; wanted {action!r}{_remedy(model, action)}")
     if shape is not None and tuple(shape) != model.shape:
-        raise ModelError(f"{folder} was trained on {model.shape}; wanted {tuple(shape)}")
+        raise ModelError(f"{folder} was trained on {model.shape}; wanted {tuple(shape)}{_remedy(model, shape=shape)}")
     return model
+
+
+def _remedy(model, action=None, shape=None):
+    """What to do about a model of another theory or lattice."""
+    ndim = action.ndim if shape is None else len(shape)
+    if ndim != len(model.shape):
+        return f"; a network of {len(model.shape)} dimensions is of no use in {ndim}, train another one"
+    wanted = "sample with it all the same (--outside, in Python model.at(..., outside=True))"
+    return f"; train another one, or {wanted}: chains stay exact"
