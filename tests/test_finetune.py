@@ -374,6 +374,22 @@ def test_a_grid_too_coarse_for_the_model_is_refused_before_the_first_step():
         tuner(**{**RECKLESS, "n_check": 4000}, check_every=5).run()
 
 
+def test_a_passage_that_diverges_to_a_finite_number_teaches_nothing():
+    """One field far from all others: gradients are those of the batch without it."""
+    made, gradients = tuner(objective="path", reverse=0.0), []
+    phi, _, grid = made.draw(0)
+    spoilt, forward = torch.cat([phi, 1e3 * phi[:1]]), made.objectives[0].forward
+    assert 1e3 < abs(forward(made.flow(grid), spoilt)[1][-1]) < torch.inf
+    for start in (phi, spoilt):
+        made.optimizer.zero_grad()
+        loss, log_weight = made._finite(made.flow(grid), start, forward)
+        assert len(log_weight) == len(phi)
+        loss.backward()
+        gradients.append([p.grad.clone() for p in made.network.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
 def test_weights_that_blow_up_are_never_saved(tmp_path):
     made = tuner(learning_rate=1e6, warmup=1, clip=1e9, check_every=0, steps=4)
     with pytest.raises(UserError, match=r"lower finetune\.learning_rate"):

@@ -29,6 +29,7 @@ from .trainer import Trainer
 __all__ = ["FineTuner", "FineTuningPlan"]
 
 NORM_MEMORY = 0.02  # weight of a step in the running mean of gradient norms
+FAR = 100.0  # from the median of the log_weights of a batch: beyond it a passage has diverged, if to a finite number
 
 
 class FineTuner(Trainer):
@@ -137,10 +138,10 @@ class FineTuner(Trainer):
         """Loss and log-weights without the passages that diverge: a few do, far from the ensemble, at large volume."""
         while len(start) >= self.plan.least:
             loss, log_weight = direction(flow, start)
-            finite = torch.isfinite(log_weight)
-            if finite.all():
+            sound = (log_weight - log_weight[torch.isfinite(log_weight)].median()).abs() < FAR
+            if sound.all():
                 return loss, log_weight
-            start = start[finite]
+            start = start[sound]
         return 0.0, torch.empty(0)
 
     def advance(self):
