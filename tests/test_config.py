@@ -117,6 +117,7 @@ def test_unknown_key_names_the_nearest(override, message):
         ("training.learning_rate=nan", "training.learning_rate"),
         ("training.sigma_min=inf", "training.sigma_min"),
         ("training.device=tpu", "training.device"),
+        ("training.steps=0", "untrained; give init"),
         ("network.kernel_size=4", "network.kernel_size = 4: .*odd"),
         ("lattice.shape=[8, 0]", "extent 0"),
         ("lattice.shape=[]", "0 extents"),

@@ -225,8 +225,8 @@ def test_plans_that_cannot_be_run_are_refused():
         trainer(batch=57)
     with pytest.raises(UserError, match="training data live on"):
         trainer(data=TrainingData(phis(shape=(4, 6)), n_chains=8))
-    with pytest.raises(UserError, match="at least 1"):
-        TrainingPlan(steps=0)
+    with pytest.raises(UserError, match="steps = -1, batch = 256; expected at least 0 and 1"):
+        TrainingPlan(steps=-1)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +305,24 @@ def test_first_weights_of_another_network_or_dimension_are_refused(tmp_path):
     data = TrainingData(phis(shape=(16,)), n_chains=8)
     with pytest.raises(ModelError, match="the card asks for 1 dimensions"):
         build_trainer(card, [Source(line, data)])
+
+
+def test_no_steps_make_a_model_of_the_given_weights_for_another_lattice(tmp_path):
+    save_model(toy_model(QUARTIC, SHAPE, 0.1, features=6, hidden=8), tmp_path / "model")
+    text = '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.0\n[lattice]\nshape = [6, 6]\n[network]\nfeatures = 6\n'
+    overrides = [
+        "network.hidden=8",
+        f"training.init={tmp_path / 'model'}",
+        "training.steps=0",
+        "network.ordered=false",
+        "training.batch=8",
+    ]
+    data = TrainingData(phis(shape=(6, 6)), n_chains=8)
+    made = build_trainer(parse_card(text, overrides), [Source(Phi4.A(-4.0, 6.0), data)])
+    kept = made.run().state_dict()
+    given = toy_model(QUARTIC, SHAPE, 0.1, features=6, hidden=8).network.state_dict()
+    assert all(torch.equal(kept[name], given[name]) for name in given)
+    assert made.background.shape == (6, 6)
 
 
 def test_noise_that_leaves_no_room_is_refused():

@@ -173,7 +173,7 @@ class TrainingSection(Section):
     network for several couplings and lattices, taken in turn as `schedule` says.
     """
 
-    steps: Count = 4000
+    steps: Annotated[int, Field(ge=0)] = 4000  #: 0: the weights of `init` as they are, for this theory
     batch: Count = 256
     learning_rate: Positive = 3e-3
     warmup: Count = 200
@@ -209,6 +209,12 @@ class TrainingSection(Section):
     def _something_is_watched(self):
         if not self.watch_every and (self.early_stop or self.keep == "best"):
             raise ValueError("early_stop and keep = best need watch_every > 0, e.g. watch_every = 500")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_come_from_somewhere(self):
+        if not self.steps and self.init is None:
+            raise ValueError("steps = 0 leaves the network untrained; give init = a model folder, or steps")
         return self
 
 

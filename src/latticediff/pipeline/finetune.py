@@ -14,6 +14,7 @@ from ..score.model import ScoreModel, load_model, save_model
 from ..streams import Streams
 from ..training import Task
 from ..training.calibrate import finish_model
+from ..training.data import evenly
 from ..training.finetune import FineTuner, FineTuningPlan
 from .device import describe_device, pick_device
 from .learned import passing_proposal, store_grid
@@ -24,6 +25,8 @@ from .train import CHECKPOINT, background_of, clear_checkpoint, holds_model, met
 __all__ = ["figures", "finetune", "plan_of", "summary"]
 
 N_FIGURES = 2000  # proposals and held-out configurations behind the figures before and after
+SITES = 2**21  # of them in all: fewer configurations above 32x32, where they would take longer than the tuning
+FEWEST_FIGURES = 100
 LOG_EVERY = 10
 
 
@@ -168,8 +171,8 @@ def figures(card, model, held_out):
     """
     proposal, action = passing_proposal(card, model), model.action
     rng = Streams(card.run.seed).child("metrics").generator("figures")
-    draw = proposal.draw(N_FIGURES, rng)
-    some = held_out[:: max(1, len(held_out) // N_FIGURES)][:N_FIGURES].double().cpu().numpy()
+    n = max(FEWEST_FIGURES, min(N_FIGURES, SITES // model.background.volume))
+    draw, some = proposal.draw(n, rng), evenly(held_out, n)
     reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - proposal.weigh(some)
     fine = -action(some) - proposal.doubled().weigh(some)
     found = ess_reverse(reverse), ess_forward(forward)

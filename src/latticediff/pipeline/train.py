@@ -19,6 +19,7 @@ from ..score.vacua import check_vacua
 from ..streams import Streams
 from ..training import Task, Trainer, TrainingData, TrainingPlan, Watching
 from ..training.calibrate import finish_model
+from ..training.data import evenly
 from ..training.ranks import ALONE, data_parallel, local_device
 from .device import describe_device, pick_device
 from .gate import pass_gate
@@ -304,7 +305,7 @@ def metrics(card, model, held_out):
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
-    some = held_out[:: max(1, len(held_out) // N_METRICS)][:N_METRICS].double().cpu().numpy()
+    some = evenly(held_out, N_METRICS)
     found = {
         "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
         "ess_forward": ess_forward(-model.action(some) - proposal.weigh(some, rng)),

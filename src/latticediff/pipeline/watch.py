@@ -8,6 +8,7 @@ from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_ab
 from ..errors import UserError
 from ..score.model import ScoreModel
 from ..streams import Streams
+from ..training.data import evenly
 from .learned import passing_proposal
 
 __all__ = ["Tracker", "Watcher"]
@@ -38,7 +39,7 @@ class Watcher:
         proposal = passing_proposal(self.card, model)
         draw = proposal.draw(self.n, Streams(self.card.run.seed).child("watch").generator("propose"))
         held_out = task.data.held_out
-        some = held_out[:: max(1, len(held_out) // self.n)][: self.n].double().cpu().numpy()
+        some = evenly(held_out, self.n)
         reverse = -model.action(draw.phi) - draw.log_q
         forward = -model.action(some) - proposal.weigh(some)
         try:

@@ -9,7 +9,7 @@ import torch
 from ..errors import UserError
 from .rows import StreamedRows, choose
 
-__all__ = ["TrainingData", "lattice_symmetries"]
+__all__ = ["TrainingData", "evenly", "lattice_symmetries"]
 
 
 class TrainingData:
@@ -96,6 +96,11 @@ class _File:
 
     def rows(self, numbers):
         return self.ensemble.take(numbers)
+
+
+def evenly(rows, n):
+    """At most `n` of the configurations, evenly spread over them, as a float64 array."""
+    return rows[:: max(1, len(rows) // n)][:n].double().cpu().numpy()
 
 
 def _apart(n_cfg, n_chains, held_out):

@@ -20,6 +20,7 @@ import numpy as np
 from ..analysis import Estimate, ess_forward, ess_reverse, largest_above_mean
 from ..proposal import OdeProposal
 from ..score.model import ScoreModel
+from .data import evenly
 
 __all__ = ["Check", "Guard"]
 
@@ -77,7 +78,7 @@ class Guard:
         self.background, self.noise, self.steps, self.method = background, noise, steps, method
         self.n, self.n_sigma, self.seed = n, n_sigma, seed
         # every k-th, so that all of the Monte Carlo time is covered
-        self.held_out = held_out[:: max(1, len(held_out) // n)][:n].double().cpu().numpy()
+        self.held_out = evenly(held_out, n)
         self.first = self.lowest = None
 
     def look(self, network, step):

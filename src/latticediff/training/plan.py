@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import UserError
 from ..registry import nearest
@@ -56,6 +57,8 @@ class StepPlan:
         No step, an empty batch, or an unknown optimiser.
     """
 
+    fewest: ClassVar[int] = 1  # steps
+
     steps: int
     batch: int
     learning_rate: float
@@ -66,8 +69,8 @@ class StepPlan:
     seed: int = 0
 
     def __post_init__(self):
-        if self.steps < 1 or self.batch < 1:
-            raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least 1")
+        if self.steps < self.fewest or self.batch < 1:
+            raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least {self.fewest} and 1")
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
 
     def rate(self, step):
@@ -105,6 +108,8 @@ class TrainingPlan(StepPlan):
     UserError
         Anything impossible.
     """
+
+    fewest: ClassVar[int] = 0  # the weights that are given, for another theory
 
     steps: int = 4000
     batch: int = 256
