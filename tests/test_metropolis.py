@@ -17,6 +17,7 @@ from latticediff.action import Phi4, free_propagator
 from latticediff.errors import UserError
 from latticediff.markov import ChainState
 from latticediff.metropolis import Draw, IndependenceMetropolis
+from latticediff.metropolis.proposed import COLUMNS
 from latticediff.proposal import OdeProposal, SdeProposal
 from latticediff.streams import Streams
 
@@ -282,7 +283,8 @@ def test_cuts_and_batches_do_not_change_a_bit(route, refresh):
     assert states_equal(state, whole)
     np.testing.assert_array_equal(np.concatenate([p.phi for p in pieces]), block.phi)
     np.testing.assert_array_equal(np.concatenate([p.action for p in pieces]), block.action)
-    for name in ("accepted", "log_weight"):
+    assert {"accepted", "log_weight", *COLUMNS} == set(block.info)
+    for name in block.info:
         np.testing.assert_array_equal(np.concatenate([p.info[name] for p in pieces]), block.info[name])
     assert len(block.phi) == 3
     assert state.update == 11

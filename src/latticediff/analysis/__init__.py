@@ -2,14 +2,16 @@ r"""Statistics of Markov chains: errors, autocorrelation times, weights and gate
 
 Rooms: `gamma` (Gamma method, derived quantities), `estimates` (tables, comparisons), `spectrum`
 (correlators, effective masses), `weights` (ESS, tails, expected acceptance), `free_energy` (log Z),
-`reweighting` (averages at other couplings), `integration_bias` (of a density), `convergence`
-(thermalisation, R-hat, tau_exp, chain length), `resampling` (blocked jackknife and bootstrap),
-`gates` (what an ensemble must pass before anything is trained on it).
+`reweighting` (averages at other couplings), `beside` (a chain and the weights of its proposals),
+`integration_bias` (of a density), `convergence` (thermalisation, R-hat, tau_exp, chain length),
+`resampling` (blocked jackknife and bootstrap), `gates` (what an ensemble must pass before anything is
+trained on it).
 
 Series are arrays ``(n_chains, n)`` or ``(n,)`` in Monte Carlo order. tau_int = 1/2 + sum rho: 0.5 is
 independent.
 """
 
+from .beside import Beside, beside
 from .convergence import (
     TauExp,
     Thermalization,
@@ -40,6 +42,7 @@ from .weights import (
 )
 
 __all__ = [
+    "Beside",
     "Difference",
     "Estimate",
     "FreeEnergy",
@@ -52,6 +55,7 @@ __all__ = [
     "WeightReport",
     "autocorrelation",
     "autocorrelation_error",
+    "beside",
     "block_scan",
     "bootstrap",
     "compare",

@@ -21,13 +21,14 @@ from .gamma import S_TAU, Estimate, derived
 from .resampling import jackknife
 from .weights import ess_reverse, pareto_k
 
-__all__ = ["Reach", "reach", "reweighted", "reweighted_table"]
+__all__ = ["Reach", "reach", "reweighted", "reweighted_table", "weights"]
 
 MIN_ESS = 0.1  #: below that share a reweighted average rests on a handful of configurations
 MAX_PARETO_K = 0.7  #: Vehtari et al. 1507.02646: above it the error bar itself cannot be trusted
 
 
-def _weights(log_weight):
+def weights(log_weight):
+    """``exp(log_weight)`` in units of the largest, checked."""
     log_weight = checked_log_weight(log_weight, "log_weight")
     return np.exp(log_weight - log_weight.max())
 
@@ -60,7 +61,7 @@ def reweighted(f, series, log_weight, method="gamma", s_tau=S_TAU, name=None):
     UserError
         As `derived`; NaN, +inf or no finite entry in `log_weight`.
     """
-    w = _weights(log_weight)
+    w = weights(log_weight)
     columns = [w, *(w * np.asarray(a, np.float64) for a in series)]
 
     def ratio(mean_w, *means):

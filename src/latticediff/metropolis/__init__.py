@@ -2,7 +2,8 @@
 
 Rooms: `contract` (what a proposal must supply), `independence` (the independence sampler), `tries` (several
 proposals for one update), `latent` and `moves` (correlated proposals: partial noise, blocks), `stream` (the
-accept/reject loop), `doubling` (is log_q a density?), `doors` (what is refused).
+accept/reject loop), `proposed` (what is kept of every proposal), `doubling` (is log_q a density?), `doors` (what is
+refused).
 """
 
 from .contract import Draw, LatentProposal, Proposal

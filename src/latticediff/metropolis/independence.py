@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
 from .doors import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed
+from .proposed import COLUMNS, proposed_columns
 from .stream import bounds, scan, windows
 
 __all__ = ["Candidates", "IndependenceMetropolis"]
@@ -27,7 +28,7 @@ class Candidates(NamedTuple):
     action: np.ndarray
     log_q: np.ndarray
     log_weight: np.ndarray
-    log_drawn: np.ndarray  #: log weight of one fresh proposal, for the record: not selected by its weight
+    drawn: dict  #: of one fresh proposal, not selected by its weight, for the record: its ``log_weight`` and `COLUMNS`
     log_rest: np.ndarray | None = None  #: of the candidates not chosen; see `stream.bounds`
 
 
@@ -94,7 +95,7 @@ class IndependenceMetropolis:
         return ChainState(draw.phi, np.asarray(self.action(draw.phi)), 0, draw.log_q)
 
     def advance(self, state, rng, n_updates, thin=1):
-        """See `latticediff.markov.Kernel`; info holds ``accepted`` and the proposals' ``log_weight``."""
+        """See `latticediff.markov.Kernel`; info holds ``accepted``, ``log_weight`` and `COLUMNS` of the proposals."""
         check_counts(n_updates, thin)
         n_chains = len(state.phi)
         if self.refresh:
@@ -102,7 +103,8 @@ class IndependenceMetropolis:
         elif state.log_q is None:
             log_q = require_weighed(self.proposal.weigh(state.phi, rng.generator("start")))
             state = state._replace(log_q=log_q)
-        pieces = [(np.empty((0, *state.phi.shape)), *(np.empty((0, n_chains), kind) for kind in (float, bool, float)))]
+        pieces = [(np.empty((0, *state.phi.shape)), *(np.empty((0, n_chains), kind) for kind in (float, bool)))]
+        drawn = {name: [np.empty((0, n_chains))] for name in ("log_weight", *COLUMNS)}
         for length in windows(n_updates, n_chains * self.tries, self.batch):
             candidates = self._candidates(length, n_chains, rng)
             log_u = np.log(rng.generator("accept").random((length, n_chains)))
@@ -117,21 +119,28 @@ class IndependenceMetropolis:
                     _fields_after(state.phi, candidates.phi, source[kept]),
                     _fields_after(state.action, candidates.action, source[kept]),
                     accepted,
-                    candidates.log_drawn,
                 )
             )
+            for name, rows in candidates.drawn.items():
+                drawn[name].append(rows)
             last = {
                 name: None if before is None else _fields_after(before, getattr(candidates, name), source[-1:])[0]
                 for name, before in (("phi", state.phi), ("action", state.action), ("log_q", state.log_q))
             }
             state = ChainState(**last, update=state.update + length)
-        phi, action, accepted, log_weight = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
-        return state, Block(phi, action, {"accepted": accepted, "log_weight": log_weight})
+        phi, action, accepted = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
+        return state, Block(
+            phi, action, {"accepted": accepted, **{name: np.concatenate(rows) for name, rows in drawn.items()}}
+        )
 
     def _candidates(self, n_updates, n_chains, rng):
         """`Candidates`: here every proposal is one."""
         phi, action, log_q, log_weight = self._fresh((n_updates, n_chains), rng)
-        return Candidates(phi, action, log_q, log_weight, log_weight)
+        return Candidates(phi, action, log_q, log_weight, self._record(phi, action, log_weight))
+
+    def _record(self, phi, action, log_weight):
+        """What the history keeps of proposals, (n_updates, n_chains) each."""
+        return {"log_weight": log_weight, **proposed_columns(phi, action, log_weight, self.action)}
 
     def _fresh(self, counts, rng):
         """Proposals as arrays (*counts, ...): phi, action, log_q, log_weight."""

@@ -61,7 +61,8 @@ class SeveralTries(IndependenceMetropolis):
 
     Notes
     -----
-    The history's ``log_weight`` is that of the first of the K proposals, so that an ESS of it is the proposal's.
+    The history's ``log_weight`` and `proposed.COLUMNS` are those of the first of the K proposals, so that an ESS of it
+    is the proposal's.
     """
 
     name = "several_tries"
@@ -80,4 +81,5 @@ class SeveralTries(IndependenceMetropolis):
         phi, action, log_q, log_weight = self._fresh((n_updates, n_chains, self.tries), rng)
         index, log_rest = choose(log_weight, rng.generator("choose").random((n_updates, n_chains)))
         at = (*np.ogrid[:n_updates, :n_chains], index)
-        return Candidates(phi[at], action[at], log_q[at], log_weight[at], log_weight[..., 0], log_rest)
+        first = self._record(phi[:, :, 0], action[..., 0], log_weight[..., 0])
+        return Candidates(phi[at], action[at], log_q[at], log_weight[at], first, log_rest)

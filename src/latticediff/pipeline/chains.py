@@ -54,14 +54,21 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
     except UserError as exc:
         raise UserError(f"{ensemble.path}: {exc}") from None
     evaluations, kind = cost_per_update(ensemble)
-    defined = {key: (e.value, e.error) for key, e in found.observables.items() if np.isfinite([e.value, e.error]).all()}
+    weighted = {}
+    if found.weighted is not None:
+        sigmas = found.weighted.sigmas()
+        weighted = {
+            "weighted": _defined(found.weighted.observables),
+            "weighted_sigma": {key: sigma for key, sigma in sigmas.items() if sigma is not None},
+            "pareto_k": found.weighted.pareto_k,
+        }
     return ChainResult(
         name=name,
         label=label,
         n_updates=found.n_updates,
         n_chains=found.n_chains,
         series=found.series,
-        observables=defined,
+        observables=_defined(found.observables),
         tau_int=found.tau_int,
         thin=found.thin,
         acceptance=found.acceptance,
@@ -71,5 +78,10 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
         autocorrelation=curves,
         propagator=propagator_curve(ensemble),
         algorithm=ensemble.algorithm,
+        **weighted,
         **extra,
     )
+
+
+def _defined(table):
+    return {key: (e.value, e.error) for key, e in table.items() if np.isfinite([e.value, e.error]).all()}

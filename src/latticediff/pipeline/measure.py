@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..analysis import observables_table, short_chain_notice, tau_table
+from ..analysis import Beside, beside, observables_table, short_chain_notice, tau_table
 from ..analysis.gamma import format_error
 from ..ensemble import Ensemble
 from ..errors import UserError
+from ..metropolis.proposed import COLUMNS, proposed_series
 from ..observables import measure_primary
 
-__all__ = ["Measurement", "acceptance", "measure", "measure_ensemble", "read_series"]
+__all__ = ["Measurement", "acceptance", "measure", "measure_ensemble", "read_series", "read_weighted"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,15 @@ class Measurement:
     series: dict  #: primary observables, name -> (n_chains, n / n_chains)
     observables: dict  #: name -> latticediff.analysis.Estimate
     tau_int: dict  #: name -> (value, error)
+    weighted: Beside | None = None  #: averages by the weights of independent proposals; None: it has none
     notices: tuple = ()  #: one line for each series too short for its tau_int
 
     def to_dict(self):
         """``{"observables", "tau_int", "n"}`` as in ``report.json``; null for what is not defined."""
         return {
-            "observables": {name: estimate.pair() for name, estimate in self.observables.items()},
+            "observables": _pairs(self.observables),
+            "weighted_observables": None if self.weighted is None else _pairs(self.weighted.observables),
+            "weighted_differences_sigma": None if self.weighted is None else self.weighted.sigmas(),
             "tau_int": {name: list(pair) for name, pair in self.tau_int.items()},
             "n": self.n,
             "n_chains": self.n_chains,
@@ -52,10 +56,42 @@ class Measurement:
         lines = [f"{self.source}: {self.action!r} on {'x'.join(map(str, self.shape))}; {size}"]
         if self.acceptance is not None:
             lines.append(f"acceptance        {self.acceptance:.4f}")
-        lines += [f"{name:17} {estimate}" for name, estimate in self.observables.items()]
+        if self.weighted is not None:
+            lines.append(f"{'':17} {'chain':20} {'weights':20} difference (joint error)")
+        lines += [self._line(name) for name in self.observables]
         lines.append("tau_int = 1/2 + sum of rho(t), t >= 1, in updates (0.5 is independent):")
         lines += [f"  {name:15} {format_error(*pair)}" for name, pair in self.tau_int.items()]
         return "\n".join(lines)
+
+    def _line(self, name):
+        if self.weighted is None:
+            return f"{name:17} {self.observables[name]}"
+        sigma = self.weighted.sigmas()[name]
+        said = "-" if sigma is None else f"{sigma:+.1f} sigma"
+        return f"{name:17} {self.observables[name]!s:20} {self.weighted.observables[name]!s:20} {said}"
+
+
+def _pairs(table):
+    return {name: estimate.pair() for name, estimate in table.items()}
+
+
+def read_weighted(ensemble, series, s_tau=1.5):
+    """`Beside` of a chain of independent proposals, or None where the history does not hold what it takes.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+    series : dict
+        Of `read_series`.
+    s_tau : float
+    """
+    if not {"log_weight", *COLUMNS} <= set(ensemble.history_names):
+        return None
+    log_weight = ensemble.history("log_weight").T
+    if not np.isfinite(log_weight).any():
+        return None  # no draw has a weight
+    proposed = proposed_series(ensemble.history)
+    return beside(series, proposed, log_weight, ensemble.action, ensemble.shape, ensemble.thin, s_tau=s_tau)
 
 
 def read_series(ensemble, names=None):
@@ -121,5 +157,6 @@ def measure_ensemble(ensemble, s_tau=1.5):
         series=series,
         observables=observables_table(series, ensemble.action, ensemble.shape, s_tau=s_tau),
         tau_int={name: (found.value * ensemble.thin, found.error * ensemble.thin) for name, found in tau.items()},
+        weighted=read_weighted(ensemble, series, s_tau),
         notices=tuple(f"{line}; an entry is {ensemble.thin} updates" for line in notices if line),
     )

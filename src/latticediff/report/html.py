@@ -56,6 +56,31 @@ def _observables(run):
     )
 
 
+def _weighted(run):
+    """Averages by importance weights beside the chain's own, for chains of independent proposals."""
+    chains = [chain for chain in run.chains if chain.weighted]
+    if not chains:
+        return ""
+
+    def cells(chain, name):
+        sigma, pair = chain.weighted_sigma.get(name), chain.weighted.get(name)
+        said = "–" if sigma is None else f"{sigma:+.1f}σ".replace("-", "−")
+        bad = sigma is not None and abs(sigma) > SIGMA_ALARM
+        return ("–" if pair is None else value_error(*pair), (said, "bad") if bad else said)
+
+    known = [name for name in OBSERVABLES if any(name in chain.weighted for chain in chains)]
+    rows = [(OBSERVABLES[name][0], *(cell for chain in chains for cell in cells(chain, name))) for name in known]
+    tails = "; ".join(f"{c.label} {c.pareto_k:.2f}" for c in chains if c.pareto_k is not None)
+    return table(
+        "The same averages by importance weights, ⟨O⟩ = Σ w O / Σ w over all independent proposals, accepted or not. "
+        "The difference, chain less weights, is in units of its own error: both come from the same draws, and their "
+        "correlation is in it."
+        + (f" Pareto k of the weights (above 0.7 do not trust their averages): {tails}." if tails else ""),
+        ("", *(title for chain in chains for title in (f"{chain.label}, weights", "chain − weights"))),
+        rows,
+    )
+
+
 def _costs(run):
     def row(title, cell):
         return (title, *(cell(chain) for chain in run.chains))
@@ -160,7 +185,10 @@ def page(run, records):
 
     sections = [
         ("Samplers", _samplers(run) + some("history", "autocorrelation", "log_weight")),
-        ("Observables", _observables(run) + some("observables", "distribution", "propagator", "correlator")),
+        (
+            "Observables",
+            _observables(run) + _weighted(run) + some("observables", "distribution", "propagator", "correlator"),
+        ),
         ("Cost", _costs(run) + some("cost", "amortised")),
         ("Checks", _checks(run)),
         ("Training", some("training")),

@@ -148,6 +148,12 @@ class ChainResult:
     log_weight_step_doubling : dict of str to float
         ``median`` and ``max`` of the change of log_weight when the integrator's steps are doubled, and what that can
         do to any average, ``bias_bound``, in standard deviations; see `latticediff.analysis.integration_bias`.
+    weighted : dict of str to (value, error)
+        Observables by the importance weights of all independent proposals, accepted or not; empty if there are none.
+    weighted_sigma : dict of str to float
+        `observables` less `weighted` in units of the error of that difference: both come from the same draws.
+    pareto_k : float or None
+        Of these weights.
     algorithm : dict
         The kernel's JSON-able description.
 
@@ -178,6 +184,9 @@ class ChainResult:
     propagator: Propagator | None = None
     correlator: Correlator | None = None
     log_weight_step_doubling: dict = field(default_factory=dict)
+    weighted: dict = field(default_factory=dict)
+    weighted_sigma: dict = field(default_factory=dict)
+    pareto_k: float | None = None
     algorithm: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -192,7 +201,7 @@ class ChainResult:
                 )
             _finite(f"chain {self.name!r}: series {name!r}", values)
         put("series", series)
-        for group in ("observables", "tau_int"):
+        for group in ("observables", "weighted", "tau_int"):
             entries = {key: x.pair() if hasattr(x, "pair") else x for key, x in getattr(self, group).items()}
             # a quantity that these data do not define (None) is left out, not printed as nothing
             known = {key: pair for key, pair in entries.items() if pair not in (None, (None, None), [None, None])}
@@ -211,6 +220,9 @@ class ChainResult:
             raise UserError(f"chain {self.name!r}: acceptance is {self.acceptance}; expected a number in [0, 1]")
         _finite(f"chain {self.name!r}: cost", self.seconds_per_update, self.evaluations_per_update)
         _finite(f"chain {self.name!r}: setup seconds", *self.setup_seconds.values())
+        _finite(f"chain {self.name!r}: weighted_sigma", *self.weighted_sigma.values())
+        if self.pareto_k is not None and not np.isfinite(self.pareto_k):
+            put("pareto_k", None)  # a flat or a short tail has none
 
     @property
     def slowest(self):

@@ -50,6 +50,13 @@ def _chain_dict(chain, reference):
         "evaluation_kind": chain.evaluation_kind,
         "setup_seconds": dict(chain.setup_seconds),
         "differences_sigma": None if chain is reference else differences(chain, reference),
+        "weighted_observables": {name: _listed(chain.weighted.get(name)) for name in OBSERVABLES}
+        if chain.weighted
+        else None,
+        "weighted_differences_sigma": {name: chain.weighted_sigma.get(name) for name in OBSERVABLES}
+        if chain.weighted
+        else None,
+        "weighted_pareto_k": chain.pareto_k,
         "algorithm": chain.algorithm,
     }
 

@@ -1,0 +1,52 @@
+r"""What is kept of every independent proposal, accepted or not: the series of averages by importance weights.
+
+Proposals are draws of q with :math:`w \propto \pi / q`, so they carry averages of the target themselves,
+:math:`\langle O \rangle = E_q[w O] / E_q[w]`, which no accept step has touched. A chain stores fields where it stands
+only; of its proposals the history keeps a few numbers, beside ``log_weight``.
+"""
+
+import numpy as np
+
+from ..observables import measure_primary
+
+__all__ = ["COLUMNS", "proposed_columns", "proposed_series"]
+
+PREFIX = "proposal_"
+MEASURED = ("m", "phi2", "g_kmin")  #: the action is known already, and powers of m follow from m
+COLUMNS = tuple(PREFIX + name for name in (*MEASURED, "action"))  #: of the history
+
+
+def proposed_columns(phi, values, log_weight, action):
+    """History columns of proposals.
+
+    Parameters
+    ----------
+    phi : ndarray, shape (n_updates, n_chains, *lattice)
+    values, log_weight : ndarray, shape (n_updates, n_chains)
+        Their actions and weights.
+    action : latticediff.action.Action
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_updates, n_chains), float64
+        `COLUMNS`; zeros where the weight is zero, since a draw that blew up has no numbers.
+    """
+    dead = log_weight == -np.inf
+    if dead.any():
+        phi, values = phi.copy(), np.where(dead, 0.0, values)
+        phi[dead] = 0.0
+    found = {name: rows.T for name, rows in measure_primary(phi, action, MEASURED).items()}
+    return {PREFIX + name: np.ascontiguousarray(rows) for name, rows in (*found.items(), ("action", values))}
+
+
+def proposed_series(history):
+    """Primary series of the proposals from columns of the history, name -> (n_chains, n_updates).
+
+    Parameters
+    ----------
+    history : callable
+        ``history(name) -> (n_updates, n_chains)``.
+    """
+    series = {name.removeprefix(PREFIX): history(name).T for name in COLUMNS}
+    m = series["m"]
+    return {**series, "abs_m": np.abs(m), "m2": m**2, "m4": m**4}
