@@ -11,7 +11,7 @@ from latticediff.action import Phi4
 from latticediff.score.background import Background
 from latticediff.score.baseline import implicit_cubic
 from latticediff.score.compiled import CompiledRidge
-from latticediff.score.ordering import baseline_linear, feature_variance, gaussian_mean, slope_weights
+from latticediff.score.ordering import baseline_linear, feature_variance, gaussian_mean, slope_ratio, slope_weights
 from latticediff.score.ridge import ridge_core
 
 
@@ -45,6 +45,22 @@ def test_mean_slopes_are_those_of_quadrature(s, dtype, tolerance):
     assert float(second) == pytest.approx(
         by_quadrature(lambda h: h * h * (3 + h * h) / (1 + h * h) ** 2, s), rel=tolerance
     )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-7), (torch.float32, 1e-6)])
+def test_the_table_of_their_ratio_is_that_of_quadrature(dtype, tolerance):
+    s = torch.tensor([1e-3, 0.02, 0.1, 0.7, 3.0, 30.0], dtype=dtype)
+    first, second = slope_weights(s.double())
+    assert torch.allclose(slope_ratio(s**2).double(), second / first, rtol=tolerance)
+
+
+def test_the_table_has_the_gradient_of_the_ratio():
+    for s in (0.05, 0.9, 12.0):
+        variance = torch.tensor([s * s], dtype=torch.float64, requires_grad=True)
+        slope_ratio(variance).backward()
+        step = 1e-3 * s * s
+        high, low = (slope_weights(torch.tensor([(s * s + d) ** 0.5], dtype=torch.float64)) for d in (step, -step))
+        assert float(variance.grad) == pytest.approx(float(high[1] / high[0] - low[1] / low[0]) / (2 * step), rel=1e-5)
 
 
 def test_mean_slopes_are_the_derivatives_of_the_features():
