@@ -171,11 +171,14 @@ class FineTuner(Trainer):
             self.optimizer.zero_grad()  # nothing is learned from this step; a run of them shows in log_weight
             return
         usual = norm if self.usual_norms[number] is None else self.usual_norms[number]
+        # in units of the first task's, so that the one with the longest gradients, the worst, does not decide alone
+        first = usual if self.usual_norms[0] is None else self.usual_norms[0]
+        scale = min(1.0, self.plan.clip * usual / norm) * (first / usual)
         self.usual_norms[number] = usual + NORM_MEMORY * (min(norm, self.plan.clip * usual) - usual)
-        if norm > self.plan.clip * usual:
+        if scale != 1:
             for p in self.network.parameters():
                 if p.grad is not None:
-                    p.grad.mul_(self.plan.clip * usual / norm)
+                    p.grad.mul_(scale)
 
     def _start_guards(self):
         if not self.plan.check_every:
