@@ -5,7 +5,9 @@ Statistical tests use five standard errors: a correct code fails one number with
 
 import json
 import math
+import shutil
 
+import h5py
 import numpy as np
 import pytest
 from learned_toys import FREE, SHAPE, model
@@ -110,6 +112,30 @@ def test_what_does_not_fit_is_refused(folder, ensemble):
         reweight(ensemble, ["m2=1.0"], folder, n=100, steps=2, max_doubling=1e-3)
     with pytest.raises(UserError, match="route is 'sideways'"):
         measure_free_energy(folder, ensemble, n=100, route="sideways")
+
+
+def test_a_field_that_is_not_finite_is_told_with_its_file(folder, ensemble, tmp_path, capsys):
+    """Whoever reads it says the same, in one line, with exit code 2."""
+    torn, card = tmp_path / "nan.h5", tmp_path / "card.toml"
+    shutil.copy(ensemble, torn)
+    with h5py.File(torn, "r+") as file:
+        file["configurations/phi"][64, 1, 2] = math.nan
+    card.write_text('[action]\nconvention = "A"\nm2 = 0.8\nlam = 0.0\n[lattice]\nshape = [4, 6]\n')
+    weigh = ["weigh", str(card), "--model", str(folder), "--route", "ode", "--ensemble", str(torn), "--all"]
+    for words in (
+        ["measure", str(torn)],
+        ["reweight", str(torn), "--to", "m2=0.9"],
+        ["free-energy", "--model", str(folder), "--ensemble", str(torn), "--n", "4000", "--quiet"],
+        ["diagnose", str(folder), "--ensemble", str(torn), "--out", str(tmp_path / "page"), "--n", "4000", "--quiet"],
+        ["compare", str(torn), "--out", str(tmp_path / "report"), "--quiet"],
+        [*weigh, "--out", str(tmp_path / "w.npz"), "--quiet"],
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        err = capsys.readouterr().err
+        assert stopped.value.code == 2
+        assert err.startswith(f"error: {torn}: a field holds a value that is not finite;") and err.count("\n") == 1
+    assert not (tmp_path / "w.npz").exists()
 
 
 def test_every_command_takes_the_integrator_that_the_model_brings(ensemble, tmp_path):

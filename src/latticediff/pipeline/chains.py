@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import FileError, UserError
 from ..report import ChainResult
 from .curves import autocorrelation_curve, propagator_curve
 from .kernels import kernel_from_description
@@ -51,6 +51,8 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
     try:
         found = measurement or measure_ensemble(ensemble, s_tau)
         curves = {key: autocorrelation_curve(found.series[key], found.thin, s_tau) for key in ("m", "abs_m")}
+    except FileError:
+        raise  # names its file
     except UserError as exc:
         raise UserError(f"{ensemble.path}: {exc}") from None
     evaluations, kind = cost_per_update(ensemble)

@@ -32,7 +32,7 @@ from ..score.model import load_model
 from ..streams import Streams
 from .device import pick_device
 from .learned import refuse_coarse
-from .measure import read_series
+from .measure import field_batches, read_series
 from .progress import Progress
 from .reference import fresh_configurations, from_ensemble
 
@@ -196,14 +196,14 @@ def measure_free_energy(
         raise UserError(f"n is {n}; expected at least 8 draws")
     model, streams = load_model(folder, pick_device(device)), Streams(seed).child("free-energy")
     action = target_action(model.action, to)
+    proposal = refined(model, route, steps, method, grid, rungs=rungs, action=action)
+    _refuse_coarse(proposal, max_doubling, streams)
     if ensemble is not None:
         phis = from_ensemble(ensemble, action, model.shape, n)
     else:
         with progress.task("HMC configurations", 1) as task:
             phis = fresh_configurations(action, model.shape, n, streams)
             task.advance()
-    proposal = refined(model, route, steps, method, grid, rungs=rungs, action=action)
-    _refuse_coarse(proposal, max_doubling, streams)
     with progress.task("draws", n) as task:
         reverse = np.empty(n)
         for start in range(0, n, 256):
@@ -360,8 +360,7 @@ def reweight(
     with Ensemble(path) as ensemble:
         shape, target = ensemble.shape, target_action(ensemble.action, to)
         plain = read_series(ensemble)
-        batches = (phis.reshape(-1, ensemble.n_chains, *shape) for phis in ensemble.batches())
-        series = measure_primary(batches, target)
+        series = measure_primary(field_batches(ensemble), target)
         # the field's normalisation is the convention's: one field, two actions
         log_weight = plain["action"] - series["action"]
         found = {

@@ -114,9 +114,9 @@ def diagnosis_of(
     if n < 50:
         raise UserError(f"n is {n}; expected at least 50 draws")
     streams, action = Streams(seed).child("diagnose"), model.action
+    proposal = refined(model, route, steps, method, grid, batch=BATCH)
     phis, source = _reference(model, ensemble, n, streams, progress)
     flat = phis.reshape(-1, *model.shape)
-    proposal = refined(model, route, steps, method, grid, batch=BATCH)
     draws, reverse = np.empty((n, *model.shape)), np.empty(n)
     with progress.task("draws", n) as task:
         for start in range(0, n, BATCH):

@@ -11,8 +11,9 @@ from ..ensemble import Ensemble
 from ..errors import UserError
 from ..metropolis.proposed import COLUMNS, proposed_series
 from ..observables import measure_primary
+from .reference import require_finite
 
-__all__ = ["Measurement", "acceptance", "measure", "measure_ensemble", "read_series", "read_weighted"]
+__all__ = ["Measurement", "acceptance", "field_batches", "measure", "measure_ensemble", "read_series", "read_weighted"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,15 @@ def read_weighted(ensemble, series, s_tau=1.5):
     return beside(series, proposed, log_weight, ensemble.action, ensemble.shape, ensemble.thin, s_tau=s_tau)
 
 
+def field_batches(ensemble):
+    """Fields of an open `Ensemble` as batches (n, n_chains, *lattice), checked to be finite."""
+    for phis in ensemble.batches():
+        yield require_finite(phis, ensemble.path).reshape(-1, ensemble.n_chains, *ensemble.shape)
+
+
 def read_series(ensemble, names=None):
     """Primary series of an open `Ensemble`, (n_chains, n) each; streamed, so files may be larger than memory."""
-    batches = (phis.reshape(-1, ensemble.n_chains, *ensemble.shape) for phis in ensemble.batches())
-    return measure_primary(batches, ensemble.action, names)
+    return measure_primary(field_batches(ensemble), ensemble.action, names)
 
 
 def acceptance(ensemble):
@@ -137,7 +143,9 @@ def measure_ensemble(ensemble, s_tau=1.5):
     Raises
     ------
     UserError
-        Fewer than two configurations per chain, a chain that never moved, or a field that is not finite.
+        Fewer than two configurations per chain, or a chain that never moved.
+    FileError
+        A field that is not finite.
     """
     if not s_tau > 0:
         raise UserError(f"s_tau is {s_tau}; expected a number above 0, usually 1 to 2")

@@ -7,13 +7,29 @@ import numpy as np
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..ensemble import Ensemble, start_fields
-from ..errors import UserError
+from ..errors import FileError, UserError
 from ..hmc import warm_up
 
-__all__ = ["fresh_configurations", "from_ensemble"]
+__all__ = ["fresh_configurations", "from_ensemble", "require_finite"]
 
 N_CHAINS = 50
 WARMUP, THIN = 200, 4  # updates of trajectory and clusters; tau_int of |m| is 1 to 3 of them up to L = 64
+
+
+def require_finite(phis, path):
+    """`phis`, read from the ensemble file `path`.
+
+    Raises
+    ------
+    FileError
+        A value is not finite.
+    """
+    if not np.isfinite(phis).all():
+        raise FileError(
+            f"{path}: a field holds a value that is not finite; `latticediff verify` says where,"
+            " `latticediff repair` saves what comes before it"
+        )
+    return phis
 
 
 def from_ensemble(path, action, shape, n):
@@ -34,7 +50,7 @@ def from_ensemble(path, action, shape, n):
     Raises
     ------
     FileError
-        No such file, or one of another theory or lattice.
+        No such file, one of another theory or lattice, or a field that is not finite.
     UserError
         Fewer than two configurations a chain.
     """
@@ -47,7 +63,7 @@ def from_ensemble(path, action, shape, n):
         kept = min(times, max(2, n // n_chains))
         every = times // kept
         rows = [ensemble.phis(t * n_chains, (t + 1) * n_chains) for t in range(0, kept * every, every)]
-    return np.stack(rows, axis=1)
+    return require_finite(np.stack(rows, axis=1), path)
 
 
 def fresh_configurations(action, shape, n, streams):

@@ -21,6 +21,7 @@ from ..training import TrainingData
 from .learned import build_proposal
 from .models import model_for
 from .progress import Progress
+from .reference import require_finite
 
 __all__ = ["Weighing", "read_weights", "step_doubling", "weigh"]
 
@@ -65,7 +66,7 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
     progress, action = progress or Progress(), card.theory()
     with Ensemble(ensemble_path) as ensemble:
         ensemble.expect(action, card.shape)
-        phis = ensemble.phis()
+        phis = require_finite(ensemble.phis(), ensemble.path)
         if not all_chains:
             phis = TrainingData(phis, ensemble.n_chains, card.training.held_out).held_out.double().numpy()
     # every k-th, so that all of the Monte Carlo time is covered
