@@ -346,7 +346,10 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
         if json_output:
             typer.echo(json.dumps(row))
             continue
-        couplings = ", ".join(f"{key}={value:g}" for key, value in row["couplings"].items())
+        ranges = row["coupling_ranges"].items()
+        couplings = ", ".join(
+            f"{key}={low:g}" if low == high else f"{key}={low:g}..{high:g}" for key, (low, high) in ranges
+        )
         shape = "x".join(map(str, row["shape"]))
         reverse, forward = row["ess_reverse"], row["ess_forward"]
         typer.echo(

@@ -42,7 +42,10 @@ def model_folder(name_or_path):
 
 
 def describe_models():
-    """One dict per shipped model: name, couplings, shape, ESS of the ODE route, its steps, seconds of training."""
+    """One dict per shipped model: name, couplings, shape, ESS of the ODE route, its steps, seconds of training.
+
+    `coupling_ranges` are the lowest and highest values that the model was trained at; ESS is that at `couplings`.
+    """
     rows = []
     for name in model_names():
         card = tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8"))
@@ -51,6 +54,7 @@ def describe_models():
                 "name": name,
                 "convention": card["action"]["convention"],
                 "couplings": card["action"]["couplings"],
+                "coupling_ranges": _ranges([card, *card.get("members", ())]),
                 "shape": card["shape"],
                 "ess_reverse": card["metrics"]["ess_reverse"],
                 "ess_forward": card["metrics"]["ess_forward"],
@@ -60,3 +64,8 @@ def describe_models():
             }
         )
     return rows
+
+
+def _ranges(cards):
+    rows = [card["action"]["couplings"] for card in cards]
+    return {key: [min(row[key] for row in rows), max(row[key] for row in rows)] for key in rows[0]}
