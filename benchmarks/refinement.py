@@ -38,7 +38,7 @@ def rows(case, scale, seed):
     n, ladder, pilot = CASES[case]
     n = max(20, int(scale * n))
     model, streams = load_model(name), Streams(seed).child(case)
-    inner = refined(model, route)
+    inner = refined(model, route, *((16, "rk4") if route == "ode" else ()))
     step = tuned_step(inner, streams.generator("pilot"), pilot)
     phis = fresh_configurations(model.action, model.shape, n, streams.child("reference"))
     flat = phis.reshape(-1, *model.shape)
