@@ -53,6 +53,7 @@ def cards(draw):
                 "hidden": 16,
                 "conditioned": draw(st.booleans()),
                 "ordered": draw(st.booleans()),
+                "screened": draw(st.booleans()),
             },
             "training": {"learning_rate": draw(positive), "device": draw(st.sampled_from(["auto", "cpu", "cuda:1"]))},
             "sampling": {"sde": {"refresh": draw(st.booleans())}},

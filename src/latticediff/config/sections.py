@@ -145,6 +145,7 @@ class RidgeOptions(Section):
     hidden: Count = 64
     conditioned: bool = False
     ordered: bool = True  #: normal ordering of the features, see `latticediff.score.ordering`
+    screened: bool = True  #: long waves are driven less by what is local, see `latticediff.score.screening`
 
     @field_validator("kernel_size")
     @classmethod

@@ -32,7 +32,7 @@ def local_response(background, C):
     return c, (1 - 12 * background.action.b * background.vacuum**2 * c).clamp(min=LEAST)
 
 
-def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0, linear=None):
+def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0, linear=None, screen=None):
     r"""R_0 in two parts, and ``tr(C dR_0/dx)``.
 
     Parameters
@@ -46,6 +46,8 @@ def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0, linear=Non
         Of the vacua; see `Background.signs`.
     linear : tensor, shape (n or 1, *lattice), optional
         A multiplier in place of l(k), `latticediff.score.ordering.baseline_linear`.
+    screen : tensor, shape (n or 1, *lattice), optional
+        A multiplier of the cubic part, `latticediff.score.screening.screen`: the caller's to apply, here it is traced.
 
     Returns
     -------
@@ -68,5 +70,6 @@ def implicit_cubic(background, x_modes, W, C, trace=False, signs=0.0, linear=Non
     # d/dy of the local part, with den' = 6 q c y
     slope = (q * 3 * (square + width) - local * 6 * q * c * y) / denominator
     over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
-    trace = background.at_origin(W * C) * over_sites + background.at_origin(C * response) * background.volume
+    weight = background.at_origin(W * C if screen is None else W * C * screen)
+    trace = weight * over_sites + background.at_origin(C * response) * background.volume
     return x_modes * response, local, trace

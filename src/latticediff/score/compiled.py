@@ -48,17 +48,20 @@ def level_tables(network, background, log_sigma):
     kernels_in, kernels_out = network.kernels(gain_in, gain_out)
     W, C = background.posterior(v)
     inner, outer = network.filters(background, v, W)
-    amplitudes, response = network.order(background, inner, v, W, C, kernels_in, amplitudes)
+    D = network.screen(background, C)
+    scale = outer[(slice(None), 0, *([0] * background.ndim))]  # of the first output, flat but for the screen
+    if D is not None:
+        outer = outer * D[:, None]
+    amplitudes, response = network.order(background, inner, v, W, C, kernels_in, amplitudes, D)
     kappa = network.kappa(background, inner, outer, C, kernels_in, kernels_out)
     root = torch.sqrt(background.G + v)[:, None]
-    scale = outer[(slice(None), 0, *([0] * background.ndim))]
     linear = W * C * (background.linear if response is None else response)
     c, lift = local_response(background, C)
     numbers = [
         scale,
         torch.full_like(scale, 4 * background.action.b),
         c.flatten(),
-        background.at_origin(W * C),
+        background.at_origin(W * C if D is None else W * C * D),
         background.at_origin(linear) * background.volume,
         lift.flatten(),
         c.flatten() - background.vacuum**2,

@@ -42,6 +42,10 @@ class ConservativeRidgeNetwork(RidgeNetwork):
     def _output_gains(self, e, gain_in):
         return gain_in.transpose(1, 2)[:, ORDER]
 
+    def screen(self, background, C):
+        """None: W D f(W x) is no gradient."""
+        return None
+
     def filters(self, background, v, W):
         """Input filters I and output filters I / W, both (n, 3, *lattice), at v = sigma^2."""
         inner, _ = super().filters(background, v, W)

@@ -136,8 +136,8 @@ def ordered_amplitudes(background, inner, v, kernels_in, amplitudes, differences
     return torch.stack([_eta(background, v).flatten(1) * slope - curved * ratio, curved], -1)
 
 
-def baseline_linear(background, v, W, C):
-    """The multiplier ``eta l(k) - (1 - eta) lambda`` in place of l(k), (n, *lattice)."""
+def baseline_linear(background, v, W, C, screen=None):
+    """The multiplier ``eta l(k) - (1 - eta) lambda D(k)`` in place of l(k), (n, *lattice); D is the screen or one."""
     q = 4 * background.action.b
     eta = _eta(background, v)
     c, lift = local_response(background, C)
@@ -151,7 +151,8 @@ def baseline_linear(background, v, W, C):
         return q * square * (square + 3 * c.flatten()[:, None]) / (1 + h * h)
 
     mean = gaussian_mean(slope, (variance * bend).sqrt().flatten())
-    return eta * background.linear - (1 - eta) * background.expand(mean / (variance * lift).flatten())
+    counterterm = background.expand(mean / (variance * lift).flatten())
+    return eta * background.linear - (1 - eta) * counterterm * (1 if screen is None else screen)
 
 
 def _eta(background, v):

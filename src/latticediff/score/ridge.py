@@ -25,6 +25,7 @@ from ..errors import UserError
 from .baseline import implicit_cubic
 from .embedding import Embedding
 from .ordering import baseline_linear, ordered_amplitudes
+from .screening import screen
 
 __all__ = ["RidgeNetwork"]
 
@@ -80,6 +81,8 @@ class RidgeNetwork(nn.Module):
     ordered : bool
         Normal ordering: no feature has a linear response at large noise, `latticediff.score.ordering`. The default
         is what a model file from before it means; that of a run-card is true.
+    screened : bool
+        Let local functions drive long waves less, `latticediff.score.screening`; defaults as those of `ordered`.
 
     Raises
     ------
@@ -89,13 +92,14 @@ class RidgeNetwork(nn.Module):
 
     name = "ridge"  #: in the registry
 
-    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False, ordered=False):
+    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False, ordered=False, screened=False):
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
         if features < 2:
             raise UserError(f"features = {features}; expected at least 2")
-        self.ndim, self.features, self.kernel_size, self.ordered = ndim, features, kernel_size, bool(ordered)
+        self.ndim, self.features, self.kernel_size = ndim, features, kernel_size
+        self.ordered, self.screened = bool(ordered), bool(screened)
         reach = kernel_size // 2
         self.offsets = tuple(itertools.product(range(-reach, reach + 1), repeat=ndim))
         n_taps, centre = len(self.offsets), len(self.offsets) // 2
@@ -128,7 +132,7 @@ class RidgeNetwork(nn.Module):
             "kernel_size": self.kernel_size,
             "hidden": self.embed.hidden,
             "conditioned": self.embed.conditioned,
-            **({"ordered": True} if self.ordered else {}),
+            **{name: True for name in ("ordered", "screened") if getattr(self, name)},
         }
 
     def taps(self, background):
@@ -184,7 +188,11 @@ class RidgeNetwork(nn.Module):
         outer = torch.stack([scale.expand_as(W), scale * W], dim=1)
         return inner, outer
 
-    def order(self, background, inner, v, W, C, kernels_in, amplitudes):
+    def screen(self, background, C):
+        """Multiplier (n, *lattice) of all that is local in R; None for one. Off around two vacua, as `order`."""
+        return screen(background, C) if self.screened and not background.vacuum else None
+
+    def order(self, background, inner, v, W, C, kernels_in, amplitudes, screen=None):
         """Normal ordering, if it is on: the amplitudes (n, F, 2) and the baseline's linear multiplier, None for l(k).
 
         Around the two vacua of a broken phase, where features have a mean and no mode is wide, it is always off.
@@ -193,7 +201,7 @@ class RidgeNetwork(nn.Module):
             return amplitudes, None
         pairs = self.differences(background)
         amplitudes = ordered_amplitudes(background, inner, v, kernels_in, amplitudes, pairs)
-        return amplitudes, baseline_linear(background, v, W, C)
+        return amplitudes, baseline_linear(background, v, W, C, screen)
 
     def kappa(self, background, inner, outer, C, kernels_in, kernels_out):
         r"""``kappa_f = V^-1 sum_k A_f(k) B_f(k) C(k)``, shape (n, F).
@@ -229,9 +237,12 @@ class RidgeNetwork(nn.Module):
         signs, fluctuation = background.fluctuation(x)
         modes = background.to_modes(fluctuation)
         inner, outer = self.filters(background, v, W)
+        D = self.screen(background, C)
+        if D is not None:
+            outer = outer * D[:, None]
         gain_in, amplitudes, gain_out = self.coefficients(background, log_sigma)
         kernels_in, kernels_out = self.kernels(gain_in, gain_out)
-        amplitudes, response = self.order(background, inner, v, W, C, kernels_in, amplitudes)
+        amplitudes, response = self.order(background, inner, v, W, C, kernels_in, amplitudes, D)
         fields = background.add_vacuum(background.from_modes(modes[:, None] * inner), signs).flatten(2)
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
@@ -241,8 +252,12 @@ class RidgeNetwork(nn.Module):
         else:
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(background), trace)
         out = out.unflatten(2, background.shape)
-        linear, local, total = implicit_cubic(background, modes, W, C, trace, signs, response)
-        R = background.from_modes((background.to_modes(out) * outer).sum(1) + linear) + local
+        linear, local, total = implicit_cubic(background, modes, W, C, trace, signs, response, D)
+        out = (background.to_modes(out) * outer).sum(1) + linear
+        if D is None:
+            R = background.from_modes(out) + local
+        else:
+            R = background.from_modes(out + background.to_modes(local) * D)
         if not trace:
             return R, None
         kappa = self.kappa(background, inner, outer, C, kernels_in, kernels_out)
