@@ -139,8 +139,9 @@ def test_dry_run_prints_card_and_estimate_and_writes_nothing(card, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
 
 
-def test_dry_run_of_the_whole_job_names_every_stage(card, tmp_path):
-    done = cli("run", card, "--out", tmp_path / "run", "--dry-run")
+@pytest.mark.parametrize("phase", ["symmetric", "broken"])
+def test_dry_run_of_the_whole_job_names_every_stage(card, tmp_path, phase):
+    done = cli("run", card, "--out", tmp_path / "run", "--dry-run", "--set", f"training.phase={phase}")
     assert done.returncode == 0, done.stderr
     table = done.stdout.partition("\nestimate")[2]
     assert all(stage in table for stage in ("generate", "train", "sample_ode", "sample_sde", "together"))

@@ -73,7 +73,8 @@ def _small_trainer(card, kernel, state, streams):
     _, block = kernel.advance(state, streams, updates, 1)
     phis = block.phi.reshape(-1, *card.shape)
     batch = min(card.training.batch, int(len(phis) * (1 - card.training.held_out)) - n_chains % 2)
-    section = card.training.model_copy(update={"batch": max(1, batch)})
+    # these few fields are in no phase yet, and both cost the same
+    section = card.training.model_copy(update={"batch": max(1, batch), "phase": "symmetric"})
     data = TrainingData(phis, n_chains, section.held_out, pick_device(section.device))
     return build_trainer(card.model_copy(update={"training": section}), [Source(card.theory(), data)])
 
