@@ -28,7 +28,7 @@ def test_an_unknown_name_lists_the_known_ones():
 
 @pytest.mark.parametrize("name", model_names())
 def test_a_shipped_model_is_whole_and_as_good_as_its_card_says(name):
-    """500 draws, fewer above 32x32, against the card's 1000: 5 sigma, and 0.01 more since errors of an ESS are skewed."""
+    """500 draws, fewer above 32x32, against the card: 5 sigma, and 0.01 more since errors of an ESS are skewed."""
     model = load_model(name)  # checks the hash
     value, error = model.card["metrics"]["ess_reverse"]
     scheme = {key: model.card["metrics"][key] for key in ("steps", "method", "grid") if key in model.card["metrics"]}

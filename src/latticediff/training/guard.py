@@ -142,12 +142,13 @@ class Guard:
         """Whether what the coarse grid flatters is no better on the fine one.
 
         A constant error of the coarse grid is harmless: it cancels in every ratio of weights. It is held against a
-        network if it exceeds the spread of log_weight, or if the free energy on the fine grid has risen.
+        network if it has grown since the first check by more than the spread of log_weight, which falls below the
+        constant on large lattices, or if the free energy on the fine grid has risen.
         """
         gap, spread = check.free_energy_fine - check.free_energy, check.error * math.sqrt(self.n)
         if self.lowest is None:
             return gap > START_GAP * spread
-        if gap > spread:
+        if gap - max(0.0, self.first.free_energy_fine - self.first.free_energy) > spread:
             return True
         rise = check.free_energy_fine - self.lowest.free_energy_fine
         return rise > self.n_sigma * math.hypot(check.error, self.lowest.error)
