@@ -22,6 +22,7 @@ from ..diffusion.ladder import NoiseRange
 from ..errors import FileError, ModelError
 from ..shipped import model_folder
 from .background import Background
+from .folding import fold, unfold
 from .line import Member, interpolate
 
 __all__ = ["CODE_VERSION", "TIME_GRIDS", "ScoreModel", "load_model", "save_model"]
@@ -179,12 +180,19 @@ def save_model(model, folder):
     card = {**model.description(), **model.card, "sha256": model.fingerprint()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / WEIGHTS, lambda path: save_file(model.tensors(), path))
+        _write(folder / WEIGHTS, lambda path: save_file(_folded(model.tensors(), len(model.shape)), path))
         # the card goes last: a folder without one is no model
         _write(folder / CARD, lambda path: path.write_text(tomli_w.dumps(card), encoding="utf-8"))
     except OSError as exc:
         raise FileError(f"cannot write model {folder}: {exc.strerror or exc}") from None
     return folder
+
+
+def _folded(tensors, ndim):
+    return {
+        name: torch.as_tensor(fold(t.numpy(), ndim)) if name.startswith("power") and t.ndim > ndim else t
+        for name, t in tensors.items()
+    }
 
 
 def _write(path, write):
@@ -244,12 +252,12 @@ def load_model(folder, device="cpu", action=None, shape=None):
         network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
         background = Background(trained_action, tensors["propagator"], device, vacuum=card.get("vacuum", 0.0))
         noise = NoiseRange(card["noise"]["sigma_min"], card["noise"]["sigma_max"])
-        powers = tensors["power_grid"].numpy(), tensors["power"].numpy()
+        powers = tensors["power_grid"].numpy(), unfold(tensors["power"].numpy(), background.shape)
         members = tuple(
             Member(
                 Phi4.from_description(about["action"]),
                 tensors[f"propagator.{number}"].numpy(),
-                tensors[f"power.{number}"].numpy(),
+                unfold(tensors[f"power.{number}"].numpy(), about["shape"]),
             )
             for number, about in enumerate(card.get("members", ()), 1)
         )

@@ -64,5 +64,5 @@ def measured_power(network, background, data, grid, seed=0):
             z = torch.randn(phi.shape, generator=generator).to(phi.device)
             with one_torch_thread(background.device):
                 power = power + score_power(network, background, phi, z, v) * (len(part) / n)
-        table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), background.shape)) * (G + v))
+        table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), background.shape) * (G + v)))
     return np.array(table)
