@@ -259,7 +259,7 @@ def test_finetuning_raises_the_ess_of_a_spoilt_model():
     fields = kernel.advance(state, streams, 320, 10)[1].phi.reshape(-1, *shape)
     trained = load_model("phi4-A-L8")
     for p in trained.network.amplitude.parameters():
-        p.data *= 0.8
+        p.data *= 0.9
     background = Background(QUARTIC, measured_propagator([fields], shape))
     plan = FineTuningPlan(steps=48, batch=16, warmup=3, integration_steps=6, check_every=48, n_check=600, ema_decay=0.7)
     made = FineTuner(
