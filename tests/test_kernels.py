@@ -1,8 +1,10 @@
 """The compiled kernels against the slow reference, and the generator against published vectors."""
 
+import fcntl
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from scipy import stats
 from latticediff import reference
 from latticediff._kernels import random as draws
 from latticediff._kernels.layout import lanes_for
+from latticediff._kernels.locking import LOCK_FILE
 from latticediff.action import Phi4
 from latticediff.hmc import HMC, INTEGRATORS
 from latticediff.hmc.integrators import schedule
@@ -144,3 +147,32 @@ def test_compiled_code_is_cached_across_processes(tmp_path):
     ]
     assert counts[0].split() == ["0", "1"]
     assert counts[1].split() == ["1", "0"]
+
+
+def test_compiled_code_is_saved_by_one_process_at_a_time(tmp_path):
+    """While somebody has the lock, nothing is written; without it another process could name the wrong code."""
+    code = """
+from latticediff._kernels.compile import cached
+def twice(x):
+    return 2 * x
+twice.__module__ = "latticediff._kernels.compile"
+kernel = cached(twice)
+print(kernel._cache.cache_path, flush=True)
+assert kernel(2.0) == 4.0 and kernel(3) == 6
+"""
+    script = tmp_path / "compile_something.py"
+    script.write_text(code)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=True)
+    folder = Path(done.stdout.strip())
+    assert list(folder.glob("*.nbi")) and (folder / LOCK_FILE).exists()
+    for path in folder.glob("*.nb*"):
+        path.unlink()
+    with open(folder / LOCK_FILE, "a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        child = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True)
+        child.stdout.readline()  # it is about to compile
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(3)
+        assert not list(folder.glob("*.nb*"))
+    assert child.wait(60) == 0 and list(folder.glob("*.nbi"))

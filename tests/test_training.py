@@ -315,6 +315,7 @@ def test_no_steps_make_a_model_of_the_given_weights_for_another_lattice(tmp_path
         f"training.init={tmp_path / 'model'}",
         "training.steps=0",
         "network.ordered=false",
+        "network.screened=false",
         "training.batch=8",
     ]
     data = TrainingData(phis(shape=(6, 6)), n_chains=8)

@@ -16,6 +16,7 @@ import numba
 from numba.core.dispatcher import Dispatcher
 
 from . import potentials
+from .locking import lock_cache
 
 __all__ = ["FLAGS", "cached", "callable_potential", "inlined", "jit", "potential_name", "specialise"]
 
@@ -70,7 +71,7 @@ def specialise(template, bindings, name=None, inner=False):
     if name is None:
         return jit(clone)
     try:
-        return jit(clone, cache=True)
+        return lock_cache(jit(clone, cache=True))
     except RuntimeError:  # no writable folder for the cache anywhere: slower to start, not wrong
         return jit(clone)
 

@@ -1,0 +1,56 @@
+"""One process at a time at the compiled code on disk.
+
+Numba writes the index of a cache and the code that it names one after the other, without a lock. Processes that
+compile different signatures of one kernel at the same time, as the jobs of an array do on a fresh machine, can leave an
+index that names the code of another signature: from then on every process runs the wrong machine code, silently.
+"""
+
+import contextlib
+import functools
+import os
+import threading
+
+try:
+    import fcntl
+except ImportError:  # no such locks on this system, and no remedy
+    fcntl = None
+
+__all__ = ["LOCK_FILE", "lock_cache"]
+
+LOCK_FILE = "latticediff.lock"
+_thread_lock, _depth = threading.RLock(), 0
+
+
+def lock_cache(dispatcher):
+    """Let a dispatcher with ``cache=True`` load and save under the lock of its cache's folder; returns it."""
+    cache = dispatcher._cache
+    for name in ("load_overload", "save_overload"):
+        setattr(cache, name, _locked(getattr(cache, name), cache.cache_path))
+    return dispatcher
+
+
+def _locked(method, folder):
+    @functools.wraps(method)
+    def call(*args, **kwargs):
+        with _folder_lock(folder):
+            return method(*args, **kwargs)
+
+    return call
+
+
+@contextlib.contextmanager
+def _folder_lock(folder):
+    """Exclusive among processes; a thread that has it may ask again."""
+    global _depth
+    with _thread_lock, contextlib.ExitStack() as held:
+        if fcntl is not None and _depth == 0:
+            # a folder that cannot be written holds no lock, and nobody writes code there either
+            with contextlib.suppress(OSError):
+                os.makedirs(folder, exist_ok=True)
+                handle = held.enter_context(open(os.path.join(folder, LOCK_FILE), "a"))
+                fcntl.flock(handle, fcntl.LOCK_EX)  # gone with the handle
+        _depth += 1
+        try:
+            yield
+        finally:
+            _depth -= 1
