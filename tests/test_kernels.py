@@ -176,3 +176,34 @@ assert kernel(2.0) == 4.0 and kernel(3) == 6
             child.wait(3)
         assert not list(folder.glob("*.nb*"))
     assert child.wait(60) == 0 and list(folder.glob("*.nbi"))
+
+
+def test_code_cached_by_several_processes_is_linked_to_its_own_parts(tmp_path):
+    """Kernels of one and of three dimensions compiled by processes of their own, then both loaded by one."""
+    script = tmp_path / "advance.py"
+    script.write_text(
+        """
+import sys
+import numpy as np
+from latticediff import HMC, Phi4, Streams
+from latticediff.cluster import Cluster
+for word in sys.argv[1:]:
+    shape = tuple(int(n) for n in word.split("x"))
+    action = Phi4.A(-4.0, 6.0, len(shape))
+    for kernel in (HMC(action, 0.1, 4), Cluster(action)):
+        start = kernel.start(0.5 * np.random.default_rng(1).normal(size=(5, *shape)))
+        print(word, repr(float(kernel.advance(start, Streams(3), 5)[0].phi.sum())))
+"""
+    )
+    # one hash seed: Numba's names hold the fast-math flags in the order of a set, by luck another in each process
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONHASHSEED": "0"}
+
+    def told(*words):
+        done = subprocess.run([sys.executable, script, *words], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    told("6x6")  # what all share is compiled, the numbers of the next two processes are the same
+    lattices = ("7", "3x2x4")
+    apart = [line for lattice in lattices for line in told(lattice)]
+    assert told(*lattices) == apart

@@ -5,6 +5,10 @@ compile-time constants. `specialise` binds other values to those names. Numba fi
 specialisation by its name alone, so the name carries every binding and a hash of the sources of
 this room: an edited kernel is never served from an old cache. A potential that a user supplied
 is not cached at all, since nothing here can see when its source changes.
+
+Every specialisation has a name of its own, inner ones too. Numba tells functions of one name apart by a number that
+counts the compilations of a process, so machine code cached by two processes can bring two functions of one name and
+number, and a third process that loads both links the callers of one to the other: wrong results without a word.
 """
 
 import functools
@@ -42,6 +46,16 @@ def _source_hash():
     return digest.hexdigest()[:12]
 
 
+def _identity(bindings):
+    """Hex digest of what is bound: constants by value, functions by their names, which are identities themselves."""
+    words = []
+    for key, value in sorted(bindings.items()):
+        function = getattr(value, "py_func", value)
+        named = f"{function.__module__}.{function.__qualname__}" if callable(function) else repr(value)
+        words.append(f"{key}={named}")
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
+
+
 def specialise(template, bindings, name=None, inner=False):
     """Compile `template` with some of its module globals replaced.
 
@@ -53,7 +67,7 @@ def specialise(template, bindings, name=None, inner=False):
         Global names and the constants, functions or dispatchers they stand for.
     name : str, optional
         Identity of the specialisation; the compiled code is cached on disk under it. Without a
-        name nothing is cached.
+        name nothing is cached, and a digest of the bindings is the identity.
     inner : bool
         Called by compiled code only: no wrapper for Python is compiled, and nothing cached.
 
@@ -65,7 +79,7 @@ def specialise(template, bindings, name=None, inner=False):
         template.__code__, {**template.__globals__, **bindings}, template.__name__, template.__defaults__
     )
     clone.__module__ = template.__module__
-    clone.__qualname__ = template.__name__ if name is None else f"{template.__name__}_{name}_{_source_hash()}"
+    clone.__qualname__ = f"{template.__name__}_{name or _identity(bindings)}_{_source_hash()}"
     if inner:
         return jit(clone, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     if name is None:
