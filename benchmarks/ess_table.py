@@ -25,7 +25,7 @@ from latticediff.metropolis import IndependenceMetropolis
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.score.model import load_model
-from latticediff.shipped import model_names
+from latticediff.shipped import model_names, training_seconds
 from latticediff.streams import Streams
 
 #: (L, ESS, what): exact sampling of 2D phi^4 along xi = L/4, convention A, m2 = -4
@@ -64,15 +64,14 @@ def row(name, n, n_forward, seed, **scheme):
     some = phis[:N_DOUBLING]
     doubled = -model.action(some) - proposal.doubled().weigh(some)
     reverse_ess, forward_ess, tau = ess_reverse(weights), ess_forward(forward), tau_int(abs_m)
-    training = model.card["training"]
     return {
         "model": name,
         "action": model.action.describe()["convention"],
         "couplings": dict(model.action.couplings),
         "shape": list(model.shape),
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "training_seconds": training["seconds"] + model.card.get("finetune", {}).get("seconds", 0.0),
-        "training_device": training["device"],
+        "training_seconds": training_seconds(model.card),
+        "training_device": model.card["training"]["device"],
         "method": scheme["method"],
         "grid": scheme["grid"],
         "evaluations": proposal.evaluations_per_draw,

@@ -14,6 +14,17 @@ torch.set_num_threads(1)  # fields this small only lose by threads, and the orde
 FREE = Phi4.A(0.8, 0.0)
 QUARTIC = Phi4.A(-4.0, 6.008)
 SHAPE = (4, 6)
+#: `FREE` on `SHAPE` as the beginning of a card
+FREE_CARD = """
+[run]
+seed = 4
+[action]
+convention = "A"
+m2 = 0.8
+lam = 0.0
+[lattice]
+shape = [4, 6]
+"""
 
 
 def some_propagator(shape, mass=2.0):

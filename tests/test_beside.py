@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from learned_toys import FREE, SHAPE, model
+from learned_toys import FREE, FREE_CARD, SHAPE, model
 from metropolis_toys import DOUBLE_WELL, GRID, Changed, Warped
 
 from latticediff.action import Phi4, free_propagator
@@ -122,15 +122,9 @@ def test_equal_weights_make_the_chain_its_own_proposals():
     assert all(sigma is None or abs(sigma) < 1 for sigma in found.sigmas().values())
 
 
-CARD = """
-[run]
-seed = 4
-[action]
-convention = "A"
-m2 = 0.8
-lam = 0.0
-[lattice]
-shape = [4, 6]
+CARD = (
+    FREE_CARD
+    + """
 [sampling]
 batch = 64
 device = "cpu"
@@ -143,6 +137,7 @@ n_chains = 20
 n_updates = 150
 steps = 5
 """
+)
 
 
 @pytest.mark.parametrize("route", ["ode", "sde"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import QUARTIC
-from training_toys import phis
+from training_toys import THEORY, phis
 
 from latticediff.config import parse_card
 from latticediff.diffusion.flow import ProbabilityFlow
@@ -20,15 +20,9 @@ from latticediff.score.differentiable import DifferentiableFlow
 from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
-CARD = """
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [4, 4]
-[gate]
-enforce = false
+CARD = (
+    THEORY
+    + """
 [network]
 features = 4
 hidden = 4
@@ -46,6 +40,7 @@ n_check = 16
 [sampling.ode]
 steps = 6
 """
+)
 SHIPPED = "phi4-A-L8"
 
 device = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import QUARTIC, model
+from training_toys import THEORY
 
 from latticediff.cli import main
 from latticediff.config import load_card, parse_card
@@ -17,17 +18,11 @@ from latticediff.signals import StopReason
 from latticediff.streams import Streams
 
 SHAPE = (4, 4)
-CARD = """
+CARD = (
+    THEORY
+    + """
 [run]
 seed = 5
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [4, 4]
-[gate]
-enforce = false
 [training]
 device = "cpu"
 held_out = 0.25
@@ -45,6 +40,7 @@ device = "cpu"
 [sampling.ode]
 steps = 4
 """
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from learned_toys import FREE, SHAPE, model
+from learned_toys import FREE, FREE_CARD, SHAPE, model
 from metropolis_toys import Changed, Warped
 from test_cli import ENVIRONMENT, assert_one_clear_line
 
@@ -33,15 +33,9 @@ from latticediff.signals import StopReason
 from latticediff.streams import Streams
 
 DOCS = Path(__file__).parents[1] / "docs"
-TEXT = """
-[run]
-seed = 4
-[action]
-convention = "A"
-m2 = 0.8
-lam = 0.0
-[lattice]
-shape = [4, 6]
+TEXT = (
+    FREE_CARD
+    + """
 [hmc]
 n_chains = 4
 [sampling]
@@ -59,6 +53,7 @@ n_warmup = 2
 n_updates = 30
 steps = 5
 """
+)
 
 
 def card_of(**kernel):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import QUARTIC
-from training_toys import SHAPE, phis, trainer
+from training_toys import SHAPE, THEORY, phis, trainer
 
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, save_ensemble
@@ -18,15 +18,9 @@ from latticediff.training import TrainingData, rows
 from latticediff.training.gradient import in_low_precision
 from latticediff.training.rows import choose
 
-CARD = """
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [4, 4]
-[gate]
-enforce = false
+CARD = (
+    THEORY
+    + """
 [network]
 features = 2
 hidden = 4
@@ -37,6 +31,7 @@ device = "cpu"
 [sampling.ode]
 steps = 2
 """
+)
 
 
 @pytest.fixture(scope="module")

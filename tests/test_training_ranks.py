@@ -11,7 +11,7 @@ import pytest
 import torch
 from learned_toys import QUARTIC
 from safetensors.torch import load_file
-from training_toys import phis, trainer
+from training_toys import THEORY, phis, trainer
 
 from latticediff.config import parse_card
 from latticediff.ensemble import save_ensemble
@@ -20,17 +20,11 @@ from latticediff.pipeline.train import train
 from latticediff.training.checkpoint import read_checkpoint
 from latticediff.training.ranks import Ranks
 
-CARD = """
+CARD = (
+    THEORY
+    + """
 [run]
 seed = 3
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [4, 4]
-[gate]
-enforce = false
 [network]
 features = 2
 hidden = 4
@@ -45,6 +39,7 @@ watch_samples = 8
 [sampling.ode]
 steps = 2
 """
+)
 
 # one thread each; the processes share two cores
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import QUARTIC, network
-from training_toys import SHAPE, assert_same, phis, stopping_after, trainer
+from training_toys import SHAPE, THEORY, assert_same, phis, stopping_after, trainer
 
 from latticediff.action import Phi4, free_propagator
 from latticediff.config import parse_card
@@ -23,17 +23,11 @@ from latticediff.training.best import Best
 from latticediff.training.diagnose import binned_loss, loss_gap, momentum_shells
 from latticediff.training.objective import Objective
 
-CARD = """
+CARD = (
+    THEORY
+    + """
 [run]
 seed = 3
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [4, 4]
-[gate]
-enforce = false
 [network]
 features = 2
 hidden = 4
@@ -47,6 +41,7 @@ watch_samples = 16
 [sampling.ode]
 steps = 2
 """
+)
 
 
 @pytest.fixture(scope="module")

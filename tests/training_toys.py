@@ -12,6 +12,17 @@ from latticediff.score.propagator import measured_propagator
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 
 SHAPE = (4, 4)
+#: Theory and lattice of `phis` in a card; too few configurations for a gate
+THEORY = """
+[action]
+convention = "A"
+m2 = -4.0
+lam = 6.008
+[lattice]
+shape = [4, 4]
+[gate]
+enforce = false
+"""
 PLAN = {"steps": 24, "batch": 16, "warmup": 4}
 
 

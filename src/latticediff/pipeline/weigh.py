@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ..analysis import ess_forward, ess_reverse, integration_bias
 from ..analysis.weights import largest_above_mean
@@ -18,6 +19,7 @@ from ..ensemble.files import disk_error
 from ..errors import StopRequested
 from ..streams import Streams
 from ..training import TrainingData
+from ..training.data import evenly
 from .learned import build_proposal
 from .models import model_for
 from .progress import Progress
@@ -68,9 +70,9 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
         ensemble.expect(action, card.shape)
         phis = require_finite(ensemble.phis(), ensemble.path)
         if not all_chains:
-            phis = TrainingData(phis, ensemble.n_chains, card.training.held_out).held_out.double().numpy()
+            phis = TrainingData(phis, ensemble.n_chains, card.training.held_out).held_out
     # every k-th, so that all of the Monte Carlo time is covered
-    phis = phis[:: max(1, len(phis) // card.sampling.n_forward)][: card.sampling.n_forward]
+    phis = evenly(torch.as_tensor(phis), card.sampling.n_forward)
     model = model_for(card, folder, route, outside, progress)
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child(f"weigh-{route}").generator("path")

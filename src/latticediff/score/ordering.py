@@ -60,8 +60,7 @@ def gaussian_mean(function, s):
     h = u.sinh()
     weight = torch.exp(-0.5 * (h / s) ** 2) * u.cosh()
     # the same rule for the density alone, so that it is normalised to the last digit
-    ends = torch.ones_like(u[..., :1]) * 0.5
-    weight = torch.cat([weight[..., :1] * ends, weight[..., 1:]], -1)
+    weight = torch.cat([0.5 * weight[..., :1], weight[..., 1:]], -1)
     return (weight * function(h)).sum(-1) / weight.sum(-1)
 
 

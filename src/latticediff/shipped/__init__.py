@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ModelError
 from ..registry import nearest
 
-__all__ = ["describe_models", "model_folder", "model_names"]
+__all__ = ["describe_models", "model_folder", "model_names", "training_seconds"]
 
 HERE = Path(__file__).parent
 CARD = "card.toml"
@@ -59,11 +59,16 @@ def describe_models():
                 "ess_reverse": card["metrics"]["ess_reverse"],
                 "ess_forward": card["metrics"]["ess_forward"],
                 "steps": card["metrics"]["steps"],
-                "training_seconds": card["training"]["seconds"] + card.get("finetune", {}).get("seconds", 0.0),
+                "training_seconds": training_seconds(card),
                 "training_device": card["training"]["device"],
             }
         )
     return rows
+
+
+def training_seconds(card):
+    """Of score matching and fine-tuning together, as a model's card has them."""
+    return card["training"]["seconds"] + card.get("finetune", {}).get("seconds", 0.0)
 
 
 def _ranges(cards):
