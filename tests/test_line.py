@@ -21,6 +21,7 @@ from latticediff.errors import CardError, FileError, ModelError, StopRequested, 
 from latticediff.pipeline.line import card_of, draw_line, parse_values
 from latticediff.pipeline.sample import sample
 from latticediff.proposal import OdeProposal
+from latticediff.proposal.grid import own_scheme
 from latticediff.score.line import Member
 from latticediff.score.model import load_model, save_model
 
@@ -145,6 +146,8 @@ def test_card_takes_the_integrator_of_the_model():
     card = card_of(made, ["sampling.ode.method=rk4"])
     assert (card.sampling.ode.steps, card.sampling.ode.method) == (7, "rk4")
     assert card.theory() == made.action
+    made.card = {}  # as every command that has no card, see own_scheme
+    assert card_of(made).sampling.ode.steps == own_scheme(made)["steps"] == 16
 
 
 def test_command_prints_table_or_json_and_warns_outside(folder, tmp_path, capsys):

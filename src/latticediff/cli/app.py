@@ -1,12 +1,27 @@
 """Subcommands and their options. Each imports its stage when it runs, so that `--help` stays quick."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import densities, ensembles, lines, tuning
+from .options import (
+    AsJson,
+    CardPath,
+    DryRun,
+    Ensembles,
+    MaxWalltime,
+    Model,
+    NewFile,
+    Outside,
+    Overrides,
+    Quiet,
+    Resume,
+    Route,
+    STau,
+    stop_after,
+)
 
 __all__ = ["app"]
 
@@ -19,30 +34,7 @@ app = typer.Typer(
 )
 
 
-class Route(StrEnum):
-    """How the network proposes: probability-flow ODE or reverse SDE."""
-
-    ode = "ode"
-    sde = "sde"
-
-
-CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Run-card, a TOML file such as configs/demo.toml.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file or model folder.")]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes; never overwrites.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. hmc.n_chains=8; repeatable."),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the effective card and an estimate; write nothing.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")]
-MaxWalltime = Annotated[
-    str | None,
-    typer.Option("--max-walltime", metavar="TIME", help="Save and stop before this long: seconds, h:m:s or 1h30m."),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
-Outside = Annotated[
-    bool, typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted.")
-]
 
 
 def _prepare(card, overrides, quiet):
@@ -50,12 +42,6 @@ def _prepare(card, overrides, quiet):
     from ..pipeline.progress import make_progress
 
     return load_card(card, overrides or ()), make_progress(quiet)
-
-
-def _stop(max_walltime):
-    from ..signals import Stop, parse_duration
-
-    return Stop(None if max_walltime is None else parse_duration(max_walltime))
 
 
 def _print_plan(card, *stages):
@@ -85,7 +71,7 @@ def top(
 @app.command()
 def run(
     card: CardPath,
-    out: Out,
+    out: NewFile,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
@@ -106,14 +92,14 @@ def run(
         )
     from ..pipeline.run import run as run_all
 
-    with _stop(max_walltime) as stop:
+    with stop_after(max_walltime) as stop:
         run_all(card, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
 def generate(
     card: CardPath,
-    out: Out,
+    out: NewFile,
     overrides: Overrides = None,
     until: Annotated[
         int | None,
@@ -147,18 +133,15 @@ def generate(
         return _print_plan(card, "generate")
     from ..pipeline.generate import generate as generate_ensemble
 
-    with _stop(max_walltime) as stop:
+    with stop_after(max_walltime) as stop:
         generate_ensemble(card, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
 def train(
     card: CardPath,
-    ensemble: Annotated[
-        list[Path],
-        typer.Option("--ensemble", help="Training data, an ensemble file; repeatable, the card's own theory first."),
-    ],
-    out: Out,
+    ensemble: Ensembles,
+    out: NewFile,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
@@ -178,7 +161,7 @@ def train(
         return _print_plan(card, "train")
     from ..pipeline.train import train as train_model
 
-    with _stop(max_walltime) as stop:
+    with stop_after(max_walltime) as stop:
         train_model(card, ensemble, out, resume=resume, progress=progress, stop=stop)
 
 
@@ -186,11 +169,8 @@ def train(
 def finetune(
     card: CardPath,
     model: Annotated[Path, typer.Option("--model", help="Model folder to start from, or name of a shipped model.")],
-    ensemble: Annotated[
-        list[Path],
-        typer.Option("--ensemble", help="Ensemble file; repeatable, the card's own theory first."),
-    ],
-    out: Out,
+    ensemble: Ensembles,
+    out: NewFile,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
@@ -211,7 +191,7 @@ def finetune(
     from ..pipeline.finetune import finetune as finetune_model
     from ..pipeline.finetune import summary
 
-    with _stop(max_walltime) as stop:
+    with stop_after(max_walltime) as stop:
         tuned = finetune_model(card, model, ensemble, out, resume=resume, progress=progress, stop=stop)
     typer.echo(summary(tuned))
 
@@ -219,9 +199,9 @@ def finetune(
 @app.command()
 def sample(
     card: CardPath,
-    model: Annotated[Path, typer.Option("--model", help="Model folder, or name of a shipped model.")],
+    model: Model,
     route: Annotated[Route, typer.Option("--route", help="Which exact proposal.")],
-    out: Out,
+    out: NewFile,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
@@ -235,25 +215,25 @@ def sample(
         return _print_plan(card, f"sample_{route.value}")
     from ..pipeline.sample import sample as sample_chain
 
-    with _stop(max_walltime) as stop:
+    with stop_after(max_walltime) as stop:
         sample_chain(card, model, route.value, out, resume=resume, progress=progress, stop=stop, outside=outside)
 
 
 @app.command()
 def weigh(
     card: CardPath,
-    model: Annotated[Path, typer.Option("--model", help="Model folder, or name of a shipped model.")],
+    model: Model,
     route: Annotated[Route, typer.Option("--route", help="Whose density; of the SDE, that of random paths.")],
     ensemble: Annotated[
         Path, typer.Option("--ensemble", help="Configurations of the card's theory, an ensemble file.")
     ],
-    out: Out,
+    out: NewFile,
     overrides: Overrides = None,
     all_chains: Annotated[
         bool, typer.Option("--all", help="Weigh all chains; default: those that training holds out.")
     ] = False,
     outside: Outside = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ):
@@ -269,7 +249,7 @@ def weigh(
 
     card, progress = _prepare(card, overrides, quiet)
     refuse_existing(out)
-    with _stop(max_walltime) as stop:
+    with stop_after(max_walltime) as stop:
         arrays = weigh_ensemble(
             card,
             ensemble,
@@ -288,8 +268,8 @@ def weigh(
 @app.command()
 def measure(
     file: File,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    s_tau: Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")] = 1.5,
+    as_json: AsJson = False,
+    s_tau: STau = 1.5,
 ):
     """Observables and autocorrelation times of an ensemble file, with errors."""
     from ..pipeline.measure import measure as measure_file
@@ -303,7 +283,7 @@ def measure(
 @app.command()
 def compare(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Ensemble files; the first is the reference.")],
-    out: Out,
+    out: NewFile,
     quiet: Quiet = False,
 ):
     """The report page for any set of chains of one theory."""

@@ -3,20 +3,14 @@ r"""Subcommands that put a model's density to use: free energies, reweighting, d
 ``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
 """
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .options import AsJson, Model, Quiet, Route, STau
+
 __all__ = ["add_commands"]
-
-
-class Route(StrEnum):
-    """How the network proposes."""
-
-    ode = "ode"
-    sde = "sde"
 
 
 To = Annotated[
@@ -43,12 +37,10 @@ MaxDoubling = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bits.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 
 
 def free_energy(
-    model: Annotated[str, typer.Option("--model", help="Model folder, or name of a shipped model.")],
+    model: Model,
     ensemble: Reference = None,
     to: To = None,
     n: Draws = 4000,
@@ -104,7 +96,7 @@ def reweight(
     method: Method = None,
     grid: Grid = None,
     max_doubling: MaxDoubling = 0.1,
-    s_tau: Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")] = 1.5,
+    s_tau: STau = 1.5,
     seed: Seed = 1,
     device: Device = "auto",
     as_json: AsJson = False,

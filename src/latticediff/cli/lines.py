@@ -3,20 +3,14 @@ r"""Subcommand that draws ensembles along a line of couplings.
 ``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
 """
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from .options import AsJson, MaxWalltime, Outside, Quiet, Route, stop_after
+
 __all__ = ["add_commands"]
-
-
-class Route(StrEnum):
-    """How the network proposes."""
-
-    ode = "ode"
-    sde = "sde"
 
 
 def line(
@@ -36,19 +30,13 @@ def line(
             "--set", metavar="KEY=VALUE", help="A key of the chains' card, e.g. lattice.shape=[16,16]; repeatable."
         ),
     ] = None,
-    outside: Annotated[
-        bool,
-        typer.Option("--outside", help="Go beyond the trained couplings and sizes too: exact, less accepted."),
-    ] = False,
+    outside: Outside = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep what is finished, go on with what is not; larger --n extends.")
     ] = False,
-    max_walltime: Annotated[
-        str | None,
-        typer.Option("--max-walltime", metavar="TIME", help="Save and stop before this long: seconds, h:m:s or 1h30m."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")] = False,
+    max_walltime: MaxWalltime = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ):
     """Exact ensembles along a line of couplings from one model, with table and figure.
 
@@ -63,10 +51,9 @@ def line(
 
     from ..pipeline.line import draw_line
     from ..pipeline.progress import make_progress
-    from ..signals import Stop, parse_duration
 
     common = {"route": route.value, "n": n, "outside": outside, "resume": resume, "progress": make_progress(quiet)}
-    with Stop(None if max_walltime is None else parse_duration(max_walltime)) as stop:
+    with stop_after(max_walltime) as stop:
         found = draw_line(model, along, out, overrides or (), **common, stop=stop)
     typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
 

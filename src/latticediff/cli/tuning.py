@@ -3,18 +3,19 @@ r"""Subcommand that looks for the knob of least cost.
 ``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .options import AsJson, CardPath, Model, Outside, Quiet, Route, stop_after
 
 __all__ = ["add_commands"]
 
 
 def tune(
-    card: Annotated[Path, typer.Argument(metavar="CARD", help="Run-card; [sampling.kernel] names the move.")],
-    model: Annotated[str, typer.Option("--model", help="Model folder, or name of a shipped model.")],
-    route: Annotated[str, typer.Option("--route", help="ode or sde.")] = "ode",
+    card: CardPath,
+    model: Model,
+    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. sampling.kernel.move=block; repeatable."),
@@ -27,17 +28,14 @@ def tune(
     max_walltime: Annotated[
         str | None, typer.Option("--max-walltime", metavar="TIME", help="Stop before this long: seconds, h:m:s, 1h30m.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")] = False,
-    outside: Annotated[
-        bool,
-        typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted."),
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    outside: Outside = False,
 ):
     """Acceptance, tau_int(|m|) and cost per independent |m| against the knob of a move; writes nothing.
 
-    The knob is eps of partial moves with coloured or infrared noise, sigma with white noise, block of block moves,
-    tries where proposals are independent.
+    [sampling.kernel] of the card names the move. The knob is eps of partial moves with coloured or infrared noise,
+    sigma with white noise, block of block moves, tries where proposals are independent.
 
     \b
     latticediff tune configs/demo.toml --model phi4-A-L8 --set sampling.kernel.move=partial
@@ -48,16 +46,15 @@ def tune(
     from ..errors import UserError
     from ..pipeline.progress import make_progress
     from ..pipeline.tune import tune as tune_knob
-    from ..signals import Stop, parse_duration
 
     try:
         grid = None if values is None else [float(value) for value in values.split(",")]
     except ValueError:
         raise UserError(f"--values got {values!r}; expected numbers, as in 0.2,0.5,1") from None
     loaded, progress = load_card(card, overrides or ()), make_progress(quiet)
-    with Stop(None if max_walltime is None else parse_duration(max_walltime)) as stop:
+    with stop_after(max_walltime) as stop:
         found = tune_knob(
-            loaded, model, route, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside
+            loaded, model, route.value, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside
         )
     typer.echo(found.to_json() if as_json else found.to_text())
 

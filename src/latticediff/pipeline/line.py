@@ -13,6 +13,7 @@ from ..config import parse_card
 from ..ensemble import Ensemble, run_directory
 from ..ensemble.files import disk_error
 from ..errors import FileError, ModelError, UserError
+from ..proposal.grid import own_scheme
 from ..report.line import Line, Point, write_line
 from ..score.model import load_model
 from .learned import ROUTES
@@ -79,14 +80,12 @@ def card_of(model, overrides=()):
     """
     if not isinstance(model.action, Phi4):
         raise UserError(f"{model.action!r} has no line of couplings; expected a phi^4 action")
-    metrics = model.card.get("metrics", {})
-    route = metrics.get("proposal", "ode")
     data = {
         "run": {"name": "line", "seed": 1},
         "action": {"convention": model.action.convention, **model.action.couplings},
         "lattice": {"shape": list(model.shape)},
         "network": model.network.describe(),
-        "sampling": {route: {key: metrics[key] for key in ("steps", "method", "grid") if key in metrics}},
+        "sampling": {"ode": own_scheme(model)},
     }
     return parse_card(tomli_w.dumps(data), overrides, source="line")
 
