@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     phi: torch.Tensor  # (n, *lattice)
     z: torch.Tensor  # (n, *lattice)
     log_sigma: torch.Tensor  # (n,)
-    probes: torch.Tensor | None = None  # (n, *lattice), signs
+    probes: torch.Tensor | None = None  # (n, *lattice), signs; only Hutchinson's trace looks at them
 
     def rows(self, start, stop):
         """Some of its configurations."""
@@ -130,7 +130,9 @@ class Objective:
             losses = denoising_loss(network, self.background, phi, z, log_sigma, self.target)
         else:
             sigma = log_sigma.exp()
-            trace = self.trace if probes is None else functools.partial(self.trace, probes=probes[None])
+            trace = self.trace
+            if self.plan.trace == "hutchinson":
+                trace = functools.partial(trace, probes=probes[None])
             losses = 2 * sigma**2 * implicit(ModelScore(network, self.background), phi, z, sigma, trace=trace)
         if self.plan.weighting == "likelihood":
             return losses

@@ -286,7 +286,8 @@ class Trainer:
         # noise levels must not line up with the order of the configurations
         log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
         z = torch.randn(phi.shape, generator=generator).to(phi.device)
-        batch, piece = Batch(phi, z, log_sigma, torch.ones_like(phi)), self.gradient.micro_batch or len(phi)
+        probes = (torch.randint(2, phi.shape, generator=generator) * 2 - 1).to(phi)
+        batch, piece = Batch(phi, z, log_sigma, probes), self.gradient.micro_batch or len(phi)
         parts = [
             self.objectives[number](self.averaged(), batch.rows(start, start + piece))
             for start in range(0, len(phi), piece)
