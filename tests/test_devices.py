@@ -72,6 +72,19 @@ def card(device, options):
     return parse_card(CARD, [f"{key}={value}" for key, value in {"training.device": device, **options}.items()])
 
 
+def test_the_far_device_refuses_what_cuda_refuses(monkeypatch):
+    """Or none of the tests on it could fail."""
+    with far_device(monkeypatch) as name:
+        near, far = torch.ones(3), torch.ones(3, device=name)
+        for mix in (lambda: near + far, lambda: far @ near, lambda: torch.stack([far, near]), lambda: far.mul_(near)):
+            with pytest.raises(RuntimeError, match="tensors on cuda:0 and on cpu"):
+                mix()
+        with pytest.raises(TypeError, match="can't convert cuda:0"):
+            far.numpy()
+        assert far.device.type == (far * 2.0)[torch.tensor([0, 1])].device.type == near.to(name).device.type == "cuda"
+        assert (2 * far).cpu().numpy().tolist() == [2, 2, 2] and float(far.sum()) == 3
+
+
 def test_a_training_and_its_fine_tuning_make_models_for_the_cpu(device, path, tmp_path):
     score = train(card(device, RIDGE), path, tmp_path / "score")
     assert score.background.device.type == device
