@@ -277,6 +277,9 @@ def test_the_command_prints_the_table_or_says_what_is_wrong(folder, tmp_path):
     done = command("--set", "sampling.kernel.move=partial", "--values", "0.5,1", "--updates", "20", "--json", "-q")
     assert done.returncode == 0, done.stderr
     assert [row["value"] for row in json.loads(done.stdout)["trials"]] == [0.5, 1.0]
+    varied = command("--set", "sampling.kernel.move=block", "--values", "2", "--updates", "20", "--json", "-q")
+    assert varied.returncode == 0, varied.stderr  # no card need name the knob that is varied
+    assert json.loads(varied.stdout)["kernel"]["move"] == "block"
     assert_one_clear_line(command("--set", "action.m2=1.0", "-q"), "was trained for", "wanted")
 
 

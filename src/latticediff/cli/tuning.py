@@ -51,7 +51,9 @@ def tune(
         grid = None if values is None else [float(value) for value in values.split(",")]
     except ValueError:
         raise UserError(f"--values got {values!r}; expected numbers, as in 0.2,0.5,1") from None
-    loaded, progress = load_card(card, overrides or ()), make_progress(quiet)
+    # the knob is varied, so a card need not give it
+    knobs = ["sampling.kernel.block=1", "sampling.kernel.sigma=1"]
+    loaded, progress = load_card(card, [*knobs, *(overrides or ())]), make_progress(quiet)
     with stop_after(max_walltime) as stop:
         found = tune_knob(
             loaded, model, route.value, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside

@@ -5,7 +5,14 @@ import numpy as np
 from ..errors import UserError
 from ..hmc.checks import check_fields
 
-__all__ = ["checked_log_weight", "checked_start", "require_contract", "require_dimension", "require_weighed"]
+__all__ = [
+    "checked_log_weight",
+    "checked_start",
+    "require_contract",
+    "require_dimension",
+    "require_weighed",
+    "sound_draw",
+]
 
 
 def require_contract(proposal, names, contract="Proposal"):
@@ -46,6 +53,25 @@ def checked_start(phi, proposal, action):
     if shape is not None and phi.shape[1:] != tuple(shape):
         raise UserError(f"phi has shape {phi.shape}; the proposal wants (n_chains, {', '.join(map(str, shape))})")
     return phi
+
+
+def sound_draw(draw):
+    """`draw` to start chains from: what blew up in it is replaced by others of its fields.
+
+    Raises
+    ------
+    UserError
+        All of them blew up: no chain of this proposal would ever move.
+    """
+    sound = np.flatnonzero(np.isfinite(draw.log_q))
+    if len(sound) == len(draw.log_q):
+        return draw
+    if len(sound) == 0:
+        raise UserError(f"all of {len(draw.log_q)} draws of the model blew up; train it further")
+    rows = np.arange(len(draw.log_q))
+    lost = np.setdiff1d(rows, sound)
+    rows[lost] = sound[np.arange(len(lost)) % len(sound)]
+    return draw._replace(phi=draw.phi[rows], log_q=draw.log_q[rows])
 
 
 def checked_log_weight(log_weight):

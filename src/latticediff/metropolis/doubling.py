@@ -40,8 +40,10 @@ def check_doubling(proposal, phi, largest):
     Raises
     ------
     UserError
-        It is larger.
+        It is larger, or there is no field.
     """
+    if len(phi) == 0:
+        raise UserError("there is no field to weigh; give at least one")
     change = doubling_error(proposal, phi)
     if change is None:
         return None

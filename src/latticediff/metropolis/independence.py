@@ -14,7 +14,14 @@ import numpy as np
 from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
-from .doors import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed
+from .doors import (
+    checked_log_weight,
+    checked_start,
+    require_contract,
+    require_dimension,
+    require_weighed,
+    sound_draw,
+)
 from .proposed import COLUMNS, proposed_columns
 from .stream import bounds, scan, windows
 
@@ -90,8 +97,14 @@ class IndependenceMetropolis:
         return ChainState(phi, np.asarray(self.action(phi)), 0, None)
 
     def hot_start(self, n_chains, rng):
-        """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``."""
-        draw = self.proposal.draw(n_chains, rng.generator("start"))
+        """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
+
+        Raises
+        ------
+        UserError
+            All proposals blew up.
+        """
+        draw = sound_draw(self.proposal.draw(n_chains, rng.generator("start")))
         return ChainState(draw.phi, np.asarray(self.action(draw.phi)), 0, draw.log_q)
 
     def advance(self, state, rng, n_updates, thin=1):

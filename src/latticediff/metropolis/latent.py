@@ -21,7 +21,14 @@ import numpy as np
 from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
-from .doors import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed
+from .doors import (
+    checked_log_weight,
+    checked_start,
+    require_contract,
+    require_dimension,
+    require_weighed,
+    sound_draw,
+)
 from .moves import in_basis
 from .stream import bounds
 from .tries import choose
@@ -102,8 +109,14 @@ class LatentMetropolis:
         return ChainState(phi, np.asarray(self.action(phi)), 0)
 
     def hot_start(self, n_chains, rng):
-        """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``."""
-        return self.start(self.proposal.draw(n_chains, rng.generator("start")).phi)
+        """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
+
+        Raises
+        ------
+        UserError
+            All proposals blew up.
+        """
+        return self.start(sound_draw(self.proposal.draw(n_chains, rng.generator("start"))).phi)
 
     def advance(self, state, rng, n_updates, thin=1):
         """See `latticediff.markov.Kernel`."""

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 
 from ..analysis import ess_reverse
+from ..analysis.gamma import format_error
 from ..errors import UserError
 from ..score.model import load_model
 from ..streams import Streams
@@ -59,4 +60,4 @@ def _expected_ess(card, model, route):
         ess = ess_reverse(-np.asarray(model.action(draw.phi)) - draw.log_q)
     except UserError:  # no draw has a weight
         return "nan"
-    return f"{ess.value:.2g}({ess.error:.1g})"
+    return format_error(ess.value, ess.error)

@@ -160,7 +160,7 @@ def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progre
             task.advance(**{"acceptance": trial.acceptance})
             if stop is not None and (reason := stop()):
                 raise StopRequested(f"{reason} after {len(trials)} of {len(values)} values", reason.exit_code)
-    about = card.sampling.kernel.model_dump(exclude_none=True)
+    about = card.sampling.kernel.model_dump(exclude_none=True, exclude={"block", "sigma"})
     return Tuning(knob, route, about, n_chains, n_updates, tuple(trials))
 
 

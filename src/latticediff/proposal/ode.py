@@ -50,7 +50,7 @@ class OdeProposal:
     noise_basis = "sites"
 
     def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None, trace="auto", grid="uniform"):
-        self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
+        self.model, self.steps, self.batch = model, int(steps), checked_batch(batch, model.background.volume)
         self.method = scheme(method)
         self.lattice_shape = self.noise_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)

@@ -42,7 +42,8 @@ class SdeProposal:
         kernel="dressed",
         process="variance_exploding",
     ):
-        self.model, self.steps, self.batch = model, int(steps), checked_batch(batch)
+        self.model, self.steps = model, int(steps)
+        self.batch = checked_batch(batch, (self.steps + 1) * model.background.volume)
         self.lattice_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
         self.plan = ReversePlan(model, self.steps, ladder, kernel, process, self.compiled)

@@ -75,7 +75,8 @@ def interpolate(members, action, shape, outside=False):
     couplings = np.array([member.action.coefficients for member in nearest])
     place = _Place(couplings, np.array(action.coefficients))
     if place.is_outside:
-        problems.append(f"{action!r} is no theory between {', '.join(repr(m.action) for m in nearest)}")
+        known = ", ".join(repr(member.action) for member in nearest)
+        problems.append(f"{action!r} is {'not' if len(nearest) == 1 else 'no theory between'} {known}")
     if problems:
         message = f"the model was not trained there: {'; '.join(problems)}"
         if not outside:

@@ -81,7 +81,7 @@ def slope_ratio(variance):
     s = variance.clamp(min=1e-12).sqrt()
     t = s / (1 + s)
     coefficients = _spline(s.dtype, str(s.device))
-    interval = (t * KNOTS).long().clamp(max=KNOTS - 1)
+    interval = (t * KNOTS).long().clamp(0, KNOTS - 1)  # NaN, of a network that blew up, has no interval and stays NaN
     x = t - interval / KNOTS
     c3, c2, c1, c0 = coefficients[:, interval]
     return (((c3 * x + c2) * x + c1) * x + c0) * s * t
