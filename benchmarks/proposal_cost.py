@@ -1,0 +1,86 @@
+"""What an update of a learned chain costs, by route, and how much of that is not the network.
+
+    python benchmarks/proposal_cost.py [--models phi4-A-L8 phi4-A-L16 phi4-A-L32] [--sites 60000] [--json]
+
+Rows: ``model, route, shape, evaluations`` (an update), ``microseconds`` (of an update of one chain), ``ns_per_site``,
+``network_ns_per_site, share_outside``. Processor time, all threads together: other work on the machine does not count,
+if it leaves the caches alone. An update is one proposal drawn and weighed, S, the columns of the history and the accept
+step, by the kernel that `latticediff sample` runs (the SDE redraws the path of the current field first: two paths an
+update). The network's part is the same number of bare evaluations of score and divergence at one noise level; the rest
+are transforms, sums of the integrator or densities of the steps, and everything around them. Tables of noise levels are
+made once, before.
+"""
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+from latticediff.metropolis import IndependenceMetropolis
+from latticediff.proposal import OdeProposal, SdeProposal
+from latticediff.proposal.grid import own_scheme
+from latticediff.score.compiled import CompiledRidge
+from latticediff.score.model import load_model
+from latticediff.streams import Streams
+
+ROUTES = {"ode": lambda model: OdeProposal(model, **own_scheme(model)), "sde": SdeProposal}
+REPEATS = 3
+
+
+def timed(work):
+    """Least processor seconds of a few calls after one that compiles."""
+    work()
+    best = np.inf
+    for _ in range(REPEATS):
+        began = time.process_time()
+        work()
+        best = min(best, time.process_time() - began)
+    return best
+
+
+def row(name, route, sites):
+    """One model and route."""
+    model = load_model(name)
+    n, volume = max(16, sites // model.background.volume), model.background.volume
+    kernel, streams = IndependenceMetropolis(ROUTES[route](model), model.action), Streams(1)
+    state = kernel.hot_start(n, streams)
+    update = timed(lambda: kernel.advance(state, streams, 2, 2)) / (2 * n)
+    ridge = CompiledRidge(model.network, model.background, np.zeros(1))
+    noise = np.random.default_rng(1).standard_normal((n, volume))
+    bare = timed(lambda: ridge.slope(noise, 0)) / n * kernel.evaluations_per_update
+    return {
+        "model": name,
+        "route": route,
+        "shape": list(model.shape),
+        "evaluations": kernel.evaluations_per_update,
+        "microseconds": 1e6 * update,
+        "ns_per_site": 1e9 * update / volume,
+        "network_ns_per_site": 1e9 * bare / volume,
+        "share_outside": 1 - bare / update,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["phi4-A-L8", "phi4-A-L16", "phi4-A-L32", "phi4-A-L64"])
+    parser.add_argument("--routes", nargs="+", default=list(ROUTES), choices=list(ROUTES))
+    parser.add_argument("--sites", type=int, default=60_000, help="of all chains together")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    arguments = parser.parse_args()
+    for name in arguments.models:
+        for route in arguments.routes:
+            found = row(name, route, arguments.sites)
+            if arguments.json:
+                print(json.dumps(found), flush=True)
+                continue
+            print(
+                f"{name:12} {route}  {found['evaluations']:4} evaluations  {found['microseconds']:9.1f} us/update"
+                f"  {found['ns_per_site']:8.0f} ns/site, network {found['network_ns_per_site']:6.0f}:"
+                f" {100 * found['share_outside']:3.0f} % outside",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
