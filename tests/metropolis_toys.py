@@ -51,6 +51,13 @@ class Warped:
         return "warped"
 
 
+def without_divergence(proposal):
+    """The integral of the network's trace left out; changes an `OdeProposal`."""
+    log_q = proposal.flow._log_q
+    proposal.flow._log_q = lambda states, integral: log_q(states, 0 * integral)
+    return proposal
+
+
 class Changed:
     """A proposal whose log_q passes through a function of (phi, log_q)."""
 
@@ -82,7 +89,7 @@ def no_density(phi, log_q):
 
 
 def exact_moments(action, n_sites=1):
-    """<phi>, <phi^2>, <phi^4> per site, and <phi_0 phi_1> on two sites, by quadrature."""
+    """<phi>, <phi^2>, <phi^4> per site, <phi_0 phi_1> on two sites, and <|phi|> per site, by quadrature."""
     axes = np.meshgrid(*[GRID[::4]] * n_sites, indexing="ij")
     phi = np.stack(axes, axis=-1).reshape(-1, n_sites)
     weights = np.exp(-action(phi))
@@ -93,7 +100,7 @@ def exact_moments(action, n_sites=1):
 def moments_of(phi):
     """The quantities of `exact_moments`, for fields (..., n_sites)."""
     rows = [(phi**p).mean(axis=-1) for p in (1, 2, 4)]
-    return np.stack([*rows, phi[..., 0] * phi[..., -1]], axis=-1)
+    return np.stack([*rows, phi[..., 0] * phi[..., -1], np.abs(phi).mean(axis=-1)], axis=-1)
 
 
 def exact_fields(action, n, seed):

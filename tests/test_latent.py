@@ -40,10 +40,10 @@ from latticediff.metropolis import (
     tries,
 )
 from latticediff.metropolis.moves import Block, Coloured, Infrared, KeepTop, White
-from latticediff.proposal import OdeProposal, PathProposal
+from latticediff.proposal import OdeProposal, PathProposal, RefinedProposal, SdeProposal
 from latticediff.streams import Streams
 
-N_SIGMA, N_CHAINS = 5, 64
+N_SIGMA, N_CHAINS, N_BALANCED, BATCH = 5, 64, 30_000, 4000
 
 
 def flat(shape):
@@ -169,12 +169,47 @@ def test_without_log_q_the_free_propagator_is_wrong(name):
     assert propagator_deviation(block, FREE, SHAPE) > 2 * N_SIGMA
 
 
-@pytest.mark.parametrize("name", ["ode coloured", "half path"])
-def test_bad_network_gives_exact_phi4_moments(name):
-    block = run(learned_kernel(name, ONE_SITE, (1,), 0.5), 200, warm=20)
+ROUTES = {
+    "ode": lambda made: OdeProposal(made, 16, "adams5", BATCH, grid="optimised"),
+    "sde": lambda made: SdeProposal(made, 6, BATCH),
+    "path": lambda made: PathProposal(made, 6, batch=BATCH),
+    "half path": lambda made: PathProposal(made, 6, sigma=1.0, batch=BATCH),
+    "refined": lambda made: RefinedProposal(OdeProposal(made, 8), 2, 0.7),
+}
+TWO = flat((2,))
+#: every kind of learned kernel: (route, sites, kernel of a proposal); two sites where one leaves the move nothing to do
+KINDS = {
+    "independence, ode": ("ode", 1, lambda p: IndependenceMetropolis(p, ONE_SITE)),
+    "independence, sde, refresh": ("sde", 1, lambda p: IndependenceMetropolis(p, ONE_SITE, True)),
+    "independence, sde, keep": ("sde", 1, lambda p: IndependenceMetropolis(p, ONE_SITE, False)),
+    "independence, refined": ("refined", 1, lambda p: IndependenceMetropolis(p, ONE_SITE)),
+    "tries, ode": ("ode", 1, lambda p: SeveralTries(p, ONE_SITE, 3)),
+    "tries, sde, refresh": ("sde", 1, lambda p: SeveralTries(p, ONE_SITE, 3)),
+    "coloured, ode": ("ode", 1, lambda p: LatentMetropolis(p, ONE_SITE, Coloured(0.7))),
+    "coloured, three tries, ode": ("ode", 1, lambda p: LatentMetropolis(p, ONE_SITE, Coloured(0.7), 3)),
+    "infrared, ode": ("ode", 2, lambda p: LatentMetropolis(p, ONE_SITE, Infrared(0.9, TWO))),
+    "white, ode": ("ode", 2, lambda p: LatentMetropolis(p, ONE_SITE, White(0.8, TWO))),
+    "block, ode": ("ode", 2, lambda p: LatentMetropolis(p, ONE_SITE, Block(1))),
+    "coloured, path": ("path", 1, lambda p: LatentMetropolis(p, ONE_SITE, Coloured(0.7))),
+    "block, path": ("path", 2, lambda p: LatentMetropolis(p, ONE_SITE, Block(1))),
+    "half path": ("half path", 1, lambda p: LatentMetropolis(p, ONE_SITE, KeepTop())),
+}
+
+
+@functools.cache
+def made(route, action, sites, strength=0.5):
+    return ROUTES[route](model(action, (sites,), strength))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bad_network_gives_exact_phi4_moments(kind):
+    """<phi>, <|phi|>, <phi^2>, <phi^4> and, of two sites, <phi_0 phi_1>, against quadrature; wrong without log_q."""
+    route, sites, make = KINDS[kind]
+    proposal = made(route, ONE_SITE, sites)
+    block = run(make(proposal), 200, warm=20)
+    assert 0.1 < block.info["accepted"].mean() < 0.98
     assert largest_deviation(block, ONE_SITE) < N_SIGMA
-    block = run(learned_kernel(name, ONE_SITE, (1,), 0.5, no_density), 200, warm=20)
-    assert largest_deviation(block, ONE_SITE) > 2 * N_SIGMA
+    assert largest_deviation(run(make(Changed(proposal, no_density)), 200, warm=20), ONE_SITE) > 2 * N_SIGMA
 
 
 def test_half_paths_weigh_what_their_definition_says():
@@ -247,26 +282,47 @@ def test_an_exact_ensemble_stays_exact(name, n):
     assert propagator_deviation(block, FREE, SHAPE) > 2 * N_SIGMA
 
 
-def flux_deviation(kernel, phi, edges):
-    """Largest ``(N_ij - N_ji) / sqrt(N_ij + N_ji)`` over pairs of bins, for one update from exact fields."""
+EDGES = [-1.3, -0.8, 0.0, 0.8, 1.3]
+
+
+def fluxes(kernel, n):
+    """Largest ``(N_ij - N_ji) / sqrt(N_ij + N_ji)`` of two bins, one update from n exact fields; share that cross."""
+    phi = exact_fields(DOUBLE_WELL, n, 11)
     _, block = kernel.advance(kernel.start(phi), Streams(10), 1)
-    before, after = np.digitize(phi[:, 0], edges), np.digitize(block.phi[0, :, 0], edges)
-    n = len(edges) + 1
-    counts = np.bincount(before * n + after, minlength=n * n).reshape(n, n)
+    before, after = np.digitize(phi[:, 0], EDGES), np.digitize(block.phi[0, :, 0], EDGES)
+    n_bins = len(EDGES) + 1
+    counts = np.bincount(before * n_bins + after, minlength=n_bins**2).reshape(n_bins, n_bins)
     total = counts + counts.T
-    return np.abs((counts - counts.T)[total > 20] / np.sqrt(total[total > 20])).max()
+    deviation = np.abs((counts - counts.T)[total > 20] / np.sqrt(total[total > 20])).max()
+    return deviation, ((phi * block.phi[0]) < 0).mean()
 
 
 @pytest.mark.parametrize(("kind", "n_tries"), [*TOYS, ("coloured", 8)])
 def test_detailed_balance_between_the_two_wells(kind, n_tries):
     """As many transitions from bin to bin as back, 10^5 exact fields: 15 pairs at 5 sigma, one false alarm in 10^5."""
-    phi, edges = exact_fields(DOUBLE_WELL, 100_000, 11), [-1.3, -0.8, 0.0, 0.8, 1.3]
-    kernel = toy_kernel(kind, DOUBLE_WELL, (1,), tries=n_tries)
-    _, block = kernel.advance(kernel.start(phi), Streams(10), 1)
-    assert ((phi * block.phi[0]) < 0).mean() > 0.01  # they cross
-    assert flux_deviation(kernel, phi, edges) < N_SIGMA
+    deviation, crossing = fluxes(toy_kernel(kind, DOUBLE_WELL, (1,), tries=n_tries), 100_000)
+    assert crossing > 0.01
+    assert deviation < N_SIGMA
     broken = toy_kernel(kind, DOUBLE_WELL, (1,), Warped((1,), honest=False), n_tries)
-    assert flux_deviation(broken, phi, edges) > 2 * N_SIGMA
+    assert fluxes(broken, 100_000)[0] > 2 * N_SIGMA
+
+
+BALANCED = {
+    "independence, sde, refresh": ("sde", lambda p: IndependenceMetropolis(p, DOUBLE_WELL, True, batch=N_BALANCED)),
+    "coloured, ode": ("ode", lambda p: LatentMetropolis(p, DOUBLE_WELL, Coloured(0.7))),
+    "half path": ("half path", lambda p: LatentMetropolis(p, DOUBLE_WELL, KeepTop())),
+}
+
+
+@pytest.mark.parametrize("kind", BALANCED)
+def test_learned_kernels_keep_detailed_balance_between_the_two_wells(kind):
+    """Bounds as above, 3 * 10^4 fields. With a fresh path for every update it is a law of the fields alone."""
+    route, make = BALANCED[kind]
+    proposal = made(route, DOUBLE_WELL, 1, 1.5)
+    deviation, crossing = fluxes(make(proposal), N_BALANCED)
+    assert crossing > 0.01
+    assert deviation < N_SIGMA
+    assert fluxes(make(Changed(proposal, no_density)), N_BALANCED)[0] > 2 * N_SIGMA
 
 
 # --- limits ----------------------------------------------------------------------------------------------------------
