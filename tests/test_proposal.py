@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import FREE, QUARTIC, SHAPE, model
+from metropolis_toys import free_fields, without_divergence
 from scipy.integrate import quad
 
 from latticediff._kernels import threads
@@ -154,26 +155,44 @@ def test_weights_of_a_bad_network_average_to_z_on_one_site(route):
     assert abs(deviation(draw.phi[:, 0] ** 2, one_site_integral(2) / Z)) > 2 * N_SIGMA
 
 
+def free_proposal(route, strength):
+    made = model(FREE, SHAPE, strength)
+    return OdeProposal(made, steps=16) if route == "ode" else SdeProposal(made, steps=10)
+
+
+def without_volume(proposal):
+    """The ODE without the divergence of its network; the SDE's step to the field with the volume of the one up."""
+    if isinstance(proposal, OdeProposal):
+        return without_divergence(proposal)
+    proposal.process.steps[0].log_det = 0.5 * math.prod(SHAPE) * math.log(proposal.process.deltas[0])
+    return proposal
+
+
 @pytest.mark.parametrize("route", ["ode", "sde"])
 def test_weights_of_a_bad_network_average_to_z_of_the_free_field(route):
-    made, n = model(FREE, SHAPE, 0.3), 8000
-    proposal = OdeProposal(made, steps=16) if route == "ode" else SdeProposal(made, steps=10)
-    draw = proposal.draw(n, rng(8))
-    log_weight = -FREE(draw.phi) - draw.log_q - free_log_z(FREE, SHAPE)
-    assert log_weight.std() > 0.2
-    assert abs(deviation(np.exp(log_weight), 1)) < N_SIGMA
+
+    def weights(proposal):
+        draw = proposal.draw(8000, rng(8))
+        return np.exp(-FREE(draw.phi) - draw.log_q - free_log_z(FREE, SHAPE))
+
+    w = weights(free_proposal(route, 0.3))
+    assert np.log(w).std() > 0.2
+    assert abs(deviation(w, 1)) < N_SIGMA
+    assert abs(deviation(weights(without_volume(free_proposal(route, 0.3))), 1)) > 2 * N_SIGMA
 
 
 @pytest.mark.parametrize("route", ["ode", "sde"])
 def test_forward_weights_average_to_one_over_z(route):
     """E_p[1/w] = 1/Z over exact fields: `weigh` is the same density, or path weight, as `draw`."""
-    made, n = model(FREE, SHAPE, 0.15), 8000
-    proposal = OdeProposal(made, steps=16) if route == "ode" else SdeProposal(made, steps=10)
-    noise = np.fft.fftn(rng(9).normal(size=(n, *SHAPE)), axes=(1, 2))
-    phi = np.fft.ifftn(noise * np.sqrt(free_propagator(FREE, SHAPE)), axes=(1, 2)).real
-    log_weight = -FREE(phi) - proposal.weigh(phi, rng(10)) - free_log_z(FREE, SHAPE)
-    assert log_weight.std() > 0.05
-    assert abs(deviation(np.exp(-log_weight), 1)) < N_SIGMA
+    phi = free_fields(FREE, SHAPE, 8000, 9)
+
+    def inverse_weights(proposal):
+        return np.exp(FREE(phi) + proposal.weigh(phi, rng(10)) + free_log_z(FREE, SHAPE))
+
+    w = inverse_weights(free_proposal(route, 0.15))
+    assert np.log(w).std() > 0.05
+    assert abs(deviation(w, 1)) < N_SIGMA
+    assert abs(deviation(inverse_weights(without_volume(free_proposal(route, 0.15))), 1)) > 2 * N_SIGMA
 
 
 # --- bits ------------------------------------------------------------------------------------------------------------
