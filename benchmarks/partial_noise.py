@@ -1,27 +1,29 @@
 """What the knobs of the learned kernels buy: acceptance, tau_int(|m|) and cost against each, and figures.
 
-    python benchmarks/partial_noise.py [--cases L8 L32 weak] [--moves NAME ...] [--chains 40] [--updates 150] [--json]
+    python benchmarks/partial_noise.py [--cases L8 L32 weak] [--moves NAME ...] [--score FOLDER] [--json]
     python benchmarks/partial_noise.py --plot rows.jsonl --figures docs/figures
 
-Cases: the shipped models at L = 8 and L = 32, and ``weak``, the network of L = 16 used at L = 32 without further
-training, where independent proposals are rarely accepted. Rows are those of `latticediff tune`, with ``case`` and
-``move``; cost is network evaluations per independent |m|.
+Cases: the shipped models at L = 8 and L = 32, and ``weak``, the score-matched network of L = 8 taken to the
+line's point at L = 16 without training, where independent proposals are rarely accepted. Moves of the ODE have the
+model's own scheme. The SDE wants score-matched weights: phi4-A-L8-score, and at L = 32 the model that ``--score``
+names, such as ``score/`` of `latticediff run configs/phi4-A-L32.toml`; without it the SDE's rows of that case are left
+out. Rows are those of `latticediff tune`, with ``case`` and ``move``; cost is network evaluations per independent |m|.
 """
 
 import argparse
-import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from latticediff.config import load_card
 from latticediff.pipeline.tune import tune
-from latticediff.score.model import load_model, save_model
+from latticediff.proposal.grid import own_scheme
+from latticediff.score.model import load_model
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-CASES = {"L8": ("demo.toml", "phi4-A-L8"), "L32": ("phi4-A-L32.toml", "phi4-A-L32"), "weak": ("phi4-A-L32.toml", None)}
-EPS = [0.3, 0.5, 0.7, 0.85, 1.0]
+SCORE = "phi4-A-L8-score"
+EPS = [0.3, 0.5, 0.7, 1.0]
 #: name: (route, keys of [sampling.kernel], values)
 MOVES = {
     "coloured": ("ode", {"move": "partial"}, EPS),
@@ -32,33 +34,63 @@ MOVES = {
     "block": ("ode", {"move": "block", "block": 2}, None),
     "tries": ("ode", {}, [1, 2, 4]),
 }
-SIGMAS = {"L8": [0.2, 0.5, 1.0, 2.0, 4.0], "L32": [0.5, 1.0, 2.0, 4.0, 10.0], "weak": [0.5, 1.0, 2.0, 4.0, 10.0]}
-BLOCKS = {"L8": [2, 4, 6, 8], "L32": [4, 8, 12, 16, 24, 32], "weak": [4, 8, 12, 16, 24, 32]}
+FRACTIONS = [0.08, 0.2, 0.5, 1.0]  #: of the model's largest noise level: sigma of white noise
 
 
-def weak_model(folder):
-    """The network of L = 16 with the propagator of L = 32, saved in `folder`."""
-    large, small = load_model("phi4-A-L32"), load_model("phi4-A-L16")
-    return save_model(dataclasses.replace(large, network=small.network, card={}), folder)
+class Case(NamedTuple):
+    """A theory, the models of both routes, and how long to look."""
+
+    card: str
+    models: dict  #: by route; None: left out
+    blocks: list
+    chains: dict  #: by route
+    updates: dict
 
 
-def rows_of(case, name, n_chains, n_updates, chosen=None):
-    """One dict per value of the knob, `chosen` or the grid of the case."""
-    card_file, model = CASES[case]
-    route, keys, values = MOVES[name]
-    if name in ("white", "half path"):
-        values = SIGMAS[case]
-    values = chosen or (BLOCKS[case] if name == "block" else values)
+CASES = {
+    "L8": Case(
+        "demo.toml",
+        {"ode": "phi4-A-L8", "sde": SCORE},
+        [2, 4, 6, 8],
+        {"ode": 40, "sde": 30},
+        {"ode": 200, "sde": 120},
+    ),
+    "L32": Case(
+        "phi4-A-L32.toml",
+        {"ode": "phi4-A-L32", "sde": None},
+        [4, 8, 16, 32],
+        {"ode": 20, "sde": 10},
+        {"ode": 60, "sde": 30},
+    ),
+    "weak": Case(
+        "phi4-A-L16.toml",
+        {"ode": SCORE, "sde": SCORE},
+        [4, 8, 12, 16],
+        {"ode": 24, "sde": 16},
+        {"ode": 300, "sde": 60},
+    ),
+}
+
+
+def rows_of(case, name, arguments):
+    """One dict per value of the knob, those of the command line or the grid of the case."""
+    about, (route, keys, values) = CASES[case], MOVES[name]
+    chosen = arguments.score if (case, route) == ("L32", "sde") else about.models[route]
+    if chosen is None:
+        print(f"{case} {name}: left out, no --score", file=sys.stderr)
+        return []
     overrides = [f"sampling.kernel.{key}={value}" for key, value in keys.items()]
-    # 12 Runge-Kutta steps throughout: enough for comparing acceptance; a chain to be quoted at L = 32 takes more
-    overrides += ["sampling.ode.steps=12", "sampling.ode.method=rk4", "sampling.ode.grid=uniform"]
-    overrides += ["sampling.sde.steps=60", "run.seed=3"]
-    with tempfile.TemporaryDirectory() as folder:
-        model = model or weak_model(Path(folder) / "weak")
-        card = load_card(CONFIGS / card_file, overrides)
-        found = tune(card, model, route, values, n_chains, n_updates).to_dict()
-    about = {"case": case, "move": name, "route": route, "knob": found["knob"]}
-    return [{**about, **trial, "n_chains": n_chains, "n_updates": n_updates} for trial in found["trials"]]
+    overrides += ["sampling.sde.steps=30", "sampling.sde.kernel=dressed", "sampling.sde.ladder=optimised", "run.seed=3"]
+    model = load_model(chosen)
+    overrides += [f"sampling.ode.{key}={value}" for key, value in own_scheme(model).items()]
+    if name in ("white", "half path"):
+        values = [fraction * model.noise.sigma_max for fraction in FRACTIONS]
+    values = arguments.values or (about.blocks if name == "block" else values)
+    n_chains, n_updates = arguments.chains or about.chains[route], arguments.updates or about.updates[route]
+    card = load_card(CONFIGS / about.card, overrides)
+    found = tune(card, chosen, route, values, n_chains, n_updates, outside=case == "weak").to_dict()
+    row = {"case": case, "move": name, "route": route, "knob": found["knob"]}
+    return [{**row, **trial, "n_chains": n_chains, "n_updates": n_updates} for trial in found["trials"]]
 
 
 def plot(rows, folder):
@@ -113,8 +145,9 @@ def main():
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--moves", nargs="+", choices=MOVES, default=list(MOVES))
     parser.add_argument("--values", nargs="+", type=float, help="of the knob, in place of the grid")
-    parser.add_argument("--chains", type=int, default=40)
-    parser.add_argument("--updates", type=int, default=150)
+    parser.add_argument("--chains", type=int, help="side by side, in place of the case's")
+    parser.add_argument("--updates", type=int, help="of each, in place of the case's")
+    parser.add_argument("--score", help="score-matched model of the SDE at L = 32")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--plot", type=Path, help="draw figures from rows of an earlier run instead of measuring")
     parser.add_argument("--figures", type=Path, default=Path("."))
@@ -123,7 +156,7 @@ def main():
         return plot([json.loads(line) for line in arguments.plot.read_text().splitlines()], arguments.figures)
     for case in arguments.cases:
         for name in arguments.moves:
-            for row in rows_of(case, name, arguments.chains, arguments.updates, arguments.values):
+            for row in rows_of(case, name, arguments):
                 if arguments.json:
                     print(json.dumps(row), flush=True)
                     continue
