@@ -14,6 +14,7 @@ from latticediff.hmc import HMC
 from latticediff.pipeline.finetune import finetune, summary
 from latticediff.pipeline.log import JsonLog, read_log
 from latticediff.score.model import load_model, read_card, save_model
+from latticediff.shipped import training_seconds
 from latticediff.signals import StopReason
 from latticediff.streams import Streams
 
@@ -120,6 +121,15 @@ def test_a_run_that_gained_nothing_writes_nothing(folder, tmp_path):
     with pytest.raises(UserError, match=r"gained nothing: step 2: .* Nothing was written"):
         tune(folder, tmp_path / "out", *reckless)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_a_second_fine_tuning_puts_the_first_on_its_bill(folder, tuned, tmp_path):
+    again = finetune(load_card(folder / "card.toml"), folder / "tuned", folder / "ens.h5", tmp_path / "again")
+    found = again.card["finetune"]
+    assert tuned.card["finetune"]["seconds_before"] == 0
+    assert found["seconds_before"] == tuned.card["finetune"]["seconds"] > 0
+    whole = {**again.card, "training": {"seconds": 10.0}}
+    assert training_seconds(whole) == pytest.approx(10 + found["seconds"] + found["seconds_before"])
 
 
 def test_command_prints_before_and_after(folder, tmp_path, capsys):

@@ -11,6 +11,7 @@ from ..analysis import ess_forward, ess_reverse
 from ..errors import CardError, UserError
 from ..score.background import Background
 from ..score.model import ScoreModel, load_model, save_model
+from ..shipped import finetuning_seconds
 from ..streams import Streams
 from ..training import Task
 from ..training.calibrate import finish_model
@@ -102,6 +103,7 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
             "steps_done": tuner.step,
             "stopped": tuner.stopped,
             "seconds": tuner.seconds,
+            "seconds_before": finetuning_seconds(model.card),
             "device": describe_device(device),
             **own_figures,
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ModelError
 from ..registry import nearest
 
-__all__ = ["describe_models", "model_folder", "model_names", "training_seconds"]
+__all__ = ["describe_models", "finetuning_seconds", "model_folder", "model_names", "training_seconds"]
 
 HERE = Path(__file__).parent
 CARD = "card.toml"
@@ -67,8 +67,14 @@ def describe_models():
 
 
 def training_seconds(card):
-    """Of score matching and fine-tuning together, as a model's card has them."""
-    return card["training"]["seconds"] + card.get("finetune", {}).get("seconds", 0.0)
+    """Of score matching and all fine-tunings together, as a model's card has them."""
+    return card["training"]["seconds"] + finetuning_seconds(card)
+
+
+def finetuning_seconds(card):
+    """Of the last fine-tuning and of those that its first weights came from; 0 without any."""
+    tuned = card.get("finetune", {})
+    return tuned.get("seconds", 0.0) + tuned.get("seconds_before", 0.0)
 
 
 def _ranges(cards):
