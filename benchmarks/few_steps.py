@@ -1,8 +1,10 @@
 """How good a proposal is for how many network evaluations: both routes, every scheme, kernel and ladder.
 
-    python benchmarks/few_steps.py MODEL [--routes ode sde] [--evaluations 8 16 32 64] [--n 2000] [--json]
+    python benchmarks/few_steps.py MODEL [--sde-model MODEL] [--routes ode sde] [--evaluations 8 16 32 64] [--json]
+    python benchmarks/few_steps.py --plot rows.jsonl
 
-Rows: ``route, variant, steps, evaluations, ess_reverse [v, e], ess_forward [v, e], acceptance,
+The SDE wants score-matched weights and the ODE fine-tuned ones, hence a second model of the same theory. Rows:
+``model, shape, route, variant, steps, evaluations, ess_reverse [v, e], ess_forward [v, e], acceptance,
 largest_forward_log_weight, doubling_median, error_median [draws, given fields], milliseconds_per_proposal``. A coarse
 integrator is not a density: beside the ODE's figures stand the change of log_weight under doubled steps and its
 difference from 64 Runge-Kutta steps; where they are not small against the spread of log_weight its ESS means nothing.
@@ -96,8 +98,9 @@ def errors(proposal, phis, forward, streams):
     return [float(np.median(np.abs(e))) for e in (change, forward + action(phis) + fine.weigh(phis))]
 
 
-def draw_figure(rows, title, path):
+def draw_figure(rows, path):
     """Loss of ESS and, for the ODE, the error of log_weight, against the number of evaluations."""
+    title = f"{', '.join(dict.fromkeys(r['model'] for r in rows))}: {'x'.join(map(str, rows[0]['shape']))}"
     fig, (left, right) = plt.subplots(1, 2, figsize=(10, 5), width_ratios=(3, 2), layout="constrained")
     styles = {f"{m}, {g} grid": c for (m, g), c in zip(SCHEMES, ("silver", "grey", "black", "tab:green"), strict=True)}
     colours = plt.get_cmap("plasma")(np.linspace(0.0, 0.85, len(VARIANTS)))
@@ -124,9 +127,11 @@ def draw_figure(rows, title, path):
         axes.minorticks_off()
         axes.set_xlabel("network evaluations per proposal")
         axes.grid(alpha=0.25)
-    left.set_yticks(ticks := [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1], [f"{t:g}" for t in ticks])
+    low = min(1 - r["ess_forward"][0] for r in rows)
+    ticks = [t for t in (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1) if t > low / 2]
+    left.set_yticks(ticks, [f"{t:g}" for t in ticks])
     left.set_ylabel("1 - forward ESS")
-    left.set_title(f"{title}; open symbols: log_weight off by more than {SOUND:g}", fontsize=10)
+    left.set_title(f"{title}\nopen symbols: log_weight off by more than {SOUND:g}", fontsize=10)
     right.axhline(SOUND, color="grey", lw=0.8)
     right.axhline(TARGET, color="grey", lw=0.8, ls=":")
     right.set_ylabel("median change of log_weight, steps doubled")
@@ -138,7 +143,9 @@ def draw_figure(rows, title, path):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="folder, or the name of a shipped model")
+    parser.add_argument("model", nargs="?", help="folder, or the name of a shipped model")
+    parser.add_argument("--sde-model", help="in its place for the SDE")
+    parser.add_argument("--plot", type=Path, help="draw the figure from rows of an earlier run instead of measuring")
     parser.add_argument("--routes", nargs="+", choices=("ode", "sde"), default=["ode", "sde"])
     parser.add_argument("--evaluations", type=int, nargs="+", default=[4, 8, 15, 20, 30, 48, 64])
     parser.add_argument("--n", type=int, default=2000, help="proposals a row")
@@ -147,10 +154,18 @@ def main(argv=None):
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--figure", type=Path, default=FIGURE)
     arguments = parser.parse_args(argv)
-    model, streams = load_model(arguments.model), Streams(arguments.seed)
-    phis, rows = held_out(model, arguments.forward, streams.child("hmc")), []
-    for route, variant, proposal in proposals(model, arguments.evaluations, arguments.routes):
-        rows.append(found := row(route, variant, proposal, phis, arguments.n, streams))
+    if arguments.plot:
+        return draw_figure([json.loads(line) for line in arguments.plot.read_text().splitlines()], arguments.figure)
+    if arguments.model is None:
+        parser.error("a model, or --plot")
+    names, streams = {"ode": arguments.model, "sde": arguments.sde_model or arguments.model}, Streams(arguments.seed)
+    first, rows = load_model(arguments.model), []
+    models = {route: load_model(names[route], action=first.action, shape=first.shape) for route in arguments.routes}
+    phis = held_out(first, arguments.forward, streams.child("hmc"))
+    every = (found for route, model in models.items() for found in proposals(model, arguments.evaluations, [route]))
+    for route, variant, proposal in every:
+        about = {"model": Path(names[route]).name, "shape": list(first.shape)}
+        rows.append(found := about | row(route, variant, proposal, phis, arguments.n, streams))
         if arguments.json:
             print(json.dumps(found), flush=True)
             continue
@@ -165,8 +180,7 @@ def main(argv=None):
             f" {found['milliseconds_per_proposal']:.2f} ms{doubling}",
             flush=True,
         )
-    shape = "x".join(map(str, model.shape))
-    draw_figure(rows, f"{Path(arguments.model).name}, {shape}", arguments.figure)
+    draw_figure(rows, arguments.figure)
     return rows
 
 
