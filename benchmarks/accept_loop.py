@@ -3,7 +3,7 @@
     python benchmarks/accept_loop.py [--models NAME ...] [--chains 1 10 100 1000] [--json]
 
 Rows: ``model, n_chains, tries, n_proposals, propose_us, accept_us, share``. The loop is measured on proposals drawn
-before; what one costs is CPU time of `OdeProposal.draw` with 12 Runge-Kutta steps, action included.
+before; what one costs is CPU time of `OdeProposal.draw` in the model's own scheme, action included.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy as np
 
 from latticediff.metropolis import Draw, IndependenceMetropolis, SeveralTries
 from latticediff.proposal import OdeProposal
+from latticediff.proposal.grid import own_scheme
 from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
@@ -53,7 +54,7 @@ def timed(work, repeats=5):
 def rows_of(name, chain_counts):
     """Rows of one model: proposals once, then the loop for each number of chains and of tries."""
     model = load_model(name)
-    proposal, action = OdeProposal(model, 12), model.action
+    proposal, action = OdeProposal(model, **own_scheme(model)), model.action
     n = 512
     proposal.draw(n, np.random.default_rng(0))
     cpu = timed(lambda: action(proposal.draw(n, np.random.default_rng(1)).phi), 2) / n

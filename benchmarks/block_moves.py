@@ -4,8 +4,9 @@
 
 The model is used on its own lattice and, without training, on one `factor` times as long a side, with the propagator
 interpolated in the lattice momentum: errors of the network are local, so that per site they are the same. Rows:
-``L, move, edge, variance, error, acceptance``; ``move`` is block or global (a fresh proposal). The fields start from
-proposals that one accept/reject round has weighted.
+``L, move, edge, variance, error, acceptance``; ``move`` is block or global (a fresh proposal). The flow is integrated
+in the model's own scheme, with its time grid on both lattices. The fields start from proposals that a few rounds of
+accepting and rejecting have weighted.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from latticediff.lattice import p_hat_squared
 from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis
 from latticediff.metropolis.moves import Block, Coloured
 from latticediff.proposal import OdeProposal
+from latticediff.proposal.grid import own_scheme
 from latticediff.score.background import Background
 from latticediff.score.model import load_model
 from latticediff.streams import Streams
@@ -36,7 +38,7 @@ def enlarged(model, factor):
 
 def rows_of(model, edges, n_chains, n_updates):
     """A row for a global move, and one for each edge of the block."""
-    proposal = OdeProposal(model, 12)
+    proposal = OdeProposal(model, **own_scheme(model))
     independent = IndependenceMetropolis(proposal, model.action)
     state, _ = independent.advance(independent.hot_start(n_chains, Streams(1)), Streams(1), 3, 3)
     for edge, move in [(0, Coloured(1.0)), *((edge, Block(edge)) for edge in edges)]:

@@ -66,8 +66,8 @@ CASES = {
         "phi4-A-L16.toml",
         {"ode": SCORE, "sde": SCORE},
         [4, 8, 12, 16],
-        {"ode": 24, "sde": 16},
-        {"ode": 300, "sde": 60},
+        {"ode": 24, "sde": 8},
+        {"ode": 300, "sde": 300},
     ),
 }
 
@@ -129,7 +129,7 @@ def plot(rows, folder):
             if knob != "eps":
                 column[2].set_xscale("log")
                 column[2].set_xticks(sorted({row["value"] for row in mine if row["knob"] == knob}))
-                column[2].get_xaxis().set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+                column[2].get_xaxis().set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.2g"))
                 column[2].minorticks_off()
         for axis, text in zip(axes[:, 0], ("acceptance", r"$\tau_{int}(|m|)$", "cost, evaluations"), strict=True):
             axis.set_ylabel(text)
