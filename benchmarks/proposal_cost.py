@@ -6,9 +6,9 @@ Rows: ``model, route, shape, evaluations`` (an update), ``microseconds`` (of an 
 ``network_ns_per_site, share_outside``. Processor time, all threads together: other work on the machine does not count,
 if it leaves the caches alone. An update is one proposal drawn and weighed, S, the columns of the history and the accept
 step, by the kernel that `latticediff sample` runs (the SDE redraws the path of the current field first: two paths an
-update). The network's part is the same number of bare evaluations of score and divergence at one noise level; the rest
-are transforms, sums of the integrator or densities of the steps, and everything around them. Tables of noise levels are
-made once, before.
+update). The network's part is, of the ODE, a passage of the flow, transforms and sums of the integrator included; of
+the SDE as many bare evaluations of the score at one noise level as an update takes. The rest are densities of the
+steps, dressing, S, the history, accepting. Tables of noise levels are made once, before.
 """
 
 import argparse
@@ -46,9 +46,12 @@ def row(name, route, sites):
     kernel, streams = IndependenceMetropolis(ROUTES[route](model), model.action), Streams(1)
     state = kernel.hot_start(n, streams)
     update = timed(lambda: kernel.advance(state, streams, 2, 2)) / (2 * n)
-    ridge = CompiledRidge(model.network, model.background, np.zeros(1))
-    noise = np.random.default_rng(1).standard_normal((n, volume))
-    bare = timed(lambda: ridge.slope(noise, 0)) / n * kernel.evaluations_per_update
+    noise = np.random.default_rng(1).standard_normal((n, *model.shape))
+    if route == "ode":
+        bare = timed(lambda: kernel.proposal.flow.down(noise)) / n
+    else:
+        ridge, flat = CompiledRidge(model.network, model.background, np.zeros(1)), noise.reshape(n, -1)
+        bare = timed(lambda: ridge.slope(flat, 0)) / n * kernel.evaluations_per_update
     return {
         "model": name,
         "route": route,

@@ -401,6 +401,17 @@ def test_fingerprint_sees_every_number_that_decides_the_density(change):
     assert made.fingerprint() != before
 
 
+def test_a_model_taken_elsewhere_is_saved_as_what_it_is(tmp_path):
+    """The card of the file that it was loaded from describes another theory, lattice and members."""
+    action, shape = Phi4.A(-4.0, 4.98), (6, 6)
+    with pytest.warns(UserWarning, match="not trained there"):
+        moved = load_model("phi4-A-line").at(action, shape, outside=True)
+    save_model(moved, tmp_path / "moved")
+    again = load_model(tmp_path / "moved", action=action, shape=shape)
+    assert again.fingerprint() == moved.fingerprint() and again.card["shape"] == [6, 6]
+    assert "members" not in again.card and again.card["training"] == moved.card["training"]
+
+
 def test_model_is_not_overwritten(saved):
     made, folder = saved
     with pytest.raises(FileError, match="already holds a model"):

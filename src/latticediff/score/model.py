@@ -31,6 +31,7 @@ __all__ = ["CODE_VERSION", "TIME_GRIDS", "ScoreModel", "load_model", "save_model
 CODE_VERSION = "1"
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
 TIME_GRIDS = "time_grids"  #: key of a card, see `latticediff.proposal.grid`
+DESCRIBED = ("action", "shape", "network", "noise", "vacuum", "members")  # keys of `ScoreModel.description`
 
 
 @dataclass
@@ -177,7 +178,9 @@ def save_model(model, folder):
     folder = Path(folder)
     if (folder / CARD).exists():
         raise FileError(f"{folder} already holds a model; choose another folder or remove it")
-    card = {**model.description(), **model.card, "sha256": model.fingerprint()}
+    # a card that was loaded describes the model it came from
+    about = {key: value for key, value in model.card.items() if key not in DESCRIBED}
+    card = {**model.description(), **about, "sha256": model.fingerprint()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / WEIGHTS, lambda path: save_file(_folded(model.tensors(), len(model.shape)), path))
