@@ -13,9 +13,9 @@ steps, dressing, S, the history, accepting. Tables of noise levels are made once
 
 import argparse
 import json
-import time
 
 import numpy as np
+from accept_loop import timed
 
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.proposal import OdeProposal, SdeProposal
@@ -25,18 +25,6 @@ from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
 ROUTES = {"ode": lambda model: OdeProposal(model, **own_scheme(model)), "sde": SdeProposal}
-REPEATS = 3
-
-
-def timed(work):
-    """Least processor seconds of a few calls after one that compiles."""
-    work()
-    best = np.inf
-    for _ in range(REPEATS):
-        began = time.process_time()
-        work()
-        best = min(best, time.process_time() - began)
-    return best
 
 
 def row(name, route, sites):

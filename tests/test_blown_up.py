@@ -5,6 +5,7 @@ import pytest
 import torch
 from learned_toys import QUARTIC, model
 from metropolis_toys import Changed
+from training_toys import SHAPE, THEORY
 
 from latticediff.config import parse_card
 from latticediff.errors import UserError
@@ -17,15 +18,6 @@ from latticediff.proposal import OdeProposal, PathProposal, SdeProposal
 from latticediff.score.model import load_model, save_model
 from latticediff.streams import Streams
 
-SHAPE = (4, 4)
-CARD = """
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [4, 4]
-"""
 ROUTES = {"ode": OdeProposal, "sde": SdeProposal}
 
 
@@ -51,7 +43,7 @@ def test_no_chain_starts_from_a_network_that_blew_up(route, kernel, factor, orde
 def test_a_run_of_such_a_model_leaves_no_file(route, tmp_path):
     save_model(ruined(1e30), tmp_path / "model")
     with np.errstate(all="ignore"), pytest.raises(UserError, match="draws of the model blew up"):
-        sample(parse_card(CARD), tmp_path / "model", route, tmp_path / "chain.h5")
+        sample(parse_card(THEORY), tmp_path / "model", route, tmp_path / "chain.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 

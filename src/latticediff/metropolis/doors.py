@@ -12,6 +12,7 @@ __all__ = [
     "require_dimension",
     "require_weighed",
     "sound_draw",
+    "sound_rows",
 ]
 
 
@@ -55,22 +56,33 @@ def checked_start(phi, proposal, action):
     return phi
 
 
+def sound_rows(draw):
+    """Numbers of the fields of a `Draw` that did not blow up.
+
+    Raises
+    ------
+    UserError
+        All of them did: no chain of this proposal would ever move.
+    """
+    rows = np.flatnonzero(np.isfinite(draw.log_q))
+    if len(rows) == 0 < len(draw.log_q):
+        raise UserError(f"all of {len(draw.log_q)} draws of the model blew up; train it further")
+    return rows
+
+
 def sound_draw(draw):
     """`draw` to start chains from: what blew up in it is replaced by others of its fields.
 
     Raises
     ------
     UserError
-        All of them blew up: no chain of this proposal would ever move.
+        See `sound_rows`.
     """
-    sound = np.flatnonzero(np.isfinite(draw.log_q))
-    if len(sound) == len(draw.log_q):
+    sound, rows = sound_rows(draw), np.arange(len(draw.log_q))
+    if len(sound) == len(rows):
         return draw
-    if len(sound) == 0:
-        raise UserError(f"all of {len(draw.log_q)} draws of the model blew up; train it further")
-    rows = np.arange(len(draw.log_q))
     lost = np.setdiff1d(rows, sound)
-    rows[lost] = sound[np.arange(len(lost)) % len(sound)]
+    rows[lost] = np.resize(sound, len(lost))
     return draw._replace(phi=draw.phi[rows], log_q=draw.log_q[rows])
 
 

@@ -8,6 +8,7 @@ from ..composite import Sequence
 from ..ensemble import start_fields
 from ..errors import UserError
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, SeveralTries, check_doubling
+from ..metropolis.doors import sound_rows
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
 from ..proposal.grid import with_grid
 from ..streams import Streams
@@ -136,9 +137,7 @@ def refuse_coarse(proposal, largest, streams, remedy):
     if not hasattr(proposal, "doubled"):
         return None
     draw = proposal.draw(N_DOUBLING, streams.generator("draw"))
-    sound = draw.phi[draw.log_q < math.inf]
-    if len(sound) == 0:
-        raise UserError(f"all of {N_DOUBLING} draws of the model blew up; train it further")
+    sound = draw.phi[sound_rows(draw)]
     try:
         return check_doubling(proposal, sound, largest)
     except UserError as exc:

@@ -36,7 +36,7 @@ from ..score.objectives import (
     ladder_weights,
 )
 
-__all__ = ["Batch", "Objective", "draw_batch"]
+__all__ = ["Batch", "Objective", "draw_batch", "draw_probes"]
 
 
 class Batch(NamedTuple):
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     phi: torch.Tensor  # (n, *lattice)
     z: torch.Tensor  # (n, *lattice)
     log_sigma: torch.Tensor  # (n,)
-    probes: torch.Tensor | None = None  # (n, *lattice), signs; only Hutchinson's trace looks at them
+    probes: torch.Tensor | None = None  # (n, *lattice), signs; see `draw_probes`
 
     def rows(self, start, stop):
         """Some of its configurations."""
@@ -75,10 +75,17 @@ def draw_batch(data, n, noise, plan, words, start=0, stop=None):
     else:
         log_sigma = draw_levels(noise, n, np.random.default_rng([*words, 2]), plan.levels).log().float()
     z = torch.randn(n, *data.shape, generator=generator)
-    probes = None
-    if plan.target == "implicit" and plan.trace == "hutchinson":
-        probes = (torch.randint(2, z.shape, generator=generator) * 2 - 1)[start:stop].to(phi)
+    probes = draw_probes(plan, z.shape, generator)
+    if probes is not None:
+        probes = probes[start:stop].to(phi)
     return Batch(phi, z[start:stop].to(phi.device), log_sigma[start:stop].to(phi.device), probes)
+
+
+def draw_probes(plan, shape, generator):
+    """Random signs for Hutchinson's trace, on the CPU; None where the objective of a plan has no use for any."""
+    if plan.target != "implicit" or plan.trace != "hutchinson":
+        return None
+    return torch.randint(2, shape, generator=generator) * 2 - 1
 
 
 class Objective:
@@ -131,7 +138,7 @@ class Objective:
         else:
             sigma = log_sigma.exp()
             trace = self.trace
-            if self.plan.trace == "hutchinson":
+            if self.plan.trace == "hutchinson":  # the others look at no probes, whatever the batch holds
                 trace = functools.partial(trace, probes=probes[None])
             losses = 2 * sigma**2 * implicit(ModelScore(network, self.background), phi, z, sigma, trace=trace)
         if self.plan.weighting == "likelihood":

@@ -20,7 +20,7 @@ from ..errors import StopRequested, UserError
 from .best import Best
 from .gradient import Gradient, Job
 from .gradient_noise import fit_w0
-from .objective import Batch, Objective, draw_batch
+from .objective import Batch, Objective, draw_batch, draw_probes
 from .optimizers import OPTIMIZERS
 from .ranks import ALONE
 from .state import restore_state, save_state
@@ -286,8 +286,9 @@ class Trainer:
         # noise levels must not line up with the order of the configurations
         log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
         z = torch.randn(phi.shape, generator=generator).to(phi.device)
-        probes = (torch.randint(2, phi.shape, generator=generator) * 2 - 1).to(phi)
-        batch, piece = Batch(phi, z, log_sigma, probes), self.gradient.micro_batch or len(phi)
+        probes = draw_probes(self.plan, phi.shape, generator)
+        batch = Batch(phi, z, log_sigma, None if probes is None else probes.to(phi))
+        piece = self.gradient.micro_batch or len(phi)
         parts = [
             self.objectives[number](self.averaged(), batch.rows(start, start + piece))
             for start in range(0, len(phi), piece)
