@@ -243,7 +243,7 @@ def weigh(
     latticediff weigh configs/demo.toml --model model --route ode --ensemble ens.h5 --out weights.npz
     latticediff weigh far.toml --model phi4-A-L8 --route ode --ensemble far.h5 --all --outside --out weights.npz
     """
-    from ..ensemble.files import refuse_existing
+    from ..atomic import refuse_existing
     from ..pipeline.weigh import Weighing
     from ..pipeline.weigh import weigh as weigh_ensemble
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import refuse_existing
 from ..errors import FileError, UserError
 from ..provenance import collect
 from .check import require_whole
-from .files import refuse_existing
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
 from .writer import write_ensemble

@@ -1,12 +1,12 @@
 """Ensembles for other programs: npy and npz arrays, pyerrors observables."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 
+from ..atomic import refuse_existing, require_space, whole
 from ..errors import FileError, UserError
-from .files import canonical_json, disk_error, refuse_existing, require_space, sync_dir
+from .files import canonical_json
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
 
@@ -17,17 +17,8 @@ def _sealed_array(out, write, n_bytes):
     out = Path(out)
     refuse_existing(out)
     require_space(out, n_bytes)
-    part = out.with_name(out.name + ".part")
-    try:
-        write(part)
-        with open(part, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(part, out)
-        sync_dir(out.absolute().parent)
-    except OSError as exc:
-        raise disk_error(exc, out) from exc
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(out) as file:
+        write(file)
     return out
 
 
@@ -41,12 +32,11 @@ def export_npy(path, out):
     """
     with Ensemble(path) as ensemble:
 
-        def write(part):
-            with open(part, "wb") as handle:
-                header = {"descr": "<f8", "fortran_order": False, "shape": (ensemble.n_cfg, *ensemble.shape)}
-                np.lib.format.write_array_header_1_0(handle, header)
-                for phis in ensemble.batches():
-                    handle.write(np.ascontiguousarray(phis, "<f8").data)
+        def write(file):
+            header = {"descr": "<f8", "fortran_order": False, "shape": (ensemble.n_cfg, *ensemble.shape)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for phis in ensemble.batches():
+                file.write(np.ascontiguousarray(phis, "<f8").data)
 
         return _sealed_array(out, write, 8 * ensemble.n_cfg * int(np.prod(ensemble.shape)))
 
@@ -57,11 +47,7 @@ def export_npz(path, out):
         arrays = {name: ensemble.read(name) for name in CONFIGURATIONS}
         arrays["description"] = np.array(canonical_json(ensemble.description))
 
-        def write(part):
-            with open(part, "wb") as handle:
-                np.savez(handle, **arrays)
-
-        return _sealed_array(out, write, sum(rows.nbytes for rows in arrays.values()))
+        return _sealed_array(out, lambda file: np.savez(file, **arrays), sum(rows.nbytes for rows in arrays.values()))
 
 
 def to_pyerrors(ensemble, series, name="ensemble"):

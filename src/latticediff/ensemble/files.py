@@ -1,31 +1,18 @@
-"""Files that are whole or absent: written as ``X.part``, synced, renamed; errors of the disk in one line."""
+"""HDF5 files that are whole or absent, see `latticediff.atomic`; opened, or refused in one line."""
 
-import errno
 import io
 import json
 import os
-import shutil
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from ..atomic import whole
 from ..errors import FileError
 
-__all__ = [
-    "canonical_json",
-    "disk_error",
-    "open_h5",
-    "refuse_existing",
-    "require_space",
-    "sealed",
-    "sealed_text",
-    "sync_dir",
-]
-
-# EFBIG is what a file-size limit (ulimit -f) gives; a quota gives EDQUOT
-_FULL = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "disk quota exceeded", errno.EFBIG: "file too large"}
+__all__ = ["canonical_json", "open_h5", "sealed"]
 
 
 def _plain(value):
@@ -41,52 +28,6 @@ def canonical_json(value):
     return json.dumps(value, sort_keys=True, default=_plain)
 
 
-def disk_error(exc, path):
-    """`FileError` that says why `path` could not be written."""
-    reason = _FULL.get(exc.errno)
-    if reason:
-        return FileError(f"cannot write {path}: {reason}; nothing half-written was kept, free space and run again")
-    return FileError(f"cannot write {path}: {os.strerror(exc.errno) if exc.errno else exc}")
-
-
-def refuse_existing(path):
-    """Raise `FileError` if `path` exists: nothing is ever overwritten."""
-    if os.path.lexists(path):
-        raise FileError(f"{path} already exists; choose another name or remove it first")
-
-
-def require_space(path, n_bytes):
-    """Raise `FileError` before a large write that the disk cannot take (a 1 MiB margin included)."""
-    folder = Path(path).absolute().parent
-    if not folder.is_dir():
-        raise FileError(f"cannot write {path}: the directory {folder} does not exist")
-    free = shutil.disk_usage(folder).free
-    if n_bytes + (1 << 20) > free:
-        raise FileError(
-            f"cannot write {path}: it needs {n_bytes / 1e6:.1f} MB and {free / 1e6:.1f} MB are free;"
-            " free space and run again"
-        )
-
-
-def sync_dir(path):
-    """Make renames inside directory `path` durable."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _seal(part, path):
-    handle = os.open(part, os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    os.replace(part, path)
-    sync_dir(path.absolute().parent)
-
-
 class _Disk(io.RawIOBase):
     """The file under `h5py.File`; keeps the first error of the system to itself.
 
@@ -94,9 +35,8 @@ class _Disk(io.RawIOBase):
     disk). So it never hears of the failure: later writes are dropped, and `check` raises.
     """
 
-    def __init__(self, path):
-        self.file = open(path, "wb+", buffering=0)  # noqa: SIM115  closed by `close`
-        self.error = None
+    def __init__(self, file):
+        self.file, self.error = file, None
 
     def check(self):
         if self.error is not None:
@@ -128,10 +68,6 @@ class _Disk(io.RawIOBase):
             self.error = exc
         return size
 
-    def close(self):
-        self.file.close()
-        super().close()
-
 
 @contextmanager
 def sealed(path):
@@ -148,31 +84,11 @@ def sealed(path):
     FileError
         The directory is missing or not writable, or the disk is full.
     """
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        with closing(_Disk(part)) as disk:
-            with h5py.File(disk, "w") as file:
-                yield file, disk.check
-            disk.check()
-        _seal(part, path)
-    except BaseException as exc:
-        part.unlink(missing_ok=True)
-        if isinstance(exc, OSError):
-            raise disk_error(exc, path) from exc
-        raise
-
-
-def sealed_text(path, text):
-    """Write a small text file whole or not at all."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        _seal(part, path)
-    except OSError as exc:
-        part.unlink(missing_ok=True)
-        raise disk_error(exc, path) from exc
+    with whole(path, buffering=0) as part:
+        disk = _Disk(part)
+        with h5py.File(disk, "w") as file:
+            yield file, disk.check
+        disk.check()
 
 
 def open_h5(path):

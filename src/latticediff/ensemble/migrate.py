@@ -4,13 +4,13 @@ Every change of the schema adds one function here, from its version to the next;
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import h5py
 
+from ..atomic import refuse_existing, require_space, scratch
 from ..errors import FileError
-from .files import canonical_json, disk_error, open_h5, refuse_existing, require_space
+from .files import canonical_json, open_h5
 from .reader import Ensemble
 from .schema import SCHEMA, SCHEMA_VERSION
 from .writer import write_ensemble
@@ -58,9 +58,8 @@ def migrate(path, out):
             f"{path} has schema version {version}; this program knows {sorted(MIGRATIONS)} and {SCHEMA_VERSION}"
         )
     copy = out.with_name(out.name + ".migrating.part")
-    try:
-        require_space(copy, os.path.getsize(path))
-        shutil.copyfile(path, copy)
+    require_space(copy, os.path.getsize(path))
+    with scratch(copy, path):
         with h5py.File(copy, "r+") as file:
             for step in range(version, SCHEMA_VERSION):
                 MIGRATIONS[step](file)
@@ -79,8 +78,4 @@ def migrate(path, out):
                 rng=None if streams is None else streams.state(),
                 run_id=source.run_id(),
             )
-    except OSError as exc:
-        raise disk_error(exc, out) from exc
-    finally:
-        copy.unlink(missing_ok=True)
     return Ensemble(out)

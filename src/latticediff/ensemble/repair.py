@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from ..atomic import refuse_existing, require_space, scratch
 from ..errors import FileError
 from ..provenance import collect
 from .check import action_tolerance
-from .files import disk_error, refuse_existing, require_space
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
 from .writer import write_ensemble
@@ -43,15 +42,10 @@ def _padded(path):
         if not stored:
             raise FileError(f"{path} cannot be repaired: the beginning is damaged ({exc})") from exc
         copy = path.with_name(path.name + ".padded.part")
-        try:
-            require_space(copy, size)
-            shutil.copyfile(path, copy)
+        require_space(copy, size)
+        with scratch(copy, path):
             os.truncate(copy, int(stored.group(1)))
             yield copy, size
-        except OSError as error:
-            raise disk_error(error, copy) from error
-        finally:
-            copy.unlink(missing_ok=True)
     else:
         yield path, size
 

@@ -4,9 +4,7 @@ A kill at any moment costs what came after the last checkpoint, and the resumed 
 that: every physics dataset of the final file has the bits of an uninterrupted run.
 """
 
-import fcntl
 import os
-import shutil
 import time
 import uuid
 from dataclasses import asdict, replace
@@ -14,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ..atomic import disk_error, refuse_existing, require_space, sealed_text, sync_dir
 from ..errors import FileError, UserError
 from ..markov import ChainState
 from ..provenance import Provenance, collect
 from ..streams import Streams
+from ..untrusted import status
 from .checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from .digest import RunningDigest
-from .files import canonical_json, disk_error, refuse_existing, require_space, sealed_text, sync_dir
+from .files import canonical_json
 from .reader import Ensemble, read_run_header, run_directory
+from .run_folder import acquire, birthplace_of, clear_leftovers, retire
 from .schema import Header
 from .writer import history_columns, write_ensemble
 
@@ -105,12 +106,12 @@ class RunWriter:
         path, run = Path(path), run_directory(path)
         if thin < 1 or (n_updates is not None and n_updates < 1):
             raise UserError(f"n_updates = {n_updates}, thin = {thin}; expected at least 1")
-        for leftover in (_birthplace(run), _grave(run)):
-            shutil.rmtree(leftover, ignore_errors=True)
-        lock = _acquire(run) if run.is_dir() else None
+        status(run)  # a name too long, for instance
+        clear_leftovers(run)
+        lock = acquire(run) if run.is_dir() else None
         try:
             if lock is not None and path.exists() and Ensemble(path).run_id() == read_run_header(run)["run_id"]:
-                _retire(run)  # killed after the file was complete, before the directory was gone
+                retire(run)  # killed after the file was complete, before the directory was gone
                 os.close(lock)
                 lock = None
             if lock is not None and not resume:
@@ -233,7 +234,7 @@ class RunWriter:
             "base": base and {"file": self.path.name, "fingerprint": base["fingerprint"]},
             "provenance": asdict(provenance),
         }
-        birthplace = _birthplace(self.run)
+        birthplace = birthplace_of(self.run)
         try:
             require_space(self.run, 0)
             birthplace.mkdir()
@@ -243,7 +244,7 @@ class RunWriter:
             sync_dir(self.run.absolute().parent)
         except OSError as exc:
             raise disk_error(exc, self.run) from exc
-        self._lock = _acquire(self.run)
+        self._lock = acquire(self.run)
 
     def append(self, block, state, streams, seconds):
         """Take the next block; it is on disk after the next `checkpoint`, which comes by itself.
@@ -358,7 +359,7 @@ class RunWriter:
                 run_id=self._about["run_id"],
                 digest=self._digest.result(),
             )
-        _retire(self.run)
+        retire(self.run)
         self._about = None
 
     def close(self):
@@ -376,34 +377,6 @@ class RunWriter:
 
     def __exit__(self, *exc):
         self.close()
-
-
-def _birthplace(run):
-    return run.with_name(run.name + ".new")
-
-
-def _grave(run):
-    return run.with_name(run.name + ".old")
-
-
-def _retire(run):
-    """Remove a run directory; the rename makes it vanish at once, however long the removal takes."""
-    os.rename(run, _grave(run))
-    sync_dir(run.absolute().parent)
-    shutil.rmtree(_grave(run), ignore_errors=True)
-
-
-def _acquire(run):
-    """Lock a run directory for this process; the system releases it even after kill -9."""
-    handle = os.open(run / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        os.close(handle)
-        raise FileError(f"{run} is being written by another process; wait for it or stop it") from exc
-    except OSError:
-        pass  # some cluster file systems know no locks: then the user has to take care
-    return handle
 
 
 def _require_same(header, action, kernel, start, thin, path):

@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..atomic import refuse_existing, require_space
 from ..errors import FileError, UserError
 from ..lattice import check_shape, volume
 from ..provenance import collect
 from .digest import RunningDigest
-from .files import canonical_json, refuse_existing, require_space, sealed
+from .files import canonical_json, sealed
 from .schema import CONFIGURATIONS, SCHEMA, SCHEMA_VERSION, Header, write_provenance, write_state
 
 BATCH_BYTES = 32 << 20

@@ -18,11 +18,12 @@ belongs to one card: another card is refused rather than mixed in.
 
 import fcntl
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__
-from ..ensemble.files import disk_error, sealed_text
+from ..atomic import disk_error, open_own, sealed_text
 from ..errors import FileError
 
 __all__ = ["RunFolder"]
@@ -112,7 +113,7 @@ class RunFolder:
     def __enter__(self):
         try:
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / "lock", "w")  # held until __exit__
+            self._lock = os.fdopen(open_own(self.path / "lock", os.O_RDWR))  # held until __exit__
         except OSError as exc:
             raise disk_error(exc, self.path) from None
         try:

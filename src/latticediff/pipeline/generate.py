@@ -4,8 +4,8 @@ import json
 import time
 from pathlib import Path
 
+from ..atomic import refuse_existing
 from ..ensemble import Ensemble, run_chain, run_directory, start_fields
-from ..ensemble.files import refuse_existing
 from ..ensemble.reader import read_run_header
 from ..errors import FileError, StopRequested
 from ..lattice import volume

@@ -9,9 +9,9 @@ import tomli_w
 
 from ..action import Phi4
 from ..analysis import ess_reverse
+from ..atomic import disk_error
 from ..config import parse_card
 from ..ensemble import Ensemble, run_directory
-from ..ensemble.files import disk_error
 from ..errors import FileError, ModelError, UserError
 from ..proposal.grid import own_scheme
 from ..report.line import Line, Point, write_line

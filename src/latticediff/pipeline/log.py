@@ -4,9 +4,11 @@ Every row has ``time`` (ISO, UTC) and ``event``; the rest belongs to the event.
 """
 
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..atomic import open_own
 from ..errors import FileError
 
 __all__ = ["JsonLog", "read_log"]
@@ -28,7 +30,7 @@ class JsonLog:
         path = Path(path)
         try:
             torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the run
+            self._file = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
         except OSError as exc:
             raise FileError(f"cannot write log {path}: {exc.strerror}") from None
         if torn:  # a killed process left half a line; the next row must not be glued to it

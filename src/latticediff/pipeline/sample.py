@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ..atomic import refuse_existing
 from ..ensemble import run_chain, run_directory
-from ..ensemble.files import refuse_existing
 from ..errors import FileError
 from ..streams import Streams
 from .generate import provenance_of

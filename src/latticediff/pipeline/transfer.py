@@ -4,8 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..atomic import disk_error, refuse_existing
 from ..ensemble import Ensemble, convert, export_npy, export_npz, to_pyerrors
-from ..ensemble.files import disk_error, refuse_existing
 from ..ensemble.readers import choose_reader
 from ..errors import FileError, UserError
 from .generate import provenance_of

@@ -5,17 +5,15 @@ it misses. ESS does not show the integration error of a density, so that is meas
 """
 
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..analysis import ess_forward, ess_reverse, integration_bias
 from ..analysis.weights import largest_above_mean
+from ..atomic import whole
 from ..ensemble import Ensemble
-from ..ensemble.files import disk_error
 from ..errors import StopRequested
 from ..streams import Streams
 from ..training import TrainingData
@@ -93,21 +91,9 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
     if card.sampling.kernel.move != "independence":
         draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
         arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
-    _save(Path(path), arrays)
+    with whole(path) as file:
+        np.savez(file, **arrays)
     return arrays
-
-
-def _save(path, arrays):
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as exc:
-        part.unlink(missing_ok=True)
-        raise disk_error(exc, path) from exc
 
 
 def step_doubling(arrays):

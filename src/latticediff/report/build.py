@@ -1,9 +1,9 @@
 """Write a report folder: ``report.json``, ``report.html``, ``figures/*.png``, ``*.pdf``, ``*.csv``."""
 
 import json
-import os
 from pathlib import Path
 
+from ..atomic import sealed_bytes
 from ..errors import FileError
 from .figures import draw
 from .html import page
@@ -15,13 +15,7 @@ __all__ = ["write_figures", "write_file", "write_report"]
 def write_file(path, data):
     """Whole or not at all: a reader never meets half a file."""
     data = data if isinstance(data, bytes) else data.encode()
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise FileError(f"cannot write {path}: {error.strerror}; free some space or choose another --out") from None
+    sealed_bytes(path, data, sync=False)
     return path
 
 

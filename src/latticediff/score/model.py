@@ -6,7 +6,6 @@ frozen: evaluation mode, no gradients, identified by `ScoreModel.fingerprint`.
 """
 
 import hashlib
-import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import tomli_w
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from .. import registry
 from ..action import Phi4
+from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
 from ..errors import FileError, ModelError
 from ..shipped import model_folder
@@ -183,9 +183,9 @@ def save_model(model, folder):
     card = {**model.description(), **about, "sha256": model.fingerprint()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / WEIGHTS, lambda path: save_file(_folded(model.tensors(), len(model.shape)), path))
+        sealed_bytes(folder / WEIGHTS, save(_folded(model.tensors(), len(model.shape))))
         # the card goes last: a folder without one is no model
-        _write(folder / CARD, lambda path: path.write_text(tomli_w.dumps(card), encoding="utf-8"))
+        sealed_text(folder / CARD, tomli_w.dumps(card))
     except OSError as exc:
         raise FileError(f"cannot write model {folder}: {exc.strerror or exc}") from None
     return folder
@@ -196,14 +196,6 @@ def _folded(tensors, ndim):
         name: torch.as_tensor(fold(t.numpy(), ndim)) if name.startswith("power") and t.ndim > ndim else t
         for name, t in tensors.items()
     }
-
-
-def _write(path, write):
-    part = path.with_name(path.name + ".part")
-    write(part)
-    with open(part, "rb+") as handle:
-        os.fsync(handle.fileno())
-    part.replace(path)
 
 
 def read_card(folder):

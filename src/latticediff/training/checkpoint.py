@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from ..atomic import whole
 from ..errors import FileError
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
@@ -14,14 +15,13 @@ __all__ = ["read_checkpoint", "write_checkpoint"]
 def write_checkpoint(path, tensors, meta):
     """Write tensors and JSON `meta`; the former file stays as ``<path>.previous``."""
     path = Path(path)
-    part = path.with_name(path.name + ".part")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, metadata={"latticediff": json.dumps(meta, sort_keys=True)})
-        if path.exists():
-            path.replace(path.with_name(path.name + ".previous"))
-        part.replace(path)
+        with whole(path) as file:
+            file.write(save(tensors, metadata={"latticediff": json.dumps(meta, sort_keys=True)}))
+            if path.exists():
+                path.replace(path.with_name(path.name + ".previous"))
     except OSError as exc:
         raise FileError(f"cannot write checkpoint {path}: {exc.strerror or exc}; the previous one is kept") from None
 

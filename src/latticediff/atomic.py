@@ -1,0 +1,224 @@
+"""Files that are whole or absent: written as ``X.part``, synced, renamed; errors of the disk in one line.
+
+Every file that replaces another one is written here. ``X.part`` is always made anew and never followed: a link of
+that name in a folder of somebody else would otherwise send our bytes over the file that it points to.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import FileError
+
+__all__ = [
+    "disk_error",
+    "open_own",
+    "refuse_existing",
+    "require_space",
+    "scratch",
+    "sealed_bytes",
+    "sealed_text",
+    "sync_dir",
+    "whole",
+]
+
+# EFBIG is what a file-size limit (ulimit -f) gives; a quota gives EDQUOT
+_FULL = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "disk quota exceeded", errno.EFBIG: "file too large"}
+
+
+def disk_error(exc, path):
+    """`FileError` that says why `path` could not be written."""
+    reason = _FULL.get(exc.errno)
+    if reason:
+        return FileError(f"cannot write {path}: {reason}; nothing half-written was kept, free space and run again")
+    return FileError(f"cannot write {path}: {os.strerror(exc.errno) if exc.errno else exc}")
+
+
+def refuse_existing(path):
+    """Raise `FileError` if `path` exists: nothing is ever overwritten."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as exc:  # a name too long, a folder that is a file, a NUL in the name
+        raise FileError(f"cannot write {path}: {getattr(exc, 'strerror', None) or exc}") from None
+    raise FileError(f"{path} already exists; choose another name or remove it first")
+
+
+def require_space(path, n_bytes):
+    """Raise `FileError` before a large write that the disk cannot take (a 1 MiB margin included)."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileError(f"cannot write {path}: the directory {folder} does not exist")
+    free = shutil.disk_usage(folder).free
+    if n_bytes + (1 << 20) > free:
+        raise FileError(
+            f"cannot write {path}: it needs {n_bytes / 1e6:.1f} MB and {free / 1e6:.1f} MB are free;"
+            " free space and run again"
+        )
+
+
+def sync_dir(path):
+    """Make renames inside directory `path` durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_at(descriptor, path):
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), there)
+
+
+def _create_part(part):
+    """A new, empty, locked file of our own; what a killed process or a stranger left under the name gives way."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    for _ in range(100):
+        try:
+            descriptor = os.open(part, flags, 0o666)
+        except FileExistsError:
+            _clear(part)
+            continue
+        with suppress(OSError):  # some cluster file systems know no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(descriptor, part):
+            return descriptor
+        os.close(descriptor)  # another process took it for a leftover between the two calls
+    raise FileError(f"{part} is being written by another process; wait for it or stop it")
+
+
+def _clear(part):
+    """Unlink `part`, a link rather than what it points to, unless a process that lives holds it."""
+    if part.is_dir() and not part.is_symlink():
+        raise FileError(f"{part} is a directory, where a file is to be written for a while; move it away")
+    if _held(part):
+        raise FileError(f"{part} is being written by another process; wait for it or stop it")
+    part.unlink(missing_ok=True)
+
+
+def _held(part):
+    """Whether a process that lives is writing the file."""
+    try:
+        # without O_NONBLOCK the opening of a pipe would wait for its other end
+        descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False  # a link, or no permission to read: not ours
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False  # no locks here
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def whole(path, sync=True, buffering=-1):
+    """A binary file that appears under `path` only when the block has ended and all is on disk.
+
+    Parameters
+    ----------
+    path : path-like
+        Replaced if it exists; the caller decides whether that is allowed.
+    sync : bool
+        False for files that are cheap to make again: a power cut may then lose them, a kill may not.
+    buffering : int
+        As of `open`; 0 for callers that look after short writes themselves.
+
+    Yields
+    ------
+    file : binary file
+        Open for reading and writing.
+
+    Raises
+    ------
+    FileError
+        The directory is missing or not writable, the disk is full, or another process is writing `path`.
+    """
+    path = Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(_create_part(part), "wb+", buffering) as file:
+            try:
+                yield file
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+            except BaseException:
+                with suppress(OSError):
+                    part.unlink(missing_ok=True)
+                raise
+        if sync:
+            sync_dir(path.absolute().parent)
+    except OSError as exc:
+        raise disk_error(exc, path) from exc
+
+
+def sealed_bytes(path, data, sync=True):
+    """Write a file in one piece, whole or not at all; see `whole`."""
+    with whole(path, sync) as file:
+        file.write(data)
+
+
+def sealed_text(path, text, sync=True):
+    """`sealed_bytes` for UTF-8 text."""
+    sealed_bytes(path, text.encode(), sync)
+
+
+@contextmanager
+def scratch(path, source):
+    """A copy of `source` under the name `path`, which must be free, removed when the block ends.
+
+    Raises
+    ------
+    FileError
+        `path` cannot be written.
+    """
+    path = Path(path)
+    try:
+        descriptor = _create_part(path)
+        try:
+            with open(source, "rb") as data, open(descriptor, "wb") as copy:
+                shutil.copyfileobj(data, copy, 1 << 24)
+                copy.flush()
+                with suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)  # HDF5 locks what it opens
+                yield path
+        finally:
+            path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise disk_error(exc, path) from exc
+
+
+def open_own(path, flags):
+    """Descriptor of a file of our own bookkeeping (a lock, a log), made if missing; a link is refused, not followed.
+
+    Raises
+    ------
+    FileError
+        `path` is a link, or anything but a regular file.
+    OSError
+        It cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise FileError(f"{path} is a symbolic link; it is not followed, remove it") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FileError(f"{path} is no regular file; remove it")
+    return descriptor

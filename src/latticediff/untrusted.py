@@ -1,0 +1,130 @@
+"""Files and text that others wrote: looked at before they are opened, bounded before they are read, tame when printed.
+
+A path that is given to us may be a pipe, which never ends, or a device; JSON may be nested until the parser dies;
+a string in a file may hold the escape sequences with which a terminal is told to do things.
+"""
+
+import json
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+
+from .errors import FileError
+
+__all__ = ["parse_json", "parse_toml", "printable", "read_bytes", "read_text", "regular_file", "status"]
+
+#: cards, logs of stages, headers: what people and programs write there has some thousand bytes
+TEXT_BYTES = 16 << 20
+
+_KINDS = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+# control characters of C0 and C1, surrogates, and the marks that turn the direction of what follows
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+def printable(text, limit=None):
+    r"""`text` on one line that a terminal shows and does not obey: control characters become ``\x1b`` and the like.
+
+    Parameters
+    ----------
+    text : object
+        Its `str` is taken.
+    limit : int, optional
+        Longer texts are cut, and end with ``...``.
+    """
+    text = str(text)
+    if limit is not None and len(text) > limit:
+        text = text[:limit] + "..."
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def status(path):
+    """`os.stat_result` of `path`, or None if nothing is there.
+
+    Raises
+    ------
+    FileError
+        The name is too long, or a folder on the way cannot be searched.
+    """
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
+        raise FileError(f"{path} cannot be opened: {getattr(exc, 'strerror', None) or exc}") from None
+
+
+def regular_file(path, what="a file"):
+    """Size of the file `path` in bytes; asked before it is opened, since opening a pipe waits for its other end.
+
+    Raises
+    ------
+    FileError
+        Nothing is there, or a directory, pipe, socket or device; `what` says what was wanted.
+    """
+    found = status(path)
+    if found is None:
+        raise FileError(f"{path} does not exist")
+    for is_kind, name in _KINDS:
+        if is_kind(found.st_mode):
+            raise FileError(f"{path} is {name}; expected {what}")
+    return found.st_size
+
+
+def read_bytes(path, what="a file", limit=TEXT_BYTES):
+    """Content of a small file.
+
+    Raises
+    ------
+    FileError
+        As `regular_file`, it is larger than `limit` bytes, or it cannot be read.
+    """
+    size = regular_file(path, what)
+    if size > limit:
+        raise FileError(f"{path} has {size} bytes; expected {what} of at most {limit}")
+    try:
+        return Path(path).read_bytes()
+    except OSError as exc:
+        raise FileError(f"{path} cannot be read: {exc.strerror or exc}") from None
+
+
+def read_text(path, what="a text file", limit=TEXT_BYTES):
+    """`read_bytes` as UTF-8 text; a byte-order mark is no part of it."""
+    try:
+        return read_bytes(path, what, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise FileError(f"{path} is no UTF-8 text ({exc.reason} at byte {exc.start}); expected {what}") from None
+
+
+def parse_json(text, source):
+    """What JSON `text` holds; `source` names it in messages.
+
+    Raises
+    ------
+    FileError
+        It is no JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise FileError(f"{source} is JSON nested too deeply to be read; it is damaged") from None
+    except (ValueError, TypeError) as exc:
+        raise FileError(f"{source} is no JSON ({printable(exc, 200)}); it is damaged") from None
+
+
+def parse_toml(text, source):
+    """What TOML `text` holds; see `parse_json`."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise FileError(f"{source} is TOML nested too deeply to be read") from None
+    except ValueError as exc:
+        raise FileError(f"{source} is no TOML ({printable(exc, 200)})") from None
