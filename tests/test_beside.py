@@ -111,6 +111,17 @@ def test_a_chain_that_is_elsewhere_is_told_from_its_weights():
     assert apart.sigmas() == dict.fromkeys(NAMES)
 
 
+def test_a_thinned_comparison_uses_every_proposal():
+    """The difference is that of the two averages printed, not of a subset of the weights; equal but for rounding."""
+    kernel = IndependenceMetropolis(Warped(width=0.8, centre=0.2), DOUBLE_WELL)
+    series, proposed, log_weight = chain(kernel, 10, 60, thin=3)
+    found = beside(series, proposed, log_weight, DOUBLE_WELL, (1,), 3, NAMES)
+    own = observables_table(series, DOUBLE_WELL, (1,), NAMES)
+    for name in NAMES:
+        apart = own[name].value - found.observables[name].value
+        assert found.differences[name].difference == pytest.approx(apart, abs=1e-12)
+
+
 def test_equal_weights_make_the_chain_its_own_proposals():
     """An exact proposal: all accepted, the same average twice, no difference to judge."""
     rows = np.random.default_rng(1).normal(size=(4, 200))

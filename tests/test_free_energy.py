@@ -189,6 +189,14 @@ def test_reweighting_moves_a_free_field_to_another_mass():
     assert reach.ess.value == pytest.approx(reach.expected_ess, rel=0.1)
 
 
+def test_reach_takes_blocks_of_correlated_weights():
+    """Each weight 20 times in a row is 1/20 of the data: in blocks the error of the ESS grows by 20^(1/2), 4.5."""
+    log_weight = np.repeat(0.5 * np.random.default_rng(14).normal(size=2000), 20)
+    once, blocked = analysis.reach(log_weight[::20]), analysis.reach(log_weight, block=20)
+    assert blocked.ess.error == pytest.approx(once.ess.error, rel=0.3)  # 200 resamples know an error to 5 %
+    assert analysis.reach(log_weight).ess.error < 0.5 * blocked.ess.error
+
+
 def test_importance_weights_give_moments_of_one_site():
     draws, reverse, _ = one_site(20_000, seed=8)
     second = analysis.reweighted(lambda a: a, [draws**2], reverse)

@@ -92,6 +92,16 @@ def test_without_log_q_moments_are_wrong(kind, n_tries):
     assert largest_deviation(run(toy_kernel(kind, ONE_SITE, (2,), proposal, n_tries), 600), ONE_SITE) > 2 * N_SIGMA
 
 
+def test_modes_move_as_much_as_their_propagator_says():
+    """Both definitions on a propagator of three values: 1 - rho^2 = eps^2 G / max G, and rho = G / (G + sigma^2)."""
+    G = np.array([4.0, 1.0, 0.25, 1.0])  # one axis of four sites: momenta 0, 1, 2, 1
+    u_shape, rng = (2, 4), np.random.default_rng(0)
+    on_basis = np.array([4.0, 1.0, 1.0, 0.25])  # constant, cosine, sine, alternating
+    infrared = Infrared(0.6, G).correlations(u_shape, (4,), rng)
+    np.testing.assert_allclose(1 - infrared**2, 0.36 * on_basis / 4, rtol=1e-14)
+    np.testing.assert_allclose(White(0.5, G).correlations(u_shape, (4,), rng), on_basis / (on_basis + 0.25), rtol=1e-14)
+
+
 def test_a_move_that_widens_the_noise_is_wrong(monkeypatch):
     """The autoregressive step keeps the normal distribution; adding noise to u does not."""
     monkeypatch.setattr(latent, "_step", lambda u, rho, rng: u + np.sqrt(1 - rho**2) * rng.standard_normal(u.shape))
