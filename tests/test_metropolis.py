@@ -197,6 +197,16 @@ def test_acceptance_is_the_overlap_of_the_two_densities():
     assert np.abs(deviations(accepted, expected)).max() < N_SIGMA
 
 
+def test_hot_start_has_the_density_of_its_own_fields():
+    """Each chain starts with the log_q of its own field, replaced draws included; equal but for rounding."""
+    honest = Gaussian((2,))
+    sick = Changed(honest, lambda phi, log_q: np.where(phi[:, 0] > 0.9, np.inf, log_q))
+    for proposal in (honest, sick):
+        state = IndependenceMetropolis(proposal, Phi4.A(-1.0, 0.5, 1)).hot_start(30, Streams(17))
+        np.testing.assert_allclose(state.log_q, honest.weigh(state.phi), rtol=1e-12)
+        assert len(np.unique(state.log_q)) > 10
+
+
 def test_rejected_steps_repeat_and_accepted_ones_move():
     kernel, streams = IndependenceMetropolis(Gaussian(SHAPE), FREE), Streams(4)
     state = kernel.hot_start(8, streams)
