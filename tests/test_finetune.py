@@ -201,6 +201,14 @@ def test_noise_vanishes_at_the_optimum_where_it_should(name, direction):
     assert size > 1e-2 if name == "kl" else size < 1e-5
 
 
+def test_jitter_moves_nodes_to_either_side():
+    """Shift and stretch are symmetric: of 400 grids 200 +- 10 have their middle node below that of the even grid."""
+    noise, generator = NoiseRange(0.02, 4.0), torch.Generator().manual_seed(3)
+    even = noise.grid(8)
+    below = sum(jittered_grid(noise, 8, generator)[4] < even[4] for _ in range(400))
+    assert abs(below - 200) < 50  # five standard errors
+
+
 def test_grids_are_jittered_between_fixed_ends():
     grids = [jittered_grid(NOISE, 5, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert np.array_equal(grids[0], grids[1]) and not np.array_equal(grids[0], grids[2])
