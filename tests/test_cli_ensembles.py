@@ -141,7 +141,7 @@ def test_fields_go_out_and_come_back(tmp_path, whole, card):
 
 def test_convert_refuses_another_lattice_and_another_theory(tmp_path, whole, card):
     cli("export", whole, "--out", tmp_path / "a.npz")
-    with pytest.raises(FileError, match=r"the card wants \(n_cfg, \*\(4, 4\)\)"):
+    with pytest.raises(FileError, match=r"expected \(n_cfg, 4, 4\)"):
         cli("convert", tmp_path / "a.npz", "--card", card, "--out", tmp_path / "o.h5")
     with pytest.raises(FileError, match="stored action is not that of"):
         cli("convert", tmp_path / "a.npz", "--card", card, "--set", "lattice.shape=[4, 6]", "--out", tmp_path / "o.h5")

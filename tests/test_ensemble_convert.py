@@ -83,7 +83,8 @@ def test_another_theory_is_refused(tmp_path, free_fields):
     np.savez(tmp_path / "a.npz", phi=phis, action=action(phis) * 1.1)
     with pytest.raises(FileError, match="stored action is not that of"):
         convert(tmp_path / "a.npz", tmp_path / "o.h5", action)
-    assert convert(tmp_path / "a.npy", tmp_path / "o.h5", Phi4.H(0.21, 0.022), check=False).check == "none"
+    options = {"lattice": (4, 6), "check": False}
+    assert convert(tmp_path / "a.npy", tmp_path / "o.h5", Phi4.H(0.21, 0.022), **options).check == "none"
 
 
 def test_bad_foreign_files_are_one_clear_line(tmp_path, free_fields):

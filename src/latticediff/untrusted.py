@@ -115,9 +115,9 @@ def parse_json(text, source):
     try:
         return json.loads(text)
     except RecursionError:
-        raise FileError(f"{source} is JSON nested too deeply to be read; it is damaged") from None
+        raise FileError(f"cannot read {source}: it is JSON nested too deeply") from None
     except (ValueError, TypeError) as exc:
-        raise FileError(f"{source} is no JSON ({printable(exc, 200)}); it is damaged") from None
+        raise FileError(f"cannot read {source}: it is no JSON ({printable(exc, 200)})") from None
 
 
 def parse_toml(text, source):
@@ -125,6 +125,6 @@ def parse_toml(text, source):
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise FileError(f"{source} is TOML nested too deeply to be read") from None
+        raise FileError(f"cannot read {source}: it is TOML nested too deeply") from None
     except ValueError as exc:
-        raise FileError(f"{source} is no TOML ({printable(exc, 200)})") from None
+        raise FileError(f"cannot read {source}: it is no TOML ({printable(exc, 200)})") from None

@@ -32,5 +32,7 @@ def main(arguments=None):
 
 
 def _complain(text, code):
-    print(" ".join(text.split()), file=sys.stderr)
+    from ..untrusted import printable
+
+    print(printable(" ".join(text.split())), file=sys.stderr)
     return code

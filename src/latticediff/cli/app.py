@@ -20,6 +20,7 @@ from .options import (
     Resume,
     Route,
     STau,
+    say,
     stop_after,
 )
 
@@ -47,15 +48,15 @@ def _prepare(card, overrides, quiet):
 def _print_plan(card, *stages):
     from ..pipeline.estimate import estimate
 
-    typer.echo(card.to_toml())
-    typer.echo(estimate(card, stages))
+    say(card.to_toml())
+    say(estimate(card, stages))
 
 
 def _version(asked):
     if asked:
         from .. import __version__
 
-        typer.echo(f"latticediff {__version__}")
+        say(f"latticediff {__version__}")
         raise typer.Exit
 
 
@@ -193,7 +194,7 @@ def finetune(
 
     with stop_after(max_walltime) as stop:
         tuned = finetune_model(card, model, ensemble, out, resume=resume, progress=progress, stop=stop)
-    typer.echo(summary(tuned))
+    say(summary(tuned))
 
 
 @app.command()
@@ -262,7 +263,7 @@ def weigh(
             all_chains=all_chains,
         )
     found = Weighing(ensemble.name, route.value, arrays)
-    typer.echo(found.to_json() if as_json else found.to_text())
+    say(found.to_json() if as_json else found.to_text())
 
 
 @app.command()
@@ -275,9 +276,9 @@ def measure(
     from ..pipeline.measure import measure as measure_file
 
     measured = measure_file(file, s_tau=s_tau)
-    typer.echo(measured.to_json() if as_json else measured.to_text())
+    say(measured.to_json() if as_json else measured.to_text())
     for notice in measured.notices:
-        typer.echo(f"note: {notice}", err=True)
+        say(f"note: {notice}", err=True)
 
 
 @app.command()
@@ -298,7 +299,7 @@ def info(file: File):
     """What a file is: action in every convention, lattice, algorithm, size, acceptance, provenance."""
     from ..pipeline.info import info as describe
 
-    typer.echo(describe(file))
+    say(describe(file))
 
 
 @app.command()
@@ -306,7 +307,7 @@ def verify(file: File):
     """Recompute what a file claims: checksums, the stored action, the hash of a model's weights."""
     from ..pipeline.verify import verify as check
 
-    typer.echo(check(file))
+    say(check(file))
 
 
 ensembles.add_commands(app)
@@ -324,7 +325,7 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
 
     for row in describe_models():
         if json_output:
-            typer.echo(json.dumps(row))
+            say(json.dumps(row))
             continue
         ranges = row["coupling_ranges"].items()
         couplings = ", ".join(
@@ -332,7 +333,7 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
         )
         shape = "x".join(map(str, row["shape"]))
         reverse, forward = row["ess_reverse"], row["ess_forward"]
-        typer.echo(
+        say(
             f"{row['name']:14} {row['convention']}: {couplings}; {shape}; ESS {reverse[0]:.3f} reverse,"
             f" {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s on {row['training_device']}"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, Model, Quiet, Route, STau
+from .options import AsJson, Model, Quiet, Route, STau, say
 
 __all__ = ["add_commands"]
 
@@ -82,9 +82,9 @@ def free_energy(
         device,
         make_progress(quiet),
     )
-    typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
+    say(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
     if found.reach.warning:
-        typer.echo(f"warning: {found.reach.warning}", err=True)
+        say(f"warning: {found.reach.warning}", err=True)
 
 
 def reweight(
@@ -114,9 +114,9 @@ def reweight(
     found = reweigh(
         file, to or (), model, n, steps, method, grid, max_doubling, s_tau, seed, device, make_progress(quiet)
     )
-    typer.echo(found.to_json() if as_json else found.to_text())
+    say(found.to_json() if as_json else found.to_text())
     for line in found.warnings:
-        typer.echo(f"warning: {line}", err=True)
+        say(f"warning: {line}", err=True)
 
 
 def diagnose(
@@ -150,9 +150,9 @@ def diagnose(
         model, out, ensemble, n, route.value, steps, method, grid, seed, device, levels=levels, progress=progress
     )
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False, default=str))
+        say(json.dumps(found.to_dict(), indent=1, allow_nan=False, default=str))
     for alarm in found.alarms():
-        typer.echo(f"warning: {alarm}", err=True)
+        say(f"warning: {alarm}", err=True)
     progress.say(f"wrote {paths['html']}")
 
 

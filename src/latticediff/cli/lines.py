@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, MaxWalltime, Outside, Quiet, Route, stop_after
+from .options import AsJson, MaxWalltime, Outside, Quiet, Route, say, stop_after
 
 __all__ = ["add_commands"]
 
@@ -55,7 +55,7 @@ def line(
     common = {"route": route.value, "n": n, "outside": outside, "resume": resume, "progress": make_progress(quiet)}
     with stop_after(max_walltime) as stop:
         found = draw_line(model, along, out, overrides or (), **common, stop=stop)
-    typer.echo(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
+    say(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
 
 
 def add_commands(app):

@@ -20,6 +20,7 @@ __all__ = [
     "Resume",
     "Route",
     "STau",
+    "say",
     "stop_after",
 ]
 
@@ -53,6 +54,13 @@ MaxWalltime = Annotated[
 STau = Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+
+
+def say(text, err=False):
+    """Print `text`, which may quote a file or a card: no string of theirs tells the terminal what to do."""
+    from ..untrusted import printable
+
+    typer.echo("\n".join(printable(line) for line in str(text).split("\n")), err=err)
 
 
 def stop_after(max_walltime):

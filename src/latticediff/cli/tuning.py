@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CardPath, Model, Outside, Quiet, Route, stop_after
+from .options import AsJson, CardPath, Model, Outside, Quiet, Route, say, stop_after
 
 __all__ = ["add_commands"]
 
@@ -58,7 +58,7 @@ def tune(
         found = tune_knob(
             loaded, model, route.value, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside
         )
-    typer.echo(found.to_json() if as_json else found.to_text())
+    say(found.to_json() if as_json else found.to_text())
 
 
 def add_commands(app):

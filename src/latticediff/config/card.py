@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .. import registry
 from ..action.phi4 import CONVENTIONS
 from ..errors import CardError, FileError, UserError
+from ..untrusted import parse_toml, read_text, status
 from . import sections
 
 __all__ = ["Card", "load_card", "parse_card"]
@@ -121,21 +122,21 @@ def load_card(path, overrides=()):
         No TOML, an unknown key (with the nearest right one), or an impossible value.
     """
     path = Path(path)
+    if status(path) is None:
+        raise FileError(f"no run-card {path}; give the path of a TOML file such as configs/demo.toml")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FileError(f"no run-card {path}; give the path of a TOML file such as configs/demo.toml") from None
-    except (OSError, UnicodeDecodeError) as exc:
-        raise FileError(f"cannot read run-card {path}: {exc}") from None
+        text = read_text(path, "a TOML file")
+    except FileError as exc:
+        raise FileError(f"cannot read run-card {exc}") from None
     return parse_card(text, overrides, source=str(path))
 
 
 def parse_card(text, overrides=(), source="card"):
     """`load_card` for TOML text; `source` names it in messages."""
     try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise CardError(f"{source} is no TOML: {exc}") from None
+        data = parse_toml(text, source)
+    except FileError as exc:
+        raise CardError(str(exc)) from None
     for override in overrides:
         _apply(data, override)
     try:
@@ -178,7 +179,7 @@ def _apply(data, override):
         raise CardError(f"--set got {override!r}; expected section.key=value, e.g. hmc.n_chains=8")
     try:
         value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw.strip()  # a bare word, so that shells need no quotes within quotes
     table = data
     for part in path[:-1]:

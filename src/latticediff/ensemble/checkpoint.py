@@ -12,8 +12,9 @@ import numpy as np
 
 from ..errors import FileError
 from ..markov import ChainState
-from .files import canonical_json, open_h5, sealed
-from .schema import read_json, write_json
+from .files import canonical_json, sealed
+from .schema import read_state_arrays, write_json
+from .stored import open_h5
 
 __all__ = ["Checkpoint", "load_checkpoints", "save_checkpoint"]
 
@@ -59,12 +60,15 @@ def save_checkpoint(directory, checkpoint):
 
 def _load(path):
     with open_h5(path) as file:
-        meta, rng = read_json(file, "meta"), read_json(file, "rng")
-        arrays = {name: data[()] for name, data in file["state"].items()}
-        if _digest(meta, rng, arrays) != file.attrs["sha256"]:
+        meta, rng = file.json("meta"), file.json("rng")
+        arrays = read_state_arrays(file.group("state"))
+        if _digest(meta, rng, arrays) != file.attribute_text("sha256"):
             raise FileError(f"{path} is damaged: its checksum does not match")
-    state = ChainState(update=meta.pop("update"), **arrays)
-    return Checkpoint(**meta, state=state, rng=rng)
+    try:
+        state = ChainState(update=meta.pop("update"), **arrays)
+        return Checkpoint(**meta, state=state, rng=rng)
+    except (KeyError, TypeError) as exc:
+        raise FileError(f"{path} is no checkpoint of this program: {exc}") from exc
 
 
 def load_checkpoints(directory, run_id):
@@ -73,6 +77,6 @@ def load_checkpoints(directory, run_id):
     for path in sorted(Path(directory).glob("checkpoint-?.h5")):
         try:
             found.append(_load(path))
-        except (FileError, OSError, KeyError, ValueError):
+        except FileError:
             continue  # torn: that is what the other generation is for
     return sorted((c for c in found if c.run_id == run_id), key=lambda c: -c.generation)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..action import CONVENTIONS, Phi4
+from ..atomic import refuse_existing
 from ..errors import FileError, UserError
 from ..lattice import check_shape, volume
 from .reader import Ensemble
@@ -122,7 +123,18 @@ def _check_identity(path, phi, action, n_chains):
 
 
 def convert(
-    path, out, action, *, reader=None, field_convention=None, check=True, n_chains=1, thin=1, provenance=None, **options
+    path,
+    out,
+    action,
+    *,
+    lattice=None,
+    reader=None,
+    field_convention=None,
+    check=True,
+    n_chains=1,
+    thin=1,
+    provenance=None,
+    **options,
 ):
     """Read foreign configurations into an ensemble file.
 
@@ -131,6 +143,10 @@ def convert(
     path, out : path
     action : Action
         The theory that the configurations are of.
+    lattice : tuple of int, optional
+        Extents that the configurations must have. Without it they are taken from the file, and then the values of S
+        or the identity must have shown that the axes are what they seem; an array (L_1, L_2, n_cfg) looks like L_1
+        configurations otherwise. The `shape` of a raw file counts as given.
     reader : str or callable, optional
         ``npy``, ``npz``, ``raw``, ``hdf5`` or a registered name; default by suffix.
     field_convention : str, optional
@@ -150,20 +166,26 @@ def convert(
     Raises
     ------
     FileError
-        The file cannot be read, its theory is another one, or `out` exists.
+        The file cannot be read or is empty, its theory or lattice is another one, or `out` exists.
     UserError
-        An option the reader does not know, a wrong shape, a value that is not finite.
+        An option the reader does not know, a wrong shape, a value that is not finite, or nothing shows the lattice.
     """
+    refuse_existing(out)
     read = choose_reader(path, reader)
     try:
         foreign = read(path, **options)
     except TypeError as exc:
         raise UserError(f"reader of {path}: {exc}") from exc
-    if len(foreign.phis.shape) != action.ndim + 1:
-        raise UserError(
-            f"{path} has shape {foreign.phis.shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes"
-        )
-    check_shape(foreign.phis.shape[1:], action.ndim)
+    shape = tuple(foreign.phis.shape)
+    if len(shape) != action.ndim + 1:
+        raise UserError(f"{path} has shape {shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")
+    lattice = options.get("shape") if lattice is None else lattice
+    if lattice is not None and shape[1:] != check_shape(lattice, action.ndim):
+        wanted = ", ".join(map(str, lattice))
+        raise FileError(f"{path} has shape {shape}; expected (n_cfg, {wanted}), one configuration after the other")
+    check_shape(shape[1:], action.ndim)
+    if not shape[0]:
+        raise FileError(f"{path} has shape {shape}: it holds no configuration")
     if np.dtype(foreign.phis.dtype).kind not in "fiu":
         raise UserError(f"{path} holds {foreign.phis.dtype}; expected real numbers")
     scale = 1.0
@@ -180,6 +202,11 @@ def convert(
         outcome = _check_action(path, sample, np.asarray(foreign.action, np.float64)[: len(sample)], action)
     elif check and len(phis) % n_chains == 0:
         outcome = _check_identity(path, sample, action, n_chains)
+    if outcome[0] == "none" and lattice is None:
+        raise UserError(
+            f"{path} has shape {shape}, and nothing shows that these are {shape[0]} configurations of {shape[1:]}"
+            f" ({outcome[3]}); give the lattice, lattice={shape[1:]}"
+        )
     algorithm = {"name": "external", "source": str(getattr(path, "name", path)).rsplit("/", 1)[-1]}
     save_ensemble(out, phis, action=action, n_chains=n_chains, thin=thin, algorithm=algorithm, provenance=provenance)
     with Ensemble(out, action) as made:

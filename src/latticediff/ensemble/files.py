@@ -1,18 +1,16 @@
-"""HDF5 files that are whole or absent, see `latticediff.atomic`; opened, or refused in one line."""
+"""HDF5 files that are whole or absent, see `latticediff.atomic`."""
 
 import io
 import json
 import os
 from contextlib import contextmanager
-from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ..atomic import whole
-from ..errors import FileError
 
-__all__ = ["canonical_json", "open_h5", "sealed"]
+__all__ = ["canonical_json", "sealed"]
 
 
 def _plain(value):
@@ -89,21 +87,3 @@ def sealed(path):
         with h5py.File(disk, "w") as file:
             yield file, disk.check
         disk.check()
-
-
-def open_h5(path):
-    """Open an HDF5 file for reading, or say in one line why it cannot be read."""
-    path = Path(path)
-    if not path.exists():
-        raise FileError(f"{path} does not exist")
-    if path.is_dir():
-        raise FileError(f"{path} is a directory; expected an HDF5 file")
-    try:
-        return h5py.File(path, "r")
-    except OSError as exc:
-        text = str(exc)
-        if "truncated" in text:
-            raise FileError(f"{path} is truncated; `repair` saves the configurations that are whole") from exc
-        if "signature" in text:
-            raise FileError(f"{path} is not an HDF5 file") from exc
-        raise FileError(f"{path} cannot be opened: {os.strerror(exc.errno) if exc.errno else text}") from exc

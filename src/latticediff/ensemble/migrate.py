@@ -10,9 +10,10 @@ import h5py
 
 from ..atomic import refuse_existing, require_space, scratch
 from ..errors import FileError
-from .files import canonical_json, open_h5
+from .files import canonical_json
 from .reader import Ensemble
-from .schema import SCHEMA, SCHEMA_VERSION
+from .schema import SCHEMA_VERSION, schema_version
+from .stored import open_h5
 from .writer import write_ensemble
 
 __all__ = ["MIGRATIONS", "migrate"]
@@ -48,9 +49,7 @@ def migrate(path, out):
     path, out = Path(path), Path(out)
     refuse_existing(out)
     with open_h5(path) as file:
-        if file.attrs.get("schema") != SCHEMA:
-            raise FileError(f"{path} is an HDF5 file but no ensemble of ours; `convert` reads foreign files")
-        version = int(file.attrs["schema_version"])
+        version = schema_version(file, path)
     if version == SCHEMA_VERSION:
         raise FileError(f"{path} has schema version {version} already; nothing to do")
     if version not in MIGRATIONS:

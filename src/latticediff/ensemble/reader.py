@@ -1,25 +1,26 @@
 """Read ensembles: finished files and, read-only, runs that are still going on; all of it lazily."""
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import FileError
-from ..streams import Streams
+from ..provenance import Provenance
+from ..untrusted import parse_json, read_text, status
 from .checkpoint import load_checkpoints
 from .digest import combine
-from .files import open_h5
 from .schema import (
     CONFIGURATIONS,
     Header,
     action_from_description,
     check_schema,
-    read_json,
     read_provenance,
     read_state,
+    restore_streams,
 )
+from .stored import open_h5
+from .structure import check_structure, is_bool, require_dimension
 
 __all__ = ["Ensemble", "read_run_header", "run_directory"]
 
@@ -35,12 +36,19 @@ def run_directory(path):
 
 def read_run_header(directory):
     """``run.json`` of a run directory: a dict with `header`, `run_id`, `base`, `target`, `provenance`."""
-    try:
-        return json.loads((Path(directory) / "run.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileError(f"{directory} holds no run (run.json is missing); remove it and start again") from None
-    except ValueError as exc:
-        raise FileError(f"{directory}/run.json is damaged: {exc}") from exc
+    path = Path(directory) / "run.json"
+    if status(path) is None:
+        raise FileError(f"{directory} is a directory and holds no run (run.json is missing); expected an ensemble file")
+    about = parse_json(read_text(path, "the header of a run"), path)
+    wanted = {"run_id": str, "header": dict, "target": int, "base": dict | None, "provenance": dict}
+    if not isinstance(about, dict) or not all(isinstance(about.get(key, ...), kind) for key, kind in wanted.items()):
+        raise FileError(f"{path} is not, or no longer, the header of an unfinished run; expected an ensemble file")
+    header, fields = about["header"].keys(), Provenance.__dataclass_fields__.keys()
+    if header != Header.__dataclass_fields__.keys() or not {"config_json"} <= about["provenance"].keys() <= fields:
+        raise FileError(f"{path} is damaged: its header or provenance is not that of a run")
+    if about["base"] is not None and not isinstance(about["base"].get("file"), str):
+        raise FileError(f"{path} is damaged: it does not name the file that the run extends")
+    return about
 
 
 class Ensemble:
@@ -73,6 +81,7 @@ class Ensemble:
 
     def __init__(self, path, action=None):
         self.path = Path(path)
+        status(self.path)  # a name too long, for instance
         run = self.path if self.path.is_dir() else run_directory(self.path)
         self.is_complete = not (self.path.is_dir() or (not self.path.exists() and run.is_dir()))
         self._checkpoint = None
@@ -88,7 +97,7 @@ class Ensemble:
         with self._open(self._parts[0][0]) as file:
             self.header = Header.read(file)
             self.provenance = read_provenance(file)
-            self.history_names = tuple(sorted(file["history"]))
+            self.history_names = tuple(file.group("history").names())
         self.description, self.algorithm = self.header.action, self.header.algorithm
         self.shape, self.n_chains, self.thin = self.header.shape, self.header.n_chains, self.header.thin
         self.first_update = self.header.first_update
@@ -111,9 +120,7 @@ class Ensemble:
     def _measure(self, path):
         with self._open(path) as file:
             check_schema(file, path)
-            history = file["history"]
-            n_updates = max((len(history[name]) for name in history), default=0)
-            return path, len(file["configurations/phi"]), n_updates
+            return path, *check_structure(file)
 
     @contextmanager
     def _open(self, path):
@@ -121,12 +128,7 @@ class Ensemble:
         if self._handle[0] != path:
             self.close()
             self._handle = (path, open_h5(path))
-        try:
-            yield self._handle[1]
-        except KeyError as exc:
-            raise FileError(f"{path} lacks part of the schema: {exc.args[0]}") from exc
-        except OSError as exc:
-            raise FileError(f"{path} cannot be read: {exc}") from exc
+        yield self._handle[1]
 
     def close(self):
         if self._handle[1] is not None:
@@ -153,7 +155,9 @@ class Ensemble:
     def action(self):
         """The action object, rebuilt from its description."""
         if self._action is None:
-            self._action = action_from_description(self.description)
+            action = action_from_description(self.description)
+            require_dimension(action, self.shape, self.path)
+            self._action = action
         return self._action
 
     def expect(self, action=None, shape=None):
@@ -177,11 +181,11 @@ class Ensemble:
             low, high = max(start, begin), min(stop, int(end))
             if low < high:
                 with self._open(path) as file:
-                    found.append(file[name][low - begin : high - begin])
+                    found.append(file.data(name)[low - begin : high - begin])
             begin = int(end)
         if not found:
             with self._open(self._parts[0][0]) as file:
-                return file[name][:0]  # no rows, but of the right shape and type
+                return file.data(name)[:0]  # no rows, but of the right shape and type
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def phis(self, start=0, stop=None):
@@ -196,7 +200,7 @@ class Ensemble:
             here = numbers[(numbers >= begin) & (numbers < end)] - begin
             if len(here):
                 with self._open(path) as file:
-                    found.append(_read_rows(file["configurations/phi"], path, here))
+                    found.append(_read_rows(file.data("configurations/phi"), path, here))
             begin = int(end)
         return np.concatenate(found)
 
@@ -243,13 +247,13 @@ class Ensemble:
             raise FileError(f"{self.path} has no history of {name}; it has {', '.join(self.history_names) or 'none'}")
         rows = self._rows(f"history/{name}", start, stop, self._update_ends)
         with self._open(self._parts[0][0]) as file:
-            return rows.astype(bool) if file[f"history/{name}"].attrs["is_bool"] else rows
+            return rows.astype(bool) if is_bool(file, name) else rows
 
     def columns(self):
         """History columns as `write_ensemble` wants them."""
         with self._open(self._parts[0][0]) as file:
-            group = file["history"]
-            return {n: (group[n].dtype, bool(group[n].attrs["is_bool"]), group[n].ndim == 2) for n in sorted(group)}
+            found = {name: file.data(f"history/{name}") for name in self.history_names}
+            return {name: (data.dtype, is_bool(file, name), data.ndim == 2) for name, data in found.items()}
 
     def state(self):
         """The final `ChainState`, or None if the file cannot be extended."""
@@ -261,7 +265,7 @@ class Ensemble:
 
     def _end(self):
         if self._checkpoint is not None:
-            return self._checkpoint.state, Streams.restore(self._checkpoint.rng)
+            return self._checkpoint.state, restore_streams(self._checkpoint.rng, self.path)
         with self._open(self.path) as file:
             return read_state(file)
 
@@ -270,7 +274,7 @@ class Ensemble:
         if self._checkpoint is not None:
             return dict(self._checkpoint.digests)
         with self._open(self.path) as file:
-            return read_json(file, "checksums")
+            return file.json("checksums")
 
     def fingerprint(self):
         """One hex digest of the content, from the stored checksums; `content_digest` recomputes it from the data."""
@@ -280,7 +284,7 @@ class Ensemble:
     def run_id(self):
         """Identity of the run that wrote the file; "" for files that no chain wrote."""
         with self._open(self._parts[0][0]) as file:
-            return str(file["provenance"].attrs.get("run_id", ""))
+            return file.attribute_text("run_id", "provenance") if file.has_attribute("run_id", "provenance") else ""
 
     def parent(self):
         """This ensemble as an entry of another file's ``/provenance/parents``."""
@@ -295,7 +299,7 @@ class Ensemble:
 
 
 def _read_rows(dataset, path, numbers):
-    offset = dataset.id.get_offset()
+    offset = dataset.offset
     if offset is None:  # chunked, as other programs may write it
         return dataset[numbers]
     # HDF5 selects scattered rows a hundred times slower than the page cache gives them

@@ -4,17 +4,26 @@ A reader is a function ``reader(path, **options) -> Foreign``. Fields come as so
 sliced along its first axis, so that a file may be larger than memory.
 """
 
+import lzma
+import math
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from .. import registry
 from ..errors import FileError, UserError
-from .files import open_h5
+from ..lattice import check_shape
+from ..untrusted import printable, regular_file, status
+from .stored import MOST_COMPRESSED, open_h5
 
-__all__ = ["Foreign", "choose_reader", "read_hdf5", "read_npy", "read_npz", "read_raw"]
+__all__ = ["Foreign", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
 
 _SUFFIXES = {".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".bin": "raw", ".dat": "raw", ".raw": "raw"}
 
@@ -26,24 +35,84 @@ class Foreign(NamedTuple):
     action: np.ndarray | None = None  #: (n_cfg,), values of S the file claims, if it does
 
 
-def _numpy(load, path):
+@contextmanager
+def _numpy(path):
+    """NumPy and zipfile meet damage with whatever error the damaged byte leads to; only their calls stand below."""
     try:
-        return load()
-    except (ValueError, EOFError, OSError) as exc:
-        raise FileError(f"{path} cannot be read: {exc}") from exc
+        yield
+    except FileError:
+        raise
+    except MemoryError:
+        raise FileError(f"{path} does not fit into memory; save the fields as .npy, which is read in pieces") from None
+    except (ValueError, EOFError, OSError, KeyError, TypeError, OverflowError, RuntimeError, SyntaxError) as exc:
+        raise FileError(f"{path} cannot be read: {printable(exc, 200)}") from exc
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError) as exc:
+        raise FileError(f"{path} cannot be read: {printable(exc, 200)}") from exc
 
 
 def read_npy(path):
     """A ``.npy`` array (n_cfg, *lattice), memory-mapped."""
-    return Foreign(_numpy(lambda: np.load(path, mmap_mode="r", allow_pickle=False), path))
+    regular_file(path, "a .npy file")
+    with _numpy(path):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise FileError(f"{path} is an archive of arrays; read it as .npz (--reader npz)")
+        return Foreign(array)
 
 
 def read_npz(path, dataset=None, action_dataset=None):
     """One array of a ``.npz``: `dataset`, by default ``phi`` or the only one; S from `action_dataset` or ``action``."""
-    archive = _numpy(lambda: np.load(path, allow_pickle=False), path)
-    with archive:
-        phis, action = _pick(archive, archive.files, path, dataset, action_dataset)
-        return Foreign(_numpy(lambda: archive[phis], path), archive[action] if action else None)
+    regular_file(path, "a .npz file")
+    with _numpy(path):
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise FileError(f"{path} is a single array; read it as .npy (--reader npy)")
+        with archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
+            shapes = {name: shape for name, info in members.items() if (shape := _member_shape(archive.zip, info))}
+            found = _pick(shapes, path, dataset, action_dataset)
+            for name in filter(None, found):
+                _require_room(members[name], path)
+            return Foreign(*(archive[name] if name else None for name in found))
+
+
+def read_arrays(path):
+    """All arrays of a ``.npz`` by name; small ones."""
+    regular_file(path, "a .npz file")
+    with _numpy(path):
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise FileError(f"{path} is a single array; expected an archive of arrays (.npz)")
+        with archive:
+            for info in archive.zip.infolist():
+                _require_room(info, path)
+            return {name: archive[name] for name in archive.files}
+
+
+def _member_shape(archive, info):
+    """Shape of an array in a ``.npz``, from its first bytes; None of what is no array of numbers."""
+    if not info.filename.endswith(".npy"):
+        return None
+    with archive.open(info) as member:
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        version = np.lib.format.read_magic(member)
+        shape, _, dtype = read.get(version, np.lib.format.read_array_header_2_0)(member)
+    if dtype.kind not in "fiu":
+        return None
+    if math.prod(shape) * dtype.itemsize > info.file_size or min(shape, default=0) < 0:
+        raise FileError(f"{archive.filename}: {printable(info.filename)} is too short for its shape {shape}")
+    return shape
+
+
+def _require_room(info, path):
+    """Raise `FileError` before an archive is unpacked that memory cannot hold: kilobytes may declare terabytes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if info.file_size > memory // 2 or info.file_size > MOST_COMPRESSED * max(info.compress_size, 1):
+        raise FileError(
+            f"{path}: {printable(info.filename)} unpacks from {info.compress_size} to {info.file_size} bytes, and this"
+            f" machine has {memory}; save the fields as .npy, which is read in pieces"
+        )
 
 
 def read_raw(path, shape=None, dtype="<f8", offset=0):
@@ -60,41 +129,51 @@ def read_raw(path, shape=None, dtype="<f8", offset=0):
         raise UserError(f"{path} is raw binary; give the lattice shape, for instance shape=(8, 8)")
     try:
         kind = np.dtype(dtype)
-    except TypeError:
-        raise UserError(f"dtype is {dtype!r}; expected a NumPy type such as '<f8' or '>f4'") from None
-    size = Path(path).stat().st_size - offset
-    row = kind.itemsize * int(np.prod(shape))
+    except (TypeError, ValueError, SyntaxError):
+        kind = np.dtype("V")
+    if kind.kind not in "fiu":
+        raise UserError(f"dtype is {dtype!r}; expected a NumPy type of real numbers such as '<f8' or '>f4'")
+    shape = check_shape(shape)
+    if offset < 0:
+        raise UserError(f"offset is {offset}; expected the number of bytes before the fields, at least 0")
+    size = regular_file(path, "a file of numbers") - offset
+    row = kind.itemsize * math.prod(shape)
     if size <= 0 or size % row:
         raise FileError(
             f"{path} has {size} bytes after the offset; configurations of {tuple(shape)} {kind} take {row} each"
         )
-    return Foreign(np.memmap(path, kind, "r", offset, (size // row, *shape)))
+    with _numpy(path):
+        return Foreign(np.memmap(path, kind, "r", offset, (size // row, *shape)))
 
 
 def read_hdf5(path, dataset=None, action_dataset=None):
     """A dataset of a foreign HDF5 file: `dataset`, by default the one called ``phi`` or the only candidate."""
     file = open_h5(path)
-    names = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) and item.ndim else None)
-    phis, action = _pick(file, names, path, dataset, action_dataset)
-    return Foreign(file[phis], file[action][()] if action else None)
+    try:
+        shapes = {name: shape for name in file.datasets() if (shape := file.shape(name))}
+        phis, action = _pick(shapes, path, dataset, action_dataset, file)
+        return Foreign(file.data(phis), file.data(action, ndim=1)[:] if action else None)
+    except BaseException:
+        file.close()
+        raise
 
 
-def _pick(archive, names, path, dataset, action_dataset):
+def _pick(shapes, path, dataset, action_dataset, known=None):
     """Names of the datasets that hold fields and action; a guess only where there is no choice."""
+    listed = printable(", ".join(shapes), 300)
     for wanted in (dataset, action_dataset):
-        if wanted is not None and wanted not in archive:
-            raise FileError(f"{path} has no dataset {wanted!r}; it has {', '.join(names)}")
+        if wanted is not None and wanted not in (shapes if known is None else known):
+            raise FileError(f"{path} has no dataset {wanted!r}; it has {listed}")
     if dataset is None:
         called = [
-            name for name in names if name.rsplit("/", 1)[-1] in ("phi", "phis", "cfgs", "configs", "configurations")
+            name for name in shapes if name.rsplit("/", 1)[-1] in ("phi", "phis", "cfgs", "configs", "configurations")
         ]
-        candidates = called or [name for name in names if archive[name].ndim > 1]
+        candidates = called or [name for name, shape in shapes.items() if len(shape) > 1]
         if len(candidates) != 1:
-            raise FileError(f"{path} holds {', '.join(names) or 'nothing'}; say which `dataset` has the fields")
+            raise FileError(f"{path} holds {listed or 'nothing'}; say which `dataset` has the fields")
         dataset = candidates[0]
     if action_dataset is None:
-        called = [name for name in names if name.rsplit("/", 1)[-1] in ("action", "S")]
+        called = [name for name in shapes if name.rsplit("/", 1)[-1] in ("action", "S")]
         action_dataset = called[0] if len(called) == 1 else None
     return dataset, action_dataset
 
@@ -110,10 +189,11 @@ def choose_reader(path, reader=None):
         No reader of that name is registered.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileError(f"{path} does not exist")
     if callable(reader):
-        return reader
+        if status(path) is None:
+            raise FileError(f"{path} does not exist")
+        return reader  # an own format may well be a directory
+    regular_file(path, "a file of configurations")
     name = reader or _SUFFIXES.get(path.suffix.lower())
     if name is None:
         raise FileError(

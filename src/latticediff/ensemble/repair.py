@@ -1,5 +1,6 @@
 """Save what is whole of a torn file, or of a run directory that can no longer be resumed."""
 
+import math
 import os
 import re
 from contextlib import contextmanager
@@ -7,15 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from ..atomic import refuse_existing, require_space, scratch
 from ..errors import FileError
 from ..provenance import collect
+from ..untrusted import regular_file, status
 from .check import action_tolerance
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
+from .stored import open_h5
 from .writer import write_ensemble
 
 __all__ = ["RepairReport", "repair"]
@@ -33,12 +35,11 @@ class RepairReport(NamedTuple):
 @contextmanager
 def _padded(path):
     """`path`, or for a truncated HDF5 file a copy filled up with zeros, which HDF5 agrees to open."""
-    size = os.path.getsize(path)
+    size = regular_file(path, "an HDF5 file")
     try:
-        with h5py.File(path, "r"):
-            pass
-    except OSError as exc:
-        stored = re.search(r"stored_eof = (\d+)", str(exc))
+        open_h5(path).close()
+    except FileError as exc:
+        stored = re.search(r"stored_eof = (\d+)", str(exc.__cause__))
         if not stored:
             raise FileError(f"{path} cannot be repaired: the beginning is damaged ({exc})") from exc
         copy = path.with_name(path.name + ".padded.part")
@@ -52,17 +53,17 @@ def _padded(path):
 
 def _rows_in(path, size):
     """Configurations whose bytes lie wholly within the first `size` bytes of a file with our layout."""
-    with h5py.File(path, "r") as file:
+    with open_h5(path) as file:
         found = []
         for name in CONFIGURATIONS:
-            data = file[f"configurations/{name}"]
-            offset, row = data.id.get_offset(), data.dtype.itemsize * int(np.prod(data.shape[1:]))
-            if offset is None:
+            data = file.data(f"configurations/{name}")
+            row = data.dtype.itemsize * math.prod(data.shape[1:])
+            if data.offset is None:
                 return 0
-            found.append(min(len(data), max(0, (size - offset) // row)))
-        for data in file["history"].values():
-            offset = data.id.get_offset()
-            if offset is not None and offset + data.dtype.itemsize * data.size > size:
+            found.append(min(len(data), max(0, (size - data.offset) // row)))
+        for name in file.group("history").names():
+            data = file.data(f"history/{name}")
+            if data.offset is not None and data.offset + data.dtype.itemsize * data.size > size:
                 return 0  # the history comes before the fields: then these are gone too
         return min(found)
 
@@ -110,9 +111,7 @@ def repair(path, out, action=None):
     """
     path, out = Path(path), Path(out)
     refuse_existing(out)
-    if not path.exists():
-        raise FileError(f"{path} does not exist")
-    if path.is_dir():
+    if status(path) is not None and path.is_dir():
         return _repair_run(path, out, action)
     with _padded(path) as (copy, size), Ensemble(copy, action) as ensemble:
         kept, reason = _whole_configurations(ensemble, _rows_in(copy, size))

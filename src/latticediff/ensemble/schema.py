@@ -8,9 +8,11 @@ import numpy as np
 from .. import registry
 from ..action import Phi4
 from ..errors import FileError
+from ..lattice import MAX_NDIM
 from ..markov import ChainState
 from ..provenance import Provenance
 from ..streams import Streams
+from ..untrusted import printable
 from .files import canonical_json
 
 __all__ = [
@@ -20,9 +22,11 @@ __all__ = [
     "Header",
     "action_from_description",
     "check_schema",
-    "read_json",
     "read_provenance",
     "read_state",
+    "read_state_arrays",
+    "restore_streams",
+    "schema_version",
     "write_json",
     "write_provenance",
     "write_state",
@@ -70,10 +74,22 @@ class Header:
 
     @classmethod
     def read(cls, file):
-        attrs = file["ensemble"].attrs
-        action, algorithm = json.loads(attrs["action"]), json.loads(attrs["algorithm"])
-        shape = tuple(int(extent) for extent in attrs["shape"])
-        return cls(action, shape, algorithm, int(attrs["n_chains"]), int(attrs["thin"]), int(attrs["first_update"]))
+        """From an ensemble file, a `Store`."""
+        group = file.group("ensemble")
+        shape = np.asarray(group.attribute("shape"))
+        if shape.ndim != 1 or not 1 <= len(shape) <= MAX_NDIM or shape.dtype.kind not in "iu" or not (shape >= 1).all():
+            raise FileError(f"{file.path}: attribute shape is {printable(shape, 60)}; expected lattice extents")
+        action = group.attribute_json("action")
+        if not isinstance(action.get("name"), str):
+            raise FileError(f"{file.path}: attribute action is {printable(action, 100)}; expected one with a name")
+        return cls(
+            action,
+            tuple(int(extent) for extent in shape),
+            group.attribute_json("algorithm"),
+            group.attribute_int("n_chains", least=1),
+            group.attribute_int("thin", least=1),
+            group.attribute_int("first_update"),
+        )
 
     def to_json(self):
         return canonical_json(asdict(self))
@@ -103,16 +119,29 @@ def action_from_description(description):
         If no such action is installed.
     """
     name = description.get("name")
-    if name == "phi4":
-        return Phi4.from_description(description)
-    return registry.load("actions", name).from_description(description)
+    try:
+        if name == "phi4":
+            return Phi4.from_description(description)
+        return registry.load("actions", name).from_description(description)
+    except (KeyError, TypeError, AttributeError, OverflowError) as exc:
+        raise FileError(
+            f"the description of the action is damaged ({type(exc).__name__}: {printable(exc, 60)}):"
+            f" {printable(description, 200)}"
+        ) from exc
+
+
+def schema_version(file, path):
+    """Schema version of an ensemble file, a `Store`; raises `FileError` for any other HDF5 file."""
+    # an attribute of another kind under this name is no mark of ours either
+    ours = file.has_attribute("schema") and str(file.attribute("schema")) == SCHEMA
+    if not ours:
+        raise FileError(f"{path} is an HDF5 file but no ensemble of ours; `convert` reads foreign files")
+    return file.attribute_int("schema_version")
 
 
 def check_schema(file, path):
     """Raise `FileError` unless `file` is an ensemble of this schema version."""
-    if file.attrs.get("schema") != SCHEMA:
-        raise FileError(f"{path} is an HDF5 file but no ensemble of ours; `convert` reads foreign files")
-    found = int(file.attrs["schema_version"])
+    found = schema_version(file, path)
     if found > SCHEMA_VERSION:
         raise FileError(
             f"{path} has schema version {found}; this program reads version {SCHEMA_VERSION}, use a newer latticediff"
@@ -126,10 +155,6 @@ def write_json(group, name, value):
     group[name] = canonical_json(value)
 
 
-def read_json(group, name):
-    return json.loads(group[name][()].decode())
-
-
 def write_provenance(file, provenance):
     group = file.create_group("provenance")
     for name in ("program", "version", "commit", "created"):
@@ -141,12 +166,15 @@ def write_provenance(file, provenance):
 
 
 def read_provenance(file):
-    group = file["provenance"]
-    texts = {name: str(group.attrs[name]) for name in ("program", "version", "commit", "created")}
-    texts |= {name: group[name][()].decode() for name in ("config_json", "config_toml")}
-    return Provenance(
-        **texts, parents=read_json(group, "parents"), libraries=json.loads(group.attrs.get("libraries", "{}"))
-    )
+    """`Provenance` of an ensemble file, a `Store`."""
+    group = file.group("provenance")
+    texts = {name: group.attribute_text(name) for name in ("program", "version", "commit", "created")}
+    texts |= {name: group.text(name) for name in ("config_json", "config_toml")}
+    parents = group.json("parents", list)
+    if not all(isinstance(parent, dict) and {"file", "fingerprint"} <= parent.keys() for parent in parents):
+        raise FileError(f"{file.path}: /provenance/parents is no list of files and fingerprints")
+    libraries = group.attribute_json("libraries") if group.has_attribute("libraries") else {}
+    return Provenance(**texts, parents=parents, libraries=libraries)
 
 
 def write_state(file, state, rng):
@@ -161,9 +189,37 @@ def write_state(file, state, rng):
 
 
 def read_state(file):
-    """``(ChainState, Streams)``, or ``(None, None)`` where the file holds none."""
+    """``(ChainState, Streams)`` of an ensemble file, a `Store`, or ``(None, None)`` where it holds none."""
     if "state" not in file:
         return None, None
-    rng, group = read_json(file, "rng"), file["state"]
-    arrays = {name: group[name][()] for name in ("phi", "action", "log_q", "latent") if name in group}
-    return ChainState(update=rng["update"], **arrays), Streams.restore(rng["streams"])
+    rng = file.json("rng")
+    streams, update = restore_streams(rng.get("streams"), file.path), rng.get("update")
+    if isinstance(update, bool) or not isinstance(update, int) or update < 0:
+        raise FileError(f"{file.path}: /rng counts {printable(update, 60)} updates; expected a number of at least 0")
+    arrays, header = read_state_arrays(file.group("state")), Header.read(file)
+    if arrays["phi"].shape != (wanted := (header.n_chains, *header.shape)):
+        raise FileError(f"{file.path}: /state/phi has shape {arrays['phi'].shape}; expected {wanted}")
+    return ChainState(update=update, **arrays), streams
+
+
+def read_state_arrays(group):
+    """Arrays of a `ChainState` by name, from a `Store`; as many rows in each, float64."""
+    found = {}
+    for name in ("phi", "action", "log_q", "latent"):
+        if name in group or name in ("phi", "action"):
+            data = group.data(name, "f", itemsize=8)
+            if data.ndim < 1 or len(data) != len(found.get("phi", data)):
+                raise FileError(f"{group.path}: /state/{name} has shape {data.shape}; expected one row for each chain")
+            found[name] = data[()]
+    if found["action"].ndim != 1:
+        raise FileError(f"{group.path}: /state/action has shape {found['action'].shape}; expected one number a chain")
+    return found
+
+
+def restore_streams(state, path):
+    """`Streams.restore`, or `FileError` if `state` is not what `Streams.state` gives."""
+    try:
+        return Streams.restore(state)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:
+        said = f"{type(exc).__name__}: {printable(exc, 100)}"
+        raise FileError(f"{path}: the state of the random streams is damaged ({said})") from exc

@@ -163,6 +163,8 @@ def save_ensemble(
     if phis.ndim != action.ndim + 1:
         raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")
     shape, n_cfg = check_shape(phis.shape[1:], action.ndim), len(phis)
+    if not n_cfg:
+        raise UserError(f"phis has shape {phis.shape}: it holds no configuration")
     if n_chains < 1 or thin < 1 or n_cfg % n_chains:
         raise UserError(
             f"{n_cfg} configurations with n_chains = {n_chains}, thin = {thin}; want a multiple of n_chains"

@@ -25,8 +25,24 @@ from pathlib import Path
 from .. import __version__
 from ..atomic import disk_error, open_own, sealed_text
 from ..errors import FileError
+from ..untrusted import parse_json, read_text
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "read_marker"]
+
+
+def read_marker(path):
+    """What the marker of a stage, a file, says: ``{"stage", "finished", "seconds"}``.
+
+    Raises
+    ------
+    FileError
+        It is torn, or none of ours; the stage runs again when the file is removed.
+    """
+    marker = parse_json(read_text(path, "the marker of a stage"), path)
+    kinds = {"stage": str, "finished": bool, "seconds": int | float}
+    if not isinstance(marker, dict) or not all(isinstance(marker.get(key), kind) for key, kind in kinds.items()):
+        raise FileError(f"{path} is no marker of a stage; remove it, and the stage runs again")
+    return marker
 
 
 class RunFolder:
@@ -89,8 +105,8 @@ class RunFolder:
                 raise FileError(f"folder {self.path} holds other files; choose another --out, nothing was changed")
             return
         try:
-            digest = json.loads(identity.read_text(encoding="utf-8"))["digest"]
-        except (ValueError, KeyError, OSError):
+            digest = parse_json(read_text(identity), identity)["digest"]
+        except (FileError, KeyError, TypeError):
             raise FileError(f"{identity} cannot be read; choose another --out, nothing was changed") from None
         if digest != self.card.digest():
             raise FileError(f"folder {self.path} holds another run ({self._difference()}); choose another --out")
@@ -135,9 +151,7 @@ class RunFolder:
     def marker(self, stage):
         """What is known of `stage`: ``{"stage", "finished", "seconds"}``; not finished and no seconds if new."""
         path = self.path / "stages" / f"{stage}.json"
-        if not path.exists():
-            return {"stage": stage, "finished": False, "seconds": 0.0}
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_marker(path) if path.exists() else {"stage": stage, "finished": False, "seconds": 0.0}
 
     def is_finished(self, stage):
         """Whether `stage` was finished."""

@@ -11,6 +11,7 @@ from ..errors import FileError, StopRequested
 from ..lattice import volume
 from ..provenance import collect
 from ..streams import Streams
+from ..untrusted import parse_json
 from .gate import pass_gate
 from .kernels import kernel_from_description, tuned_kernel
 from .log import JsonLog
@@ -91,7 +92,10 @@ def _stored(path, card):
         return None
     # more updates of the same chains are welcome; anything else would be another chain
     parts = ("run.seed", "action", "lattice", "hmc")
-    difference = card.difference(json.loads(config or "{}"), parts, ignore=("hmc.n_updates",))
+    stored = parse_json(config or "{}", f"the run-card in {path}")
+    if not isinstance(stored, dict):
+        raise FileError(f"the run-card in {path} is no table; it is damaged")
+    difference = card.difference(stored, parts, ignore=("hmc.n_updates",))
     if difference:
         raise FileError(f"{path} was begun by another card ({difference}); choose another --out")
     return algorithm

@@ -6,6 +6,8 @@ from pathlib import Path
 from ..action import CONVENTIONS
 from ..ensemble import Ensemble
 from ..errors import FileError, UserError
+from ..untrusted import printable, status
+from .folder import read_marker
 from .measure import acceptance
 
 __all__ = ["action_lines", "info"]
@@ -20,6 +22,7 @@ def info(path):
         Nothing there, or nothing that this package wrote.
     """
     path = Path(path)
+    status(path)  # a name too long, for instance
     if (path / "stages").is_dir():
         return _table(_run_rows(path))
     if (path / "weights.safetensors").exists():
@@ -31,7 +34,7 @@ def info(path):
 
 
 def _table(rows):
-    return "\n".join(f"{name:16}{text}" for name, text in rows)
+    return "\n".join(f"{printable(name):16}{printable(text)}" for name, text in rows)
 
 
 def _number(value):
@@ -116,7 +119,7 @@ def _run_rows(path):
         *action_lines(card.theory()),
         ("lattice", f"{'x'.join(map(str, card.shape))}, periodic, {len(card.shape)}D"),
     ]
-    for marker in sorted((path / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime):
-        stage = json.loads(marker.read_text(encoding="utf-8"))
+    for file in sorted((path / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime):
+        stage = read_marker(file)
         rows.append((stage["stage"], f"{'finished' if stage['finished'] else 'unfinished'}, {stage['seconds']:.1f} s"))
     return rows

@@ -6,6 +6,8 @@ A stage says ``with progress.task("training", total) as task: task.advance(n, lo
 import sys
 import time
 
+from ..untrusted import printable
+
 __all__ = ["Progress", "Task", "make_progress"]
 
 SECONDS_BETWEEN_LINES = 60.0
@@ -64,7 +66,7 @@ class _LineTask(Task):
         rate = (self.done - self._initial) / (now - self._began)
         left = f", about {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
         numbers = "".join(f", {key} {value:.4g}" for key, value in info.items())
-        print(f"{self.name}: {self.done} of {self.total}{left}{numbers}", file=sys.stderr, flush=True)
+        print(printable(f"{self.name}: {self.done} of {self.total}{left}{numbers}"), file=sys.stderr, flush=True)
 
 
 class Progress:
@@ -80,7 +82,7 @@ class Progress:
     def say(self, line):
         """A line for a person, on standard error; results go to standard output by other ways."""
         if not self._quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 def make_progress(quiet=False):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ..atomic import disk_error, refuse_existing
 from ..ensemble import Ensemble, convert, export_npy, export_npz, to_pyerrors
-from ..ensemble.readers import choose_reader
-from ..errors import FileError, UserError
+from ..ensemble.readers import choose_reader, read_raw
+from ..errors import UserError
 from .generate import provenance_of
 from .measure import read_series
 
@@ -37,18 +37,11 @@ def import_foreign(path, out, card, *, reader=None, **options):
     UserError
         As `convert`.
     """
-    read = choose_reader(path, reader)
     options = {key: value for key, value in options.items() if value is not None}
-    if read.__name__ == "read_raw":
+    if choose_reader(path, reader) is read_raw:
         options["shape"] = card.shape
-
-    def checked(source, **reader_options):
-        foreign = read(source, **reader_options)
-        if tuple(foreign.phis.shape[1:]) != card.shape:
-            raise FileError(f"{path} has shape {tuple(foreign.phis.shape)}; the card wants (n_cfg, *{card.shape})")
-        return foreign
-
-    return convert(path, out, card.theory(), reader=checked, provenance=provenance_of(card), **options)
+    common = {"lattice": card.shape, "reader": reader, "provenance": provenance_of(card)}
+    return convert(path, out, card.theory(), **common, **options)
 
 
 def export(path, out):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..ensemble import verify as verify_ensemble
 from ..errors import FileError
+from ..untrusted import status
 
 __all__ = ["verify"]
 
@@ -19,6 +20,7 @@ def verify(path):
         Weights that do not match their hash, or hold NaN.
     """
     path = Path(path)
+    status(path)  # a name too long, for instance
     if (path / "weights.safetensors").exists():
         from ..score.model import load_model
 

@@ -14,6 +14,7 @@ from ..analysis import ess_forward, ess_reverse, integration_bias
 from ..analysis.weights import largest_above_mean
 from ..atomic import whole
 from ..ensemble import Ensemble
+from ..ensemble.readers import read_arrays
 from ..errors import StopRequested
 from ..streams import Streams
 from ..training import TrainingData
@@ -109,8 +110,7 @@ def step_doubling(arrays):
 
 def read_weights(path):
     """Arrays that `weigh` wrote."""
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
+    return read_arrays(path)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ frozen: evaluation mode, no gradients, identified by `ScoreModel.fingerprint`.
 """
 
 import hashlib
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
 from ..errors import FileError, ModelError
 from ..shipped import model_folder
+from ..untrusted import parse_toml, printable, read_text, regular_file, status
 from .background import Background
 from .folding import fold, unfold
 from .line import Member, interpolate
@@ -30,6 +30,8 @@ __all__ = ["CODE_VERSION", "TIME_GRIDS", "ScoreModel", "load_model", "save_model
 #: Part of every fingerprint; raised whenever the same weights would give other densities.
 CODE_VERSION = "1"
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
+TABLES = ("action", "network", "noise", "training", "finetune", "metrics", "ensemble", "program")
+CARD_KINDS = dict.fromkeys(TABLES, dict) | {"shape": list, "members": list, "vacuum": float | int, "sha256": str}
 TIME_GRIDS = "time_grids"  #: key of a card, see `latticediff.proposal.grid`
 DESCRIBED = ("action", "shape", "network", "noise", "vacuum", "members")  # keys of `ScoreModel.description`
 
@@ -201,12 +203,16 @@ def _folded(tensors, ndim):
 def read_card(folder):
     """The card of a model folder as a dict; loads no weights."""
     path = model_folder(folder) / CARD
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileError(f"no model in {folder}: {CARD} is missing; give a folder that `train` wrote") from None
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise FileError(f"cannot read {path}: {exc}") from None
+    if status(path) is None:
+        raise FileError(f"no model in {folder}: {CARD} is missing; give a folder that `train` wrote")
+    card = parse_toml(read_text(path, "the card of a model"), path)
+    for key, kind in CARD_KINDS.items():
+        if key in card and not isinstance(card[key], kind):
+            raise FileError(f"{path}: {key} is {printable(card[key], 60)}; the card was altered or damaged")
+    missing = ", ".join({"action", "shape", "network", "noise"} - card.keys())
+    if missing:
+        raise FileError(f"{path} has no {missing}; it is no card of a model")
+    return card
 
 
 def load_model(folder, device="cpu", action=None, shape=None):
@@ -231,12 +237,13 @@ def load_model(folder, device="cpu", action=None, shape=None):
     """
     card = read_card(folder)
     path = model_folder(folder) / WEIGHTS
+    if status(path) is None:
+        raise FileError(f"{folder} has a card but no {WEIGHTS}; the model is incomplete")
+    regular_file(path, "a safetensors file")
     try:
         tensors = load_file(path)
-    except FileNotFoundError:
-        raise FileError(f"{folder} has a card but no {WEIGHTS}; the model is incomplete") from None
     except Exception as exc:  # safetensors raises its own error type for a torn file
-        raise FileError(f"cannot read {path}: {exc}; the file is torn or no safetensors file") from None
+        raise FileError(f"cannot read {path}: {printable(exc, 200)}; the file is torn or no safetensors file") from None
     for name, tensor in tensors.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name} holds values that are not finite; train again")
@@ -256,8 +263,8 @@ def load_model(folder, device="cpu", action=None, shape=None):
             )
             for number, about in enumerate(card.get("members", ()), 1)
         )
-    except (KeyError, RuntimeError, TypeError) as exc:
-        reason = str(exc).splitlines()[0]
+    except (KeyError, RuntimeError, TypeError, AttributeError, IndexError, OverflowError) as exc:
+        reason = printable((str(exc).splitlines() or [type(exc).__name__])[0], 200)
         raise ModelError(f"{folder}: card and weights do not belong together ({reason})") from None
     model = ScoreModel(network.to(device), background, noise, *powers, card, members)
     if model.fingerprint() != card.get("sha256"):

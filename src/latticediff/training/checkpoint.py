@@ -30,7 +30,7 @@ def read_checkpoint(path):
     """``(tensors, meta)`` of the newest readable generation, or None if there is none."""
     path = Path(path)
     for candidate in (path, path.with_name(path.name + ".previous")):
-        if not candidate.exists():
+        if not candidate.is_file():  # a pipe would be waited for
             continue
         try:
             with safe_open(candidate, framework="pt") as handle:

@@ -1,0 +1,292 @@
+"""The door to HDF5: every group, data set and attribute of a file is looked at before it is believed.
+
+A file may come from anybody. HDF5 lets it name *other* files (external links, external storage, virtual data sets),
+whose content would then leave in an export, and lets a few bytes declare a data set of 2^40 rows. So whatever is not
+stored in the file itself is refused, and so is what the file is too small to hold.
+
+h5py has no error of its own: a malformed structure comes as `KeyError`, `OSError`, `RuntimeError`, `ValueError`,
+`TypeError` or `OverflowError`. They become `FileError` here, and only calls of h5py are made under that cover.
+"""
+
+import math
+import os
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+
+from ..errors import FileError
+from ..untrusted import parse_json, printable, regular_file
+
+__all__ = ["MOST_COMPRESSED", "Data", "Store", "open_h5"]
+
+# deflate cannot do better than 1032 to 1
+MOST_COMPRESSED = 1100
+_KINDS = {"f": "floating-point numbers", "i": "integers", "u": "unsigned integers", "S": "a string", "b": "booleans"}
+
+
+@contextmanager
+def _looking(path, name):
+    try:
+        yield
+    except FileError:
+        raise
+    except MemoryError:
+        raise FileError(f"{path}: {printable(name)} does not fit into memory") from None
+    except (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError, NotImplementedError) as exc:
+        said = printable(exc.args[0] if exc.args else exc, 200)
+        raise FileError(f"{path}: {printable(name)} cannot be read ({said}); the file is damaged") from exc
+
+
+def open_h5(path):
+    """Open an HDF5 file for reading, or say in one line why it cannot be read.
+
+    Returns
+    -------
+    Store
+        The root group; close it, or use it in a ``with`` statement.
+
+    Raises
+    ------
+    FileError
+        Nothing there, a pipe or device, truncated, or no HDF5.
+    """
+    regular_file(path, "an HDF5 file")
+    try:
+        return Store(h5py.File(path, "r"), path)
+    except (OSError, RuntimeError, ValueError, KeyError) as exc:
+        text = str(exc)
+        if "truncated" in text:
+            raise FileError(f"{path} is truncated; `repair` saves the configurations that are whole") from exc
+        if "signature" in text:
+            raise FileError(f"{path} is not an HDF5 file") from exc
+        errno = getattr(exc, "errno", None)
+        raise FileError(f"{path} cannot be opened: {os.strerror(errno) if errno else printable(text, 200)}") from exc
+
+
+class Store:
+    """A group of an HDF5 file.
+
+    Parameters
+    ----------
+    group : h5py.Group
+    path : path
+        Of the file, for messages.
+    """
+
+    def __init__(self, group, path):
+        self._group, self.path = group, path
+
+    def close(self):
+        with _looking(self.path, "the file"):
+            self._group.file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def _called(self, name):
+        return f"{self._group.name or ''}/{name}".replace("//", "/")
+
+    def __contains__(self, name):
+        """Whether there is a link of that name, of whatever kind; what it leads to is looked at on access."""
+        here = self
+        *folders, last = name.split("/")
+        for folder in folders:
+            if folder not in here:
+                return False
+            here = here.group(folder)
+        with _looking(self.path, here._called(last)):
+            return here._group.id.links.exists(last.encode())
+
+    def names(self):
+        """Names of everything in the group, sorted."""
+        with _looking(self.path, self._group.name):
+            return sorted(self._group)
+
+    def _item(self, name):
+        """The object called `name`, which must be stored in the file itself."""
+        *folders, last = name.split("/")
+        if folders:
+            return self.group("/".join(folders))._item(last)
+        called = self._called(name)
+        if name not in self:
+            raise FileError(f"{self.path} lacks part of the schema: {printable(called)}")
+        with _looking(self.path, called):
+            kind = self._group.id.links.get_info(name.encode()).type
+            if kind != h5py.h5l.TYPE_HARD:
+                word = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
+                raise FileError(
+                    f"{self.path}: {printable(called)} is {word.get(kind, 'a link of an unknown kind')}, which is not"
+                    " followed; copy the data into the file (h5repack or h5copy)"
+                )
+            return self._group[name]
+
+    def _wanted(self, name, kind, word):
+        item = self._item(name)
+        if not isinstance(item, kind):
+            found = {h5py.Group: "a group", h5py.Dataset: "a data set", h5py.Datatype: "a type"}.get(type(item), "else")
+            raise FileError(f"{self.path}: {printable(self._called(name))} is {found}; expected {word}")
+        return item
+
+    def group(self, name):
+        """The group `name` as a `Store`."""
+        return Store(self._wanted(name, h5py.Group, "a group"), self.path)
+
+    def data(self, name, kinds="fiu", ndim=None, itemsize=None):
+        """The data set `name` as `Data`; nothing is read yet.
+
+        Parameters
+        ----------
+        name : str
+        kinds : str
+            Kinds of NumPy types that will do.
+        ndim : int, optional
+        itemsize : int, optional
+        """
+        data = self._wanted(name, h5py.Dataset, "a data set")
+        called = f"{self.path}: {printable(self._called(name))}"
+        with _looking(self.path, self._called(name)):
+            _require_inside(data, called, self.path)
+            if data.dtype.kind not in kinds or (itemsize is not None and data.dtype.itemsize != itemsize):
+                wanted = " or ".join(_KINDS.get(kind, kind) for kind in kinds)
+                of = f" of {itemsize} bytes" if itemsize else ""
+                raise FileError(f"{called} holds {printable(data.dtype, 60)}; expected {wanted}{of}")
+            if ndim is not None and len(data.shape) != ndim:
+                raise FileError(f"{called} has shape {data.shape}; expected {ndim} axes")
+            return Data(data, self.path)
+
+    def datasets(self):
+        """Names of all data sets below this group that are stored in the file, in alphabetical order."""
+        names = []
+        with _looking(self.path, self._group.name):
+            self._group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        return names
+
+    def shape(self, name):
+        """Shape that the data set `name` declares; `data` says whether that is true."""
+        data = self._wanted(name, h5py.Dataset, "a data set")
+        with _looking(self.path, self._called(name)):
+            return data.shape
+
+    def text(self, name):
+        """A scalar string data set as `str`."""
+        data, called = self._wanted(name, h5py.Dataset, "a string"), self._called(name)
+        with _looking(self.path, called):
+            _require_inside(data, f"{self.path}: {printable(called)}", self.path)
+            if data.shape != () or h5py.check_string_dtype(data.dtype) is None:
+                raise FileError(
+                    f"{self.path}: {printable(called)} is {printable(data.dtype, 60)} of shape {data.shape};"
+                    " expected a string"
+                )
+            return data[()].decode()
+
+    def json(self, name, kind=dict):
+        """A scalar string data set with a JSON document, of Python type `kind`."""
+        return _require_json(self.text(name), kind, f"{self.path}: {printable(self._called(name))}")
+
+    def has_attribute(self, name, of=None):
+        with _looking(self.path, f"attribute {name}"):
+            return name in self._holder(of).attrs
+
+    def _holder(self, of):
+        return self._group if of is None else self._item(of)
+
+    def attribute(self, name, of=None):
+        """An attribute of this group, or of the item `of` in it, as h5py gives it: numbers, strings, arrays of them."""
+        holder = self._holder(of)
+        called = f"attribute {name} of {holder.name}"
+        with _looking(self.path, called):
+            if name not in holder.attrs:
+                raise FileError(f"{self.path} lacks part of the schema: {printable(called)}")
+            about = h5py.h5a.open(holder.id, name.encode())
+            dtype = about.dtype
+            plain = dtype.kind in "fiubS" or h5py.check_string_dtype(dtype) is not None or _is_enum_bool(dtype)
+            if not plain or about.get_storage_size() > regular_file(self.path):
+                raise FileError(
+                    f"{self.path}: {printable(called)} is {printable(dtype, 60)}; expected a number or text"
+                )
+            return holder.attrs[name]
+
+    def attribute_text(self, name, of=None):
+        """An attribute that is a string."""
+        value = self.attribute(name, of)
+        with _looking(self.path, f"attribute {name}"):
+            value = value.decode() if isinstance(value, bytes) else value
+        if not isinstance(value, str):
+            raise FileError(f"{self.path}: attribute {name} is {printable(value, 60)}; expected a string")
+        return str(value)
+
+    def attribute_json(self, name, of=None, kind=dict):
+        """An attribute that is a JSON document, of Python type `kind`."""
+        return _require_json(self.attribute_text(name, of), kind, f"{self.path}: attribute {name}")
+
+    def attribute_int(self, name, of=None, least=0):
+        """An attribute that is an integer of at least `least`."""
+        value = np.asarray(self.attribute(name, of))
+        if value.shape != () or value.dtype.kind not in "iub" or value < least:
+            raise FileError(
+                f"{self.path}: attribute {name} is {printable(value, 60)}; expected an integer of at least {least}"
+            )
+        return int(value)
+
+
+class Data:
+    """A data set that is stored in the file; sliced like an array, read when it is sliced."""
+
+    def __init__(self, data, path):
+        self._data, self.path = data, path
+        self.shape, self.dtype, self.ndim, self.size = data.shape, data.dtype, len(data.shape), data.size
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        with _looking(self.path, self._data.name):
+            return self._data[rows]
+
+    @property
+    def offset(self):
+        """Where the numbers begin in the file; None if they do not lie there in one piece and as they are."""
+        with _looking(self.path, self._data.name):
+            return self._data.id.get_offset()
+
+
+def _require_json(text, kind, source):
+    value = parse_json(text, source)
+    if not isinstance(value, kind):
+        raise FileError(f"{source} holds {printable(type(value).__name__)}; expected {kind.__name__}")
+    return value
+
+
+def _is_enum_bool(dtype):
+    return dtype.kind == "b" or h5py.check_enum_dtype(dtype) is not None
+
+
+def _require_inside(data, called, path):
+    """Raise `FileError` unless every number that `data` declares is stored in the file."""
+    if data.is_virtual or data.external:
+        word = "is a virtual data set" if data.is_virtual else "keeps its numbers in another file"
+        raise FileError(f"{called} {word}, which is not followed; copy the numbers into the file (h5repack)")
+    if data.shape is None:
+        raise FileError(f"{called} is empty; expected numbers")
+    declared = math.prod(data.shape) * data.dtype.itemsize
+    if declared == 0:
+        return
+    size, stored, properties = regular_file(path), data.id.get_storage_size(), data.id.get_create_plist()
+    layout = properties.get_layout()
+    if layout == h5py.h5d.CHUNKED:
+        wanted = math.prod(-(-extent // chunk) for extent, chunk in zip(data.shape, data.chunks, strict=True))
+        # the number of chunks decides before any is looked for: an index of 2^40 chunks is never walked
+        if wanted > size or data.id.get_num_chunks() < wanted or stored > size:
+            raise FileError(f"{called} declares shape {data.shape}, of which the file holds {stored} bytes; it is torn")
+        most = MOST_COMPRESSED * stored if properties.get_nfilters() else stored
+    elif layout == h5py.h5d.CONTIGUOUS:
+        offset = data.id.get_offset()
+        most = 0 if offset is None else size - offset
+    else:
+        most = stored
+    if declared > most:
+        raise FileError(f"{called} declares shape {data.shape}, {declared} bytes, and the file holds {max(most, 0)}")
