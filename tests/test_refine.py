@@ -238,7 +238,8 @@ def test_the_card_asks_for_rungs(tmp_path):
     made = model(FREE, SHAPE, 0.2)
     kernel = build_kernel(card, made, "ode")
     assert kernel.refresh and kernel.proposal.describe()["rungs"] == 3
-    assert kernel.evaluations_per_update == 2 * 3 * 16
+    # three passages down; for the path of the current field three to find its noise and two moves
+    assert kernel.evaluations_per_update == (3 + 3 + 2) * 16
     exact = HMC(FREE, 0.25, 6)
     path, folder = tmp_path / "free.h5", save_model(made, tmp_path / "model")
     run_chain(exact, (exact.start(np.zeros((8, *SHAPE))), Streams(1)), path, 50)

@@ -81,7 +81,7 @@ def test_compiled_and_plain_multistep_flows_agree(made):
     draw = fast.transport(y.numpy())
     np.testing.assert_allclose(draw.phi, phi, atol=1e-4)
     np.testing.assert_allclose(draw.log_q, log_q, atol=2e-3)
-    np.testing.assert_allclose(fast.weigh(draw.phi), plain.up(phi)[1], atol=2e-3)
+    np.testing.assert_allclose(fast.estimate(draw.phi), plain.up(phi)[1], atol=2e-3)
 
 
 def test_recomputing_keeps_a_multistep_passage_whole(made):

@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Draw", "LatentProposal", "Proposal"]
+__all__ = ["Draw", "LatentProposal", "Proposal", "evaluations_to_weigh"]
 
 
 class Draw(NamedTuple):
@@ -17,22 +17,26 @@ class Draw(NamedTuple):
 
 @runtime_checkable
 class Proposal(Protocol):
-    """A distribution that can be drawn from and weighed.
+    """A distribution that can be drawn from and weighed, with one density for both.
 
-    `log_q` is the log density of the field (deterministic proposals), or of the field together
-    with the hidden path that led to it (path proposals); in both cases
-    ``log_weight = -S(phi) - log_q`` is what Metropolis needs.
+    A field has the same log_q whether it was drawn or given: chains that mix proposals with other kernels compare
+    the two, and a difference, even a constant one, biases them. `log_q` is the log density of the field
+    (deterministic proposals), or of the field together with the hidden path that led to it (path proposals);
+    in both cases ``log_weight = -S(phi) - log_q`` is what Metropolis needs.
     """
 
     lattice_shape: tuple | None  #: extents, or None if any lattice will do
     is_deterministic: bool  #: True: `weigh` is a function of phi alone
-    evaluations_per_draw: int  #: network evaluations of one draw; as many for `weigh`
+    evaluations_per_draw: int  #: network evaluations of one draw; where there is no `evaluations_per_weigh`, of both
 
     def draw(self, n, rng):
         """`Draw` of n proposals. Consumes `rng` proposal by proposal, so batch splits do not matter."""
 
     def weigh(self, phi, rng):
-        """log_q of given fields, (n,) float64; a path proposal draws the hidden path from `rng`."""
+        """log_q of given fields, (n,) float64; a path proposal draws the hidden path from `rng`.
+
+        What it cannot weigh is NaN, and refused by a chain that stands there.
+        """
 
     def fingerprint(self):
         """Hash of all that decides the density: weights, schedule, code version."""
@@ -53,3 +57,8 @@ class LatentProposal(Proposal, Protocol):
 
     def invert(self, phi, rng):
         """``(u, log_q)`` of given fields; a path proposal draws the hidden path from `rng`."""
+
+
+def evaluations_to_weigh(proposal):
+    """Network evaluations of `weigh` for one field: those of a draw, unless the proposal states others."""
+    return getattr(proposal, "evaluations_per_weigh", proposal.evaluations_per_draw)

@@ -110,7 +110,7 @@ def require_weighed(log_q):
     """
     if not np.all(np.isfinite(log_q)):
         raise UserError(
-            "the proposal cannot weigh the chain's current field (log_q is not finite);"
-            " start elsewhere, or train the model further"
+            "the proposal cannot weigh the chain's current field (log_q is not finite: no draw leads there, or the"
+            " integration is too coarse to find it); start elsewhere, take more steps, or train the model further"
         )
     return log_q

@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
+from .contract import evaluations_to_weigh
 from .doors import (
     checked_log_weight,
     checked_start,
@@ -74,12 +75,12 @@ class IndependenceMetropolis:
     @property
     def evaluations_per_update(self):
         """Network evaluations per update of one chain."""
-        return self.proposal.evaluations_per_draw * (self.tries + self.refresh)
+        return self.proposal.evaluations_per_draw * self.tries + self.refresh * evaluations_to_weigh(self.proposal)
 
     @property
     def evaluations_to_weigh(self):
         """Network evaluations that an update costs in addition where another kernel has moved the field."""
-        return 0 if self.refresh else self.proposal.evaluations_per_draw
+        return 0 if self.refresh else evaluations_to_weigh(self.proposal)
 
     def describe(self):
         """JSON-able parameters, stored with every ensemble."""

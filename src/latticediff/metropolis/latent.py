@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..markov import Block, ChainState
+from .contract import evaluations_to_weigh
 from .doors import (
     checked_log_weight,
     checked_start,
@@ -85,12 +86,13 @@ class LatentMetropolis:
     @property
     def evaluations_per_update(self):
         """Network evaluations per update of one chain."""
-        return self.proposal.evaluations_per_draw * (self.tries + (not self.proposal.is_deterministic))
+        refresh = 0 if self.proposal.is_deterministic else evaluations_to_weigh(self.proposal)
+        return self.proposal.evaluations_per_draw * self.tries + refresh
 
     @property
     def evaluations_to_weigh(self):
         """Network evaluations that an update costs in addition where another kernel has moved the field."""
-        return self.proposal.evaluations_per_draw if self.proposal.is_deterministic else 0
+        return evaluations_to_weigh(self.proposal) if self.proposal.is_deterministic else 0
 
     def describe(self):
         """JSON-able parameters, stored with every ensemble."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from ..ensemble import start_fields
 from ..lattice import volume
+from ..metropolis.contract import evaluations_to_weigh
 from ..streams import Streams
 from .generate import block_length
 from .kernels import tuned_kernel
@@ -110,13 +111,14 @@ def _sample_cost(card, model, route):
     rng = Streams(card.run.seed).child("probe").generator(route)
     n = min(sampling.batch, section.n_chains)
     seconds = _timed(lambda: proposal.draw(n, rng)) / n
-    # a refreshed path, a further try, a field to weigh again: each costs as much as a draw
+    # a refreshed path, a further try, a field to weigh again: all counted in evaluations, as a draw is
     passages = build_kernel(card, model, route).evaluations_per_update / proposal.evaluations_per_draw
+    weighing = sampling.n_forward * seconds * evaluations_to_weigh(proposal) / proposal.evaluations_per_draw
     per_update = section.n_chains * seconds * passages
     n_cfg = section.n_chains * section.n_updates
     disk = _ensemble_bytes(n_cfg, section.n_updates, section.n_chains, card.shape, 9)
     memory = 16 * 8 * sampling.batch * volume(card.shape)
-    return Cost((section.n_warmup + section.n_updates) * per_update + sampling.n_forward * seconds, memory, disk)
+    return Cost((section.n_warmup + section.n_updates) * per_update + weighing, memory, disk)
 
 
 def probe(card, stages):

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..metropolis import Draw
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .grid import calibrated_grid, stored_grid
+from .inversion import invert_passage
 
 __all__ = ["MAX_PASSES", "OdeProposal", "exact_divergence"]
 
@@ -59,6 +60,8 @@ class OdeProposal:
         self.grid = self._time_grid(grid)
         self.flow = self._flow(self.grid, self.method)
         self.evaluations_per_draw = self.flow.evaluations
+        # up, down, and up again; two passages more for the few fields whose first round leaves too much
+        self.evaluations_per_weigh = 3 * self.flow.evaluations
 
     def _time_grid(self, grid):
         uniform = TimeGrid.uniform(self.model.noise, self.steps)
@@ -106,27 +109,50 @@ class OdeProposal:
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
         for part in parts(n, self.batch):
             noise = rng.standard_normal((part.stop - part.start, *self.lattice_shape))
-            phi[part], log_q[part] = self._pass(self.flow.down, noise)
+            phi[part], log_q[part] = self._down(noise)
         return Draw(*without_diverged(phi, log_q))
 
     def transport(self, noise):
         """`Draw` that standard normal `noise`, (n, *lattice), is carried to."""
         phi, log_q = np.empty(noise.shape), np.empty(len(noise))
         for part in parts(len(noise), self.batch):
-            phi[part], log_q[part] = self._pass(self.flow.down, noise[part])
+            phi[part], log_q[part] = self._down(noise[part])
         return Draw(*without_diverged(phi, log_q))
 
     def weigh(self, phi, rng=None):
-        """log_q of given fields, (n,) float64: the flow integrated upwards; `rng` is not used."""
+        """log_q of given fields, (n,) float64: what a draw that ends there is given, to the rounding of the passages.
+
+        NaN where no noise leads to a field, as far as `inversion` can find; `rng` is not used.
+        """
         return self.invert(phi)[1]
 
     def invert(self, phi, rng=None):
-        """The noise that leads to `phi`, (n, *lattice), and its log_q, (n,); float64. `rng` is not used."""
+        """The noise that a draw makes `phi` from, (n, *lattice), and its log_q, (n,); float64. `rng` is not used.
+
+        NaN for the log_q of fields that no draw reaches.
+        """
+        return self._of_fields(phi, lambda part: invert_passage(self._down, self._up, part))
+
+    def estimate(self, phi):
+        """log_q of given fields by one integration upwards, (n,) float64: a third of the price of `weigh`.
+
+        It is off by the difference of two integrations, by a constant in the main: good enough to watch a training, not
+        to be mixed with the log_q of draws.
+        """
+        return self._of_fields(phi, self._up)[1]
+
+    def _of_fields(self, phi, function):
         phi = checked_fields(phi, self.lattice_shape)
         y, log_q = np.empty(phi.shape), np.empty(len(phi))
         for part in parts(len(phi), self.batch):
-            y[part], log_q[part] = self._pass(self.flow.up, phi[part])
+            y[part], log_q[part] = function(phi[part])
         return y, log_q
+
+    def _down(self, noise):
+        return self._pass(self.flow.down, noise)
+
+    def _up(self, phi):
+        return self._pass(self.flow.up, phi)
 
     def _pass(self, passage, fields):
         if self.compiled:

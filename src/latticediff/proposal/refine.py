@@ -32,6 +32,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..metropolis import Draw
+from ..metropolis.contract import evaluations_to_weigh
 from .fields import parts
 
 __all__ = ["RefinedProposal", "tuned_step"]
@@ -73,6 +74,8 @@ class RefinedProposal:
         self.action = inner.model.action if action is None else action
         self.lattice_shape = inner.lattice_shape
         self.evaluations_per_draw = self.rungs * inner.evaluations_per_draw
+        # the field's own noise, and a backward path from there
+        self.evaluations_per_weigh = evaluations_to_weigh(inner) + (self.rungs - 1) * inner.evaluations_per_draw
 
     def describe(self):
         """JSON-able parameters."""
