@@ -58,7 +58,7 @@ def test_free_energy_of_the_free_field(folder, options):
     for estimate in (estimates.reverse, estimates.forward, estimates.bridge):
         assert sigmas(estimate, exact) < N_SIGMA + 1e-3 / estimate.error
     assert estimates.bridge.error < 0.03
-    assert (found.integration is None) == (options.get("route") == "sde")
+    assert (found.integration_error is None) == (options.get("route") == "sde")
     assert found.reach.log_weight_std > 0.05
     told = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert told["log_z_bridge"][0] == estimates.bridge.value

@@ -220,6 +220,8 @@ def test_bias_of_a_known_error_is_exact():
     """Target N(0, 1), epsilon = a x: the chain samples N(-a, 1), whose distance is known in closed form."""
     a, x = 0.1, np.random.default_rng(10).normal(size=200_000)
     bias = analysis.integration_bias(a * x + 7.0, {"x": x, "x2": x * x})
+    assert bias.correlations["x"] == pytest.approx((1, 0), abs=1e-9)
+    assert abs(bias.correlations["x2"][0]) < 5 * bias.correlations["x2"][1]
     assert abs(bias.observables["x"][0] + a) < N_SIGMA * bias.observables["x"][1]
     assert abs(bias.observables["x2"][0] - a * a / math.sqrt(2)) < N_SIGMA * bias.observables["x2"][1]
     assert bias.bias_bound == pytest.approx(math.sqrt(math.expm1(a * a)), rel=0.02)

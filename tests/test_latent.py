@@ -35,6 +35,7 @@ from latticediff.metropolis import (
     LatentMetropolis,
     SeveralTries,
     check_doubling,
+    doubling_error,
     latent,
     stream,
     tries,
@@ -513,13 +514,46 @@ def test_bounds_are_the_rule_of_several_tries():
 
 
 def test_coarse_integrator_is_refused():
-    coarse, fine = (OdeProposal(model(QUARTIC, SHAPE, 0.5), steps) for steps in (1, 32))
+    coarse, fine = (OdeProposal(model(QUARTIC, SHAPE, 0.5), steps) for steps in (2, 32))
     phi = fine.draw(30, np.random.default_rng(18)).phi
     with pytest.raises(UserError, match=r"twice the integration steps change it by .* take more steps"):
-        check_doubling(coarse, phi, 0.05)
-    assert check_doubling(fine, phi, 0.05) < 0.05
-    assert check_doubling(coarse, phi, np.inf) > 0.05
+        check_doubling(coarse, phi, 0.01)
+    assert check_doubling(fine, phi, 0.01) < 0.01
+    assert check_doubling(coarse, phi, np.inf) > 0.01
     assert check_doubling(learned("path", FREE, SHAPE), phi, 0.0) is None  # nothing is integrated
+    with pytest.raises(UserError, match="a spread needs at least two"):
+        check_doubling(fine, phi[:1], 0.01)
+
+
+class Shifted:
+    """A density in closed form, and with twice the 'steps' one without the error `epsilon` of (n,) fields."""
+
+    def __init__(self, epsilon):
+        self.epsilon = epsilon
+
+    def doubled(self):
+        return Shifted(0 * self.epsilon)
+
+    def weigh(self, phi, rng):
+        return -0.5 * (phi**2).sum(axis=1) + self.epsilon
+
+
+def test_the_gate_looks_at_the_spread_and_for_log_z_at_the_mean():
+    """A constant cancels in all ratios of weights, a spread biases averages; a change of 0.1 sin is one of 0.07."""
+    phi = np.random.default_rng(19).normal(size=(2000, 3))
+    wave = 0.1 * np.sin(np.linspace(0, 200 * np.pi, 2000, endpoint=False))
+    both = Shifted(0.3 + wave)
+    np.testing.assert_allclose(doubling_error(both, phi), 0.3 + wave, atol=1e-12)
+    np.testing.assert_allclose(doubling_error(both, phi, both.weigh(phi, None) - 1.0), wave - 0.7, atol=1e-12)
+    assert check_doubling(both, phi, 0.08) == pytest.approx(0.1 / np.sqrt(2), rel=1e-9)
+    assert check_doubling(both, phi, 0.08, largest_mean=0.31) > 0
+    with pytest.raises(UserError, match=r"by 0\.071 from field to field .* allowed is 0\.06"):
+        check_doubling(both, phi, 0.06)
+    with pytest.raises(UserError, match=r"by 0\.3 in the mean, allowed is 0\.29"):
+        check_doubling(both, phi, 0.08, largest_mean=0.29)
+    wave[7] = np.nan  # a field that one of the two cannot weigh
+    with pytest.raises(UserError, match="by inf from field to field"):
+        check_doubling(Shifted(wave), phi, 0.08)
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])

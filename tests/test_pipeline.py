@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from latticediff.action import Phi4, free_propagator
+from latticediff.analysis import ess_forward
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, content_digest, save_ensemble
 from latticediff.errors import FileError, GateError, StopRequested, UserError
@@ -16,9 +17,13 @@ from latticediff.pipeline.curves import propagator_curve, rho_error
 from latticediff.pipeline.folder import RunFolder
 from latticediff.pipeline.gate import is_even
 from latticediff.pipeline.generate import generate
+from latticediff.pipeline.learned import build_proposal
 from latticediff.pipeline.log import JsonLog, read_log
 from latticediff.pipeline.measure import measure
 from latticediff.pipeline.run import run
+from latticediff.pipeline.weigh import read_weights
+from latticediff.proposal import OdeProposal
+from latticediff.score.model import load_model
 from latticediff.signals import StopReason
 
 # small enough for seconds: nothing here tests how well a network learns
@@ -118,6 +123,48 @@ def test_run_leaves_every_file(finished):
         assert 0 < report["chains"][name]["ess_reverse"] <= 1 and report["chains"][name]["ess_forward"] is not None
     stages = [row["stage"] for row in read_log(finished.log, "end")]
     assert stages == ["generate", "sample_hmc", "train", "sample_ode", "weigh_ode", "sample_sde", "weigh_sde", "report"]
+
+
+def test_forward_weights_are_those_of_held_out_chains(finished, card):
+    """Of the file of the stage, and of the model's card; chains trained on have other weights.
+
+    Eight chains, a quarter held out: the last two of every update.
+    """
+    with Ensemble(finished.ensemble) as ensemble:
+        chains = ensemble.phis().reshape(-1, 8, 4, 6).astype(np.float32).astype(np.float64)
+    model = load_model(finished.model)
+    proposal = build_proposal(card, model, "ode")
+
+    def log_weight(first, last, n):
+        some = chains[:, first:last].reshape(-1, 4, 6)
+        some = some[:: max(1, len(some) // n)][:n]
+        return -model.action(some) - proposal.weigh(some)
+
+    weights, metrics = read_weights(finished.weights("ode")), model.card["metrics"]
+    np.testing.assert_allclose(weights["log_weight"], log_weight(6, 8, 16), rtol=0, atol=1e-9)
+    assert np.abs(log_weight(0, 6, 16) - weights["log_weight"]).max() > 0.01
+    held_out, trained_on = (ess_forward(log_weight(*chosen, 1000)).value for chosen in ((6, 8), (0, 6)))
+    assert metrics["ess_forward"][0] == pytest.approx(held_out, abs=1e-9)
+    assert abs(metrics["ess_forward"][0] - trained_on) > 1e-6
+
+
+def test_the_doubling_of_a_run_is_the_whole_change(finished, card):
+    """Against the proposal with twice the steps, built by hand: at given fields, and at draws."""
+    model = load_model(finished.model)
+    coarse, fine = (OdeProposal(model, steps) for steps in (2, 4))
+    weights = read_weights(finished.weights("ode"))
+    with Ensemble(finished.ensemble) as ensemble:
+        held_out = ensemble.phis().reshape(-1, 8, 4, 6)[:, 6:].reshape(-1, 4, 6)[::25][:16].astype(np.float32)
+    change = coarse.weigh(held_out) - fine.weigh(held_out)
+    assert np.abs(change).max() > 1e-3
+    np.testing.assert_allclose(weights["doubling"], change, rtol=0, atol=1e-4)
+    draw = coarse.draw(2000, np.random.default_rng(1))
+    spread = (draw.log_q - fine.weigh(draw.phi)).std()
+    # 300 draws of the run: its spread has an error of 4 % for a Gaussian, here of somewhat more
+    assert weights["doubling_draws"].std() == pytest.approx(spread, rel=0.25)
+    checks = json.loads((finished.path / "report.json").read_text())["checks"]
+    for key, name in (("spread", "doubling"), ("draws_spread", "doubling_draws")):
+        assert checks[f"log_weight_step_doubling_{key}"] == pytest.approx(weights[name].std(), rel=1e-9)
 
 
 def test_provenance_leads_from_chain_to_model_to_ensemble(finished, card):

@@ -26,7 +26,7 @@ from .estimates import Difference, compare, compare_tables, observables_table, t
 from .free_energy import FreeEnergy, free_energy, log_z_bridge, log_z_forward, log_z_reverse
 from .gamma import Estimate, TauInt, autocorrelation, autocorrelation_error, derived, format_error, mean, tau_int
 from .gates import Gate, run_gates
-from .integration_bias import IntegrationBias, integration_bias
+from .integration_bias import IntegrationBias, field_series, integration_bias
 from .resampling import block_scan, bootstrap, jackknife
 from .reweighting import Reach, reach, reweighted, reweighted_table
 from .spectrum import correlator_table, effective_masses
@@ -66,6 +66,7 @@ __all__ = [
     "ess_forward",
     "ess_reverse",
     "expected_acceptance",
+    "field_series",
     "find_thermalization",
     "format_error",
     "free_energy",

@@ -9,14 +9,16 @@ exact for :math:`\tilde\pi \propto \pi\,e^{-\epsilon}`. With :math:`\delta = e^{
     TV(\tilde\pi, \pi) = \tfrac12 E_\pi|\delta| ,
 
 by Cauchy and Schwarz, whatever the observable. A constant epsilon does nothing to a chain and shifts log Z.
+That constant cancels because a field has one log_q, whether it was drawn or given (`latticediff.proposal.inversion`).
 Since min(1, e^x) changes no faster than x, the acceptance moves by at most :math:`E|\epsilon - \epsilon'|
 \le \sqrt2\,\sigma_\epsilon` (the same spread over draws taken for granted) for its rule and by TV for the
 ensemble that it is averaged over. A statistical error is :math:`\sigma_O / \sqrt{N}` for N independent samples, so
 the bias stays below it up to :math:`N = \sigma_\delta^{-2}`.
 
-epsilon is estimated by doubling the integrator's steps (at order four a sixteenth remains). What a chain meets is
-log_q against the density of the *discrete* map, which the full Jacobian gives on small lattices: of the same
-size or smaller (`test_diagnose`), with another sign as a rule, so epsilon is a size and no correction.
+epsilon is estimated by doubling the integrator's steps (`latticediff.metropolis.doubling`; at order four a sixteenth
+remains), on draws and on given fields. What a chain meets is log_q against the density of the *discrete* map, which the
+full Jacobian gives on small lattices: of the same size (``docs/densities.md``, `test_diagnose`), and another
+function of the field, so epsilon is a size and no correction.
 """
 
 import math
@@ -26,7 +28,7 @@ import numpy as np
 
 from ..errors import UserError
 
-__all__ = ["IntegrationBias", "integration_bias"]
+__all__ = ["IntegrationBias", "field_series", "integration_bias"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class IntegrationBias:
     acceptance_bound: float  #: on the change of the acceptance
     independent_samples: float  #: from how many on the bias bound exceeds the statistical error
     observables: dict = field(default_factory=dict)  #: name -> (bias, its error), in standard deviations
+    correlations: dict = field(default_factory=dict)  #: name -> (correlation of epsilon with it, its error)
 
     def to_dict(self):
         """JSON-able; infinity as None."""
@@ -51,7 +54,15 @@ class IntegrationBias:
             **{name: getattr(self, name) for name in names},
             "independent_samples": samples if math.isfinite(samples) else None,
             "observables": {name: list(pair) for name, pair in self.observables.items()},
+            "correlations": {name: list(pair) for name, pair in self.correlations.items()},
         }
+
+
+def field_series(phis, action):
+    """What epsilon is held against: S, ``|m|``, ``m^2`` and ``<phi^2>_x`` of fields (n, *lattice), by name."""
+    flat = np.asarray(phis, np.float64).reshape(len(phis), -1)
+    m = flat.mean(axis=1)
+    return {"action": np.asarray(action(phis)), "abs_m": np.abs(m), "m2": m * m, "phi2": (flat**2).mean(axis=1)}
 
 
 def integration_bias(error, series=None):
@@ -60,9 +71,10 @@ def integration_bias(error, series=None):
     Parameters
     ----------
     error : array_like, shape (n,)
-        ``epsilon = log_q - log_q(twice the steps)`` on configurations of the target.
+        ``epsilon = log_q - log_q(twice the steps)`` on configurations of the target, or on draws.
     series : dict of str to ndarray, shape (n,), optional
-        Observables of the same configurations: their biases are measured, ``cov(O, delta) / sigma_O``.
+        Observables of the same configurations: their biases are measured, ``cov(O, delta) / sigma_O``, and the
+        correlations of epsilon with them, with errors for independent configurations.
 
     Returns
     -------
@@ -81,7 +93,7 @@ def integration_bias(error, series=None):
     tilt = np.exp(-(error - error.mean()))
     delta = tilt / tilt.mean() - 1
     spread = float(delta.std())
-    biases = {}
+    biases, correlations = {}, {}
     for name, values in (series or {}).items():
         values = np.asarray(values, np.float64).ravel()
         if values.size != error.size:
@@ -89,6 +101,9 @@ def integration_bias(error, series=None):
         if values.std() > 0:
             products = (values - values.mean()) / values.std() * delta
             biases[name] = (float(products.mean()), float(products.std() / math.sqrt(products.size)))
+            if error.std() > 0:
+                r = float(np.corrcoef(values, error)[0, 1])
+                correlations[name] = (r, (1 - r * r) / math.sqrt(error.size))
     return IntegrationBias(
         median=float(np.median(np.abs(error))),
         max=float(np.abs(error).max()),
@@ -99,4 +114,5 @@ def integration_bias(error, series=None):
         acceptance_bound=min(1.0, math.sqrt(2) * float(error.std()) + float(0.5 * np.abs(delta).mean())),
         independent_samples=spread**-2 if spread > 0 else math.inf,
         observables=biases,
+        correlations=correlations,
     )

@@ -318,7 +318,8 @@ class KernelSection(Section):
 class SamplingSection(Section):
     """The chains that are compared. `batch` proposals are evaluated at once; it changes speed and memory, no bit.
 
-    No chain is begun whose log_q changes by more than `max_doubling`, in the median, under twice the integration steps.
+    No chain is begun whose log_q changes by a spread of more than `max_doubling` from field to field under twice the
+    integration steps: by no more of its standard deviations is any average off.
     """
 
     device: Device = "auto"

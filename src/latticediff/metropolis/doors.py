@@ -9,6 +9,7 @@ __all__ = [
     "checked_log_weight",
     "checked_start",
     "require_contract",
+    "require_density",
     "require_dimension",
     "require_weighed",
     "sound_draw",
@@ -98,6 +99,22 @@ def checked_log_weight(log_weight):
     if not np.all(sound):
         raise UserError(f"proposal has log_weight {log_weight[~sound][0]}; expected a number below infinity")
     return log_weight
+
+
+def require_density(log_q):
+    """`log_q` of given configurations, none of which is NaN.
+
+    Raises
+    ------
+    UserError
+        Some have no density: an ESS or a log Z of the others would be one of another ensemble.
+    """
+    if (lost := int(np.isnan(log_q).sum())) > 0:
+        raise UserError(
+            f"{lost} of {len(log_q)} configurations have no density under the model: no draw leads there, or the"
+            " integration is too coarse to find it; take more steps, or train the model further"
+        )
+    return log_q
 
 
 def require_weighed(log_q):

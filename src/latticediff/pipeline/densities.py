@@ -10,7 +10,6 @@ import numpy as np
 from ..action import Phi4
 from ..analysis import (
     FreeEnergy,
-    IntegrationBias,
     Reach,
     free_energy,
     integration_bias,
@@ -24,6 +23,8 @@ from ..config.sections import SamplingSection
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..lattice import volume
+from ..metropolis import doubling_error
+from ..metropolis.doors import require_density, sound_rows
 from ..observables import measure_primary
 from ..proposal import OdeProposal, RefinedProposal, SdeProposal
 from ..proposal.grid import own_scheme
@@ -106,7 +107,7 @@ class FreeEnergyResult:
     n_configurations: int
     estimates: FreeEnergy
     reach: Reach  #: of the draws' weights
-    integration: IntegrationBias | None  #: of the ODE's density; None: exact on paths
+    integration: tuple  #: `IntegrationBias` of the ODE's density on draws and on configurations; empty: exact on paths
 
     def to_dict(self):
         """JSON-able."""
@@ -122,8 +123,13 @@ class FreeEnergyResult:
             "free_energy_density": [-self.estimates.bridge.value / volume(self.shape)]
             + [self.estimates.bridge.error / volume(self.shape)],
             "ess_reverse": ess.pair(),
-            "integration_error": None if self.integration is None else abs(self.integration.mean),
+            "integration_error": self.integration_error,
         }
+
+    @property
+    def integration_error(self):
+        """Of log Z: the larger mean change of log_q under doubled steps; None where nothing is integrated."""
+        return max((abs(bias.mean) for bias in self.integration), default=None)
 
     def to_text(self):
         """A table for people."""
@@ -138,8 +144,9 @@ class FreeEnergyResult:
         ]
         if math.isfinite(found.tension):
             rows.append(("draws against configurations", f"{found.tension:+.1f} sigma"))
-        if self.integration is not None:
-            rows.append(("integration error of log Z", f"{abs(self.integration.mean):.1e} (steps doubled)"))
+        if self.integration:
+            means = ", ".join(f"{bias.mean:+.1e}" for bias in self.integration)
+            rows.append(("integration error of log Z", f"{means} (steps doubled; draws, configurations)"))
         head = (
             f"{self.source}: log Z of {self.action!r} on {'x'.join(map(str, self.shape))} from {self.n_draws} draws"
             f" ({scheme_text(self.proposal)}) and {self.n_configurations} configurations"
@@ -177,7 +184,8 @@ def measure_free_energy(
     route, steps, method, grid, rungs
         See `refined`.
     max_doubling : float
-        Largest median change of log_q under twice the integration steps, as for chains; inf allows any.
+        Largest change of log_q under twice the integration steps, its spread over fields as for chains, and its mean,
+        by which log Z is off; inf allows any.
     seed : int
     device : str
     progress : Progress, optional
@@ -197,7 +205,7 @@ def measure_free_energy(
     model, streams = load_model(folder, pick_device(device)), Streams(seed).child("free-energy")
     action = target_action(model.action, to)
     proposal = refined(model, route, steps, method, grid, rungs=rungs, action=action)
-    _refuse_coarse(proposal, max_doubling, streams)
+    _refuse_coarse(proposal, max_doubling, streams, max_doubling)
     if ensemble is not None:
         phis = from_ensemble(ensemble, action, model.shape, n)
     else:
@@ -215,7 +223,7 @@ def measure_free_energy(
     with progress.task("weighing configurations", len(flat)) as task:
         for start in range(0, len(flat), 256):
             part = slice(start, start + 256)
-            forward[part] = -action(flat[part]) - proposal.weigh(flat[part], streams.generator("path"))
+            forward[part] = -action(flat[part]) - require_density(proposal.weigh(flat[part], streams.generator("path")))
             task.reach(min(part.stop, len(flat)))
     return FreeEnergyResult(
         Path(folder).name,
@@ -226,20 +234,25 @@ def measure_free_energy(
         len(flat),
         free_energy(reverse, forward.reshape(phis.shape[:2])),
         reach(reverse),
-        _integration(proposal, flat[:: max(1, len(flat) // N_DOUBLING)][:N_DOUBLING]),
+        _integration(proposal, flat[:: max(1, len(flat) // N_DOUBLING)][:N_DOUBLING], streams),
     )
 
 
-def _refuse_coarse(proposal, largest, streams):
+def _refuse_coarse(proposal, largest, streams, largest_mean=math.inf):
     inner = getattr(proposal, "inner", proposal)
-    refuse_coarse(inner, largest, streams.child("doubling"), f"--steps {2 * inner.steps}, or --max-doubling")
+    remedy = f"--steps {2 * inner.steps}, or --max-doubling"
+    refuse_coarse(inner, largest, streams.child("doubling"), remedy, largest_mean)
 
 
-def _integration(proposal, phis):
+def _integration(proposal, phis, streams):
     inner = getattr(proposal, "inner", proposal)
     if not hasattr(inner, "doubled"):
-        return None
-    return integration_bias(inner.weigh(phis) - inner.doubled().weigh(phis))
+        return ()
+    draw = inner.draw(len(phis), streams.child("integration").generator("draw"))
+    rows = sound_rows(draw)
+    return tuple(
+        integration_bias(doubling_error(inner, *fields)) for fields in ((draw.phi[rows], draw.log_q[rows]), (phis,))
+    )
 
 
 @dataclass(frozen=True)
@@ -340,7 +353,7 @@ def reweight(
     n : int
         Draws of the model.
     steps, method, grid, max_doubling
-        Of its ODE; as in `measure_free_energy`.
+        Of its ODE; as in `measure_free_energy`, but that averages are ratios, so the mean change is free.
     s_tau : float
     seed : int
     device : str

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis import free_energy, integration_bias, weight_report
+from ..analysis import field_series, free_energy, integration_bias, weight_report
 from ..analysis.attribution import expected_stay, explained, local_operators, longest_rejection, shell_powers
 from ..analysis.gamma import tau_int
 from ..errors import FileError, UserError
+from ..metropolis import doubling_error
+from ..metropolis.doors import require_density, sound_rows
 from ..provenance import collect, version
 from ..report.diagnosis import Diagnosis, write_diagnosis
 from ..score.error import score_error
@@ -128,7 +130,7 @@ def diagnosis_of(
     with progress.task("weighing", len(flat)) as task:
         for start in range(0, len(flat), BATCH):
             part = slice(start, start + BATCH)
-            forward[part] = -action(flat[part]) - proposal.weigh(flat[part], streams.generator("path"))
+            forward[part] = -action(flat[part]) - require_density(proposal.weigh(flat[part], streams.generator("path")))
             task.reach(min(part.stop, len(flat)))
     forward = forward.reshape(phis.shape[:2])
     longest, acceptance = longest_rejection(reverse, streams.generator("chain"))
@@ -136,7 +138,7 @@ def diagnosis_of(
     m_reverse, m_forward = draws.mean(axis=axes), flat.mean(axis=axes).reshape(forward.shape)
     some = flat[:: max(1, len(flat) // N_INTEGRATION)][:N_INTEGRATION]
     with progress.task("integration error", 1) as task:
-        integration, epsilon, inversion = _integration(proposal, some, streams)
+        integration, epsilon, inversion = _integration(proposal, action, some, streams)
         task.advance()
     level_error = None
     if levels:
@@ -163,7 +165,8 @@ def diagnosis_of(
         expected_stay=expected_stay(reverse, forward.max()),
         sign={"draws": _sign(m_reverse[None]), "configurations": _sign(m_forward, correlated=True)},
         shares=_shares(reverse[finite], draws[finite]),
-        integration=integration,
+        integration=integration[0],
+        integration_draws=integration[1],
         doubling=epsilon,
         inversion=inversion,
         score_error=level_error,
@@ -220,21 +223,24 @@ def _shares(log_weight, phis):
     }
 
 
-def _integration(proposal, phis, streams):
-    """Bias bound, epsilon, and how well a draw is inverted; nothing to find on the paths of the SDE."""
+def _integration(proposal, action, phis, streams):
+    """`IntegrationBias` on configurations and on draws, epsilon of the former, and how well a draw is inverted.
+
+    Nothing to find on the paths of the SDE.
+    """
     if not hasattr(proposal, "doubled"):
-        return None, None, {}
-    epsilon = proposal.weigh(phis) - proposal.doubled().weigh(phis)
-    flat = phis.reshape(len(phis), -1)
-    m = flat.mean(axis=1)
-    series = {"abs_m": np.abs(m), "phi2": (flat**2).mean(axis=1), "m2": m**2}
+        return (None, None), None, {}
+    epsilon = doubling_error(proposal, phis)
+    given = integration_bias(epsilon, field_series(phis, action))
     noise = streams.generator("invert").standard_normal((min(100, len(phis)), *proposal.noise_shape))
     draw = proposal.transport(noise)
-    usable = np.isfinite(draw.log_q)
-    back, log_q = proposal.invert(draw.phi[usable])
+    usable = sound_rows(draw)
+    drawn, known = draw.phi[usable], draw.log_q[usable]
+    drawn_bias = integration_bias(doubling_error(proposal, drawn, known), field_series(drawn, action))
+    back, log_q = proposal.invert(drawn)
     changes = {
         "noise": np.abs(back - noise[usable]).reshape(len(back), -1).max(axis=1),
-        "log_q": np.abs(log_q - draw.log_q[usable]),
+        "log_q": np.abs(log_q - known),
     }
     inversion = {name: (float(np.median(c)), float(c.max())) for name, c in changes.items() if len(c)}
-    return integration_bias(epsilon, series), epsilon, inversion
+    return (given, drawn_bias), epsilon, inversion

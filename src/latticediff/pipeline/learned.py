@@ -98,12 +98,12 @@ def accept_density(card, model, route):
     Returns
     -------
     float or None
-        Median change of log_q of a few draws under twice the integration steps; None where nothing is integrated.
+        Spread of the change of log_q of a few draws under twice the steps; None where nothing is integrated.
 
     Raises
     ------
     UserError
-        The change is larger.
+        The spread is larger.
     """
     # annealed paths are random; the density below them is not
     proposal, largest = _plain_proposal(card, model, route), card.sampling.max_doubling
@@ -112,22 +112,24 @@ def accept_density(card, model, route):
     return refuse_coarse(proposal, math.inf if largest == "any" else largest, streams, remedy)
 
 
-def refuse_coarse(proposal, largest, streams, remedy):
+def refuse_coarse(proposal, largest, streams, remedy, largest_mean=math.inf):
     """`check_doubling` on a few draws of a proposal.
 
     Parameters
     ----------
     proposal : Proposal
     largest : float
-        Median change of log_q that is allowed; inf allows any.
+        Spread of the change of log_q that is allowed; inf allows any.
     streams : Streams
     remedy : str
         What to change, and where.
+    largest_mean : float
+        Mean change that is allowed: what log Z feels.
 
     Returns
     -------
     float or None
-        The change; None where nothing is integrated.
+        The spread; None where nothing is integrated.
 
     Raises
     ------
@@ -137,9 +139,9 @@ def refuse_coarse(proposal, largest, streams, remedy):
     if not hasattr(proposal, "doubled"):
         return None
     draw = proposal.draw(N_DOUBLING, streams.generator("draw"))
-    sound = draw.phi[sound_rows(draw)]
+    rows = sound_rows(draw)
     try:
-        return check_doubling(proposal, sound, largest)
+        return check_doubling(proposal, draw.phi[rows], largest, draw.log_q[rows], largest_mean)
     except UserError as exc:
         raise UserError(f"{exc} ({remedy})") from None
 

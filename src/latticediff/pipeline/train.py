@@ -303,6 +303,7 @@ def metrics(card, model, held_out):
     # of the ODE, unless its divergence costs backward passes: that could take longer than the training
     route = "sde" if hasattr(model.network, "passes") else "ode"
     proposal = build_proposal(card, model, route)
+    proposal = getattr(proposal, "inner", proposal)  # the model's own, not what annealing makes of it
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
     some = evenly(held_out, N_METRICS)

@@ -16,6 +16,8 @@ from ..atomic import whole
 from ..ensemble import Ensemble
 from ..ensemble.readers import read_arrays
 from ..errors import StopRequested
+from ..metropolis import doubling_error
+from ..metropolis.doors import require_density, sound_rows
 from ..streams import Streams
 from ..training import TrainingData
 from ..training.data import evenly
@@ -27,7 +29,7 @@ from .reference import require_finite
 __all__ = ["Weighing", "read_weights", "step_doubling", "weigh"]
 
 N_REVERSE = 2000  # fresh draws weighed where the chain's own history has no weights of independent draws
-N_DOUBLING = 1000  # configurations whose density is computed with twice the steps too
+N_DOUBLING = 300  # configurations, and draws, whose density is computed with twice the steps too
 
 
 def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None, outside=False, all_chains=False):
@@ -54,8 +56,9 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
     Returns
     -------
     dict of str to ndarray
-        ``log_weight`` (n,), and for the ODE ``doubling`` (n',): the change of log_weight under
-        twice the steps, signed. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
+        ``log_weight`` (n,), and for the ODE ``doubling`` (n',) and ``doubling_draws`` (n'',): the change of
+        log_weight of configurations and of draws under twice the steps, signed. ``log_weight_reverse`` of fresh
+        draws, for kernels whose history does not hold it.
 
     Raises
     ------
@@ -79,16 +82,18 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
     with progress.task(f"weighing, {route.upper()}", len(phis)) as task:
         for start in range(0, len(phis), card.sampling.batch):
             part = slice(start, start + card.sampling.batch)
-            log_weight[part] = -action(phis[part]) - proposal.weigh(phis[part], rng)
+            log_weight[part] = -action(phis[part]) - require_density(proposal.weigh(phis[part], rng))
             task.reach(min(part.stop, len(phis)))
             if stop is not None and (reason := stop()):
                 raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
     arrays = {"log_weight": log_weight}
     density = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if hasattr(density, "doubled"):
-        some = phis[:N_DOUBLING]
-        coarse = log_weight[: len(some)] if density is proposal else -action(some) - density.weigh(some, rng)
-        arrays["doubling"] = -action(some) - density.doubled().weigh(some, rng) - coarse
+        some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
+        draw = density.draw(N_DOUBLING, Streams(card.run.seed).child(f"weigh-{route}").generator("doubling"))
+        rows = sound_rows(draw)
+        arrays["doubling"] = doubling_error(density, some)
+        arrays["doubling_draws"] = doubling_error(density, draw.phi[rows], draw.log_q[rows])
     if card.sampling.kernel.move != "independence":
         draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
         arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
@@ -98,13 +103,20 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
 
 
 def step_doubling(arrays):
-    """What doubled steps do to log_weight: ``median, max, bias_bound``; empty where nothing is integrated."""
+    """What doubled steps do to log_weight; empty where nothing is integrated.
+
+    ``median`` and ``max`` of its size on configurations, ``spread`` and ``bias_bound`` of the change, the same two on
+    draws (``draws_spread``, ``draws_bias_bound``; files of earlier versions do not hold them).
+    """
     if "doubling" not in arrays:
         return {}
     change = arrays["doubling"]
     found = {"median": float(np.median(np.abs(change))), "max": float(np.abs(change).max())}
-    if np.isfinite(change).all() and len(change) > 1:
-        found["bias_bound"] = integration_bias(change).bias_bound
+    for where, prefix in (("doubling", ""), ("doubling_draws", "draws_")):
+        change = arrays.get(where, np.empty(0))
+        if np.isfinite(change).all() and len(change) > 1:
+            bias = integration_bias(change)
+            found |= {f"{prefix}spread": bias.std, f"{prefix}bias_bound": bias.bias_bound}
     return found
 
 

@@ -41,9 +41,10 @@ class Diagnosis:
     expected_stay: float  #: proposals that a chain stays at the heaviest exact configuration seen
     sign: dict  #: draws, configurations -> (share of m > 0, its deviation from 1/2 in errors)
     shares: dict  #: shells, operators -> list of (label, value, error); together -> list of the same
-    integration: object | None  #: latticediff.analysis.IntegrationBias
+    integration: object | None  #: latticediff.analysis.IntegrationBias on exact configurations
     doubling: np.ndarray | None  #: epsilon on exact configurations
     inversion: dict  #: noise -> (median, max), log_q -> (median, max) of a draw inverted
+    integration_draws: object | None = None  #: the same on draws
     score_error: object | None = None  #: latticediff.score.error.ScoreError
     seed: int = 0
     seconds: float = 0.0
@@ -101,6 +102,7 @@ class Diagnosis:
                 "kl_error": level.kl_error,
             },
             "integration": None if self.integration is None else self.integration.to_dict(),
+            "integration_draws": None if self.integration_draws is None else self.integration_draws.to_dict(),
             "inversion": {name: list(pair) for name, pair in self.inversion.items()},
             "alarms": self.alarms(),
             "seed": self.seed,
@@ -133,12 +135,15 @@ class Diagnosis:
         tension = self.free_energy.tension
         if math.isfinite(tension) and abs(tension) > SIGMA_ALARM:
             found.append(f"log Z from draws and from configurations differ by {tension:+.1f}σ.")
-        bias = self.integration
-        if bias is not None and bias.bias_bound > 0.02:
-            found.append(
-                f"The integration error may bias averages by {bias.bias_bound:.2g} deviations: take more steps."
-            )
+        if (bound := self.bias_bound) is not None and bound > 0.02:
+            found.append(f"The integration error may bias averages by {bound:.2g} deviations: take more steps.")
         return found
+
+    @property
+    def bias_bound(self):
+        """The larger of the bounds on configurations and on draws; None where nothing is integrated."""
+        found = (self.integration, self.integration_draws)
+        return max((bias.bias_bound for bias in found if bias is not None), default=None)
 
 
 def write_diagnosis(diagnosis, out):

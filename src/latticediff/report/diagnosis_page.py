@@ -48,9 +48,9 @@ def _verdict(d):
     bias = d.integration
     if bias is not None:
         sentences.append(
-            f"Integration error of log_q: median {bias.median:.1e}, largest {bias.max:.1e}. No average is off by more"
-            f" than {bias.bias_bound:.1e} standard deviations, which is below the statistical error up to"
-            f" {_samples(bias)} independent samples."
+            f"Integration error of log_q: {bias.std:.1e} from configuration to configuration, {bias.mean:+.1e} in the"
+            f" mean, which cancels. No average is off by more than {d.bias_bound:.1e} standard deviations, which is"
+            f" below the statistical error up to {_samples(d.bias_bound)} independent samples."
         )
     return [headline, *sentences, *d.alarms()]
 
@@ -59,8 +59,8 @@ def _pair(estimate):
     return estimate.value, estimate.error
 
 
-def _samples(bias):
-    return count(bias.independent_samples) if math.isfinite(bias.independent_samples) else "any number of"
+def _samples(bound):
+    return count(bound**-2) if bound > 0 else "any number of"
 
 
 def _percent(row):
@@ -110,33 +110,38 @@ def _above_mean(log_weight):
 
 
 def _integration(d):
-    bias = d.integration
-    rows = []
-    if bias is not None:
-        rows += [
-            ("ε = change of log_q under doubled steps: median, largest", f"{bias.median:.1e}, {bias.max:.1e}"),
-            ("mean of ε: size of the shift of log Z", f"{abs(bias.mean):.1e}"),
-            ("standard deviation of ε", f"{bias.std:.1e}"),
-            ("bound on the bias of any average, in its standard deviations", f"{bias.bias_bound:.1e}"),
-            ("bound on the error of any probability", f"{bias.total_variation:.1e}"),
-            ("bound on the change of the acceptance", f"{bias.acceptance_bound:.1e}"),
-            ("independent samples at which bound and statistical error meet", _samples(bias)),
-        ]
-        rows += [
-            (f"measured bias of {SYMBOLS.get(name, name)}, in standard deviations",
-             value_error(*pair))
-            for name, pair in bias.observables.items()
-        ]  # fmt: skip
+    rows, columns = [], [b for b in (d.integration, d.integration_draws) if b is not None]
+
+    def row(label, text):
+        rows.append((label, *map(text, columns)))
+
+    if columns:
+        row("ε = change of log_q under doubled steps: standard deviation", lambda b: f"{b.std:.1e}")
+        row("mean of ε: size of the shift of log Z", lambda b: f"{abs(b.mean):.1e}")
+        row("size of ε: median, largest", lambda b: f"{b.median:.1e}, {b.max:.1e}")
+        row("bound on the bias of any average, in its standard deviations", lambda b: f"{b.bias_bound:.1e}")
+        row("bound on the error of any probability", lambda b: f"{b.total_variation:.1e}")
+        row("bound on the change of the acceptance", lambda b: f"{b.acceptance_bound:.1e}")
+        row("independent samples at which bound and statistical error meet", lambda b: _samples(b.bias_bound))
+        for name in columns[0].observables:
+            symbol = SYMBOLS.get(name, name)
+            row(f"measured bias of {symbol}, in standard deviations", lambda b, n=name: _maybe(b.observables, n))
+            row(f"correlation of ε with {symbol}", lambda b, n=name: _maybe(b.correlations, n))
+    blank = [""] * (len(columns) - 1)
     for name, label in (("noise", "draw inverted: change of the noise, median, largest"),
                         ("log_q", "draw inverted: change of log_q, median, largest")):  # fmt: skip
         if name in d.inversion:
-            rows.append((label, "{:.1e}, {:.1e}".format(*d.inversion[name])))
+            rows.append((label, *blank, "{:.1e}, {:.1e}".format(*d.inversion[name])))
     return table(
         "A chain that weighs with q exp(ε) samples exp(−S − ε): averages move by cov(O, e⁻ᵋ), at most σ_O times the "
-        "spread of e⁻ᵋ. A constant ε does nothing.",
-        ("", ""),
+        "spread of e⁻ᵋ. A constant ε does nothing: a field has one density, drawn or given.",
+        ("", "configurations", "draws") if len(columns) == 2 else ("", ""),
         rows,
     )
+
+
+def _maybe(pairs, name):
+    return value_error(*pairs[name]) if name in pairs else "–"
 
 
 def diagnosis_page(d, records):

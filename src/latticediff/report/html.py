@@ -128,9 +128,12 @@ def _checks(run):
     names = {
         "schwinger_dyson": "⟨Σ φ ∂S/∂φ⟩ / V (Schwinger-Dyson), 1 exactly",
         "exp_minus_delta_h": "⟨exp(−ΔH)⟩ of HMC, 1 exactly",
+        "log_weight_step_doubling_spread": "spread of the change of log_weight when the integrator's steps are doubled",
+        "log_weight_step_doubling_draws_spread": "the same on draws",
         "log_weight_step_doubling_median": "change of log_weight when the integrator's steps are doubled, median",
         "log_weight_step_doubling_max": "change of log_weight when the integrator's steps are doubled, largest",
         "log_weight_step_doubling_bias_bound": "bound on its bias of any average, in standard deviations of one sample",
+        "log_weight_step_doubling_draws_bias_bound": "the same on draws",
     }
     rows = []
     for name in [*names, *(n for n in run.checks if n not in names)]:

@@ -146,8 +146,9 @@ class ChainResult:
     propagator : Propagator or None
     correlator : Correlator or None
     log_weight_step_doubling : dict of str to float
-        ``median`` and ``max`` of the change of log_weight when the integrator's steps are doubled, and what that can
-        do to any average, ``bias_bound``, in standard deviations; see `latticediff.analysis.integration_bias`.
+        ``median`` and ``max`` of the change of log_weight when the integrator's steps are doubled, its ``spread`` from
+        configuration to configuration, and what that can do to any average, ``bias_bound``, in standard deviations;
+        ``draws_spread`` and ``draws_bias_bound`` of draws; see `latticediff.analysis.integration_bias`.
     weighted : dict of str to (value, error)
         Observables by the importance weights of all independent proposals, accepted or not; empty if there are none.
     weighted_sigma : dict of str to float
@@ -263,7 +264,7 @@ class RunResult:
         Wall time of the stages: ``generate, train, sample_ode, sample_sde, total``.
     checks : dict
         ``schwinger_dyson`` and ``exp_minus_delta_h`` as (value, error), both 1 exactly;
-        ``log_weight_step_doubling_max``, ``_median`` and ``_bias_bound``, numbers.
+        ``log_weight_step_doubling_spread``, ``_max`` and so on, numbers; see `ChainResult.log_weight_step_doubling`.
     training : sequence of dict
         Log rows with ``step`` and ``loss`` (and whatever else was logged).
     device : str
