@@ -33,7 +33,9 @@ Grid = Annotated[
 ]
 MaxDoubling = Annotated[
     float,
-    typer.Option("--max-doubling", help="Largest median change of log_q under twice the steps; inf allows any."),
+    typer.Option(
+        "--max-doubling", help="Largest spread (log Z: and mean) of log_q's change under twice the steps; inf: any."
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bits.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
