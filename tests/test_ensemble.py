@@ -221,7 +221,7 @@ def test_bad_files_are_one_clear_line(tmp_path):
         Ensemble(tmp_path / "foreign.h5")
     with h5py.File(path, "r+") as file:
         file.attrs["schema_version"] = 7
-    with pytest.raises(FileError, match="schema version 7; this program reads version 1"):
+    with pytest.raises(FileError, match="schema version 7; this program reads version 2"):
         Ensemble(path)
     with pytest.raises(FileError, match=r"directory .* does not exist"):
         save_ensemble(tmp_path / "no" / "a.h5", np.zeros((2, 4, 6)), action=ACTION)
@@ -261,7 +261,10 @@ def test_one_flipped_bit_fails_the_checksum(tmp_path):
     with h5py.File(path, "r+") as file:
         value = file["configurations/phi"][3, 2, 1]
         file["configurations/phi"][3, 2, 1] = np.nextafter(value, 9)
-    assert verify(path).problems == ["configurations/phi: checksum does not match the data"]
+    assert verify(path).problems == [
+        "/configurations/phi: rows 0 to 35 are not what was written",
+        "configurations/phi: checksum does not match the data",
+    ]
 
 
 def test_seconds_and_dates_do_not_enter_the_digest(tmp_path):
@@ -270,7 +273,11 @@ def test_seconds_and_dates_do_not_enter_the_digest(tmp_path):
     with h5py.File(path, "r+") as file:
         file["history/seconds"][()] = 7.0
         file["provenance"].attrs["created"] = "2001-01-01"
-    assert content_digest(path) == digest and verify(path).ok
+    assert content_digest(path) == digest
+    assert verify(path).problems == [
+        "/provenance is not what was written",
+        "/history/seconds: rows 0 to 59 are not what was written",
+    ]
 
 
 def test_non_finite_values_are_refused_at_the_door(tmp_path):

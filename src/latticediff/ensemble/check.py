@@ -5,11 +5,16 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import FileError
-from ..lattice import volume
 from .digest import RunningDigest, combine
 from .reader import Ensemble
+from .structure import action_tolerance, state_problems
 
-__all__ = ["VerifyReport", "action_tolerance", "content_digest", "require_whole", "verify"]
+__all__ = ["UNSEALED", "VerifyReport", "action_tolerance", "content_digest", "require_whole", "verify"]
+
+#: of files that an older version wrote
+UNSEALED = (
+    "no digest of the header, the final state and the random streams: made by an older version; `migrate` adds them"
+)
 
 
 class VerifyReport(NamedTuple):
@@ -21,20 +26,11 @@ class VerifyReport(NamedTuple):
     action_difference: float  #: largest |S(phi) - stored S|
     digest: str  #: content digest, recomputed
     problems: list  #: one line each; empty if all is well
+    notes: tuple = ()  #: what could not be looked at
 
     @property
     def ok(self):
         return not self.problems
-
-
-def action_tolerance(values, shape):
-    """Largest difference of S that summation order explains: 1e-10 per site and unit of |S| per site.
-
-    The terms of S cancel, so the scale is the number of sites, not S alone. A wrong convention or
-    field normalisation is off by order one per site.
-    """
-    sites = volume(shape)
-    return 1e-10 * sites * np.maximum(1, np.abs(values) / sites)
 
 
 def _recompute(ensemble, digest):
@@ -56,7 +52,7 @@ def content_digest(path):
     -------
     str
     """
-    with Ensemble(path) as ensemble:
+    with Ensemble(path, check=False) as ensemble:
         digest = RunningDigest()
         for _ in _recompute(ensemble, digest):
             pass
@@ -96,7 +92,7 @@ def verify(path, action=None):
         The file cannot be read as an ensemble at all.
     """
     problems, difference, digest = [], 0.0, RunningDigest()
-    with Ensemble(path, action) as ensemble:
+    with Ensemble(path, action, check=False) as ensemble:
         action = ensemble.action
         row, expected_series = 0, np.arange(ensemble.n_chains)
         for configurations in _recompute(ensemble, digest):
@@ -119,13 +115,13 @@ def verify(path, action=None):
             ):
                 problems.append(f"{rows}: not ordered by update, then by chain")
         stored_sums, computed_sums = ensemble.checksums(), digest.result()
+        problems += ensemble.broken_seals()
         for name in sorted(stored_sums.keys() | computed_sums.keys()):
             if stored_sums.get(name) != computed_sums.get(name):
                 problems.append(f"{name}: checksum does not match the data")
         state, streams = ensemble.state(), ensemble.streams()
         if state is not None:
-            gap = np.abs(action(state.phi) - state.action)
-            if not (gap <= action_tolerance(state.action, ensemble.shape)).all():
-                problems.append("final state: stored action differs from S(phi)")
+            problems += state_problems(ensemble, state)
         total = combine(ensemble.header, computed_sums, None if streams is None else streams.state(), state)
-        return VerifyReport(str(ensemble.path), ensemble.n_cfg, ensemble.n_updates, difference, total, problems)
+        notes = () if ensemble.is_sealed else (UNSEALED,)
+        return VerifyReport(str(ensemble.path), ensemble.n_cfg, ensemble.n_updates, difference, total, problems, notes)

@@ -29,8 +29,12 @@ def _from_0(file):
         file["checksums"] = canonical_json({})
 
 
+def _from_1(file):
+    """Version 1 is version 2 without a seal: nothing changes, and what is written has one."""
+
+
 #: version -> function that changes an open file of that version to the next
-MIGRATIONS = {0: _from_0}
+MIGRATIONS = {0: _from_0, 1: _from_1}
 
 
 def migrate(path, out):
@@ -39,12 +43,12 @@ def migrate(path, out):
     Returns
     -------
     Ensemble
-        The new file, with fresh checksums; the data are copied unchanged.
+        The new file, with fresh checksums and a seal; the data are copied unchanged.
 
     Raises
     ------
     FileError
-        `path` is no ensemble, is of this version already or of a newer one; `out` exists.
+        `path` is no ensemble, is of this version already or of a newer one, does not have its checksums; `out` exists.
     """
     path, out = Path(path), Path(out)
     refuse_existing(out)
@@ -62,8 +66,9 @@ def migrate(path, out):
         with h5py.File(copy, "r+") as file:
             for step in range(version, SCHEMA_VERSION):
                 MIGRATIONS[step](file)
-                file.attrs["schema_version"] = step + 1
-        with Ensemble(copy) as source:
+            # it has no seal, as a file of version 1 may
+            file.attrs["schema_version"] = 1
+        with Ensemble(copy, check=version >= 1) as source:
             state, streams = source.state(), source.streams()
             write_ensemble(
                 out,

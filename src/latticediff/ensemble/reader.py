@@ -1,15 +1,23 @@
-"""Read ensembles: finished files and, read-only, runs that are still going on; all of it lazily."""
+"""Read ensembles: finished files and, read-only, runs that are still going on; all of it lazily, all of it checked.
 
-from contextlib import contextmanager
+What decides how rows are understood (header, final state, random streams) is compared with the seal when a file is
+opened, rows are compared when they are read; see `seal` and `rows`.
+"""
+
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from ..atomic import sealed_text
+from ..digests import check_digest, with_digest
 from ..errors import FileError
 from ..provenance import Provenance
 from ..untrusted import parse_json, read_text, status
 from .checkpoint import load_checkpoints
 from .digest import combine
+from .files import canonical_json
+from .rows import Part, Rows
 from .schema import (
     CONFIGURATIONS,
     Header,
@@ -18,11 +26,12 @@ from .schema import (
     read_provenance,
     read_state,
     restore_streams,
+    schema_version,
 )
-from .stored import open_h5
-from .structure import check_structure, is_bool, require_dimension
+from .seal import damaged_parts, is_sealed, require_sealed, seal_problems
+from .structure import check_state, check_structure, is_bool, require_dimension
 
-__all__ = ["Ensemble", "read_run_header", "run_directory"]
+__all__ = ["Ensemble", "read_run_header", "run_directory", "write_run_header"]
 
 _BATCH_BYTES = 32 << 20
 _COPY_BYTES = 4 << 20  # fits the cache and reused memory: copying by 4 MB took half the time of 32 MB
@@ -48,7 +57,12 @@ def read_run_header(directory):
         raise FileError(f"{path} is damaged: its header or provenance is not that of a run")
     if about["base"] is not None and not isinstance(about["base"].get("file"), str):
         raise FileError(f"{path} is damaged: it does not name the file that the run extends")
-    return about
+    return check_digest(about, path, "remove the directory to start again; `repair` saves its configurations")
+
+
+def write_run_header(directory, about):
+    """Write ``run.json``, with its digest."""
+    sealed_text(Path(directory) / "run.json", canonical_json(with_digest(about)))
 
 
 class Ensemble:
@@ -60,6 +74,8 @@ class Ensemble:
         ``X``, or ``X.run``. While the first run into ``X`` is unfinished, ``X`` means ``X.run``.
     action : Action, optional
         The action object, for theories that cannot be rebuilt by name; its description must be the file's.
+    check : bool
+        Refuse what is not as it was written. False is for those who look at damage themselves (`verify`, `repair`).
 
     Attributes
     ----------
@@ -72,15 +88,18 @@ class Ensemble:
     provenance : latticediff.provenance.Provenance
     is_complete : bool
         False for a run that is still going on.
+    is_sealed : bool
+        False for files of schema version 1, whose header and final state have no digest.
 
     Raises
     ------
     FileError
-        Missing, truncated, not HDF5, no ensemble, another schema version.
+        Missing, truncated, not HDF5, no ensemble, another schema version, damaged. Damage among the rows is found
+        when they are read.
     """
 
-    def __init__(self, path, action=None):
-        self.path = Path(path)
+    def __init__(self, path, action=None, check=True):
+        self.path, self._check = Path(path), check
         status(self.path)  # a name too long, for instance
         run = self.path if self.path.is_dir() else run_directory(self.path)
         self.is_complete = not (self.path.is_dir() or (not self.path.exists() and run.is_dir()))
@@ -89,13 +108,13 @@ class Ensemble:
             files = [self.path]
         else:
             files = self._running_files(run)
-        self._handle = (None, None)
-        self._parts = [self._measure(file) for file in files]
-        self._cfg_ends = np.cumsum([part[1] for part in self._parts])
-        self._update_ends = np.cumsum([part[2] for part in self._parts])
-        self.n_cfg, self.n_updates = int(self._cfg_ends[-1]), int(self._update_ends[-1])
-        with self._open(self._parts[0][0]) as file:
-            self.header = Header.read(file)
+        # the checksums of a segment begin with the run: alone, it cannot have them
+        alone = self.is_complete and self.path.absolute().parent.name.endswith(".run")
+        known = None if self._checkpoint is None else self._checkpoint.digests
+        self._rows = Rows(files, self._measure, {} if alone else known, check)
+        self.n_cfg, self.n_updates = self._rows.count("configurations"), self._rows.count("history")
+        self.is_sealed = self._rows.is_sealed
+        with self._rows.open(self._rows.first) as file:
             self.provenance = read_provenance(file)
             self.history_names = tuple(file.group("history").names())
         self.description, self.algorithm = self.header.action, self.header.algorithm
@@ -117,23 +136,22 @@ class Ensemble:
             raise FileError(f"{run} holds no configurations yet; the run has just begun")
         return files
 
-    def _measure(self, path):
-        with self._open(path) as file:
-            check_schema(file, path)
-            return path, *check_structure(file)
-
-    @contextmanager
-    def _open(self, path):
-        # one handle is kept: a run of thousands of segments would otherwise meet the limit on open files
-        if self._handle[0] != path:
-            self.close()
-            self._handle = (path, open_h5(path))
-        yield self._handle[1]
+    def _measure(self, file):
+        check_schema(file, file.path)
+        n_cfg, n_updates = check_structure(file)
+        sealed = is_sealed(file)
+        if not sealed and schema_version(file, file.path) > 1:
+            raise FileError(f"{file.path} is damaged: its seal is missing (/seal); restore the file or make it again")
+        if sealed and self._check:
+            require_sealed(file)
+        header = Header.read(file)
+        self.header = getattr(self, "header", header)
+        if self._check and replace(header, first_update=self.header.first_update) != self.header:
+            raise FileError(f"{file.path} has another header than the other parts of the run; restore it")
+        return Part(file.path, n_cfg, n_updates, sealed)
 
     def close(self):
-        if self._handle[1] is not None:
-            self._handle[1].close()
-        self._handle = (None, None)
+        self._rows.close()
 
     def __enter__(self):
         return self
@@ -171,22 +189,14 @@ class Ensemble:
         return self
 
     def read(self, name, start=0, stop=None):
-        """Rows `start` to `stop` of ``configurations/<name>`` (phi, update, series, action)."""
-        return self._rows(f"configurations/{name}", start, stop, self._cfg_ends)
+        """Rows `start` to `stop` of ``configurations/<name>`` (phi, update, series, action).
 
-    def _rows(self, name, start, stop, ends):
-        start, stop, _ = slice(start, stop).indices(int(ends[-1]))
-        begin, found = 0, []
-        for (path, *_), end in zip(self._parts, ends, strict=True):
-            low, high = max(start, begin), min(stop, int(end))
-            if low < high:
-                with self._open(path) as file:
-                    found.append(file.data(name)[low - begin : high - begin])
-            begin = int(end)
-        if not found:
-            with self._open(self._parts[0][0]) as file:
-                return file.data(name)[:0]  # no rows, but of the right shape and type
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        Raises
+        ------
+        FileError
+            They are not what was written.
+        """
+        return self._rows.read(f"configurations/{name}", start, stop)
 
     def phis(self, start=0, stop=None):
         """Configurations `start` to `stop`, (n, *lattice) float64, ordered by update, then by chain."""
@@ -194,15 +204,7 @@ class Ensemble:
 
     def take(self, numbers):
         """Configurations by number, ascending without repetition, (n, *lattice) float64; a few at a time."""
-        numbers = np.asarray(numbers)
-        begin, found = 0, []
-        for (path, *_), end in zip(self._parts, self._cfg_ends, strict=True):
-            here = numbers[(numbers >= begin) & (numbers < end)] - begin
-            if len(here):
-                with self._open(path) as file:
-                    found.append(_read_rows(file.data("configurations/phi"), path, here))
-            begin = int(end)
-        return np.concatenate(found)
+        return self._rows.take(numbers)
 
     def batches(self, size=None):
         """Iterate over `phis` in batches of `size` configurations (default about 32 MB, whole updates)."""
@@ -245,19 +247,28 @@ class Ensemble:
         """
         if name not in self.history_names:
             raise FileError(f"{self.path} has no history of {name}; it has {', '.join(self.history_names) or 'none'}")
-        rows = self._rows(f"history/{name}", start, stop, self._update_ends)
-        with self._open(self._parts[0][0]) as file:
+        rows = self._rows.read(f"history/{name}", start, stop)
+        with self._rows.open(self._rows.first) as file:
             return rows.astype(bool) if is_bool(file, name) else rows
 
     def columns(self):
         """History columns as `write_ensemble` wants them."""
-        with self._open(self._parts[0][0]) as file:
+        with self._rows.open(self._rows.first) as file:
             found = {name: file.data(f"history/{name}") for name in self.history_names}
             return {name: (data.dtype, is_bool(file, name), data.ndim == 2) for name, data in found.items()}
 
     def state(self):
-        """The final `ChainState`, or None if the file cannot be extended."""
-        return self._end()[0]
+        """The final `ChainState`, or None if the file cannot be extended.
+
+        Raises
+        ------
+        FileError
+            The file has no seal, and the state does not fit its configurations.
+        """
+        state = self._end()[0]
+        if state is not None and self._check and not self.is_sealed:
+            check_state(self, state)
+        return state
 
     def streams(self):
         """The `Streams` at the end of the run, or None if the file cannot be extended."""
@@ -266,15 +277,30 @@ class Ensemble:
     def _end(self):
         if self._checkpoint is not None:
             return self._checkpoint.state, restore_streams(self._checkpoint.rng, self.path)
-        with self._open(self.path) as file:
+        with self._rows.open(self.path) as file:
             return read_state(file)
 
     def checksums(self):
         """Stored SHA-256 of every physics dataset."""
         if self._checkpoint is not None:
             return dict(self._checkpoint.digests)
-        with self._open(self.path) as file:
+        with self._rows.open(self.path) as file:
             return file.json("checksums")
+
+    # for those who open with `check=False`
+    def broken_seals(self):
+        """What is not as it was written, in words, one line each."""
+        sealed = [part.path for part in self._rows.parts if part.sealed]
+        return [line for path in sealed for line in self._rows.opened(path, seal_problems)]
+
+    def damage(self):
+        """Names of the damaged parts of the seal, see `seal.damaged_parts`, by file."""
+        sealed = [part.path for part in self._rows.parts if part.sealed]
+        return {path: self._rows.opened(path, damaged_parts) for path in sealed}
+
+    def damaged_rows(self, name):
+        """``(first, last)`` of every stretch of a data set of this one file that is not what was written."""
+        return self._rows.damaged(name)
 
     def fingerprint(self):
         """One hex digest of the content, from the stored checksums; `content_digest` recomputes it from the data."""
@@ -283,7 +309,7 @@ class Ensemble:
 
     def run_id(self):
         """Identity of the run that wrote the file; "" for files that no chain wrote."""
-        with self._open(self._parts[0][0]) as file:
+        with self._rows.open(self._rows.first) as file:
             return file.attribute_text("run_id", "provenance") if file.has_attribute("run_id", "provenance") else ""
 
     def parent(self):
@@ -296,12 +322,3 @@ class Ensemble:
             f"Ensemble({str(self.path)!r}: {self.n_cfg} configurations of {self.n_chains} chains"
             f" on {'x'.join(map(str, self.shape))}{kind})"
         )
-
-
-def _read_rows(dataset, path, numbers):
-    offset = dataset.offset
-    if offset is None:  # chunked, as other programs may write it
-        return dataset[numbers]
-    # HDF5 selects scattered rows a hundred times slower than the page cache gives them
-    rows = np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
-    return np.asarray(rows[numbers])

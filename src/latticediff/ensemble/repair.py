@@ -29,7 +29,7 @@ class RepairReport(NamedTuple):
     path: str
     kept: int
     lost: int
-    reason: str  #: what ended the whole part; "" if nothing was lost
+    reason: str  #: what ended the whole part, or is damaged; "" if nothing was lost
 
 
 @contextmanager
@@ -68,7 +68,31 @@ def _rows_in(path, size):
         return min(found)
 
 
+def _require_header(ensemble):
+    """Raise `FileError` if that by which the rows are read is damaged: no row can be believed then."""
+    for part, damaged in ensemble.damage().items():
+        if lost := set(damaged) & {"schema", "ensemble", "history", "layout"}:
+            raise FileError(
+                f"{part} cannot be repaired: what says how to read it is damaged ({', '.join(sorted(lost))})"
+            )
+
+
 def _whole_configurations(ensemble, limit):
+    """Number of leading configurations, in whole updates, that are what was written; and why it ends.
+
+    The stored action shows which configuration is damaged, the sums of the seal show that one of a block is.
+    """
+    whole, reason = _fitting_configurations(ensemble, limit)
+    for name in CONFIGURATIONS if ensemble.is_sealed else ():  # else there is one sum for all rows
+        for first, last in ensemble.damaged_rows(f"configurations/{name}"):
+            cut_short = last >= limit  # the file ends in the middle of it
+            if last < whole and not cut_short:
+                reason = f"rows {first} to {last} of /configurations/{name} are not what was written"
+                whole = first // ensemble.n_chains * ensemble.n_chains
+    return whole, reason
+
+
+def _fitting_configurations(ensemble, limit):
     """Number of leading configurations, in whole updates, whose stored action is S(phi); and why it ends."""
     n_chains, whole = ensemble.n_chains, 0
     for start, stop in ensemble.batch_bounds():
@@ -87,8 +111,9 @@ def _whole_configurations(ensemble, limit):
 def repair(path, out, action=None):
     """Write the leading whole configurations of a damaged ensemble to a new file.
 
-    A configuration is whole if it lies within the file and its stored action is that of its field.
-    The new file keeps complete updates (all chains) and their history; it holds no final state, so it
+    A configuration is whole if it lies within the file, its stored action is that of its field, and, in a file with a
+    seal, nothing around it differs from what was written. The new file keeps complete updates (all chains) and
+    their history, but for columns that are damaged; it holds no final state, so it
     can be analysed and merged, not extended. An unfinished run is normally resumed instead: `repair`
     on ``X.run`` is for the case that resuming says the directory is damaged.
 
@@ -113,7 +138,8 @@ def repair(path, out, action=None):
     refuse_existing(out)
     if status(path) is not None and path.is_dir():
         return _repair_run(path, out, action)
-    with _padded(path) as (copy, size), Ensemble(copy, action) as ensemble:
+    with _padded(path) as (copy, size), Ensemble(copy, action, check=False) as ensemble:
+        _require_header(ensemble)
         kept, reason = _whole_configurations(ensemble, _rows_in(copy, size))
         return _save([ensemble], [kept], out, path, ensemble.n_cfg - kept, reason)
 
@@ -123,7 +149,8 @@ def _repair_run(run, out, action):
     base = run.with_name(run.name.removesuffix(".run"))
     for path in ([base] if base.exists() else []) + sorted(run.glob("[0-9]*.h5")):
         try:
-            segment = Ensemble(path, action)
+            segment = Ensemble(path, action, check=False)
+            _require_header(segment)
         except FileError as exc:
             reason = str(exc)
             break
@@ -143,7 +170,14 @@ def _repair_run(run, out, action):
 def _save(sources, kept, out, path, lost, reason):
     if sum(kept) == 0:
         raise FileError(f"{path} holds no whole configuration; {reason or 'nothing was stored yet'}")
-    columns = sources[0].columns()
+    columns = {
+        name: kind
+        for name, kind in sources[0].columns().items()
+        if not any(source.damaged_rows(f"history/{name}") for source in sources)
+    }
+    if len(columns) < len(sources[0].columns()):
+        left_out = ", ".join(sorted(sources[0].columns().keys() - columns.keys()))
+        reason = f"{reason}{'; ' if reason else ''}the history of {left_out} is damaged and left out"
     # the last piece may be cut short: its history ends with the last update that was kept
     ends = [source.n_updates for source in sources]
     if kept[-1] < sources[-1].n_cfg and columns:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..atomic import disk_error, refuse_existing, require_space, sealed_text, sync_dir
+from ..atomic import disk_error, refuse_existing, require_space, sync_dir
 from ..errors import FileError, UserError
 from ..markov import ChainState
 from ..provenance import Provenance, collect
@@ -21,7 +21,7 @@ from ..untrusted import status
 from .checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from .digest import RunningDigest
 from .files import canonical_json
-from .reader import Ensemble, read_run_header, run_directory
+from .reader import Ensemble, read_run_header, run_directory, write_run_header
 from .run_folder import acquire, birthplace_of, clear_leftovers, retire
 from .schema import Header
 from .writer import history_columns, write_ensemble
@@ -189,7 +189,7 @@ class RunWriter:
         writer._generation = newest.generation + 1
         if n_updates is not None and n_updates != about["target"]:
             writer.target = about["target"] = n_updates
-            sealed_text(run / "run.json", canonical_json(about))
+            write_run_header(run, about)
         return writer
 
     def _verify_segments(self, checkpoints):
@@ -238,7 +238,7 @@ class RunWriter:
         try:
             require_space(self.run, 0)
             birthplace.mkdir()
-            sealed_text(birthplace / "run.json", canonical_json(self._about))
+            write_run_header(birthplace, self._about)
             self._save_checkpoint(birthplace)
             os.rename(birthplace, self.run)
             sync_dir(self.run.absolute().parent)

@@ -1,4 +1,4 @@
-"""The HDF5 schema, version 1: names, attributes, header. Described for users in docs/file-format.md."""
+"""The HDF5 schema, version 2: names, attributes, header. Described for users in docs/file-format.md."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -17,6 +17,10 @@ from .files import canonical_json
 
 __all__ = [
     "CONFIGURATIONS",
+    "HEADER_ATTRIBUTES",
+    "PROVENANCE_ATTRIBUTES",
+    "PROVENANCE_TEXTS",
+    "READABLE",
     "SCHEMA",
     "SCHEMA_VERSION",
     "Header",
@@ -33,7 +37,14 @@ __all__ = [
 ]
 
 SCHEMA = "latticediff-ensemble"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: versions that are read as they are; 1 is 2 without a seal
+READABLE = (1, 2)
+
+#: attributes of ``/ensemble`` and ``/provenance`` and texts of the latter: what the seal covers
+HEADER_ATTRIBUTES = ("action", "convention", "shape", "algorithm", "n_chains", "thin", "first_update", "dtype")
+PROVENANCE_ATTRIBUTES = ("program", "version", "commit", "created", "libraries", "run_id")
+PROVENANCE_TEXTS = ("config_json", "config_toml", "parents")
 
 #: datasets with one row per configuration, in the order in which they are written: the large one last,
 #: so that a truncated file has lost configurations and nothing else (see `repair`)
@@ -60,17 +71,24 @@ class Header:
         shape = tuple(int(extent) for extent in shape)
         return cls(clean[0], shape, clean[1], int(n_chains), int(thin), int(first_update))
 
+    def attributes(self):
+        """The attributes of ``/ensemble``, `HEADER_ATTRIBUTES`: strings, integers, and the shape as a list."""
+        return {
+            "action": canonical_json(self.action),
+            "convention": str(self.action.get("convention", "")),
+            "shape": list(self.shape),
+            "algorithm": canonical_json(self.algorithm),
+            "n_chains": self.n_chains,
+            "thin": self.thin,
+            "first_update": self.first_update,
+            "dtype": "float64",
+        }
+
     def write(self, file):
         """Into the attributes of ``/ensemble``."""
         attrs = file.create_group("ensemble").attrs
-        attrs["action"] = canonical_json(self.action)
-        attrs["convention"] = str(self.action.get("convention", ""))
-        attrs["shape"] = np.array(self.shape, np.int64)
-        attrs["algorithm"] = canonical_json(self.algorithm)
-        attrs["n_chains"] = self.n_chains
-        attrs["thin"] = self.thin
-        attrs["first_update"] = self.first_update
-        attrs["dtype"] = "float64"
+        for name, value in self.attributes().items():
+            attrs[name] = np.array(value, np.int64) if name == "shape" else value
 
     @classmethod
     def read(cls, file):
@@ -140,13 +158,13 @@ def schema_version(file, path):
 
 
 def check_schema(file, path):
-    """Raise `FileError` unless `file` is an ensemble of this schema version."""
+    """Raise `FileError` unless `file` is an ensemble of a schema version that is read as it is."""
     found = schema_version(file, path)
     if found > SCHEMA_VERSION:
         raise FileError(
             f"{path} has schema version {found}; this program reads version {SCHEMA_VERSION}, use a newer latticediff"
         )
-    if found < SCHEMA_VERSION:
+    if found not in READABLE:
         raise FileError(f"{path} has schema version {found}; bring it to version {SCHEMA_VERSION} with `migrate`")
 
 
@@ -155,8 +173,9 @@ def write_json(group, name, value):
     group[name] = canonical_json(value)
 
 
-def write_provenance(file, provenance):
+def write_provenance(file, provenance, run_id):
     group = file.create_group("provenance")
+    group.attrs["run_id"] = run_id
     for name in ("program", "version", "commit", "created"):
         group.attrs[name] = getattr(provenance, name)
     group.attrs["libraries"] = canonical_json(provenance.libraries)

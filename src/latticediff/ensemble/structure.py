@@ -1,10 +1,20 @@
 """Is a file laid out as the schema says? Shapes, types and counts, looked at once when it is opened."""
 
+import numpy as np
+
 from ..errors import FileError
+from ..lattice import volume
 from ..untrusted import printable
 from .schema import CONFIGURATIONS, Header, action_from_description
 
-__all__ = ["check_structure", "is_bool", "require_dimension"]
+__all__ = [
+    "action_tolerance",
+    "check_state",
+    "check_structure",
+    "is_bool",
+    "require_dimension",
+    "state_problems",
+]
 
 
 def check_structure(file):
@@ -55,3 +65,36 @@ def require_dimension(action, shape, path):
 def is_bool(file, name):
     """Whether the column `name` of the history of a `Store` stands for booleans."""
     return bool(file.attribute_int("is_bool", f"history/{name}"))
+
+
+def action_tolerance(values, shape):
+    """Largest difference of S that summation order explains: 1e-10 per site and unit of |S| per site.
+
+    The terms of S cancel, so the scale is the number of sites, not S alone. A wrong convention or
+    field normalisation is off by order one per site.
+    """
+    sites = volume(shape)
+    return 1e-10 * sites * np.maximum(1, np.abs(values) / sites)
+
+
+def state_problems(ensemble, state):
+    """What of the final `ChainState` contradicts itself or the configurations, one line each."""
+    found = []
+    arrays = {"phi": state.phi, "action": state.action, "log_q": state.log_q, "latent": state.latent}
+    for name, rows in arrays.items():
+        if rows is not None and not np.isfinite(rows).all():
+            found.append(f"final state: {name} holds a value that is not finite")
+    gap = np.abs(ensemble.action(state.phi) - state.action)
+    if not (gap <= action_tolerance(state.action, ensemble.shape)).all():
+        found.append("final state: stored action differs from S(phi)")
+    last = ensemble.n_cfg - ensemble.n_chains
+    stored = last >= 0 and ensemble.read("update", last, last + 1)[0] == state.update
+    if stored and not np.array_equal(ensemble.phis(last), state.phi, equal_nan=True):
+        found.append("final state: phi is not the last configuration of each chain")
+    return found
+
+
+def check_state(ensemble, state):
+    """Raise `FileError` if the state of a file without a seal contradicts itself or the configurations."""
+    if ensemble.description.get("name") == "phi4" and (found := state_problems(ensemble, state)):
+        raise FileError(f"{ensemble.path} is damaged: {found[0]}; restore the file or make it again")

@@ -11,6 +11,7 @@ from ..provenance import collect
 from .digest import RunningDigest
 from .files import canonical_json, sealed
 from .schema import CONFIGURATIONS, SCHEMA, SCHEMA_VERSION, Header, write_provenance, write_state
+from .seal import SealWriter, written_parts
 
 BATCH_BYTES = 32 << 20
 
@@ -28,17 +29,27 @@ def history_columns(history):
     return columns
 
 
-def _create(file, header, n_cfg, n_updates, columns):
+def _datasets(header, n_cfg, n_updates, columns):
+    """``(dtype, shape)`` of every data set with many rows, by path."""
+    found = {
+        f"configurations/{name}": (dtype, (n_cfg, *header.shape) if name == "phi" else (n_cfg,))
+        for name, dtype in CONFIGURATIONS.items()
+    }
+    for name, (dtype, _, per_chain) in columns.items():
+        found[f"history/{name}"] = dtype, (n_updates, header.n_chains) if per_chain else (n_updates,)
+    return found
+
+
+def _create(file, header, datasets, columns):
     """Every header of the file before any data: a torn tail then costs rows, never the structure."""
     file.attrs["schema"], file.attrs["schema_version"] = SCHEMA, SCHEMA_VERSION
     header.write(file)
-    group = file.create_group("configurations")
-    for name, dtype in CONFIGURATIONS.items():
-        group.create_dataset(name, (n_cfg, *header.shape) if name == "phi" else (n_cfg,), dtype)
-    group = file.create_group("history")
-    for name, (dtype, is_bool, per_chain) in columns.items():
-        data = group.create_dataset(name, (n_updates, header.n_chains) if per_chain else (n_updates,), dtype)
-        data.attrs["is_bool"] = is_bool
+    for group in ("configurations", "history"):
+        file.create_group(group)
+    for name, (dtype, shape) in datasets.items():
+        file.create_dataset(name, shape, dtype)
+    for name, (_, is_bool, _) in columns.items():
+        file[f"history/{name}"].attrs["is_bool"] = is_bool
 
 
 def write_ensemble(
@@ -83,21 +94,31 @@ def write_ensemble(
     digest = RunningDigest() if digest is None else digest
     if known is None:
         digest.declare(columns)
+    datasets = _datasets(header, n_cfg, n_updates, columns)
+    seal = SealWriter(datasets)
+
+    def parts(checksums):
+        return written_parts(header, provenance, run_id, checksums, columns, rng, state)
+
+    def sum_up(name, rows):
+        seal.update(name, rows)
+        if known is None:
+            digest.update(name, rows)
+
     # one worker keeps the order; hashing and writing both release the interpreter lock
     with ThreadPoolExecutor(1) as hasher, sealed(path) as (file, check):
-        _create(file, header, n_cfg, n_updates, columns)
-        write_provenance(file, provenance)
-        file["provenance"].attrs["run_id"] = run_id
+        _create(file, header, datasets, columns)
+        write_provenance(file, provenance, run_id)
         if state is not None:
             write_state(file, state, rng)
         # the final text has exactly the length of this one: it is overwritten in place, in front of the data
         file["checksums"] = np.bytes_(canonical_json(known or digest.result()))
+        seal.reserve(file, parts(known or digest.result()))
 
         def put(name, row, rows):
-            hashed = hasher.submit(digest.update, name, rows) if known is None else None
+            summed = hasher.submit(sum_up, name, rows)
             file[name][row : row + len(rows)] = rows
-            if hashed is not None:
-                hashed.result()
+            summed.result()
 
         for configurations, history in pieces:
             for name, rows in history.items():
@@ -114,6 +135,7 @@ def write_ensemble(
             )
         checksums = known or digest.result()
         file["checksums"][()] = np.bytes_(canonical_json(checksums))
+        seal.write(file, parts(checksums))
     return checksums
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..action import CONVENTIONS
 from ..ensemble import Ensemble
+from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
 from ..untrusted import printable, status
 from .folder import read_marker
@@ -89,6 +90,8 @@ def _ensemble_rows(ensemble):
     rows += [("made from", f"{parent['file']}, fingerprint {parent['fingerprint']}") for parent in provenance.parents]
     if ensemble.is_complete:
         rows.append(("fingerprint", ensemble.fingerprint()))
+    if not ensemble.is_sealed:
+        rows.append(("note", UNSEALED))
     return rows
 
 

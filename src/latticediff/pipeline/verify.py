@@ -32,7 +32,8 @@ def verify(path):
         raise FileError(
             f"{path} is damaged: {report.problems[0]}{more}; do not use it, restore it or generate it again"
         )
+    notes = "".join(f"; {note}" for note in report.notes)
     return (
         f"{path} is sound: {report.n_cfg} configurations, {report.n_updates} updates, checksums match, "
-        f"stored action reproduced within {report.action_difference:.1e}; digest {report.digest}"
+        f"stored action reproduced within {report.action_difference:.1e}; digest {report.digest}{notes}"
     )
