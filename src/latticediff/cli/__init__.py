@@ -27,6 +27,10 @@ def main(arguments=None):
         app(args=arguments, prog_name="latticediff")
     except UserError as exc:
         sys.exit(_complain(f"error: {exc}", exc.exit_code))
+    except OSError as exc:
+        if exc.filename is None:
+            raise  # nothing that the user named
+        sys.exit(_complain(f"error: {exc.filename}: {exc.strerror}", UserError.exit_code))
     except StopRequested as exc:
         sys.exit(_complain(f"stopped: {exc}", exc.exit_code))
 

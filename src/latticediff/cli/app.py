@@ -21,6 +21,7 @@ from .options import (
     Route,
     STau,
     say,
+    say_line,
     stop_after,
 )
 
@@ -307,7 +308,7 @@ def verify(file: File):
     """Recompute what a file claims: checksums, the stored action, the hash of a model's weights."""
     from ..pipeline.verify import verify as check
 
-    say(check(file))
+    say_line(check(file))
 
 
 ensembles.add_commands(app)

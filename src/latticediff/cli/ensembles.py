@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .options import say
+from .options import say_line
 
 __all__ = ["add_commands"]
 
@@ -29,7 +29,7 @@ def _say(ensemble):
     with ensemble:
         low, high = ensemble.first_update, ensemble.last_update
         extendable = "can" if ensemble.state() is not None else "cannot"
-        say(
+        say_line(
             f"{ensemble.path}: {ensemble.n_cfg} configurations of {ensemble.n_chains} chains,"
             f" updates {low} < u <= {high}, thin {ensemble.thin}; {extendable} be extended"
         )
@@ -51,7 +51,7 @@ def repair(
 
     report = save(file, out)
     reason = f" ({report.reason})" if report.reason else ""
-    say(f"{report.path}: {report.kept} configurations kept, {report.lost} lost{reason}")
+    say_line(f"{report.path}: {report.kept} configurations kept, {report.lost} lost{reason}")
 
 
 def merge(
@@ -175,7 +175,7 @@ def convert(
         "none": "the theory was not checked",
     }[report.check]
     note = f"; {report.note}" if report.note else ""
-    say(f"{report.path}: {report.n_cfg} configurations; {how}{note}")
+    say_line(f"{report.path}: {report.n_cfg} configurations; {how}{note}")
 
 
 def export(file: File, out: Out):
@@ -190,7 +190,7 @@ def export(file: File, out: Out):
     """
     from ..pipeline.transfer import export as write
 
-    say(f"{write(file, out)}")
+    say_line(f"{write(file, out)}")
 
 
 def migrate(file: File, out: Out):

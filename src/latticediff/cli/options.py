@@ -21,6 +21,7 @@ __all__ = [
     "Route",
     "STau",
     "say",
+    "say_line",
     "stop_after",
 ]
 
@@ -61,6 +62,11 @@ def say(text, err=False):
     from ..untrusted import printable
 
     typer.echo("\n".join(printable(line) for line in str(text).split("\n")), err=err)
+
+
+def say_line(text, err=False):
+    """`say` for what is one line, whatever file names are in it."""
+    say(" ".join(str(text).splitlines()), err)
 
 
 def stop_after(max_walltime):

@@ -31,6 +31,7 @@ from ..proposal.grid import own_scheme
 from ..report.numbers import scheme_text
 from ..score.model import load_model
 from ..streams import Streams
+from ..untrusted import printable
 from .device import pick_device
 from .learned import refuse_coarse
 from .measure import field_batches, read_series
@@ -315,7 +316,7 @@ class Reweighting:
         if self.model is not None:
             columns.append((f"weights of {self.model}", self.model_observables))
         lines = [
-            f"{self.source} reweighted to {self.action!r} on {'x'.join(map(str, self.shape))}:"
+            f"{printable(self.source)} reweighted to {self.action!r} on {'x'.join(map(str, self.shape))}:"
             f" ESS {self.reach.ess}, log Z moves by {self.log_z_ratio}"
         ]
         if self.model_reach is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, UserError
+from ..untrusted import status
 
 __all__ = ["length_overrides"]
 
@@ -42,6 +43,7 @@ def length_overrides(path, until=None, more=None, start=None):
             raise UserError(f"--{name} {number}; expected at least 1 update")
     if more is not None:
         path = Path(path)
+        status(path)  # a name too long, for instance
         if run_directory(path).is_dir():
             raise FileError(f"{run_directory(path)} holds an unfinished run; finish it with --resume or --until first")
         with Ensemble(path) as ensemble:

@@ -11,6 +11,7 @@ from ..ensemble import Ensemble
 from ..errors import UserError
 from ..metropolis.proposed import COLUMNS, proposed_series
 from ..observables import measure_primary
+from ..untrusted import printable
 from .reference import require_finite
 
 __all__ = ["Measurement", "acceptance", "field_batches", "measure", "measure_ensemble", "read_series", "read_weighted"]
@@ -54,7 +55,7 @@ class Measurement:
     def to_text(self):
         """A table for people."""
         size = f"{self.n} configurations, {self.n_chains} chains of {self.n_updates} updates, thin {self.thin}"
-        lines = [f"{self.source}: {self.action!r} on {'x'.join(map(str, self.shape))}; {size}"]
+        lines = [f"{printable(self.source)}: {self.action!r} on {'x'.join(map(str, self.shape))}; {size}"]
         if self.acceptance is not None:
             lines.append(f"acceptance        {self.acceptance:.4f}")
         if self.weighted is not None:

@@ -21,6 +21,7 @@ from ..metropolis.doors import require_density, sound_rows
 from ..streams import Streams
 from ..training import TrainingData
 from ..training.data import evenly
+from ..untrusted import printable
 from .learned import build_proposal
 from .models import model_for
 from .progress import Progress
@@ -154,7 +155,7 @@ class Weighing:
     def to_text(self):
         """A table for people."""
         forward, doubling = self.arrays["log_weight"], step_doubling(self.arrays)
-        lines = [f"{self.source}: {len(forward)} configurations weighed by the {self.route} route"]
+        lines = [f"{printable(self.source)}: {len(forward)} configurations weighed by the {self.route} route"]
         lines.append(f"  {'ESS forward':26} {ess_forward(forward)}")
         if "log_weight_reverse" in self.arrays:
             lines.append(f"  {'ESS of fresh draws':26} {ess_reverse(self.arrays['log_weight_reverse'])}")
