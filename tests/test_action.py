@@ -1,6 +1,7 @@
 """Laws of the actions: gradient, conventions, closed forms."""
 
 import json
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -120,3 +121,29 @@ def test_divergent_or_malformed_theory_is_refused():
         free_propagator(Phi4.A(1.0, 1.0), (4, 4))
     with pytest.raises(UserError, match="lattice axes"):
         Phi4.A(1.0, 1.0)(np.zeros(3))
+
+
+CONVERSIONS = [
+    ("A", {"m2": m2, "lam": lam})
+    for m2, lam in ((1.0, 1e-15), (1.0, 1e-17), (1.0, 1e-10), (-4.0, 6.008), (1e-14, 1e-3), (1e120, 1.0), (-1e8, 1e8))
+] + [("H", {"kappa": 0.27, "lam": 0.022}), ("N", {"m2": -1e-13, "lam": 1e-9}), ("SL", {"mu0_sq": 3e-15, "lam": 0.5})]
+
+
+@pytest.mark.parametrize(("name", "couplings"), CONVERSIONS, ids=str)
+@pytest.mark.parametrize("other", CONVENTIONS)
+def test_conversions_keep_all_digits(name, couplings, other):
+    """Against 400 digits: relative 1e-14, and the rounding of 1 - 2 lam - 2 d kappa where a mass is that difference."""
+    if name == other:
+        return
+    with localcontext(prec=400):
+        c, a, excess, b = CONVENTIONS[name].to_internal(2, **{key: Decimal(value) for key, value in couplings.items()})
+        c = Decimal(c)
+        u = {"A": 2 / c, "SL": 1 / c, "N": 1 / c}.get(other) or (-a + (a * a + 8 * b).sqrt()) / (4 * b)
+        mass, quartic = {"SL": (2, 4), "N": (2, 24)}.get(other, (1, 1))
+        hopping = {"H": c * u / 2, "B": c * u}
+        exact = [hopping[other] if other in hopping else mass * excess * u, quartic * b * u * u]
+        found, scale = Phi4(name, couplings, 2).in_convention(other)
+        rounding = [Decimal("4e-16") * mass * u if name == "H" else 0, 0]
+        for number, value, slack in zip(found.values(), exact, rounding, strict=True):
+            assert abs(Decimal(number) - value) <= Decimal("1e-14") * abs(value) + slack
+        assert abs(Decimal(scale) - u.sqrt()) <= Decimal("1e-14") * u.sqrt()

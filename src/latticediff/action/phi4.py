@@ -19,10 +19,11 @@ __all__ = ["CONVENTIONS", "Convention", "Phi4"]
 
 @dataclass(frozen=True)
 class Convention:
-    """A published normalisation: names of its couplings and the maps to and from (c, a, b).
+    """A published normalisation: names of its couplings, and the maps to (c, a, r, b) and from (c, r, b).
 
-    `rescale` gives u = s^2 such that phi_internal = s * phi_convention brings a theory (c, a, b)
-    to this convention's normalisation, (c u, a u, b u^2).
+    r = a - d c is the part of a beyond the gradient term of d dimensions. Masses are multiples of it: formed from a
+    they would lose the digits of a small mass. `rescale` gives u = s^2 such that phi_internal = s * phi_convention
+    brings a theory (c, a, b) to this convention's normalisation, (c u, a u, b u^2).
     """
 
     name: str
@@ -36,11 +37,11 @@ class Convention:
 
 def _unit_potential_scale(c, a, b):
     """u with a u = 1 - 2 b u^2: the hopping forms fix a + 2 b = 1."""
-    if b == 0:
-        if a <= 0:
-            raise UserError(f"a = {a} with b = 0 has no hopping form; it needs a > 0")
-        return 1 / a
-    return (-a + math.sqrt(a * a + 8 * b)) / (4 * b)
+    if b == 0 and a <= 0:
+        raise UserError(f"a = {a} with b = 0 has no hopping form; it needs a > 0")
+    root = math.hypot(a, math.sqrt(8 * b))
+    # of the two forms of the solution the one without a difference
+    return 2 / (root + a) if a > 0 else (root - a) / (4 * b)
 
 
 CONVENTIONS = {
@@ -51,8 +52,8 @@ CONVENTIONS = {
             "sum_mu (phi(x+mu) - phi(x))^2 + m2 phi^2 + lam phi^4",
             "Albergo, Kanwar, Shanahan 1904.12072",
             ("m2", "lam"),
-            lambda d, m2, lam: (2.0, 2 * d + m2, lam),
-            lambda d, c, a, b: {"m2": a - 2 * d, "lam": b},
+            lambda d, m2, lam: (2.0, 2 * d + m2, m2, lam),
+            lambda c, r, b: {"m2": r, "lam": b},
             lambda c, a, b: 2 / c,
         ),
         Convention(
@@ -60,8 +61,8 @@ CONVENTIONS = {
             "-2 kappa sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4",
             "Wang, Aarts, Zhou 2309.17082",
             ("kappa", "lam"),
-            lambda d, kappa, lam: (2 * kappa, 1 - 2 * lam, lam),
-            lambda d, c, a, b: {"kappa": c / 2, "lam": b},
+            lambda d, kappa, lam: (2 * kappa, 1 - 2 * lam, 1 - 2 * lam - 2 * d * kappa, lam),
+            lambda c, r, b: {"kappa": c / 2, "lam": b},
             _unit_potential_scale,
         ),
         Convention(
@@ -69,8 +70,8 @@ CONVENTIONS = {
             "-beta sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4",
             "Bosetti, De Palma, Guagnelli 1506.08587",
             ("beta", "lam"),
-            lambda d, beta, lam: (beta, 1 - 2 * lam, lam),
-            lambda d, c, a, b: {"beta": c, "lam": b},
+            lambda d, beta, lam: (beta, 1 - 2 * lam, 1 - 2 * lam - d * beta, lam),
+            lambda c, r, b: {"beta": c, "lam": b},
             _unit_potential_scale,
         ),
         Convention(
@@ -78,8 +79,8 @@ CONVENTIONS = {
             "1/2 sum_mu (d_mu phi)^2 + 1/2 mu0_sq phi^2 + lam/4 phi^4",
             "Schaich, Loinaz 0902.0045",
             ("mu0_sq", "lam"),
-            lambda d, mu0_sq, lam: (1.0, d + mu0_sq / 2, lam / 4),
-            lambda d, c, a, b: {"mu0_sq": 2 * (a - d), "lam": 4 * b},
+            lambda d, mu0_sq, lam: (1.0, d + mu0_sq / 2, mu0_sq / 2, lam / 4),
+            lambda c, r, b: {"mu0_sq": 2 * r, "lam": 4 * b},
             lambda c, a, b: 1 / c,
         ),
         Convention(
@@ -87,8 +88,8 @@ CONVENTIONS = {
             "1/2 sum_mu (d_mu phi)^2 + 1/2 m2 phi^2 + lam/24 phi^4",
             "textbook form with 1/4!",
             ("m2", "lam"),
-            lambda d, m2, lam: (1.0, d + m2 / 2, lam / 24),
-            lambda d, c, a, b: {"m2": 2 * (a - d), "lam": 24 * b},
+            lambda d, m2, lam: (1.0, d + m2 / 2, m2 / 2, lam / 24),
+            lambda c, r, b: {"m2": 2 * r, "lam": 24 * b},
             lambda c, a, b: 1 / c,
         ),
     )
@@ -132,7 +133,7 @@ class Phi4(LocalAction):
                 raise UserError(f"coupling {name} is {couplings[name]!r}; expected a number") from None
             if not math.isfinite(values[name]):
                 raise UserError(f"coupling {name} is {values[name]}; expected a finite number")
-        c, a, b = conv.to_internal(ndim, **values)
+        c, a, excess, b = conv.to_internal(ndim, **values)
         super().__init__(c, ndim)
         if b < 0 or (b == 0 and a <= abs(c) * ndim):
             raise UserError(
@@ -140,6 +141,7 @@ class Phi4(LocalAction):
                 " take lam > 0, or lam = 0 with a positive mass"
             )
         self.a, self.b = float(a), float(b)
+        self._excess = float(excess)  # a - d c, without the cancellation
         self.convention = convention
         self.couplings = values
 
@@ -201,7 +203,7 @@ class Phi4(LocalAction):
         if c <= 0 and name in ("A", "SL", "N"):
             raise UserError(f"hopping coefficient is {c:g}; convention {name} needs it positive")
         u = conv.rescale(c, a, b)
-        return conv.from_internal(self.ndim, c * u, a * u, b * u * u), math.sqrt(u)
+        return conv.from_internal(c * u, self._excess * u, b * u * u), math.sqrt(u)
 
     def potential(self, phi):
         """``a phi^2 + b phi^4``, site by site."""
