@@ -1,20 +1,27 @@
 """The compiled kernels against the slow reference, and the generator against published vectors."""
 
 import fcntl
+import importlib
+import inspect
 import os
+import pkgutil
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 from scipy import stats
 
-from latticediff import reference
+from latticediff import _kernels, reference
 from latticediff._kernels import random as draws
 from latticediff._kernels.layout import lanes_for
 from latticediff._kernels.locking import LOCK_FILE
+from latticediff._kernels.verified import require_generator
 from latticediff.action import Phi4
+from latticediff.errors import UserError
 from latticediff.hmc import HMC, INTEGRATORS
 from latticediff.hmc.integrators import schedule
 
@@ -45,7 +52,62 @@ def test_normals_equal_the_reference(lanes):
     draws.fill_normals(out, U(key), U(8), U(lanes), U(update))
     for lane in range(lanes):
         expected = reference.normals(key, 8 + lane, update, 52)
-        np.testing.assert_allclose(out.reshape(52, lanes)[:, lane], expected, rtol=3e-14)
+        np.testing.assert_allclose(out.reshape(52, lanes)[:, lane], expected, rtol=3e-14, atol=1e-15)
+
+
+def test_sums_in_any_order_are_asked_for_by_name():
+    """Three kernels may reorder their sums; none of them, nor any other, contains a rounding or bit trick beside it."""
+    reordered = set()
+    for module in pkgutil.iter_modules(_kernels.__path__):
+        room = importlib.import_module(f"latticediff._kernels.{module.name}")
+        for name, item in vars(room).items():
+            if isinstance(item, Dispatcher) and item.py_func.__module__ == room.__name__:
+                flags = set(item.targetoptions["fastmath"])
+                assert flags <= {"contract", "reassoc", "nsz"}, name
+                if flags != {"contract"}:
+                    reordered.add(f"{module.name}.{name}")
+                    assert "_as_float" not in inspect.getsource(item.py_func)
+    assert reordered == {"ridge.add_outer", "ridge.activate_backward", "adjoint.activate_backward"}
+    assert "view(np" not in inspect.getsource(importlib.import_module("latticediff._kernels.ridge"))
+
+
+# instruction sets without fused multiply-add, with it, and with masks; a foreign one is compiled but not run
+CPUS = {"x86-64": "x86_64", "nehalem": "x86_64", "sandybridge": "x86_64"}
+
+
+@pytest.mark.parametrize("cpu", [cpu for cpu, machine in CPUS.items() if machine == platform.machine()])
+def test_normals_are_right_on_lesser_machines(cpu, tmp_path):
+    """A child process that compiles for another CPU and checks itself, as every first use does."""
+    code = "import latticediff._kernels.random as r; from latticediff._kernels.verified import check_generator as c;"
+    lowered = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = [sys.executable, "-c", code + "print(c(r.fill_normals, r.uniform))"]
+    done = subprocess.run(run, env={**os.environ, **lowered}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1
+    assert len(list(tmp_path.rglob("generator-*.checked"))) == 1
+
+
+def test_a_generator_that_was_miscompiled_is_refused(tmp_path):
+    """One number in a hundred off by 1e-10, or NaN: refused, and no mark is left."""
+
+    class Wrong:
+        class _cache:
+            cache_path = str(tmp_path)
+
+        def __init__(self, change):
+            self.change = change
+
+        def __call__(self, out, *counter):
+            draws.fill_normals(out, *counter)
+            out[17] += self.change
+
+    for change in (1e-10, np.nan, 0.3):
+        with pytest.raises(UserError, match=r"random numbers compiled for .* differ from their definition"):
+            require_generator(Wrong(change), draws.uniform)
+    assert not list(tmp_path.iterdir())
+    require_generator(Wrong(0.0), draws.uniform)
+    assert len(list(tmp_path.iterdir())) == 1
+    require_generator(Wrong(0.3), draws.uniform)  # marked: not looked at again
 
 
 def test_uniforms_equal_the_reference():
@@ -129,6 +191,7 @@ def test_integrator_has_its_order(integrator):
 PROBE = """
 import numpy as np
 from latticediff.action import Phi4
+from latticediff.errors import UserError
 from latticediff.hmc import HMC
 kernel = HMC(Phi4.A(-1.0, 1.0), 0.1, 2)
 kernel.integrate(np.ones((1, 4, 6)), np.ones((1, 4, 6)))

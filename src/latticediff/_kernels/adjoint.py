@@ -8,7 +8,7 @@ group on one thread: they do not depend on the number of threads.
 
 import numpy as np
 
-from .compile import cached
+from .compile import cached, cached_sums
 from .flow import transform
 from .ridge import LANES, TILE, add_outer, correlate, enframe, inverse_sqrt, scatter, stacked
 
@@ -16,7 +16,7 @@ zero, one, two, three = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.fl
 half, eight = np.float32(0.5), np.float32(8.0)
 
 
-@cached
+@cached_sums
 def activate_backward(h, amplitudes, kappa, inside, tau, n, dg, g, d_amplitudes, d_kappa):
     """Overwrite dg by dh, write the features g, and add the gradients of amplitudes and kappa.
 

@@ -16,34 +16,63 @@ import hashlib
 import pathlib
 import types
 
+import llvmlite.binding
 import numba
 from numba.core.dispatcher import Dispatcher
 
 from . import potentials
 from .locking import lock_cache
 
-__all__ = ["FLAGS", "cached", "callable_potential", "inlined", "jit", "potential_name", "specialise"]
+__all__ = [
+    "FLAGS",
+    "SUMS",
+    "cached",
+    "cached_sums",
+    "callable_potential",
+    "inlined",
+    "jit",
+    "machine",
+    "potential_name",
+    "source_hash",
+    "specialise",
+]
 
-# No "nnan" and no "ninf": a diverged trajectory is recognised by a NaN or infinite energy.
-FLAGS = frozenset({"reassoc", "contract", "nsz", "arcp"})
+#: What every kernel may do: round a product and the sum it goes into at once, where the machine can. Operations keep
+#: the order in which they are written, so rounding tricks, differences of large numbers and tests for NaN mean what
+#: they say.
+FLAGS = frozenset({"contract"})
+#: For long sums of terms of no order: they may be taken in any, which lets them vectorise. Asked for by name.
+SUMS = FLAGS | {"reassoc", "nsz"}
 
 
-def jit(function, **options):
+def jit(function, flags=FLAGS, **options):
     """`numba.njit` with the flags of this room."""
-    return numba.njit(function, fastmath=set(FLAGS), error_model="numpy", nogil=True, **options)
+    return numba.njit(function, fastmath=set(flags), error_model="numpy", nogil=True, **options)
 
 
 def inlined(function):
-    """Inlined into its callers before LLVM sees it: a loop around a call does not vectorise."""
+    """Inlined into its callers before LLVM sees it, with their flags: a loop around a call does not vectorise."""
     return numba.njit(function, fastmath=set(FLAGS), error_model="numpy", inline="always")
 
 
 @functools.cache
-def _source_hash():
+def source_hash():
+    """Twelve hexadecimal digits of the sources of this room."""
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+@functools.cache
+def machine():
+    """What machine code is compiled for, as Numba knows it: ``"znver4 +avx512f,..."``; the user may have lowered it."""
+    name = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
+    features = numba.config.CPU_FEATURES
+    if features is None:
+        # as Numba: the host's features belong to the host's name
+        features = "" if numba.config.CPU_NAME else llvmlite.binding.get_host_cpu_features().flatten()
+    return f"{name} {features}".strip()
 
 
 def _identity(bindings):
@@ -56,7 +85,7 @@ def _identity(bindings):
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
-def specialise(template, bindings, name=None, inner=False):
+def specialise(template, bindings, name=None, inner=False, flags=FLAGS):
     """Compile `template` with some of its module globals replaced.
 
     Parameters
@@ -70,6 +99,8 @@ def specialise(template, bindings, name=None, inner=False):
         name nothing is cached, and a digest of the bindings is the identity.
     inner : bool
         Called by compiled code only: no wrapper for Python is compiled, and nothing cached.
+    flags : set of str
+        LLVM's fast-math flags: `FLAGS`, or `SUMS`.
 
     Returns
     -------
@@ -79,15 +110,15 @@ def specialise(template, bindings, name=None, inner=False):
         template.__code__, {**template.__globals__, **bindings}, template.__name__, template.__defaults__
     )
     clone.__module__ = template.__module__
-    clone.__qualname__ = f"{template.__name__}_{name or _identity(bindings)}_{_source_hash()}"
+    clone.__qualname__ = f"{template.__name__}_{name or _identity(bindings)}_{source_hash()}"
     if inner:
-        return jit(clone, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+        return jit(clone, flags, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     if name is None:
-        return jit(clone)
+        return jit(clone, flags)
     try:
-        return lock_cache(jit(clone, cache=True))
+        return lock_cache(jit(clone, flags, cache=True))
     except RuntimeError:  # no writable folder for the cache anywhere: slower to start, not wrong
-        return jit(clone)
+        return jit(clone, flags)
 
 
 def potential_name(value, derivative):
@@ -100,6 +131,11 @@ def potential_name(value, derivative):
 def cached(function):
     """Decorator: a compiled function of its own, cached on disk."""
     return specialise(function, {}, "shared")
+
+
+def cached_sums(function):
+    """As `cached`, for functions whose sums may be taken in any order (`SUMS`)."""
+    return specialise(function, {}, "shared", flags=SUMS)
 
 
 def callable_potential(action):

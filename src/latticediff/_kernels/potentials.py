@@ -7,7 +7,7 @@ import numba
 
 __all__ = ["phi4_derivative", "phi4_value"]
 
-_FLAGS = {"reassoc", "contract", "nsz", "arcp"}  # as in `compile.FLAGS`, which imports this module
+_FLAGS = {"contract"}  # as in `compile.FLAGS`, which imports this module
 
 
 @numba.njit(fastmath=_FLAGS, error_model="numpy")

@@ -5,7 +5,8 @@ The counter is (index, chain, low update, high update), the key the first 64-bit
 `Streams.key`; what is drawn depends on neither threads, nor batch, nor block cuts.
 
 Every function is written so that a loop over the index vectorises: 32-bit words live in 64-bit
-lanes (one `vpmuludq` per product), logarithm and sine are short series instead of library calls.
+lanes (one `vpmuludq` per product), logarithm and sine are short series instead of library calls. No process draws
+from machine code that has not been compared with the definition (`verified`).
 """
 
 import math
@@ -15,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .compile import cached, inlined
+from .verified import require_generator
 
 __all__ = ["fill_chains", "fill_normals", "fill_pairs", "fill_uniforms", "philox", "uniform"]
 
@@ -25,8 +27,6 @@ _LOW = np.uint64(0xFFFFFFFF)
 _S32, _S12, _S52 = np.uint64(32), np.uint64(12), np.uint64(52)
 _ONE_BITS = np.uint64(0x3FF0000000000000)  # 1.0
 _ROOT2_BITS = np.uint64(0x3FF6A09E667F3BCD)  # sqrt(2)
-_MAGIC_BITS = np.uint64(0x4330000000000000)  # 2^52: integer to double without a conversion instruction
-_MAGIC = 4503599627370496.0
 _U0, _U1, _U2, _U4 = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(4)
 _S63 = np.uint64(63)
 _RADIUS = np.uint64(0xFFFFFFFFFF000000)  # upper 40 bits
@@ -106,7 +106,7 @@ def _minus_two_log(u):
     s = (m - 1.0) / (m + 1.0)
     q = s * s
     series = _L0 + q * (_L1 + q * (_L2 + q * (_L3 + q * (_L4 + q * (_L5 + q * _L6)))))
-    return 2.0 * ((_as_float(e | _MAGIC_BITS) - _MAGIC) * _LN2 - s * series)
+    return 2.0 * (np.float64(np.int32(e)) * _LN2 - s * series)
 
 
 @inlined
@@ -201,3 +201,6 @@ def fill_chains(normals, coins, keys, update):
     for chain in range(coins.size):
         fill_normals(normals[chain], keys[0], np.uint64(chain), _U1, update)
         coins[chain] = uniform(keys[1], _U0, np.uint64(chain), update)
+
+
+require_generator(fill_normals, uniform)

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .compile import cached, inlined
+from .compile import cached, cached_sums, inlined
 
 TILE = 256  # flat sites per tile; features of a tile then fill 24 KB
 LANES = 16  # flat runs are padded to a multiple, so that no loop ends in single steps
 
-half, one, two, three_halves = np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(1.5)
+one, two = np.float32(1.0), np.float32(2.0)
 zero = np.float32(0.0)
 
 
@@ -112,7 +112,7 @@ def correlate(A, x, displacements, start, n, out):
                     o[s + 3 * TILE] += a30 * y0 + a31 * y1 + a32 * y2 + a33 * y3
 
 
-@cached
+@cached_sums
 def add_outer(g, x, displacements, start, n, out):
     """``out[f, k] += sum_s g[f, s] x[start + displacements[k] + s]``, the gradient of `correlate`."""
     F, K = out.shape
@@ -144,12 +144,8 @@ def add_outer(g, x, displacements, start, n, out):
 
 @inlined
 def inverse_sqrt(x):
-    """x^(-1/2) to float32 precision by Newton's method; vectorises, and is the same on every CPU."""
-    y = np.int32(np.int32(0x5F375A86) - (np.float32(x).view(np.int32) >> np.int32(1))).view(np.float32)
-    hx = half * x
-    y = y * (three_halves - hx * y * y)
-    y = y * (three_halves - hx * y * y)
-    return y * (three_halves - hx * y * y)
+    """``x^(-1/2)``, float32: root and quotient are correctly rounded, so every machine has the same bits."""
+    return one / np.sqrt(x)
 
 
 @cached
@@ -163,7 +159,7 @@ def activate(h, amplitudes, inside, n, g):
             gf[s] = inside[s] * hf[s] * (a1 * r + a2 * (one - r * r))
 
 
-@cached
+@cached_sums
 def activate_backward(h, amplitudes, inside, n, dg, d_amplitudes):
     """Overwrite dg by ``dh = dg g'(h)`` and add the gradient of the amplitudes."""
     for f in range(amplitudes.shape[0]):
