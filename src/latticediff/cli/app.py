@@ -338,3 +338,15 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
             f"{row['name']:14} {row['convention']}: {couplings}; {shape}; ESS {reverse[0]:.3f} reverse,"
             f" {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s on {row['training_device']}"
         )
+
+
+@app.command()
+def selftest(json_output: AsJson = False):
+    """Check that the compiled code computes the right numbers on this machine; half a minute."""
+    import json
+
+    from ..pipeline.selftest import selftest as run_selftest
+
+    found = run_selftest()
+    say(json.dumps(found.to_dict(), indent=1) if json_output else found.to_text())
+    found.require_passed()
