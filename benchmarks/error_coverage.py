@@ -5,7 +5,8 @@
 Pseudo-experiments: AR(1) series with exact mean and tau_int, and HMC chains of 6x6 phi^4 (convention A,
 m2 = -4, lam = 6.975), whose truth is a run 20 times as long as all experiments together. Each row gives
 the share of experiments within 1 and 2 claimed errors (0.683 and 0.954 for Gaussian errors that are known
-exactly), and `counting_error`, what the number of experiments allows to say. (A script called
+exactly), and `counting_error`, what the number of experiments allows to say. Rows of short series (5 to 200 tau_int)
+add the mean of the estimated over the true tau_int, and the share that the package flags. (A script called
 `coverage.py` would hide the module of that name from Numba.)
 """
 
@@ -66,6 +67,34 @@ def ar1_rows(n_experiments, n, seed):
     return rows
 
 
+def short_rows(n_experiments, seed, tau=10.0):
+    """Mean of short series: one mode, and two modes whose slow one holds 3/4 of tau_int in 0.3 of the variance."""
+    rows = []
+    a = {name: (2 * t - 1) / (2 * t + 1) for name, t in (("one", tau), ("slow", 2.5 * tau), ("fast", tau / 2.8))}
+    for source, n_chains in (("one mode", 1), ("one mode", 4), ("two modes", 1), ("two modes", 4)):
+        for length in (5, 10, 20, 30, 50, 100, 200):
+            rng = np.random.default_rng([seed, n_chains, length])
+            n, n_rows = round(length * tau / n_chains), n_experiments * n_chains
+            if source == "one mode":
+                x = ar1(a["one"], n, n_rows, rng)
+            else:
+                x = math.sqrt(0.3) * ar1(a["slow"], n, n_rows, rng) + math.sqrt(0.7) * ar1(a["fast"], n, n_rows, rng)
+            found = [derived(lambda v: v, [e]) for e in x.reshape(n_experiments, n_chains, n)]
+            rows.append(
+                row(
+                    source,
+                    "mean",
+                    f"gamma, {n_chains} chains",
+                    [e.value / e.error for e in found],
+                    tau_int=tau,
+                    length_in_tau_int=length,
+                    tau_estimated=round(float(np.mean([e.tau_int for e in found])) / tau, 3),
+                    flagged=round(float(np.mean([not e.window_found for e in found])), 3),
+                )
+            )
+    return rows
+
+
 def hmc_rows(n_experiments, n, seed):
     """Every chain of a batch is one experiment; all start from equilibrium."""
     action, shape = Phi4.A(m2=-4.0, lam=6.975), (6, 6)
@@ -101,12 +130,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ar1", type=int, default=1000, help="AR(1) pseudo-experiments")
     parser.add_argument("--ar1-length", type=int, default=10_000, help="entries in each")
+    parser.add_argument("--short", type=int, default=2000, help="pseudo-experiments with short series")
     parser.add_argument("--hmc", type=int, default=200, help="HMC pseudo-experiments")
     parser.add_argument("--hmc-length", type=int, default=2000, help="trajectories in each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", help="also write the rows to this JSON file")
     args = parser.parse_args()
     rows = ar1_rows(args.ar1, args.ar1_length, args.seed) if args.ar1 else []
+    rows += short_rows(args.short, args.seed) if args.short else []
     rows += hmc_rows(args.hmc, args.hmc_length, args.seed) if args.hmc else []
     for line in rows:
         print(json.dumps(line))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .arrays import real_array
 from .errors import UserError
 from .hmc.checks import check_counts
 from .markov import Block, ChainState
@@ -152,7 +153,7 @@ class Mixture(_Composite):
 
     def __init__(self, kernels, weights=None):
         self.parts = _parts(kernels)
-        weights = np.ones(len(self.parts)) if weights is None else np.asarray(weights, np.float64)
+        weights = np.ones(len(self.parts)) if weights is None else real_array(weights, "weights")
         if weights.shape != (len(self.parts),) or not (weights >= 0).all() or not 0 < weights.sum() < np.inf:
             raise UserError(f"weights are {weights.tolist()}; expected {len(self.parts)} non-negative numbers")
         self.weights = weights / weights.sum()

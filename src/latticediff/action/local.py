@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 
 __all__ = ["Action", "LocalAction"]
@@ -86,7 +87,7 @@ class LocalAction:
         UserError
             If `phi` has fewer axes than the lattice.
         """
-        phi = np.asarray(phi, np.float64)
+        phi = real_array(phi, "phi")
         axes = self._axes(phi)
         density = self.potential(phi)
         for axis in axes:
@@ -95,7 +96,7 @@ class LocalAction:
 
     def force(self, phi):
         r"""``-dS/dphi(x) = c sum_mu [phi(x+mu) + phi(x-mu)] - V'(phi(x))``, shape of `phi`, float64."""
-        phi = np.asarray(phi, np.float64)
+        phi = real_array(phi, "phi")
         force = -self.potential_derivative(phi)
         for axis in self._axes(phi):
             force = force + self.hopping * (np.roll(phi, -1, axis) + np.roll(phi, 1, axis))

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from scipy import special
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import p_hat_squared
 from .gamma import Estimate
@@ -39,7 +40,7 @@ def explained(log_weight, features):
     UserError
         Values that are not finite, or fewer than 2 p + 10 rows.
     """
-    y, x = np.asarray(log_weight, np.float64), np.asarray(features, np.float64)
+    y, x = real_array(log_weight, "log_weight"), real_array(features, "features")
     n, p = x.shape
     if y.shape != (n,):
         raise UserError(f"log_weight has shape {y.shape}, features {x.shape}; expected one row for each weight")
@@ -138,7 +139,7 @@ def longest_rejection(log_weight, rng):
     UserError
         No finite weight.
     """
-    log_weight = np.asarray(log_weight, np.float64).ravel()
+    log_weight = real_array(log_weight, "log_weight").ravel()
     finite = np.flatnonzero(np.isfinite(log_weight))
     if not len(finite):
         raise UserError("log_weight has no finite entry; the chain cannot start")
@@ -168,7 +169,7 @@ def expected_stay(log_weight, at):
     -------
     float
     """
-    log_weight = np.asarray(log_weight, np.float64).ravel()
+    log_weight = real_array(log_weight, "log_weight").ravel()
     log_mean = special.logsumexp(np.minimum(0.0, log_weight - at)) - math.log(log_weight.size)
     with np.errstate(over="ignore"):  # for ever is an answer
         return float(np.exp(-log_mean))

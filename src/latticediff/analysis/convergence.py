@@ -239,11 +239,10 @@ def short_chain_notice(tau, n_chains=1, n_wanted=50.0, name="series"):
     missing = further_updates(tau, n_wanted)
     if tau.window_found and not missing:
         return ""
-    if tau.window_found:
-        reason = f"{tau.n / max(tau.value, 0.5):.0f} tau_int"
-    else:
-        reason = "the autocorrelation sum does not end within half a chain"
-        missing = max(missing, tau.n)
+    reason = f"{tau.n / max(tau.value, 0.5):.0f} tau_int"
+    if not missing:  # a shorter n_wanted than the rule of tau_int itself, or chains shorter than their memory
+        reason = "its autocorrelation sum has no safe end"
+        missing = tau.n
     return (
         f"{name}: {tau.n} entries, tau_int = {tau.value:.3g} +- {tau.error:.2g} ({reason}); its error is not to be"
         f" trusted, run at least {math.ceil(missing / n_chains)} more entries in each of {n_chains} chains"

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
+from ..arrays import real_array
 from ..errors import UserError
 from .gamma import Estimate, mean, tau_int
 from .weights import check_log_weights
@@ -43,7 +44,7 @@ def checked_log_weight(log_weight, name, forward=False):
     UserError
         Other shapes, fewer than two entries, NaN, the wrong infinity, or no finite entry.
     """
-    log_weight = np.asarray(log_weight, np.float64)
+    log_weight = real_array(log_weight, name)
     if log_weight.ndim not in (1, 2) or log_weight.shape[-1] < 2:
         raise UserError(f"{name} has shape {log_weight.shape}; expected (n,) or (n_chains, n) with n of at least 2")
     check_log_weights(log_weight, name, forward)

@@ -13,18 +13,27 @@ A derived quantity F of means has the fluctuation series
 
 0.5 means independent. Other codes print :math:`1 + 2 \sum \rho`, twice as much. Time is counted
 in the entries of the series.
+
+A series shorter than 50 tau_int does not know its own tau_int: the estimate is low on average, its error is
+as large as itself, and so the error of the mean varies from one such series to the next. That is said
+(``window_found`` is False) and paid for: the variance is known like one of
+:math:`\nu = N / (2 W + 1)` degrees of freedom (Wolff's eq. 42 with the window in place of tau_int), so the error is
+widened by the quantile of Student's distribution that holds 68.3 %. On AR(1) series the one-sigma interval of
+the mean then covers 0.65 to 0.71 from 20 tau_int upwards; the table is in docs/validation.md.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import fft
+from scipy import fft, special
 
+from ..arrays import real_array
 from ..errors import UserError
 
 __all__ = ["Estimate", "TauInt", "autocorrelation", "autocorrelation_error", "derived", "mean", "tau_int"]
 
+SHORT = 50.0  #: N / tau_int, one error up, below which a series is too short for its own tau_int
 S_TAU = 1.5  #: assumed ratio tau_exp / tau_int in the window rule; Wolff's choice
 FFT_BATCH = 2**22  #: float64 numbers transformed at once; bounds the memory for many chains
 
@@ -38,7 +47,9 @@ class TauInt:
     window: int  #: W, the largest lag summed
     n: int  #: entries of all chains together
     rho: np.ndarray  #: normalised autocorrelation function, lags 0 .. 2 W, for figures
-    window_found: bool  #: False: the sum was cut at half the chain length, the value is a lower bound
+    #: False: the series is too short, less than 50 tau_int, or the sum was cut at half the chain length; the value is
+    #: rather a lower bound, its error a guess
+    window_found: bool
 
     def pair(self):
         """``[value, error]``, JSON-able."""
@@ -91,10 +102,11 @@ def as_chains(series, name="series"):
     Raises
     ------
     UserError
-        Fewer than two entries in a chain, more than two axes, or a value that is not finite.
+        Fewer than two entries in a chain, more than two axes, a value that is no finite real number, or time along
+        the first axis, where that can be told.
     """
     if isinstance(series, (list, tuple)) and len({np.size(chain) for chain in series}) > 1:
-        chains = [np.asarray(chain, np.float64) for chain in series]
+        chains = [real_array(chain, name, booleans=True) for chain in series]
         if any(chain.ndim != 1 for chain in chains):
             raise UserError(f"{name} is a list of {[chain.ndim for chain in chains]}-dimensional arrays; expected 1D")
         lengths = np.array([len(chain) for chain in chains])
@@ -102,16 +114,46 @@ def as_chains(series, name="series"):
         for row, chain in zip(values, chains, strict=True):
             row[: len(chain)] = chain
     else:
-        values = np.asarray(series, np.float64)
+        values = real_array(series, name, booleans=True)
         if values.ndim not in (1, 2) or values.size == 0:
             raise UserError(f"{name} has shape {values.shape}; expected (n,) or (n_chains, n) with entries in it")
         values = np.atleast_2d(values)
         lengths = np.full(len(values), values.shape[1])
     if lengths.min() < 2:
-        raise UserError(f"{name} has a chain of {lengths.min()} entries; an error needs at least 2, better 100 tau_int")
+        raise UserError(
+            f"{name} has a chain of {lengths.min()} entries (axes are n_chains, n);"
+            " an error needs at least 2, better 100 tau_int"
+        )
     if not np.isfinite(values).all():
         raise UserError(f"{name} has a value that is not finite; find the damaged configuration before averaging")
+    if values.shape[0] > values.shape[1]:
+        _refuse_swapped_axes(values, lengths, name)
     return values, lengths
+
+
+def _refuse_swapped_axes(values, lengths, name):
+    """Refuse (n, n_chains): neighbouring rows alike, neighbours in a row not.
+
+    Rows are independent chains, in whatever order, so neighbours among them are not correlated but by chance; in
+    time they may be. An array laid the other way shows the opposite, and would be given tau_int = 1/2.
+    """
+    n_chains, n = values.shape
+    if lengths.min() != n:
+        return
+    rows = values - values.mean(axis=0)  # what all chains share at one time is no likeness of neighbours
+    times = values - values.mean()
+    size, spread = np.vdot(rows, rows), np.vdot(times, times)
+    if not size > 1e-26 * np.vdot(values, values):
+        return
+    along_rows = np.vdot(rows[1:], rows[:-1]) / size
+    along_time = np.vdot(times[:, 1:], times[:, :-1]) / spread * n / (n - 1)
+    # 8 sigma of independent entries, a false alarm in 1e15; correlations in time cannot feign it: they would be larger
+    if along_rows > max(8 / math.sqrt(values.size), 2 * along_time):
+        raise UserError(
+            f"{name} has shape {values.shape}, read as (n_chains, n) = {n_chains} chains of {n} entries; but"
+            f" neighbouring chains are correlated ({along_rows:.2f}) and neighbouring entries not ({along_time:.2f}):"
+            " pass its transpose, chains along the first axis and Monte Carlo time along the second"
+        )
 
 
 def autocovariance(deltas, lengths, n_lags):
@@ -155,9 +197,20 @@ def _centre(values, lengths):
     return average, deltas, bool(moves)
 
 
+def _stands_still(values, lengths):
+    """No chain ever moves, though they may stand at different values: no autocorrelation time, no error."""
+    steps = np.abs(np.diff(values, axis=1))
+    if not np.all(lengths == values.shape[1]):
+        steps[np.arange(1, values.shape[1]) >= lengths[:, None]] = 0
+    return bool(steps.max() <= 1e-13 * np.abs(values).max())
+
+
 def _refuse_constant(name, average, lengths):
+    where = f"constant ({average:g}, {lengths.sum()} entries)"
+    if len(lengths) > 1:
+        where = f"constant in each of {len(lengths)} chains (mean {average:g}, {lengths.sum()} entries)"
     raise UserError(
-        f"{name} is constant ({average:g}, {lengths.sum()} entries): no autocorrelation time, no error."
+        f"{name} is {where}: no autocorrelation time, no error."
         " A chain that never moved has acceptance 0: improve its proposal or run longer before measuring"
     )
 
@@ -165,7 +218,7 @@ def _refuse_constant(name, average, lengths):
 def _fluctuations(values, lengths, name):
     """Deviations from the mean over all chains; refuses a series without any."""
     average, deltas, moves = _centre(values, lengths)
-    if not moves:
+    if not moves or _stands_still(values, lengths):
         _refuse_constant(name, average, lengths)
     return deltas
 
@@ -187,8 +240,8 @@ def _gamma_analysis(deltas, lengths, s_tau):
     lags = np.arange(1, n_lags)
     tau = s_tau / np.log((2 * partial[1:] + 1) / (2 * partial[1:] - 1))
     stops = np.flatnonzero(np.exp(-lags / tau) - tau / np.sqrt(lags * n) < 0)
-    window_found = len(stops) > 0
-    window = int(lags[stops[0]] if window_found else lags[-1])
+    ends = len(stops) > 0
+    window = int(lags[stops[0]] if ends else lags[-1])
 
     # eq. (49): subtracting the estimated mean lowers every Gamma(t) by about 2 tau_int Gamma(0) / N;
     # the sum is corrected by its 2 W + 1 terms, Gamma(0) by the naive 1 / N (as pyerrors does)
@@ -197,6 +250,11 @@ def _gamma_analysis(deltas, lengths, s_tau):
     value = spectral / (2 * gamma[0] * (1 + 1 / n))
     error = 2 * partial[window] * math.sqrt(abs(window + 0.5 - partial[window]) / n)  # eq. (42)
     error_of_mean = math.sqrt(spectral / n)
+    window_found = ends and n >= SHORT * (max(value, 0.5) + error)
+    if not window_found:
+        # eq. (42) vanishes where rho stays at one; without its subtraction (Madras and Sokal) it cannot
+        error = value * math.sqrt((4 * window + 2) / n)
+        error_of_mean *= special.stdtrit(max(1.0, n / (2 * window + 1)), special.ndtr(1.0))
     result = TauInt(float(value), float(error), window, n, rho[: 2 * window + 1].copy(), bool(window_found))
     return result, float(error_of_mean)
 
@@ -274,12 +332,15 @@ def tau_int(series, s_tau=S_TAU, name="series"):
     -------
     TauInt
         Value, its error by eq. (42), window; in entries of the series. Never below 0.5: an
-        anticorrelated series counts as independent, which errs on the safe side.
+        anticorrelated series counts as independent, which errs on the safe side. Below 50 tau_int `window_found` is
+        False, and the error that of Madras and Sokal, J. Stat. Phys. 50 (1988) 109, ``tau_int sqrt((4 W + 2) / N)``.
 
     Raises
     ------
     UserError
-        A constant series (it has no tau_int), fewer than two entries, or a value that is not finite.
+        A constant series (it has no tau_int), or chains that stand still, each at its value; fewer than two entries; a
+        value that is no finite real number; more chains than entries whose neighbours are correlated while neighbouring
+        entries are not: an array laid out as (n, n_chains).
     """
     values, lengths = as_chains(series, name)
     deltas = _fluctuations(values, lengths, name)
@@ -323,7 +384,8 @@ def derived(f, series, s_tau=S_TAU, name=None):
     -------
     Estimate
         tau_int is that of the fluctuations of F. Value NaN where F is not defined at the means;
-        error NaN where it is not defined within one naive standard error of them.
+        error NaN where it is not defined within one naive standard error of them. Below 50 tau_int `window_found` is
+        False and the error widened by Student's quantile; see the head of this module.
 
     Raises
     ------
@@ -344,7 +406,8 @@ def derived(f, series, s_tau=S_TAU, name=None):
         raise UserError(f"{name}: series have shapes {', '.join(shapes)}; expected the same configurations in each")
     n = int(lengths.sum())
     parts = [_centre(values, lengths) for values, _ in chains]
-    if not any(moves for _, _, moves in parts):
+    pairs = zip(chains, parts, strict=True)
+    if not any(moves and not _stands_still(values, lengths) for (values, _), (_, _, moves) in pairs):
         _refuse_constant(name, parts[0][0], lengths)
     means = np.array([average for average, _, _ in parts])
     # the step is the scale on which F is sampled anyway: one naive standard error of each mean;

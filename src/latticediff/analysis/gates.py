@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
+from ..arrays import real_array
 from ..errors import UserError
 from .convergence import find_thermalization, further_updates, r_hat
 from .gamma import as_chains, mean, tau_int
@@ -116,7 +117,7 @@ def schwinger_dyson_gate(series, n_sigma=4.0, max_error=0.02):
 
 def exp_delta_h_gate(delta_h, n_sigma=4.0, max_error=0.02):
     """``<exp(-delta_h)> = 1``: reversibility and volume preservation; +inf (diverged) counts as 0."""
-    delta_h = np.asarray(delta_h, np.float64)
+    delta_h = real_array(delta_h, "delta_h")
     if np.isnan(delta_h).any():
         raise UserError(f"delta_h has {np.isnan(delta_h).sum()} NaN; a diverged trajectory is +inf, a rejection")
     ratio = np.exp(np.minimum(-delta_h, 300.0))  # an enormous gain fails the gate; its square must not overflow
@@ -135,7 +136,7 @@ def sign_gate(series, n_sigma=4.0, min_changes=10):
     changes = int(((positive[:, 1:] != positive[:, :-1]) & inside[:, 1:]).sum())
     fraction = float(positive.sum() / lengths.sum())
     error = math.nan
-    if 0 < fraction < 1:
+    if changes:
         error = mean([row[:n] for row, n in zip(positive, lengths, strict=True)], name="sign of m").error
     advice = ""
     if fraction in (0.0, 1.0):

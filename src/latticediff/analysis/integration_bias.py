@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 
 __all__ = ["IntegrationBias", "field_series", "integration_bias"]
@@ -85,7 +86,7 @@ def integration_bias(error, series=None):
     UserError
         Fewer than two entries, values that are not finite, or a series of another length.
     """
-    error = np.asarray(error, np.float64).ravel()
+    error = real_array(error, "error").ravel()
     if error.size < 2:
         raise UserError(f"error has {error.size} entries; expected at least 2")
     if not np.isfinite(error).all():
@@ -95,7 +96,7 @@ def integration_bias(error, series=None):
     spread = float(delta.std())
     biases, correlations = {}, {}
     for name, values in (series or {}).items():
-        values = np.asarray(values, np.float64).ravel()
+        values = real_array(values, name, booleans=True).ravel()
         if values.size != error.size:
             raise UserError(f"{name} has {values.size} entries, error {error.size}; expected the same configurations")
         if values.std() > 0:

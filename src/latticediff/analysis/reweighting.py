@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import real_array
 from .estimates import REPORTED, definitions
 from .free_energy import checked_log_weight
 from .gamma import S_TAU, Estimate, derived
@@ -62,7 +63,7 @@ def reweighted(f, series, log_weight, method="gamma", s_tau=S_TAU, name=None):
         As `derived`; NaN, +inf or no finite entry in `log_weight`.
     """
     w = weights(log_weight)
-    columns = [w, *(w * np.asarray(a, np.float64) for a in series)]
+    columns = [w, *(w * real_array(a, name or "series", booleans=True) for a in series)]
 
     def ratio(mean_w, *means):
         return f(*(m / mean_w for m in means))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..observables.derived import effective_mass
 from .gamma import S_TAU, derived, mean
@@ -10,7 +11,7 @@ __all__ = ["correlator_table", "effective_masses"]
 
 
 def _checked(correlators):
-    correlators = np.asarray(correlators, np.float64)
+    correlators = real_array(correlators, "correlators")
     if correlators.ndim != 3:
         raise UserError(f"correlators have shape {correlators.shape}; expected (n_chains, n, n_separations)")
     return np.moveaxis(correlators, 2, 0)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from ..arrays import real_array
 from ..errors import UserError
 from .gamma import Estimate
 
@@ -47,7 +48,7 @@ def check_log_weights(log_weight, name, forward=False):
 
 def _checked(log_weight, name, forward=False):
     """Flat float64 array of at least two log-weights."""
-    log_weight = np.asarray(log_weight, np.float64).ravel()
+    log_weight = real_array(log_weight, name).ravel()
     if log_weight.size < 2:
         raise UserError(f"{name} has {log_weight.size} entries; expected at least 2")
     check_log_weights(log_weight, name, forward)

@@ -8,6 +8,7 @@ or local updates for the rest.
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
 from ..markov import Block, ChainState
@@ -64,7 +65,7 @@ class Cluster:
         n_chains, *shape = fields.shape
         value, derivative, params = callable_potential(self.action)
         _, run = sites.build(value, derivative)
-        phi, action = fields.reshape(n_chains, -1).copy(), np.array(state.action, np.float64)
+        phi, action = fields.reshape(n_chains, -1).copy(), real_array(state.action, "action").copy()
         n_kept = (state.update + n_updates) // thin - state.update // thin
         kept_phi, kept_action = np.empty((n_kept, n_chains, phi.shape[1])), np.empty((n_kept, n_chains))
         flipped = np.empty((n_updates, n_chains))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..action import CONVENTIONS, Phi4
+from ..arrays import real_array
 from ..atomic import refuse_existing
 from ..errors import FileError, UserError
 from ..lattice import check_shape, volume
@@ -51,7 +52,7 @@ class _Scaled:
         return self.shape[0]
 
     def __getitem__(self, rows):
-        return self.scale * np.asarray(self.phis[rows], np.float64)
+        return self.scale * real_array(self.phis[rows], "phis")
 
 
 def _alternatives(action):
@@ -199,7 +200,9 @@ def convert(
     if check and foreign.action is not None:
         if len(foreign.action) != len(phis):
             raise FileError(f"{path} has {len(phis)} configurations and {len(foreign.action)} values of the action")
-        outcome = _check_action(path, sample, np.asarray(foreign.action, np.float64)[: len(sample)], action)
+        outcome = _check_action(
+            path, sample, real_array(foreign.action, f"the action in {path}")[: len(sample)], action
+        )
     elif check and len(phis) % n_chains == 0:
         outcome = _check_identity(path, sample, action, n_chains)
     if outcome[0] == "none" and lattice is None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import real_array
 from ..atomic import refuse_existing, require_space, whole
 from ..errors import FileError, UserError
 from .files import canonical_json
@@ -85,7 +86,7 @@ def to_pyerrors(ensemble, series, name="ensemble"):
     replica = [f"{name}|r{chain:03d}" for chain in range(ensemble.n_chains)]
     found = {}
     for key, values in series.items():
-        values = np.asarray(values, np.float64)
+        values = real_array(values, "series", booleans=True)
         if values.shape != (ensemble.n_chains, len(update)):
             raise UserError(f"{key} has shape {values.shape}; expected {(ensemble.n_chains, len(update))}")
         found[key] = pyerrors.Obs(list(values), replica, idl=[numbers] * len(replica))

@@ -7,6 +7,7 @@ import numpy as np
 
 from .. import registry
 from ..action import Phi4
+from ..arrays import real_array
 from ..errors import FileError
 from ..lattice import MAX_NDIM
 from ..markov import ChainState
@@ -200,11 +201,11 @@ def write_state(file, state, rng):
     """Final `ChainState` and `Streams.state`: all that an extension needs."""
     write_json(file, "rng", {"streams": rng, "update": int(state.update)})
     group = file.create_group("state")
-    group["phi"] = np.asarray(state.phi, np.float64)
-    group["action"] = np.asarray(state.action, np.float64)
+    group["phi"] = real_array(state.phi, "phi")
+    group["action"] = real_array(state.action, "action")
     for name in ("log_q", "latent"):
         if (rows := getattr(state, name)) is not None:
-            group[name] = np.asarray(rows, np.float64)
+            group[name] = real_array(rows, name)
 
 
 def read_state(file):

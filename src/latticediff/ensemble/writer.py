@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..arrays import real_array
 from ..atomic import refuse_existing, require_space
 from ..errors import FileError, UserError
 from ..lattice import check_shape, volume
@@ -22,7 +23,7 @@ def history_columns(history):
     """Dict of column name to ``(dtype, is_bool, per_chain)`` from arrays; booleans are stored as bytes."""
     columns = {}
     for name, rows in history.items():
-        rows = np.asarray(rows)
+        rows = real_array(rows, f"history of {name}", booleans=True, dtype=None)
         is_bool = rows.dtype == bool
         dtype = np.uint8 if is_bool else (np.int64 if rows.dtype.kind in "iu" else np.float64)
         columns[name] = (np.dtype(dtype), is_bool, rows.ndim == 2)
@@ -126,7 +127,8 @@ def write_ensemble(
                 history_row[name] += len(rows)
             if configurations:
                 for name, dtype in CONFIGURATIONS.items():
-                    put(f"configurations/{name}", cfg_row, np.ascontiguousarray(configurations[name], dtype))
+                    rows = real_array(configurations[name], name, order="C", dtype=dtype)
+                    put(f"configurations/{name}", cfg_row, rows)
                 cfg_row += len(configurations["phi"])
             check()
         if cfg_row != n_cfg or any(row != n_updates for row in history_row.values()):
@@ -181,7 +183,7 @@ def save_ensemble(
     """
     refuse_existing(path)
     if getattr(phis, "ndim", None) is None:
-        phis = np.asarray(phis, np.float64)
+        phis = real_array(phis, "phis")
     if phis.ndim != action.ndim + 1:
         raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")
     shape, n_cfg = check_shape(phis.shape[1:], action.ndim), len(phis)
@@ -199,7 +201,7 @@ def save_ensemble(
     def pieces():
         yield {}, history
         for start in range(0, n_cfg, batch):
-            phi = np.asarray(phis[start : start + batch], np.float64)
+            phi = real_array(phis[start : start + batch], "phis")
             values = action(phi)
             if not (np.isfinite(values).all() and np.isfinite(phi).all()):
                 raise UserError(f"configurations {start} to {start + len(phi) - 1} hold a value that is not finite")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import check_shape
 
@@ -10,7 +11,7 @@ __all__ = ["check_counts", "check_fields"]
 
 def check_fields(phi, action):
     """`phi` as C-contiguous float64 (n_chains, *lattice), or say what is wrong with it."""
-    phi = np.ascontiguousarray(phi, np.float64)
+    phi = real_array(phi, "phi", order="C")
     if phi.ndim != action.ndim + 1:
         raise UserError(
             f"phi has shape {phi.shape}; expected (n_chains, *lattice) with {action.ndim} lattice axes, one chain is a"

@@ -9,6 +9,7 @@ fast Fourier transforms (SciPy), kicks through the compiled loops.
 import numpy as np
 import scipy.fft
 
+from ..arrays import real_array
 from ..lattice import mode_weights, p_hat_squared
 from ..markov import Block, ChainState
 from .checks import check_fields
@@ -71,7 +72,7 @@ def advance(kernel, state, rng, n_updates, thin):
     """`HMC.advance` with Fourier masses; the same streams, the same info."""
     from .._kernels.random import fill_chains, uniform
 
-    phi, action = check_fields(state.phi, kernel.action).copy(), np.array(state.action, np.float64)
+    phi, action = check_fields(state.phi, kernel.action).copy(), real_array(state.action, "action").copy()
     n_chains = phi.shape[0]
     n_kept = (state.update + n_updates) // thin - state.update // thin
     kept_phi, kept_action = np.empty((n_kept, *phi.shape)), np.empty((n_kept, n_chains))

@@ -6,6 +6,7 @@ preserving integrator, accepted with probability min(1, exp(-delta_h)).
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import volume
 from ..markov import Block, ChainState
@@ -141,7 +142,7 @@ class HMC:
         n_chains, *shape = fields.shape
         compiled, geometry = self._plan(tuple(shape))
         phi = fields.reshape(n_chains, -1).copy()
-        action = np.array(state.action, np.float64)
+        action = real_array(state.action, "action").copy()
         n_kept = (state.update + n_updates) // thin - state.update // thin
         kept_phi = np.empty((n_kept, n_chains, phi.shape[1]))
         kept_action = np.empty((n_kept, n_chains))

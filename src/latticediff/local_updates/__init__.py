@@ -6,6 +6,7 @@ product of two reversible updates.
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
 from ..markov import Block, ChainState
@@ -79,7 +80,7 @@ class LocalMetropolis:
         self._check_even(shape)
         value, derivative, params = callable_potential(self.action)
         run, _ = sites.build(value, derivative)
-        phi, action = fields.reshape(n_chains, -1).copy(), np.array(state.action, np.float64)
+        phi, action = fields.reshape(n_chains, -1).copy(), real_array(state.action, "action").copy()
         n_kept = (state.update + n_updates) // thin - state.update // thin
         kept_phi, kept_action = np.empty((n_kept, n_chains, phi.shape[1])), np.empty((n_kept, n_chains))
         accepted = np.empty((n_updates, n_chains))

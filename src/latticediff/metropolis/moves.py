@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..fourier import basis_from_momenta, transform
 
@@ -72,7 +73,7 @@ class _PerMode:
     basis = "fourier"
 
     def __init__(self, propagator):
-        self.propagator = np.asarray(propagator, np.float64)
+        self.propagator = real_array(propagator, "propagator")
         if not (np.isfinite(self.propagator).all() and (self.propagator > 0).all()):
             raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
 

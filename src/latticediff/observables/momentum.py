@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import momenta
 
@@ -54,7 +55,7 @@ def structure_factor(phis, ndim):
     UserError
         If `phis` has no axis in front of the lattice.
     """
-    phis = np.asarray(phis, np.float64)
+    phis = real_array(phis, "phis")
     axes = _lattice_axes(phis, ndim)
     modes = np.fft.rfftn(phis, axes=axes)
     return (modes.real**2 + modes.imag**2) / math.prod(phis.shape[a] for a in axes)
@@ -78,7 +79,7 @@ def momentum_susceptibility(phis, momentum):
     UserError
         If the mode numbers do not fit the lattice.
     """
-    phis = np.asarray(phis, np.float64)
+    phis = real_array(phis, "phis")
     shape = phis.shape[1:]
     waves = _plane_waves(shape, _mode_numbers(momentum, shape))
     flat = phis.reshape(len(phis), -1)
@@ -116,7 +117,7 @@ def time_slices(phis, momentum=None, axis=0):
     UserError
         If `axis` is no lattice axis, or the mode numbers do not fit the lattice.
     """
-    phis = np.asarray(phis, np.float64)
+    phis = real_array(phis, "phis")
     if phis.ndim < 2 or not -(phis.ndim - 1) <= axis < phis.ndim - 1:
         raise UserError(f"time axis is {axis} for phis of shape {phis.shape}; expected a lattice axis, 0 to d - 1")
     phis = np.moveaxis(phis, axis + 1 if axis >= 0 else axis, 1)

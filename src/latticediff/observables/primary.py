@@ -16,6 +16,7 @@ g_kmin    :math:`|\tilde\phi(k)|^2 / V` at :math:`k = 2\pi / L`, averaged over t
 import numpy as np
 
 from .. import registry
+from ..arrays import real_array
 from ..errors import UserError
 from .momentum import momentum_susceptibility
 
@@ -25,6 +26,7 @@ CHUNK_SITES = 2**16  #: sites handed to the observables at once, so that tempora
 
 
 def _flat(phis):
+    phis = real_array(phis, "phis")
     if phis.ndim < 2:
         raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice)")
     return phis.reshape(len(phis), -1)
@@ -156,7 +158,7 @@ def measure_primary(phis, action, observables=None):
         for start in range(0, len(flat), step):
             chunk = flat[start : start + step]
             for name, function in functions.items():
-                values = np.asarray(function(chunk, action), np.float64)
+                values = real_array(function(chunk, action), f"observable {name!r}", booleans=True)
                 if values.shape != (len(chunk),):
                     raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(chunk)},)")
                 rows[name][start : start + step] = values
@@ -177,7 +179,9 @@ def measure_array(phis, action, function):
 
     Returns
     -------
-    ndarray, shape (n_chains, n, ...), float64
+    ndarray, shape (n_chains, n, ...), float64 or complex128
+        Complex where the observable is, as `time_slices` at a momentum: ``np.abs(series) ** 2`` and its like are
+        right. What `analysis` averages is real: give it ``.real``, ``.imag`` or a modulus.
 
     Raises
     ------
@@ -186,7 +190,11 @@ def measure_array(phis, action, function):
     """
     parts = []
     for flat, n_chains in _batches(phis, action):
-        values = np.asarray(function(flat), np.float64)
+        values = function(flat)
+        if np.iscomplexobj(values):  # part by part through the door
+            values = real_array(np.real(values), "observable") + 1j * real_array(np.imag(values), "observable")
+        else:
+            values = real_array(values, "observable", booleans=True)
         if values.ndim < 2 or len(values) != len(flat):
             raise UserError(f"observable has shape {values.shape}; expected ({len(flat)}, ...)")
         parts.append(np.moveaxis(values.reshape(-1, n_chains, *values.shape[1:]), 1, 0))
@@ -197,7 +205,7 @@ def _batches(phis, action):
     """Checked batches as (n * n_chains, *lattice), chains running fastest, with n_chains."""
     expected = None
     for batch in [phis] if isinstance(phis, np.ndarray) else phis:
-        batch = _with_chain_axis(np.asarray(batch, np.float64), action.ndim)
+        batch = _with_chain_axis(real_array(batch, "phis"), action.ndim)
         if expected not in (None, batch.shape[1:]):
             raise UserError(f"a batch has shape (n, {batch.shape[1:]}); the batches before it have {expected}")
         expected = batch.shape[1:]

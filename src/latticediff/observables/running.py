@@ -6,6 +6,7 @@ The bins end up much longer than the autocorrelation time, so a jackknife over t
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 
 __all__ = ["RunningMean"]
@@ -47,7 +48,7 @@ class RunningMean:
         UserError
             If the trailing shape changes or a value is not finite.
         """
-        samples = np.asarray(samples, np.float64)
+        samples = real_array(samples, "sample", booleans=True)
         if not np.isfinite(samples).all():
             raise UserError("a sample is not finite; the ensemble is damaged or its sampler diverged")
         if self._total is None:

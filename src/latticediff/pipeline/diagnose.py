@@ -198,7 +198,9 @@ def _sign(m, correlated=False):
     """Share of m > 0 and its deviation from one half in standard errors."""
     positive = (m > 0).astype(np.float64)
     share, spread = positive.mean(), 0.5 / np.sqrt(m.size)
-    if correlated and np.ptp(positive) > 0:
+    if correlated and not np.diff(positive, axis=1).any():
+        spread = 0.5 / np.sqrt(len(m))  # every chain keeps its sign: one number each
+    elif correlated:
         spread *= np.sqrt(2 * tau_int(positive, name="sign of m").value)
     return float(share), float((share - 0.5) / spread)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 
 __all__ = ["checked_batch", "checked_fields", "padded", "parts", "without_diverged"]
@@ -45,7 +46,7 @@ def checked_fields(phi, shape):
     UserError
         Anything else.
     """
-    phi = np.asarray(phi, np.float64)
+    phi = real_array(phi, "phi")
     if phi.shape[1:] != tuple(shape):
         raise UserError(f"phi has shape {phi.shape}; expected (n, {', '.join(map(str, shape))})")
     if not np.all(np.isfinite(phi)):

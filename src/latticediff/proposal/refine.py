@@ -30,6 +30,7 @@ import math
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..metropolis import Draw
 from ..metropolis.contract import evaluations_to_weigh
@@ -103,7 +104,7 @@ class RefinedProposal:
     def weigh(self, phi, rng):
         """log_q of given fields with a backward path drawn from `rng`, (n,) float64."""
         last, log_q_inner = self.inner.invert(phi, rng)
-        action = np.asarray(self.action(np.asarray(phi, np.float64)))
+        action = np.asarray(self.action(real_array(phi, "phi")))
         log_q = np.empty(len(last))
         for part in parts(len(last), self.inner.batch):
             noise, log_u = self._moves(part.stop - part.start, self.rungs - 1, rng)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import check_shape
 
@@ -22,7 +23,7 @@ __all__ = ["Autocorrelation", "ChainResult", "Correlator", "Propagator", "RunRes
 def _finite(what, *values):
     """Refuse NaN and infinities at the door; a page is no place to discover them."""
     for value in values:
-        if value is not None and not np.all(np.isfinite(np.asarray(value, np.float64))):
+        if value is not None and not np.all(np.isfinite(real_array(value, what, booleans=True))):
             raise UserError(f"{what} is not finite; expected numbers, or None where the quantity has no meaning")
 
 
@@ -40,7 +41,7 @@ def _pair(what, pair):
 
 
 def _curve(what, *arrays):
-    arrays = tuple(np.asarray(a, np.float64) for a in arrays)
+    arrays = tuple(real_array(a, what) for a in arrays)
     if len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 1:
         raise UserError(f"{what} has arrays of shapes {[a.shape for a in arrays]}; expected equal one-dimensional ones")
     _finite(what, *arrays)
@@ -194,7 +195,7 @@ class ChainResult:
         def put(name, value):
             object.__setattr__(self, name, value)  # frozen afterwards
 
-        series = {name: np.atleast_2d(np.asarray(values, np.float64)) for name, values in self.series.items()}
+        series = {name: np.atleast_2d(real_array(values, f"series {name!r}")) for name, values in self.series.items()}
         for name, values in series.items():
             if values.ndim != 2 or len(values) != self.n_chains:
                 raise UserError(
@@ -213,7 +214,7 @@ class ChainResult:
         # a draw may have weight zero, data may be out of the proposal's reach; the other infinity is a defect
         for key, wrong in (("log_weight_reverse", np.inf), ("log_weight_forward", -np.inf)):
             if (log_weight := getattr(self, key)) is not None:
-                log_weight = np.asarray(log_weight, np.float64).ravel()
+                log_weight = real_array(log_weight, key).ravel()
                 if np.isnan(log_weight).any() or (log_weight == wrong).any():
                     raise UserError(f"chain {self.name!r}: {key} contains NaN or {wrong:+}; its proposal is defective")
                 put(key, log_weight)

@@ -22,6 +22,7 @@ import math
 import numpy as np
 import torch
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..fourier import basis_from_momenta, real_fourier
 from ..lattice import check_shape, cos_sum
@@ -55,7 +56,7 @@ class Background:
     """
 
     def __init__(self, action, propagator, device="cpu", dtype=torch.float32, vacuum=0.0):
-        full = torch.as_tensor(propagator, dtype=torch.float64)
+        full = torch.as_tensor(real_array(propagator, "propagator"))
         self.shape = check_shape(full.shape, action.ndim)
         if not bool((full > 0).all()):
             raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..arrays import real_array
 from ..errors import UserError
 from .control import fit_blend
 
@@ -147,7 +148,7 @@ def score_error(model, phis, n_levels=10, n_fields=60, seed=0, progress=None):
     if n_fields < 1 or n_levels < 2:
         raise UserError(f"got {n_fields} fields and {n_levels} levels; expected at least 1 and 2")
     exact = model.background.to("cpu", torch.float64)
-    phi = torch.as_tensor(np.ascontiguousarray(phis), dtype=torch.float64)
+    phi = torch.as_tensor(real_array(phis, "phis", order="C"))
     blend = fit_blend(exact, phi, model.noise, seed)
     generator = torch.Generator().manual_seed(seed)
     log_sigma = np.linspace(*model.noise.log_range, n_levels)

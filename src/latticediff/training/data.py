@@ -6,6 +6,7 @@ import math
 import numpy as np
 import torch
 
+from ..arrays import real_array
 from ..errors import UserError
 from .rows import StreamedRows, choose
 
@@ -41,7 +42,11 @@ class TrainingData:
     """
 
     def __init__(self, phis, n_chains=1, held_out=0.125, device="cpu", where="resident"):
-        source = _Array(np.asarray(phis), n_chains) if not hasattr(phis, "batches") else _File(phis)
+        source = (
+            _Array(real_array(phis, "training data", dtype=None), n_chains)
+            if not hasattr(phis, "batches")
+            else _File(phis)
+        )
         if len(source.shape) < 2 or source.shape[0] == 0:
             raise UserError(f"training data have shape {source.shape}; expected (n_cfg, *lattice) with n_cfg >= 1")
         if not 0 < held_out < 1:

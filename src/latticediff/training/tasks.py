@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import real_array
 from ..errors import UserError
 from ..score.background import Background
 from .data import TrainingData
@@ -92,5 +93,5 @@ def schedule(name, frequencies, steps, seed):
 
 def shares(frequencies):
     """Frequencies that add up to one, float64."""
-    p = np.asarray(frequencies, float)
+    p = real_array(frequencies, "frequencies")
     return p / p.sum()

@@ -14,6 +14,7 @@ import math
 import numpy as np
 import torch
 
+from ...arrays import real_array
 from ...errors import UserError
 from .checks import check_samples, noise_levels, per_field
 
@@ -42,7 +43,7 @@ class EmpiricalScore:
     def __init__(self, data, weights=None, width=0.0, block=4096):
         if len(data) == 0 or len(data.shape) < 2:
             raise UserError(f"data has shape {tuple(data.shape)}; expected (N, *lattice) with N of at least 1")
-        weights = np.ones(len(data)) if weights is None else np.asarray(weights, dtype=float)
+        weights = np.ones(len(data)) if weights is None else real_array(weights, "weights")
         if weights.shape != (len(data),) or not (weights >= 0).all() or not 0 < weights.sum() < math.inf:
             raise UserError(f"weights have shape {weights.shape}; expected ({len(data)},), none negative, not all zero")
         if not 0 <= width < math.inf:
