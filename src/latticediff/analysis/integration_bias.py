@@ -61,7 +61,7 @@ class IntegrationBias:
 
 def field_series(phis, action):
     """What epsilon is held against: S, ``|m|``, ``m^2`` and ``<phi^2>_x`` of fields (n, *lattice), by name."""
-    flat = np.asarray(phis, np.float64).reshape(len(phis), -1)
+    flat = real_array(phis, "phis").reshape(len(phis), -1)
     m = flat.mean(axis=1)
     return {"action": np.asarray(action(phis)), "abs_m": np.abs(m), "m2": m * m, "phi2": (flat**2).mean(axis=1)}
 
