@@ -168,3 +168,61 @@ def test_unreadable_card_is_a_file_error(tmp_path):
     (tmp_path / "torn.toml").write_text("[action\n")
     with pytest.raises(CardError, match="is no TOML"):
         load_card(tmp_path / "torn.toml")
+
+
+def test_byte_order_mark_is_no_part_of_a_card(tmp_path):
+    (tmp_path / "card.toml").write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert load_card(tmp_path / "card.toml") == parse_card(MINIMAL)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "training = 5\n" + MINIMAL,
+        "x = " + "[" * 5000 + "]" * 5000,
+        "lattice.shape" + ".a" * 3000 + " = 1",
+        MINIMAL.replace("6.008", "9" * 400),
+        MINIMAL.replace("6.008", "9" * 5000),
+        MINIMAL.replace("6.008", "0x" + "f" * 9000),
+        MINIMAL.replace("6.008", "1e308"),
+        MINIMAL.replace("[8, 8]", "[4294967296, 4294967296]"),
+        MINIMAL + f"[training]\nsteps = {2**63}",
+        MINIMAL + f"[sampling.kernel]\ntries = {10**400}",
+        MINIMAL.replace("[8, 8]", "[65536, 65536]") + f"[hmc]\nn_chains = {10**12}",
+    ],
+)
+def test_card_beyond_all_bounds_is_one_line(text):
+    with pytest.raises(CardError) as caught:
+        parse_card(text, source="demo.toml").theory()
+    assert "demo.toml" in str(caught.value)[:30] and "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_section_is_set_as_a_whole():
+    card = parse_card(MINIMAL, ['action={convention="H", kappa=0.25, lam=0.02}'])
+    assert card.theory().describe()["couplings"] == {"kappa": 0.25, "lam": 0.02}
+    # nothing of the old section is left, and a later key goes into the new one
+    card = parse_card(MINIMAL + "[hmc]\nn_chains = 3", ["hmc={thin=2}", "hmc.n_warmup=7"])
+    assert (card.hmc.n_chains, card.hmc.thin, card.hmc.n_warmup) == (64, 2, 7)
+    with pytest.raises(CardError, match="a section wants a TOML table"):
+        parse_card(MINIMAL, ["action={convention=H"])
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_couplings_of_the_old_convention_give_way(turned):
+    said = []
+    overrides = ['action.convention="H"', "action.kappa=0.25", "action.lam=0.02"]
+    card = parse_card(MINIMAL, overrides[::-1] if turned else overrides, say=said.append)
+    assert card.theory().describe()["couplings"] == {"kappa": 0.25, "lam": 0.02}
+    assert len(said) == 1 and "m2 = -4.0" in said[0] and "gave way" in said[0]
+
+
+def test_coupling_of_the_same_name_in_another_convention_is_not_taken_over():
+    # lam of A is no lam of H, nor of N, whose names are those of A
+    with pytest.raises(CardError, match=r"give lam too: --set action\.lam="):
+        parse_card(MINIMAL, ["action.convention=H", "action.kappa=0.25"])
+    with pytest.raises(CardError, match=r"give m2, lam too"):
+        parse_card(MINIMAL, ["action.convention=N"])
+    said = []
+    parse_card(MINIMAL, ["action.convention=A", "action.lam=5"], say=said.append)
+    assert not said

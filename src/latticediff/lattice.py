@@ -6,14 +6,16 @@ axis keeps :math:`n_d = 0 \ldots \lfloor L_d/2 \rfloor`.
 """
 
 import math
+import numbers
 
 import numpy as np
 
 from .errors import UserError
 
-__all__ = ["check_shape", "cos_sum", "mode_weights", "momenta", "neighbours", "p_hat_squared", "volume"]
+__all__ = ["MOST_SITES", "check_shape", "cos_sum", "mode_weights", "momenta", "neighbours", "p_hat_squared", "volume"]
 
 MAX_NDIM = 4
+MOST_SITES = 2**56  #: of a lattice, or of all fields held at once: in bytes still a number that NumPy can address
 
 
 def check_shape(shape, ndim=None):
@@ -29,7 +31,7 @@ def check_shape(shape, ndim=None):
     Raises
     ------
     UserError
-        Wrong number of extents, or an extent that is no positive integer.
+        Wrong number of extents, an extent that is no positive integer, or more sites than memory can have.
     """
     try:
         extents = tuple(shape)
@@ -38,8 +40,11 @@ def check_shape(shape, ndim=None):
     if not 1 <= len(extents) <= MAX_NDIM:
         raise UserError(f"lattice shape {extents} has {len(extents)} extents; expected 1 to {MAX_NDIM}")
     for extent in extents:
-        if isinstance(extent, bool) or int(extent) != extent or extent < 1:
+        # 8.0 is an extent, for those who compute them; inf and strings are none
+        if isinstance(extent, bool) or not isinstance(extent, numbers.Real) or not extent >= 1 or extent % 1 != 0:
             raise UserError(f"lattice shape {extents} has extent {extent!r}; expected integers of at least 1")
+    if math.prod(int(extent) for extent in extents) >= MOST_SITES:
+        raise UserError(f"lattice shape {extents} has more than 2^56 sites; no computer holds one field of them")
     if ndim is not None and len(extents) != ndim:
         raise UserError(f"lattice shape {extents} has {len(extents)} dimensions; the action has {ndim}")
     return tuple(int(extent) for extent in extents)

@@ -131,9 +131,14 @@ class Phi4(LocalAction):
                 values[name] = float(couplings[name])
             except (TypeError, ValueError):
                 raise UserError(f"coupling {name} is {couplings[name]!r}; expected a number") from None
+            except OverflowError:
+                raise UserError(f"coupling {name} is above 1.8e308; expected a number that float64 holds") from None
             if not math.isfinite(values[name]):
                 raise UserError(f"coupling {name} is {values[name]}; expected a finite number")
         c, a, excess, b = conv.to_internal(ndim, **values)
+        if not all(map(math.isfinite, (c, a, b, 4 * b))):  # the force has 4 b
+            given = ", ".join(f"{name} = {value:g}" for name, value in values.items())
+            raise UserError(f"{given}: the coefficients of the action overflow; take couplings of ordinary size")
         super().__init__(c, ndim)
         if b < 0 or (b == 0 and a <= abs(c) * ndim):
             raise UserError(

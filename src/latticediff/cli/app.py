@@ -20,6 +20,7 @@ from .options import (
     Resume,
     Route,
     STau,
+    complain,
     say,
     say_line,
     stop_after,
@@ -43,7 +44,7 @@ def _prepare(card, overrides, quiet):
     from ..config import load_card
     from ..pipeline.progress import make_progress
 
-    return load_card(card, overrides or ()), make_progress(quiet)
+    return load_card(card, overrides or (), say=complain), make_progress(quiet)
 
 
 def _print_plan(card, *stages):

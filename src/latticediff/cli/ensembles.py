@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .options import say_line
+from .options import complain, say_line
 
 __all__ = ["add_commands"]
 
@@ -158,7 +158,7 @@ def convert(
     report = import_foreign(
         file,
         out,
-        load_card(card, overrides or ()),
+        load_card(card, overrides or (), complain),
         reader=reader,
         dataset=dataset,
         action_dataset=action_dataset,

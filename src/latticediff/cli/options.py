@@ -20,6 +20,7 @@ __all__ = [
     "Resume",
     "Route",
     "STau",
+    "complain",
     "say",
     "say_line",
     "stop_after",
@@ -41,7 +42,11 @@ Ensembles = Annotated[
 NewFile = Annotated[Path, typer.Option("--out", help="Where the result goes; never overwrites.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. hmc.n_chains=8; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key, e.g. hmc.n_chains=8, or a section, 'action={...}'; repeatable.",
+    ),
 ]
 Outside = Annotated[
     bool, typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted.")
@@ -74,3 +79,8 @@ def stop_after(max_walltime):
     from ..signals import Stop, parse_duration
 
     return Stop(None if max_walltime is None else parse_duration(max_walltime))
+
+
+def complain(text):
+    """One line to standard error: what is no result."""
+    say_line(f"note: {text}", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CardPath, Model, Outside, Quiet, Route, say, stop_after
+from .options import AsJson, CardPath, Model, Outside, Quiet, Route, complain, say, stop_after
 
 __all__ = ["add_commands"]
 
@@ -53,7 +53,7 @@ def tune(
         raise UserError(f"--values got {values!r}; expected numbers, as in 0.2,0.5,1") from None
     # the knob is varied, so a card need not give it
     knobs = ["sampling.kernel.block=1", "sampling.kernel.sigma=1"]
-    loaded, progress = load_card(card, [*knobs, *(overrides or ())]), make_progress(quiet)
+    loaded, progress = load_card(card, [*knobs, *(overrides or ())], complain), make_progress(quiet)
     with stop_after(max_walltime) as stop:
         found = tune_knob(
             loaded, model, route.value, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside

@@ -8,20 +8,28 @@ reading it back gives an equal card.
 import hashlib
 import inspect
 import json
-import tomllib
-from pathlib import Path
+import reprlib
 from typing import Annotated, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .. import registry
 from ..action.phi4 import CONVENTIONS
 from ..errors import CardError, FileError, UserError
+from ..lattice import MOST_SITES, volume
 from ..untrusted import parse_toml, read_text, status
 from . import sections
+from .overrides import apply_overrides
 
 __all__ = ["Card", "load_card", "parse_card"]
+
+_DEPTH = 16  # levels of a card; its own keys have four
+_BITS = 8192  # beyond 4300 digits Python writes no integer, not even into a message
+
+# values in messages: a number may have 400 digits, a table a thousand keys
+_short = reprlib.Repr()
+_short.maxstring = _short.maxlong = _short.maxother = 80
 
 
 class Card(BaseModel):
@@ -39,6 +47,18 @@ class Card(BaseModel):
     finetune: sections.FinetuneSection = sections.FinetuneSection()
     sampling: sections.SamplingSection = sections.SamplingSection()
     analysis: sections.AnalysisSection = sections.AnalysisSection()
+
+    @model_validator(mode="after")
+    def _fields_can_be_addressed(self):
+        chains = {"hmc.n_chains": self.hmc.n_chains}
+        chains |= {f"sampling.{route}.n_chains": getattr(self.sampling, route).n_chains for route in ("ode", "sde")}
+        for key, n_chains in chains.items():
+            if n_chains * volume(self.shape) >= MOST_SITES:
+                lattice = "x".join(map(str, self.shape))
+                raise ValueError(
+                    f"{key} = {n_chains} fields of {lattice} sites are more than an array holds; take fewer or smaller"
+                )
+        return self
 
     @property
     def shape(self):
@@ -100,7 +120,7 @@ class Card(BaseModel):
         return ""
 
 
-def load_card(path, overrides=()):
+def load_card(path, overrides=(), say=None):
     """Read a run-card, apply overrides and check everything that can be checked without running.
 
     Parameters
@@ -108,7 +128,10 @@ def load_card(path, overrides=()):
     path : path-like
         TOML file.
     overrides : sequence of str
-        ``"section.key=value"``, the value as in TOML; a bare word is a string.
+        ``"section.key=value"``, the value as in TOML; a bare word is a string. ``"section={...}"`` replaces a whole
+        section. See `latticediff.config.overrides`.
+    say : callable, optional
+        Told in one line which couplings an override of the convention made give way.
 
     Returns
     -------
@@ -121,24 +144,24 @@ def load_card(path, overrides=()):
     CardError
         No TOML, an unknown key (with the nearest right one), or an impossible value.
     """
-    path = Path(path)
     if status(path) is None:
         raise FileError(f"no run-card {path}; give the path of a TOML file such as configs/demo.toml")
     try:
         text = read_text(path, "a TOML file")
     except FileError as exc:
         raise FileError(f"cannot read run-card {exc}") from None
-    return parse_card(text, overrides, source=str(path))
+    return parse_card(text, overrides, source=str(path), say=say)
 
 
-def parse_card(text, overrides=(), source="card"):
+def parse_card(text, overrides=(), source="card", say=None):
     """`load_card` for TOML text; `source` names it in messages."""
     try:
         data = parse_toml(text, source)
     except FileError as exc:
         raise CardError(str(exc)) from None
-    for override in overrides:
-        _apply(data, override)
+    _check_tree(data, source)
+    data = apply_overrides(data, overrides, say)
+    _check_tree(data, source)
     try:
         card = _checked(Card, data)
         options_of = _network_options(card.network.name)
@@ -171,22 +194,17 @@ def _checked(model, data, section=None):
         raise CardError(_first_problem(exc, model, section)) from None
 
 
-def _apply(data, override):
-    """Set one ``a.b=value`` in nested dicts; which keys exist is left to the check of the whole card."""
-    key, equals, raw = override.partition("=")
-    path = [part.strip() for part in key.split(".")]
-    if not equals or not all(path) or len(path) < 2:
-        raise CardError(f"--set got {override!r}; expected section.key=value, e.g. hmc.n_chains=8")
-    try:
-        value = tomllib.loads(f"value = {raw.strip()}")["value"]
-    except (ValueError, RecursionError):
-        value = raw.strip()  # a bare word, so that shells need no quotes within quotes
-    table = data
-    for part in path[:-1]:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise CardError(f"--set got {override!r}, but {part!r} is no section of the card")
-    table[path[-1]] = value
+def _check_tree(data, source):
+    """Refuse nesting, and integers, of which Python cannot say what they are; without recursion of our own."""
+    level, depth = [data], 0
+    while level:
+        if depth > _DEPTH:
+            raise CardError(f"{source} nests tables and lists more than {_DEPTH} levels deep; no key of a card does")
+        entries = [entry for node in level for entry in (node.values() if isinstance(node, dict) else node)]
+        if any(isinstance(entry, int) and entry.bit_length() > _BITS for entry in entries):
+            raise CardError(f"{source} has an integer of more than {_BITS} bits; no key of a card takes one")
+        level = [entry for entry in entries if isinstance(entry, dict | list)]
+        depth += 1
 
 
 def _flat(tree, prefix=""):
@@ -213,7 +231,7 @@ def _check_couplings(convention, options):
         if key not in options:
             raise UserError(f"lacks {key}; convention {convention} has {', '.join(wanted)}")
         if isinstance(options[key], bool) or not isinstance(options[key], int | float):
-            raise UserError(f"{key} = {options[key]!r}; expected a number")
+            raise UserError(f"{key} = {_short.repr(options[key])}; expected a number")
 
 
 def _first_problem(exc, root, section):
@@ -224,14 +242,18 @@ def _first_problem(exc, root, section):
             return _unknown_key(problem["loc"], root, section)
     problem = problems[0]
     *parents, key = [*([section] if section else []), *(str(part) for part in problem["loc"])] or [section]
+    if key is None:  # a rule about the whole card
+        return problem["msg"].removeprefix("Value error, ")
     where = ".".join([*parents, key])
     if problem["type"] == "missing":
         return f"{where} is missing" if parents else f"section [{where}] is missing"
     value, message = problem["input"], problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
+    if problem["type"] == "model_type":
+        return f"{where} = {_short.repr(value)}; expected a section [{where}] with keys of its own"
     if isinstance(value, dict):  # a rule about a whole section
         return f"[{where}] {message}"
-    return f"{where} = {value!r}: {message}"
+    return f"{where} = {_short.repr(value)}: {message}"
 
 
 def _unknown_key(location, root, section):

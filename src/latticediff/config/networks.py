@@ -8,18 +8,16 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from .sections import Section
+from .sections import Section, Width
 
 __all__ = ["ResidualOptions", "UnetOptions"]
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class DeepOptions(Section):
     """What the deep networks share; see `latticediff.score.deep`."""
 
-    kernel_size: Count = 3
-    hidden: Count = 64
+    kernel_size: Width = 3
+    hidden: Width = 64
     symmetric: bool = False
     conditioned: bool = False
 
@@ -34,12 +32,12 @@ class DeepOptions(Section):
 class ResidualOptions(DeepOptions):
     """See `latticediff.score.deep.residual.ResidualNetwork`."""
 
-    channels: Count = 12
-    depth: Count = 2
+    channels: Width = 12
+    depth: Width = 2
 
 
 class UnetOptions(DeepOptions):
     """See `latticediff.score.deep.unet.UNetwork`."""
 
-    channels: Count = 8
+    channels: Width = 8
     levels: Annotated[int, Field(ge=1, le=8)] = 2

@@ -29,9 +29,15 @@ __all__ = [
     "SamplingSection",
     "SdeSection",
     "TrainingSection",
+    "Width",
 ]
 
-Count = Annotated[int, Field(ge=1)]
+#: of anything: a bound that no computer reaches, so that products of two stay numbers that NumPy knows
+LARGEST = 10**12
+
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+CountFromZero = Annotated[int, Field(ge=0, le=LARGEST)]
+Width = Annotated[int, Field(ge=1, le=10**4)]  #: of a network, whose weights go with the square
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
@@ -77,7 +83,14 @@ class ActionSection(OpenSection):
         if "convention" not in data:
             raise ValueError('names no convention; say e.g. convention = "A", with the couplings m2 and lam')
         # couplings are real numbers: -4 and -4.0 are one theory and one card
-        return {key: float(value) if type(value) is int else value for key, value in data.items()}
+        return {key: _as_float(value) if type(value) is int else value for key, value in data.items()}
+
+
+def _as_float(number):
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError("has a coupling that is too large for a float64 number (above 1.8e308)") from None
 
 
 class LatticeSection(Section):
@@ -140,9 +153,9 @@ class NetworkSection(OpenSection):
 class RidgeOptions(Section):
     """Options of the ridge network, declared here so that a card is checked without importing torch."""
 
-    features: Annotated[int, Field(ge=2)] = 24
-    kernel_size: Count = 3
-    hidden: Count = 64
+    features: Annotated[int, Field(ge=2, le=10**4)] = 24
+    kernel_size: Width = 3
+    hidden: Width = 64
     conditioned: bool = False
     ordered: bool = True  #: normal ordering of the features, see `latticediff.score.ordering`
     screened: bool = True  #: long waves are driven less by what is local, see `latticediff.score.screening`
@@ -174,7 +187,7 @@ class TrainingSection(Section):
     network for several couplings and lattices, taken in turn as `schedule` says.
     """
 
-    steps: Annotated[int, Field(ge=0)] = 4000  #: 0: the weights of `init` as they are, for this theory
+    steps: CountFromZero = 4000  #: 0: the weights of `init` as they are, for this theory
     batch: Count = 256
     learning_rate: Positive = 3e-3
     warmup: Count = 200
@@ -200,9 +213,9 @@ class TrainingSection(Section):
     precision: Literal["float32", "bfloat16"] = "float32"  #: of the network in training, on CUDA
     micro_batch: Count | None = None  #: configurations at once; memory, not results; found by itself on a GPU
     data: Literal["auto", "resident", "stream"] = "auto"  #: on the device, or read from the file batch by batch
-    watch_every: Annotated[int, Field(ge=0)] = 0  #: steps between measurements of ESS and score errors; 0: none
-    watch_samples: Annotated[int, Field(ge=2)] = 256  #: proposals and held-out configurations of each
-    early_stop: Annotated[int, Field(ge=0)] = 0  #: end after so many watches without improvement; 0: never
+    watch_every: CountFromZero = 0  #: steps between measurements of ESS and score errors; 0: none
+    watch_samples: Annotated[int, Field(ge=2, le=LARGEST)] = 256  #: proposals and held-out configurations of each
+    early_stop: CountFromZero = 0  #: end after so many watches without improvement; 0: never
     keep: Literal["last", "best"] = "last"  #: the weights that become the model; the others go beside them
     tensorboard: bool = False
 
@@ -225,7 +238,7 @@ class FinetuneSection(Section):
     Device, further ensembles and held-out chains are those of `[training]`: what was held out there stays unseen.
     """
 
-    steps: Annotated[int, Field(ge=0)] = 0  #: 0: a run stops at score matching
+    steps: CountFromZero = 0  #: 0: a run stops at score matching
     objective: Literal["path", "kl", "log_variance"] = "path"
     reverse: Annotated[float, Field(ge=0, le=1)] = 0.5
     batch: Count = 16
@@ -238,8 +251,8 @@ class FinetuneSection(Section):
     method: Literal["rk4", "dopri5", "adams5"] = "rk4"
     jitter: bool = True
     recompute: bool = False
-    check_every: Annotated[int, Field(ge=0)] = 50
-    n_check: Annotated[int, Field(ge=8)] = 512
+    check_every: CountFromZero = 50
+    n_check: Annotated[int, Field(ge=8, le=LARGEST)] = 512
     n_sigma: Positive = 4.0
     schedule: Literal["round_robin", "random", "all"] = "round_robin"
     checkpoint_every: Count = 50
@@ -282,7 +295,7 @@ class SdeSection(Section):
     n_chains: Count = 100
     n_warmup: Count = 10
     n_updates: Count = 150
-    steps: Annotated[int, Field(ge=2)] = 30
+    steps: Annotated[int, Field(ge=2, le=LARGEST)] = 30
     ladder: Literal["geometric", "cosine", "optimised"] = "optimised"
     kernel: Literal["gaussian", "site", "dressed"] = "dressed"
     process: Literal["variance_exploding", "variance_preserving"] = "variance_exploding"
@@ -303,8 +316,8 @@ class KernelSection(Section):
     sigma: Positive | None = None
     block: Count | None = None
     tries: Count = 1
-    hmc: Annotated[int, Field(ge=0)] = 0
-    cluster: Annotated[int, Field(ge=0)] = 0
+    hmc: CountFromZero = 0
+    cluster: CountFromZero = 0
 
     @model_validator(mode="after")
     def _knob_is_given(self):

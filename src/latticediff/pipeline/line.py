@@ -62,13 +62,13 @@ def parse_values(text):
     return name, tuple(sorted({float(f"{value:.{DIGITS}g}") for value in numbers}))
 
 
-def card_of(model, overrides=()):
+def card_of(model, overrides=(), say=None):
     """The card of a model's chains: its theory, lattice and integrator, and the defaults for the rest.
 
     Parameters
     ----------
     model : latticediff.score.model.ScoreModel
-    overrides : sequence of str
+    overrides, say
         As of `latticediff.config.load_card`.
 
     Raises
@@ -87,7 +87,7 @@ def card_of(model, overrides=()):
         "network": model.network.describe(),
         "sampling": {"ode": own_scheme(model)},
     }
-    return parse_card(tomli_w.dumps(data), overrides, source="line")
+    return parse_card(tomli_w.dumps(data), overrides, source="line", say=say)
 
 
 def draw_line(
@@ -148,7 +148,7 @@ def draw_line(
     if route not in ROUTES:
         raise UserError(f"route is {route!r}; expected one of {', '.join(ROUTES)}")
     model, (name, values) = load_model(folder), parse_values(along)
-    card = card_of(model, overrides)
+    card = card_of(model, overrides, progress.say)
     if n is not None:
         chains = getattr(card.sampling, route).n_chains
         card = card_of(model, [*overrides, f"sampling.{route}.n_updates={max(1, -(-n // chains))}"])
