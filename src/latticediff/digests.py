@@ -1,7 +1,9 @@
-"""Digests of small documents, kept inside them: a changed number in a marker or a header is no longer believed.
+"""Digests of small documents, kept inside them: a changed number in a marker, a header or a card is no longer believed.
 
-A document is a dict that goes to JSON; its digest, under the key ``sha256``, is that of the rest with sorted keys. One
-without that key was made by an older version, and is taken as it is.
+A document is a dict that goes to JSON or TOML; its digest, under the key ``sha256``, is that of the rest with sorted
+keys. One without that key was made by an older version, and is taken as it is. In the card of a model ``sha256`` is the
+hash of the model, and ``card_sha256`` that of the card: of its time grids, shape, bills and metrics, which the former
+does not cover.
 """
 
 import hashlib
@@ -9,22 +11,23 @@ import json
 
 from .errors import FileError
 
-__all__ = ["check_digest", "json_digest", "with_digest"]
+__all__ = ["CARD_KEY", "check_digest", "json_digest", "with_digest"]
 
-KEY = "sha256"
+KEY, CARD_KEY = "sha256", "card_sha256"
 
 
 def json_digest(fields):
     """SHA-256 of a JSON-able value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()  # TOML has dates
 
 
-def with_digest(fields):
-    """`fields` and their digest."""
-    return {**fields, KEY: json_digest(fields)}
+def with_digest(fields, key=KEY):
+    """`fields` and their digest under `key`; one that was there is replaced."""
+    fields = {name: value for name, value in fields.items() if name != key}
+    return {**fields, key: json_digest(fields)}
 
 
-def check_digest(document, source, remedy="restore it"):
+def check_digest(document, source, remedy="restore it", key=KEY):
     """The fields of a `document` without its digest.
 
     Parameters
@@ -40,7 +43,7 @@ def check_digest(document, source, remedy="restore it"):
     FileError
         The digest is there and does not match.
     """
-    fields = {key: value for key, value in document.items() if key != KEY}
-    if KEY in document and document[KEY] != json_digest(fields):
+    fields = {name: value for name, value in document.items() if name != key}
+    if key in document and document[key] != json_digest(fields):
         raise FileError(f"{source} is damaged or was changed by hand: its digest does not match; {remedy}")
     return fields

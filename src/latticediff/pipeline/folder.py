@@ -12,11 +12,13 @@ Layout::
     weights_ode.npz ...            log weights of held-out configurations
     report.json  report.html  figures/
 
-Markers are written to a temporary name, fsynced and renamed, so one that exists is whole. A folder
-belongs to one card: another card is refused rather than mixed in.
+Markers are written to a temporary name, fsynced and renamed, so one that exists is whole; they hold the fingerprints of
+what their stage wrote, which is compared before it is used again, and a digest of their own. A folder belongs to one
+card: another card is refused rather than mixed in.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 from datetime import UTC, datetime
@@ -24,10 +26,20 @@ from pathlib import Path
 
 from .. import __version__
 from ..atomic import disk_error, open_own, sealed_text
+from ..digests import check_digest, json_digest, with_digest
+from ..ensemble import Ensemble
 from ..errors import FileError
-from ..untrusted import parse_json, read_text
+from ..untrusted import parse_json, read_text, regular_file, status
 
-__all__ = ["RunFolder", "read_marker"]
+__all__ = ["RunFolder", "fingerprint", "read_identity", "read_marker"]
+
+
+def read_identity(path):
+    """``run.json`` of a run folder: ``{"digest", "version", "created"}``, and ``card_sha256`` of its card.toml."""
+    identity = parse_json(read_text(path, "the identity of a run"), path)
+    if not isinstance(identity, dict) or not isinstance(identity.get("digest"), str):
+        raise FileError(f"{path} is not the identity of a run; restore it")
+    return check_digest(identity, path)
 
 
 def read_marker(path):
@@ -42,7 +54,21 @@ def read_marker(path):
     kinds = {"stage": str, "finished": bool, "seconds": int | float}
     if not isinstance(marker, dict) or not all(isinstance(marker.get(key), kind) for key, kind in kinds.items()):
         raise FileError(f"{path} is no marker of a stage; remove it, and the stage runs again")
-    return marker
+    return check_digest(marker, path, "remove it, and the stage runs again")
+
+
+def fingerprint(path):
+    """What identifies an ensemble file, the folder of a model, or any other file of a run."""
+    if path.suffix == ".h5":
+        with Ensemble(path) as ensemble:
+            return ensemble.fingerprint()
+    if path.is_dir():
+        from ..score.model import read_card  # imports torch
+
+        return json_digest(read_card(path))
+    regular_file(path)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class RunFolder:
@@ -105,7 +131,7 @@ class RunFolder:
                 raise FileError(f"folder {self.path} holds other files; choose another --out, nothing was changed")
             return
         try:
-            digest = parse_json(read_text(identity), identity)["digest"]
+            digest = read_identity(identity)["digest"]
         except (FileError, KeyError, TypeError):
             raise FileError(f"{identity} cannot be read; choose another --out, nothing was changed") from None
         if digest != self.card.digest():
@@ -142,7 +168,8 @@ class RunFolder:
         if not (self.path / "run.json").exists():
             sealed_text(self.path / "card.toml", self.card.to_toml())
             identity = {"digest": self.card.digest(), "version": __version__, "created": datetime.now(UTC).isoformat()}
-            sealed_text(self.path / "run.json", json.dumps(identity, indent=1) + "\n")
+            identity["card_sha256"] = fingerprint(self.path / "card.toml")
+            sealed_text(self.path / "run.json", json.dumps(with_digest(identity), indent=1) + "\n")
         return self
 
     def __exit__(self, *exc_info):
@@ -157,8 +184,22 @@ class RunFolder:
         """Whether `stage` was finished."""
         return self.marker(stage)["finished"]
 
-    def record(self, stage, seconds, finished):
-        """Write the marker of `stage`; `seconds` of this process are added to those of earlier ones."""
+    def require_output(self, stage):
+        """Raise `FileError` if what the finished `stage` wrote is no longer what it was."""
+        for name, wanted in self.marker(stage).get("outputs", {}).items():
+            path = self.path / name
+            if status(path) is None:
+                raise FileError(f"{path} is gone, which stage {stage} wrote; restore it, or begin in another folder")
+            if fingerprint(path) != wanted:
+                raise FileError(f"{path} is not what stage {stage} wrote; restore it, or begin in another folder")
+
+    def record(self, stage, seconds, finished, outputs=()):
+        """Write the marker of `stage`; `seconds` of this process are added to those of earlier ones.
+
+        `outputs` are the files and folders that a finished stage wrote; their fingerprints go into the marker.
+        """
         before = self.marker(stage)["seconds"]
         marker = {"stage": stage, "finished": finished, "seconds": before + seconds}
-        sealed_text(self.path / "stages" / f"{stage}.json", json.dumps(marker, indent=1) + "\n")
+        if finished and outputs:
+            marker["outputs"] = {path.name: fingerprint(path) for path in outputs}
+        sealed_text(self.path / "stages" / f"{stage}.json", json.dumps(with_digest(marker), indent=1) + "\n")

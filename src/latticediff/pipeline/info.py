@@ -8,7 +8,7 @@ from ..ensemble import Ensemble
 from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
 from ..untrusted import printable, status
-from .folder import read_marker
+from .folder import fingerprint, read_identity, read_marker
 from .measure import acceptance
 
 __all__ = ["action_lines", "info"]
@@ -117,6 +117,9 @@ def _run_rows(path):
     from ..config import load_card
 
     card = load_card(path / "card.toml")
+    wanted = read_identity(path / "run.json").get("card_sha256")
+    if wanted is not None and fingerprint(path / "card.toml") != wanted:
+        raise FileError(f"{path / 'card.toml'} is not the card of this run; it was changed, restore it")
     rows = [
         ("folder", f"{path}, run {card.run.name!r}, seed {card.run.seed}"),
         *action_lines(card.theory()),

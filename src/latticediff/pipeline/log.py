@@ -1,10 +1,13 @@
 """The run's log: one JSON object a line, appended, flushed at once.
 
-Every row has ``time`` (ISO, UTC) and ``event``; the rest belongs to the event.
+Every row has ``time`` (ISO, UTC) and ``event``; the rest belongs to the event. It ends with ``crc32``, that of the row
+without it: the report shows numbers of the log, and a changed one is refused. Rows of older versions have none.
 """
 
 import json
 import os
+import re
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,35 +35,60 @@ class JsonLog:
             return
         path = Path(path)
         try:
-            torn = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-            self._file = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
+            self._file = os.fdopen(open_own(path, os.O_RDWR | os.O_APPEND), "a", encoding="utf-8")
+            _drop_half_a_line(path)
         except OSError as exc:
             raise FileError(f"cannot write log {path}: {exc.strerror}") from None
-        if torn:  # a killed process left half a line; the next row must not be glued to it
-            self._file.write("\n")
 
     def __call__(self, event, **fields):
         """Append one row; NaN and infinities become null, since JSON has no word for them."""
         if self._file is None:
             return
         row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
-        self._file.write(json.dumps(_finite(row), default=_plain, allow_nan=False) + "\n")
+        text = json.dumps(_finite(row), default=_plain, allow_nan=False)
+        self._file.write(f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n')
         self._file.flush()
 
 
+def _drop_half_a_line(path):
+    """A killed process left half a line: the next row must not be glued to it, and it says nothing."""
+    content = Path(path).read_bytes()
+    if content and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
+
+
+_SUMMED = re.compile(r'(.*), "crc32": "([0-9a-f]{8})"\}')
+
+
 def read_log(path, event=None):
-    """Rows of a log in order, those of one `event` if asked; a torn line is skipped."""
+    """Rows of a log in order, those of one `event` if asked; half a line at the end is skipped.
+
+    Raises
+    ------
+    FileError
+        A row is not what was written.
+    """
     path = Path(path)
     if status(path) is None:
         return []
-    rows = []
-    for line in read_bytes(path, "a log", LOG_BYTES).decode(errors="replace").splitlines():
+    rows, old, new, torn = [], False, False, None
+    *lines, _ = read_bytes(path, "a log", LOG_BYTES).decode(errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        if found := _SUMMED.fullmatch(line):
+            line, new = found[1] + "}", True
+            if zlib.crc32(line.encode()) != int(found[2], 16):
+                raise FileError(f"{path} is damaged: line {number} is not what was written; restore it")
         try:
             row = parse_json(line, path)
         except FileError:
+            # versions that wrote no sums left the torn line of a killed process where it was
+            torn = torn if torn is not None or (old and not new) else number
             continue
+        old = old or found is None
         if isinstance(row, dict) and event in (None, row.get("event")):
             rows.append(row)
+    if new and torn is not None:
+        raise FileError(f"{path} is damaged: line {torn} is no JSON; restore it")
     return rows
 
 

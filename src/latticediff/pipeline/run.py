@@ -53,9 +53,10 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         log("run", card=card.digest(), name=card.run.name, resumed=bool(resume))
         common = {"progress": progress, "stop": stop}
         resumable = {**common, "log": log, "resume": True}
-        _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable))
+        made = [folder.ensemble]
+        _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable), made)
         hmc = folder.chain("hmc")
-        _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable))
+        _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable), [hmc])
         from .finetune import finetune
         from .learned import ROUTES
         from .report import report
@@ -63,10 +64,18 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         from .train import train
         from .weigh import weigh
 
-        _stage(folder, log, stop, "train", lambda: train(card, folder.ensemble, folder.score, gate=False, **resumable))
+        _stage(
+            folder,
+            log,
+            stop,
+            "train",
+            lambda: train(card, folder.ensemble, folder.score, gate=False, **resumable),
+            [folder.score],
+        )
         if card.finetune.steps:
             arguments = card, folder.score, folder.ensemble, folder.model
-            _stage(folder, log, stop, "finetune", lambda: finetune(*arguments, gate=False, **resumable))
+            tune = lambda: finetune(*arguments, gate=False, **resumable)  # noqa: E731
+            _stage(folder, log, stop, "finetune", tune, [folder.model])
         for route in ROUTES:
             chain, weights = folder.chain(route), folder.weights(route)
             # the path weight wants the right score at every level, which fine-tuning gives up for the flow's density
@@ -77,6 +86,7 @@ def run(card, out, *, resume=False, progress=None, stop=None):
                 stop,
                 f"sample_{route}",
                 lambda m=model, r=route, c=chain: sample(card, m, r, c, **resumable),
+                [chain],
             )
             _stage(
                 folder,
@@ -84,15 +94,17 @@ def run(card, out, *, resume=False, progress=None, stop=None):
                 stop,
                 f"weigh_{route}",
                 lambda m=model, r=route, w=weights: weigh(card, folder.ensemble, m, r, w, **common),
+                [weights],
             )
         _stage(folder, log, stop, "report", lambda: report(folder, progress))
         progress.say(f"done; open {folder.path / 'report.html'}")
         return folder
 
 
-def _stage(folder, log, stop, name, work):
-    """Do `work` unless `name` is finished; its seconds are recorded however it ends."""
+def _stage(folder, log, stop, name, work, outputs=()):
+    """Do `work`, which writes `outputs`, unless `name` is finished; its seconds are recorded however it ends."""
     if folder.is_finished(name):
+        folder.require_output(name)
         log("skip", stage=name)
         return
     if stop is not None and (reason := stop()):
@@ -104,5 +116,5 @@ def _stage(folder, log, stop, name, work):
         finished = True
     finally:
         seconds = time.perf_counter() - began
-        folder.record(name, seconds, finished)
+        folder.record(name, seconds, finished, outputs)
         log("end", stage=name, finished=finished, seconds=seconds)

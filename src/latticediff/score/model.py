@@ -6,6 +6,8 @@ frozen: evaluation mode, no gradients, identified by `ScoreModel.fingerprint`.
 """
 
 import hashlib
+import json
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from .. import registry
 from ..action import Phi4
 from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
+from ..digests import CARD_KEY, check_digest, with_digest
 from ..errors import FileError, ModelError
 from ..shipped import model_folder
 from ..untrusted import parse_toml, printable, read_text, regular_file, status
@@ -182,7 +185,8 @@ def save_model(model, folder):
         raise FileError(f"{folder} already holds a model; choose another folder or remove it")
     # a card that was loaded describes the model it came from
     about = {key: value for key, value in model.card.items() if key not in DESCRIBED}
-    card = {**model.description(), **about, "sha256": model.fingerprint()}
+    text = tomli_w.dumps({**model.description(), **about, "sha256": model.fingerprint()})
+    card = with_digest(tomllib.loads(text), CARD_KEY)  # of what a reader will find
     try:
         folder.mkdir(parents=True, exist_ok=True)
         sealed_bytes(folder / WEIGHTS, save(_folded(model.tensors(), len(model.shape))))
@@ -212,6 +216,7 @@ def read_card(folder):
     missing = ", ".join({"action", "shape", "network", "noise"} - card.keys())
     if missing:
         raise FileError(f"{path} has no {missing}; it is no card of a model")
+    check_digest(card, path, "restore the model or train again", CARD_KEY)
     return card
 
 
@@ -269,6 +274,12 @@ def load_model(folder, device="cpu", action=None, shape=None):
     model = ScoreModel(network.to(device), background, noise, *powers, card, members)
     if model.fingerprint() != card.get("sha256"):
         raise ModelError(f"{folder}: weights do not match the hash in the card; the model was altered or damaged")
+    # cards of older versions have no digest of their own; what the hash covers must at least be what they say
+    described = json.loads(json.dumps(model.description()))
+    if differing := [key for key in DESCRIBED if card.get(key) != described.get(key)]:
+        raise ModelError(
+            f"{folder}: {', '.join(differing)} of the card is not that of the weights; the card was altered"
+        )
     if members and (action is not None or shape is not None):
         return model.at(action, shape)
     if action is not None and action.describe() != trained_action.describe():

@@ -7,6 +7,7 @@ wherever they take a folder. Imports nothing heavy.
 import tomllib
 from pathlib import Path
 
+from ..digests import CARD_KEY, check_digest
 from ..errors import ModelError
 from ..registry import nearest
 
@@ -49,6 +50,7 @@ def describe_models():
     rows = []
     for name in model_names():
         card = tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8"))
+        check_digest(card, HERE / name / CARD, "install the package again", CARD_KEY)
         rows.append(
             {
                 "name": name,
