@@ -24,6 +24,7 @@ from latticediff.pipeline.train import Source, build_trainer
 from latticediff.proposal import OdeProposal
 from latticediff.training import TrainingData
 from latticediff.training.calibrate import finish_model
+from latticediff.training.data import by_chain
 
 CARD = """
 [run]
@@ -97,7 +98,7 @@ def rows(arguments):
         draw = proposal.draw(arguments.draws, np.random.default_rng(7))
         reverse = ess_reverse(-action(draw.phi) - draw.log_q)
         some = held_out[-arguments.draws :]
-        forward = ess_forward(-action(some) - proposal.weigh(some))
+        forward = ess_forward(by_chain(-action(some) - proposal.weigh(some), len(some), 8))
         yield {
             "network": name,
             "trained_at": lams,

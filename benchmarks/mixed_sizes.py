@@ -60,7 +60,7 @@ def rows(arguments):
         def measured(stage, plan, seconds, name=name, trained=trained, asked=asked, network=network, noise=noise):
             for task in asked:
                 extent, lam = task.background.shape[0], task.background.action.couplings["lam"]
-                found = measure(network, task.background, noise, task.data.held_out, arguments.n, arguments.steps)
+                found = measure(network, task.background, noise, task.data, arguments.n, arguments.steps)
                 about = {"network": name, "trained_at": [other.background.shape[0] for other in trained], "L": extent}
                 yield {**about, "lam": lam, "stage": stage, "steps": plan.steps, "seconds": seconds, **found}
 

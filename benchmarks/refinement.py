@@ -48,7 +48,7 @@ def rows(case, scale, seed):
         seconds = (time.process_time() - began) / n
         reverse = -model.action(draw.phi) - draw.log_q
         forward = -model.action(flat) - proposal.weigh(flat, streams.generator(f"path-{rungs}"))
-        found, seen = ess_reverse(reverse), ess_forward(forward)
+        found, seen = ess_reverse(reverse), ess_forward(forward.reshape(phis.shape[:2]))
         plain = plain or float(reverse.var())
         yield {
             "model": name,

@@ -27,6 +27,7 @@ from latticediff.score.model import ScoreModel, load_model
 from latticediff.score.propagator import measured_propagator, smooth_propagator
 from latticediff.streams import Streams
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
+from latticediff.training.data import by_chain
 from latticediff.training.finetune import FineTuner, FineTuningPlan
 
 N_CHAINS, THIN = 32, 10
@@ -43,7 +44,7 @@ def ensemble(action, shape, n, streams):
     return block.phi.reshape(-1, *shape)
 
 
-def measure(network, background, noise, held_out, n, steps):
+def measure(network, background, noise, data, n, steps):
     """ESS both ways and the variance of log_weight per site."""
     power = np.ones((2, *background.shape))
     model = ScoreModel(
@@ -51,10 +52,13 @@ def measure(network, background, noise, held_out, n, steps):
     )
     proposal, action = OdeProposal(model, steps), background.action
     draw = proposal.draw(n, np.random.default_rng(0))
-    phi = held_out[:n].double().numpy()
+    phi = data.held_out[:n].double().numpy()
     forward = -action(phi) - proposal.weigh(phi)
     forward[~np.isfinite(forward)] = np.inf
-    found = ess_reverse(-action(draw.phi) - draw.log_q), ess_forward(forward)
+    found = (
+        ess_reverse(-action(draw.phi) - draw.log_q),
+        ess_forward(by_chain(forward, len(forward), data.held_out_chains)),
+    )
     names = zip(("ess_reverse", "ess_forward"), found, strict=True)
     return {name: [estimate.value, estimate.error] for name, estimate in names} | {
         "var_forward": float(forward.var() / background.volume) if np.isfinite(forward).all() else math.inf
@@ -82,7 +86,7 @@ def rows(arguments):
                 "stage": stage,
                 "steps": steps,
             }
-            found = measure(network, task.background, noise, task.data.held_out, arguments.n, arguments.steps)
+            found = measure(network, task.background, noise, task.data, arguments.n, arguments.steps)
             return {**about, "seconds": seconds, **found}
 
         yield row("as they are", 0, 0.0)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from latticediff import analysis
 from latticediff.errors import UserError
@@ -111,3 +112,29 @@ def test_bad_weights_are_refused():
         analysis.expected_acceptance([-math.inf, -math.inf])
     with pytest.raises(UserError, match="at least 2"):
         analysis.pareto_k([0.0])
+
+
+def correlated_log_weights(n_chains, n, seed, tau=10.0, spread=0.3):
+    """AR(1) log-weights of target configurations, (n_chains, n); the ESS of Gaussian weights is exp(-spread^2)."""
+    a = (2 * tau - 1) / (2 * tau + 1)
+    noise = np.random.default_rng(seed).normal(size=(n_chains, n)) * math.sqrt(1 - a * a)
+    noise[:, 0] /= math.sqrt(1 - a * a)
+    return spread * lfilter([1.0], [1.0, -a], noise, axis=1)
+
+
+def test_forward_ess_of_chains_has_the_error_that_repetition_shows():
+    runs = [analysis.ess_forward(correlated_log_weights(4, 1000, seed)) for seed in range(60)]
+    scatter, claimed = np.std([e.value for e in runs], ddof=1), np.mean([e.error for e in runs])
+    # 60 runs know their scatter to 9 %; blocks of two tau_int miss some 15 % of the error
+    assert 0.5 * scatter < claimed < 1.4 * scatter
+    blind = [analysis.ess_forward(correlated_log_weights(4, 1000, s), correlated=False).error for s in range(9)]
+    assert np.mean(blind) < 0.4 * scatter  # what every caller got
+    ragged = list(correlated_log_weights(3, 900, 5)[:2]) + [correlated_log_weights(1, 500, 6)[0]]
+    flat = np.concatenate(ragged)
+    assert analysis.ess_forward(ragged).value == pytest.approx(analysis.ess_forward(flat).value, rel=1e-12)
+    reach = analysis.reach(correlated_log_weights(4, 1000, 7), correlated=True)
+    assert reach.ess.error > 2 * analysis.reach(correlated_log_weights(4, 1000, 7)).ess.error
+    for few in ([[0.1], [0.2]], [[0.1, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.2, 0.2]]):  # nothing to be learnt of tau_int
+        assert analysis.ess_forward(few).value == pytest.approx(1, abs=0.1)
+    with pytest.raises(UserError, match="block is 0"):
+        analysis.ess_forward(flat, block=0)

@@ -264,12 +264,14 @@ def test_finetuning_raises_the_ess_of_a_spoilt_model():
     shape, kernel, streams = BOX, HMC(QUARTIC, 0.2, 5), Streams(2)
     state = kernel.start(0.5 * np.random.default_rng(2).normal(size=(32, *shape)))
     state, _ = kernel.advance(state, streams, 100, 100)
-    fields = kernel.advance(state, streams, 320, 10)[1].phi.reshape(-1, *shape)
+    fields = kernel.advance(state, streams, 640, 10)[1].phi.reshape(-1, *shape)
     trained = load_model("phi4-A-L8")
     for p in trained.network.amplitude.parameters():
         p.data *= 0.9
     background = Background(QUARTIC, measured_propagator([fields], shape))
-    plan = FineTuningPlan(steps=48, batch=16, warmup=3, integration_steps=6, check_every=48, n_check=600, ema_decay=0.7)
+    plan = FineTuningPlan(
+        steps=48, batch=16, warmup=3, integration_steps=6, check_every=48, n_check=1200, ema_decay=0.7
+    )
     made = FineTuner(
         trained.network, Task(background, TrainingData(fields, n_chains=32, held_out=0.5)), trained.noise, plan
     )

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from learned_toys import FREE, QUARTIC, SHAPE, model
 from metropolis_toys import exact_fields, free_fields
 from scipy.integrate import quad
@@ -258,6 +257,7 @@ def test_the_card_asks_for_rungs(tmp_path):
     from latticediff.pipeline.train import metrics
     from latticediff.pipeline.weigh import weigh
     from latticediff.score.model import save_model
+    from latticediff.training import TrainingData
 
     text = '[action]\nconvention = "A"\nm2 = 0.8\nlam = 0.0\n[lattice]\nshape = [4, 6]\n[run]\nseed = 1\n'
     card = parse_card(text + "[sampling.ode]\nrungs = 3\nrung_step = 0.5\nsteps = 4\n")
@@ -271,7 +271,7 @@ def test_the_card_asks_for_rungs(tmp_path):
     run_chain(exact, (exact.start(np.zeros((8, *SHAPE))), Streams(1)), path, 50)
     # a model is watched, and described in its card, by its own draws
     assert passing_proposal(card, made).describe() == kernel.proposal.inner.describe()
-    told = metrics(card, made, torch.as_tensor(free_fields(FREE, SHAPE, 50, 2)))
+    told = metrics(card, made, TrainingData(free_fields(FREE, SHAPE, 100, 2), held_out=0.5))
     assert told["steps"] == 4 and 0.5 < told["ess_forward"][0] <= 1
     arrays = weigh(card, path, folder, "ode", tmp_path / "weights.npz")
     assert np.isfinite(arrays["log_weight"]).all()

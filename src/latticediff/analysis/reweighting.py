@@ -124,7 +124,7 @@ class Reach:
         )
 
 
-def reach(log_weight, block=None, rng=None):
+def reach(log_weight, block=None, rng=None, correlated=False):
     r"""Whether weights can be averaged with.
 
     For a Gaussian log_weight of variance s^2 the ESS is :math:`e^{-s^2}`; s is well measured even where
@@ -134,7 +134,7 @@ def reach(log_weight, block=None, rng=None):
     ----------
     log_weight : array_like
         On entries of the source.
-    block, rng
+    block, rng, correlated
         As `ess_reverse`.
 
     Returns
@@ -148,4 +148,9 @@ def reach(log_weight, block=None, rng=None):
     """
     log_weight = checked_log_weight(log_weight, "log_weight")
     spread = float(log_weight[np.isfinite(log_weight)].std())
-    return Reach(ess_reverse(log_weight, block, rng=rng), math.exp(-(spread**2)), pareto_k(log_weight), spread)
+    return Reach(
+        ess_reverse(log_weight, block, rng=rng, correlated=correlated),
+        math.exp(-(spread**2)),
+        pareto_k(log_weight),
+        spread,
+    )

@@ -15,7 +15,7 @@ from scipy import special
 
 from ..arrays import real_array
 from ..errors import UserError
-from .gamma import Estimate
+from .gamma import Estimate, tau_int
 
 __all__ = [
     "WeightReport",
@@ -46,31 +46,49 @@ def check_log_weights(log_weight, name, forward=False):
         raise UserError(f"{name} has no finite entry; the proposal and the target do not overlap")
 
 
+def _chains(log_weight, name):
+    """One float64 array for each chain: of a list of series, the rows of (n_chains, n), or the only one."""
+    if isinstance(log_weight, (list, tuple)) and any(np.ndim(part) for part in log_weight):
+        return [real_array(part, name).ravel() for part in log_weight]
+    log_weight = real_array(log_weight, name)
+    return list(log_weight) if log_weight.ndim == 2 else [log_weight.ravel()]
+
+
 def _checked(log_weight, name, forward=False):
-    """Flat float64 array of at least two log-weights."""
-    log_weight = real_array(log_weight, name).ravel()
+    """Flat float64 array of at least two log-weights, chain after chain."""
+    log_weight = np.concatenate(_chains(log_weight, name))
     if log_weight.size < 2:
         raise UserError(f"{name} has {log_weight.size} entries; expected at least 2")
     check_log_weights(log_weight, name, forward)
     return log_weight
 
 
-def _log_block_sums(log_column, block):
-    """``log sum exp`` over consecutive entries, the incomplete tail in a last block of its own."""
-    n_blocks = -(-log_column.size // block)
-    padded = np.full(n_blocks * block, -np.inf)
-    padded[: log_column.size] = log_column
-    return special.logsumexp(padded.reshape(n_blocks, block), axis=1)
+def _log_block_sums(log_column, block, lengths):
+    """``log sum exp`` over consecutive entries of one chain, its incomplete tail in a block of its own."""
+    sums = []
+    for chain in np.split(log_column, np.cumsum(lengths)[:-1]):
+        n_blocks = -(-chain.size // block)
+        padded = np.full(n_blocks * block, -np.inf)
+        padded[: chain.size] = chain
+        sums.append(special.logsumexp(padded.reshape(n_blocks, block), axis=1))
+    return np.concatenate(sums)
 
 
-def _with_bootstrap(log_statistic, log_columns, block, n_bootstrap, rng):
+def _default_block(chains):
+    """Two tau_int of log_weight, at least one; 1 where the chains are too short to have one."""
+    floor = min((chain[np.isfinite(chain)].min() for chain in chains if np.isfinite(chain).any()), default=0.0)
+    series = [np.where(np.isfinite(chain), chain, floor) for chain in chains]
+    if min(len(chain) for chain in series) < 2 or all(np.ptp(chain) == 0 for chain in series):
+        return 1
+    return math.ceil(2 * tau_int(series, name="log_weight").value - 1e-9)
+
+
+def _with_bootstrap(log_statistic, log_columns, block, n_bootstrap, rng, lengths):
     """``exp(log_statistic(log sums))`` and its standard deviation over block resamples.
 
     Everything stays logarithmic: a resample that misses the largest weight must not underflow.
     """
-    if block is None:
-        block = -(-log_columns[0].size // N_BLOCKS)
-    sums = np.array([_log_block_sums(column, block) for column in log_columns])
+    sums = np.array([_log_block_sums(column, block, lengths) for column in log_columns])
     value = float(np.exp(log_statistic(*special.logsumexp(sums, axis=1))))
     n_blocks = sums.shape[1]
     if n_blocks < 2:
@@ -86,19 +104,21 @@ def _with_bootstrap(log_statistic, log_columns, block, n_bootstrap, rng):
     return value, float(np.std(values, ddof=1))
 
 
-def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None):
+def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None, correlated=False):
     r"""Effective sample size per draw of the proposal, ``(sum w)^2 / (N sum w^2)``.
 
     Parameters
     ----------
-    log_weight : array_like
+    log_weight : array_like, shape (n,) or (n_chains, n), or a list of chains of different lengths
         Of draws from the proposal; -inf counts as weight zero.
     block : int, optional
-        Entries per bootstrap block. Independent draws need no blocks; correlated ones at least 2 tau_int.
+        Entries per bootstrap block; none spans two chains. Default: one, or 2 tau_int of log_weight if `correlated`.
     n_bootstrap : int
         Resamples for the error.
     rng : numpy.random.Generator, optional
         A fixed one by default.
+    correlated : bool
+        The entries are Markov chains, in Monte Carlo order.
 
     Returns
     -------
@@ -110,17 +130,29 @@ def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None):
     UserError
         NaN, +inf, or no finite entry.
     """
-    log_weight = _checked(log_weight, "log_weight")
+    chains = _chains(log_weight, "log_weight")
+    log_weight = _checked(chains, "log_weight")
+    block, lengths = _blocks(chains, block, correlated)
     log_weight = log_weight - log_weight.max()
 
     def log_ess(log_n, log_w1, log_w2):
         return 2 * log_w1 - log_n - log_w2
 
     columns = (np.zeros(log_weight.size), log_weight, 2 * log_weight)
-    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng), n=log_weight.size)
+    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng, lengths), n=log_weight.size)
 
 
-def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None):
+def _blocks(chains, block, correlated):
+    """Entries per block, and the lengths of what must not share one."""
+    if block is None:
+        block = max(_default_block(chains) if correlated else 1, -(-sum(map(len, chains)) // N_BLOCKS))
+    elif block < 1:
+        raise UserError(f"block is {block}; expected at least 1")
+    # one series of independent entries may be cut anywhere
+    return int(block), [len(chain) for chain in chains] if correlated else [sum(len(chain) for chain in chains)]
+
+
+def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None, correlated=True):
     r"""Effective sample size seen from the target, ``1 / (E_p[w] E_p[1/w])``.
 
     ``E_p[1/w]`` is the inverse normalisation and ``E_p[w]`` the second moment of the weight under the
@@ -128,10 +160,13 @@ def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None):
 
     Parameters
     ----------
-    log_weight : array_like
-        Of configurations of the *target* ensemble, for instance HMC; +inf (log_q = -inf) gives 0.
+    log_weight : array_like, shape (n,) or (n_chains, n), or a list of chains of different lengths
+        Of configurations of the *target* ensemble, for instance HMC, in Monte Carlo order; +inf (log_q = -inf) gives 0.
+        Chains that take turns in one flat array hide their correlation: lay them side by side.
     block, n_bootstrap, rng
-        As in `ess_reverse`; Markov chain data are correlated, so give `block`.
+        As in `ess_reverse`.
+    correlated : bool
+        The default, for configurations come from Markov chains: blocks of 2 tau_int. False for independent ones.
 
     Returns
     -------
@@ -142,15 +177,17 @@ def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None):
     UserError
         NaN, -inf, or no finite entry.
     """
-    log_weight = _checked(log_weight, "forward log_weight", forward=True)
+    chains = _chains(log_weight, "forward log_weight")
+    log_weight = _checked(chains, "forward log_weight", forward=True)
     if np.isinf(log_weight).any():
         return Estimate(0.0, 0.0, n=log_weight.size)
+    block, lengths = _blocks(chains, block, correlated)
 
     def log_ess(log_n, log_w, log_inverse):
         return 2 * log_n - log_w - log_inverse
 
     columns = (np.zeros(log_weight.size), log_weight, -log_weight)
-    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng), n=log_weight.size)
+    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng, lengths), n=log_weight.size)
 
 
 def largest_above_mean(log_weight):
@@ -254,10 +291,10 @@ def weight_report(log_weight, forward=None, forward_block=None, rng=None):
     ----------
     log_weight : array_like
         Of draws from the proposal.
-    forward : array_like, optional
-        Of held-out configurations of the target.
+    forward : array_like, shape (n,) or (n_chains, n), or a list of chains, optional
+        Of held-out configurations of the target, in Monte Carlo order.
     forward_block : int, optional
-        Bootstrap block for the forward data, at least 2 tau_int of them.
+        Bootstrap block for the forward data; 2 tau_int of them by default.
     rng : numpy.random.Generator, optional
 
     Returns
@@ -271,13 +308,14 @@ def weight_report(log_weight, forward=None, forward_block=None, rng=None):
     """
     draws = _checked(log_weight, "log_weight")
     finite = draws[np.isfinite(draws)]
+    seen = None if forward is None else ess_forward(forward, forward_block, rng=rng)
     return WeightReport(
         ess_reverse(draws, rng=rng),
         expected_acceptance(draws),
         pareto_k(draws),
         float(finite.std()),
         int(draws.size - finite.size),
-        None if forward is None else ess_forward(forward, forward_block, rng=rng),
+        seen,
         None if forward is None else largest_above_mean(forward),
-        None if forward is None or np.isinf(forward).any() else pareto_k(forward),
+        None if forward is None or seen.value == 0 else pareto_k(forward),
     )

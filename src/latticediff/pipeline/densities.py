@@ -383,7 +383,7 @@ def reweight(
             "shape": shape,
             "plain": observables_table(plain, ensemble.action, shape, s_tau=s_tau),
             "observables": reweighted_table(series, log_weight, target, shape, s_tau=s_tau),
-            "reach": reach(log_weight),
+            "reach": reach(log_weight, correlated=True),
             "log_z_ratio": log_z_reverse(log_weight, correlated=True),
         }
     if model is None:

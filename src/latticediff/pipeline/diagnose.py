@@ -158,7 +158,7 @@ def diagnosis_of(
         m_forward=m_forward,
         largest_reverse=np.abs(draws).max(axis=axes),
         largest_forward=np.abs(flat).max(axis=axes).reshape(forward.shape),
-        weights=weight_report(reverse, forward.T.ravel(), _block(forward)),
+        weights=weight_report(reverse, forward),
         free_energy=free_energy(reverse, forward),
         longest_rejection=longest,
         acceptance=acceptance,
@@ -185,13 +185,6 @@ def _reference(model, ensemble, n, streams, progress):
         phis = fresh_configurations(model.action, model.shape, n, streams)
         task.advance()
     return phis, f"a short run of {phis.shape[0]} HMC chains, {phis.shape[1]} configurations of each"
-
-
-def _block(forward):
-    """Entries of a bootstrap block of the chains laid side by side: 2 tau_int times of all chains."""
-    finite = np.isfinite(forward).all() and np.ptp(forward) > 0
-    times = int(np.ceil(2 * tau_int(forward, name="forward log_weight").value)) if finite else 1
-    return max(1, times) * len(forward)
 
 
 def _sign(m, correlated=False):

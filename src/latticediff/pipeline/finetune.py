@@ -16,7 +16,7 @@ from ..shipped import finetuning_seconds
 from ..streams import Streams
 from ..training import Task
 from ..training.calibrate import finish_model
-from ..training.data import evenly
+from ..training.data import by_chain, evenly
 from ..training.finetune import FineTuner, FineTuningPlan
 from .device import describe_device, pick_device
 from .learned import passing_proposal, store_grid
@@ -92,7 +92,7 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
         )
         own_figures, *further_figures = (
             {
-                when: figures(card, ScoreModel.for_flow(of.network, task.background, of.noise), task.data.held_out)
+                when: figures(card, ScoreModel.for_flow(of.network, task.background, of.noise), task.data)
                 for when, of in (("before", model), ("after", tuned))
             }
             for task in tasks
@@ -113,7 +113,7 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
                 {"theory": str(task), **found} for task, found in zip(further, further_figures, strict=True)
             ]
         store_grid(card, tuned)
-        tuned.card["metrics"] = metrics(card, tuned, own.data.held_out)
+        tuned.card["metrics"] = metrics(card, tuned, own.data)
     save_model(tuned, folder)
     clear_checkpoint(folder)
     log("finetuned", folder=folder.name, fingerprint=tuned.fingerprint(), seconds=tuner.seconds)
@@ -166,7 +166,7 @@ def _run(card, tuner, start, folder, progress, log, stop):
         progress.say(f"stopped by the guard at {tuner.stopped}")
 
 
-def figures(card, model, held_out):
+def figures(card, model, data):
     """What log_weight says of a model under the card's ODE proposal, on a uniform grid; JSON-able.
 
     ``var_reverse`` and ``var_forward`` are per site, of draws and of held-out configurations; of the change of
@@ -175,11 +175,12 @@ def figures(card, model, held_out):
     """
     proposal, action = passing_proposal(card, model), model.action
     rng = Streams(card.run.seed).child("metrics").generator("figures")
+    held_out = data.held_out
     n = max(FEWEST_FIGURES, min(N_FIGURES, SITES // model.background.volume))
     draw, some = proposal.draw(n, rng), evenly(held_out, n)
     reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - proposal.weigh(some)
     change = doubling_error(proposal, some, -action(some) - forward)
-    found = ess_reverse(reverse), ess_forward(forward)
+    found = ess_reverse(reverse), ess_forward(by_chain(forward, len(held_out), data.held_out_chains))
     return {
         "var_reverse": float(reverse[np.isfinite(reverse)].var() / model.background.volume),
         "var_forward": float(forward.var() / model.background.volume),

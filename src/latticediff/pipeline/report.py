@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..analysis import ess_forward, ess_reverse, mean
+from ..analysis import ess_reverse, mean
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..provenance import version
@@ -12,7 +12,7 @@ from .device import describe_device, pick_device
 from .learned import ROUTES
 from .log import read_log
 from .measure import read_series
-from .weigh import read_weights, step_doubling
+from .weigh import forward_ess, read_weights, step_doubling
 
 __all__ = ["report"]
 
@@ -96,7 +96,7 @@ def _learned(folder, route, setup):
             ensemble,
             s_tau=card.analysis.s_tau,
             ess_reverse=_pair(ess_reverse(proposals)),
-            ess_forward=_pair(ess_forward(weights["log_weight"])),
+            ess_forward=_pair(forward_ess(weights)),
             log_weight_reverse=proposals,
             log_weight_forward=weights["log_weight"],
             log_weight_step_doubling=step_doubling(weights),

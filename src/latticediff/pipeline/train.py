@@ -19,7 +19,7 @@ from ..score.vacua import check_vacua
 from ..streams import Streams
 from ..training import Task, Trainer, TrainingData, TrainingPlan, Watching
 from ..training.calibrate import finish_model
-from ..training.data import evenly
+from ..training.data import by_chain, evenly
 from ..training.ranks import ALONE, data_parallel, local_device
 from .device import describe_device, pick_device
 from .gate import pass_gate
@@ -293,12 +293,12 @@ def _save_models(card, trainer, about, folder):
         text = {**about, "training": {**about["training"], "step": step}} if len(networks) > 1 else about
         model = finish_model(network, own.background, trainer.noise, own.data, text, card.run.seed, further)
         store_grid(card, model)
-        model.card["metrics"] = metrics(card, model, own.data.held_out)
+        model.card["metrics"] = metrics(card, model, own.data)
         save_model(model, place)
     return model
 
 
-def metrics(card, model, held_out):
+def metrics(card, model, data):
     """ESS both ways, as the model's card states it; the report measures it on more."""
     # of the ODE, unless its divergence costs backward passes: that could take longer than the training
     route = "sde" if hasattr(model.network, "passes") else "ode"
@@ -306,10 +306,11 @@ def metrics(card, model, held_out):
     proposal = getattr(proposal, "inner", proposal)  # the model's own, not what annealing makes of it
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
-    some = evenly(held_out, N_METRICS)
+    some = evenly(data.held_out, N_METRICS)
+    forward = -model.action(some) - proposal.weigh(some, rng)
     found = {
         "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
-        "ess_forward": ess_forward(-model.action(some) - proposal.weigh(some, rng)),
+        "ess_forward": ess_forward(by_chain(forward, len(data.held_out), data.held_out_chains)),
     }
     pairs = {name: [estimate.value, estimate.error] for name, estimate in found.items()}
     scheme = {key: getattr(card.sampling.ode, key) for key in ("method", "grid")} if route == "ode" else {}

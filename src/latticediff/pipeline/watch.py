@@ -8,7 +8,7 @@ from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_ab
 from ..errors import UserError
 from ..score.model import ScoreModel
 from ..streams import Streams
-from ..training.data import evenly
+from ..training.data import by_chain, evenly
 from .learned import passing_proposal
 
 __all__ = ["Tracker", "Watcher"]
@@ -47,7 +47,7 @@ class Watcher:
             return {
                 "ess_reverse": ess_reverse(reverse).value,
                 "acceptance": expected_acceptance(reverse),
-                "ess_forward": ess_forward(forward).value,
+                "ess_forward": ess_forward(by_chain(forward, len(held_out), task.data.held_out_chains)).value,
                 "largest_forward_weight": largest_above_mean(forward),
             }
         except UserError:  # young weights may have no finite weight at all; no reason to stop a training

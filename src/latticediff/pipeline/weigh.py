@@ -20,14 +20,14 @@ from ..metropolis import doubling_error
 from ..metropolis.doors import require_density, sound_rows
 from ..streams import Streams
 from ..training import TrainingData
-from ..training.data import evenly
+from ..training.data import chain_numbers, evenly
 from ..untrusted import printable
 from .learned import build_proposal
 from .models import model_for
 from .progress import Progress
 from .reference import require_finite
 
-__all__ = ["Weighing", "read_weights", "step_doubling", "weigh"]
+__all__ = ["Weighing", "forward_ess", "read_weights", "step_doubling", "weigh"]
 
 N_REVERSE = 2000  # fresh draws weighed where the chain's own history has no weights of independent draws
 N_DOUBLING = 300  # configurations, and draws, whose density is computed with twice the steps too
@@ -57,9 +57,9 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
     Returns
     -------
     dict of str to ndarray
-        ``log_weight`` (n,), and for the ODE ``doubling`` (n',) and ``doubling_draws`` (n'',): the change of
-        log_weight of configurations and of draws under twice the steps, signed. ``log_weight_reverse`` of fresh
-        draws, for kernels whose history does not hold it.
+        ``log_weight`` (n,) and ``chain`` (n,), the number of the chain that each is of; for the ODE ``doubling``
+        (n',) and ``doubling_draws`` (n'',): the change of log_weight of configurations and of draws under twice the
+        steps, signed. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
 
     Raises
     ------
@@ -71,10 +71,12 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
     progress, action = progress or Progress(), card.theory()
     with Ensemble(ensemble_path) as ensemble:
         ensemble.expect(action, card.shape)
-        phis = require_finite(ensemble.phis(), ensemble.path)
+        phis, n_chains = require_finite(ensemble.phis(), ensemble.path), ensemble.n_chains
         if not all_chains:
-            phis = TrainingData(phis, ensemble.n_chains, card.training.held_out).held_out
+            data = TrainingData(phis, n_chains, card.training.held_out)
+            phis, n_chains = data.held_out, data.held_out_chains
     # every k-th, so that all of the Monte Carlo time is covered
+    n_rows = len(phis)
     phis = evenly(torch.as_tensor(phis), card.sampling.n_forward)
     model = model_for(card, folder, route, outside, progress)
     proposal = build_proposal(card, model, route)
@@ -87,7 +89,7 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
             task.reach(min(part.stop, len(phis)))
             if stop is not None and (reason := stop()):
                 raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
-    arrays = {"log_weight": log_weight}
+    arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
     density = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if hasattr(density, "doubled"):
         some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
@@ -126,6 +128,14 @@ def read_weights(path):
     return read_arrays(path)
 
 
+def forward_ess(arrays):
+    """Forward ESS of what `weigh` wrote; blocks of the error follow each chain. Old files do not name the chains."""
+    log_weight = arrays["log_weight"]
+    if "chain" not in arrays:
+        return ess_forward(log_weight)
+    return ess_forward([log_weight[arrays["chain"] == number] for number in np.unique(arrays["chain"])])
+
+
 @dataclass(frozen=True)
 class Weighing:
     """What the arrays of `weigh` say, for people and programs."""
@@ -142,7 +152,7 @@ class Weighing:
             "source": self.source,
             "route": self.route,
             "n": len(forward),
-            "ess_forward": ess_forward(forward).pair(),
+            "ess_forward": forward_ess(self.arrays).pair(),
             "ess_reverse": None if drawn is None else ess_reverse(drawn).pair(),
             "largest_forward": largest if np.isfinite(largest) else None,
             "step_doubling": step_doubling(self.arrays) or None,
@@ -156,7 +166,7 @@ class Weighing:
         """A table for people."""
         forward, doubling = self.arrays["log_weight"], step_doubling(self.arrays)
         lines = [f"{printable(self.source)}: {len(forward)} configurations weighed by the {self.route} route"]
-        lines.append(f"  {'ESS forward':26} {ess_forward(forward)}")
+        lines.append(f"  {'ESS forward':26} {forward_ess(self.arrays)}")
         if "log_weight_reverse" in self.arrays:
             lines.append(f"  {'ESS of fresh draws':26} {ess_reverse(self.arrays['log_weight_reverse'])}")
         lines.append(f"  {'largest above the mean':26} {largest_above_mean(forward):.3g}")

@@ -10,7 +10,7 @@ from ..arrays import real_array
 from ..errors import UserError
 from .rows import StreamedRows, choose
 
-__all__ = ["TrainingData", "evenly", "lattice_symmetries"]
+__all__ = ["TrainingData", "by_chain", "chain_numbers", "evenly", "lattice_symmetries"]
 
 
 class TrainingData:
@@ -34,6 +34,8 @@ class TrainingData:
     Attributes
     ----------
     train, held_out : tensor or StreamedRows, shape (n, *lattice), float32
+    held_out_chains : int
+        Chains that take turns in `held_out`.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class TrainingData:
             raise UserError(f"held_out is {held_out}; expected a fraction between 0 and 1")
         self.shape, device = tuple(source.shape[1:]), torch.device(device)
         apart = _apart(source.shape[0], source.n_chains, held_out)
+        self.held_out_chains = int(apart[: source.n_chains].sum()) if source.n_chains > 1 else 1
         numbers = np.flatnonzero(~apart), np.flatnonzero(apart)
         self.where = choose(where, 4 * math.prod(source.shape), device)
         if self.where == "resident":
@@ -106,6 +109,25 @@ class _File:
 def evenly(rows, n):
     """At most `n` of the configurations, evenly spread over them, as a float64 array."""
     return rows[:: max(1, len(rows) // n)][:n].double().cpu().numpy()
+
+
+def chain_numbers(n, n_rows, n_chains):
+    """Which of the `n_chains` chains that take turns each of the `n` rows is of that `evenly` took of `n_rows`."""
+    return max(1, n_rows // n) * np.arange(n) % n_chains
+
+
+def by_chain(values, n_rows, n_chains):
+    """Values of the configurations that `evenly` took of `n_rows`, as a list of one series for each chain.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n,)
+        In the order of `evenly`: by update, then by chain, since `n_chains` chains take turns in a file.
+    n_rows, n_chains : int
+        Configurations that were to be chosen from, and chains that they are of (`TrainingData.held_out_chains`).
+    """
+    chain = chain_numbers(len(values), n_rows, n_chains)
+    return [values[chain == number] for number in np.unique(chain)]
 
 
 def _apart(n_cfg, n_chains, held_out):

@@ -73,6 +73,7 @@ class FineTuner(Trainer):
                 plan.n_sigma,
                 plan.seed,
                 self.method.name,
+                task.data.held_out_chains,
             )
             for task in self.tasks
         ]

@@ -23,7 +23,7 @@ import numpy as np
 from ..analysis import Estimate, ess_forward, ess_reverse, largest_above_mean
 from ..proposal import OdeProposal
 from ..score.model import ScoreModel
-from .data import evenly
+from .data import by_chain, evenly
 
 __all__ = ["Check", "Guard"]
 
@@ -75,13 +75,15 @@ class Guard:
     seed : int
     method : str
         Runge-Kutta scheme.
+    n_chains : int
+        Chains that take turns in `held_out`.
     """
 
-    def __init__(self, background, noise, held_out, steps, n=512, n_sigma=4.0, seed=0, method="rk4"):
+    def __init__(self, background, noise, held_out, steps, n=512, n_sigma=4.0, seed=0, method="rk4", n_chains=1):
         self.background, self.noise, self.steps, self.method = background, noise, steps, method
         self.n, self.n_sigma, self.seed = n, n_sigma, seed
         # every k-th, so that all of the Monte Carlo time is covered
-        self.held_out = evenly(held_out, n)
+        self.held_out, self._n_rows, self._n_chains = evenly(held_out, n), len(held_out), n_chains
         self.first = self.lowest = None
 
     def look(self, network, step):
@@ -96,7 +98,7 @@ class Guard:
         forward = -action(self.held_out) - fine.estimate(self.held_out)
         reached = bool(np.isfinite(forward).all())
         reverse = ess_reverse(-F_fine) if enough else Estimate(0.0, 0.0)
-        seen = ess_forward(forward) if reached else Estimate(0.0, 0.0)
+        seen = ess_forward(by_chain(forward, self._n_rows, self._n_chains)) if reached else Estimate(0.0, 0.0)
         volume = self.background.volume
         return Check(
             step=step,
