@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..defaults import SDE_STEPS
 from .options import AsJson, Model, Quiet, Route, STau, say
 
 __all__ = ["add_commands"]
@@ -22,7 +23,7 @@ Reference = Annotated[
 ]
 Draws = Annotated[int, typer.Option("--n", metavar="N", help="Draws of the model, and at most N configurations.")]
 Steps = Annotated[
-    int | None, typer.Option("--steps", help="Integration steps; default: the model's own (ode), 60 (sde).")
+    int | None, typer.Option("--steps", help=f"Integration steps; default: the model's own (ode), {SDE_STEPS} (sde).")
 ]
 Method = Annotated[
     str | None, typer.Option("--method", help="Integrator: rk4, dopri5 or adams5; default: the model's own.")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from ..defaults import SDE_STEPS
 from ..lattice import check_shape
 
 __all__ = [
@@ -295,7 +296,7 @@ class SdeSection(Section):
     n_chains: Count = 100
     n_warmup: Count = 10
     n_updates: Count = 150
-    steps: Annotated[int, Field(ge=2, le=LARGEST)] = 30
+    steps: Annotated[int, Field(ge=2, le=LARGEST)] = SDE_STEPS
     ladder: Literal["geometric", "cosine", "optimised"] = "optimised"
     kernel: Literal["gaussian", "site", "dressed"] = "dressed"
     process: Literal["variance_exploding", "variance_preserving"] = "variance_exploding"

@@ -75,7 +75,7 @@ def refined(model, route="ode", steps=None, method=None, grid=None, *, rungs=1, 
     route : {"ode", "sde"}
     steps, method, grid : optional
         Integrator of the ODE, by default the model's own: `latticediff.proposal.grid.own_scheme`. The SDE has
-        `steps` alone, 60 by default.
+        `steps` alone, `latticediff.defaults.SDE_STEPS` by default.
     rungs, step, action
         See `latticediff.proposal.RefinedProposal`.
     batch : int

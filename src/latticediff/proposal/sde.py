@@ -6,6 +6,7 @@ import json
 import numpy as np
 import torch
 
+from ..defaults import SDE_STEPS
 from ..metropolis import Draw
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .ode import can_compile
@@ -35,7 +36,7 @@ class SdeProposal:
     def __init__(
         self,
         model,
-        steps=30,
+        steps=SDE_STEPS,
         batch=256,
         compiled=None,
         ladder="optimised",
