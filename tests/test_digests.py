@@ -157,6 +157,11 @@ def test_a_row_of_the_log_that_was_changed_is_refused(tmp_path):
         else:  # the name of the sum was hit, or the last end of line, which then counts as torn
             assert all(rows[0][key] == value for key, value in (("seconds", 1.25), ("updates", 100)))
             assert (len(rows) == 2 and rows[1]["loss"] == 0.5) or offset == len(sound) - 1
+    first, second, _ = sound.split(b"\n")
+    for lines in ((second,), (second, first), (first, first, second)):
+        path.write_bytes(b"\n".join([*lines, b""]))
+        with pytest.raises(FileError, match="damaged"):
+            read_log(path)
     path.write_bytes(b'{"time": "x", "event": "old", "seconds": 2.0}\n{"ti\n' + sound)  # of an older version
     assert [row["event"] for row in read_log(path)] == ["old", "thermalised", "training"]
 

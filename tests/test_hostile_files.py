@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tomli_w
 import typer
-from ensemble_toys import ACTION
+from ensemble_toys import ACTION, reseal
 from hostile_toys import REFUSED, SECRET
 
 from latticediff.cli import app as app_module
@@ -439,6 +439,7 @@ def test_a_report_page_shows_strings_and_runs_none(beside, capsys):
     shutil.copy(beside / "sound.h5", f"{named}.h5")
     with h5py.File(f"{named}.h5", "r+") as file:
         file["ensemble"].attrs["algorithm"] = json.dumps({"name": "</pre><script>alert(2)</script>"})
+    reseal(f"{named}.h5")
     code, error = run(("compare", beside / "sound.h5", f"{named}.h5", "--out", beside / "page", "--quiet"), capsys)
     assert code == 0, error
     page = (beside / "page" / "report.html").read_text()

@@ -27,6 +27,7 @@ __all__ = [
     "Header",
     "action_from_description",
     "check_schema",
+    "is_ours",
     "read_provenance",
     "read_state",
     "read_state_arrays",
@@ -149,11 +150,15 @@ def action_from_description(description):
         ) from exc
 
 
+def is_ours(file):
+    """Whether an HDF5 file, a `Store`, says that it is an ensemble of this program."""
+    # an attribute of another kind under this name is no mark of ours either
+    return file.has_attribute("schema") and str(file.attribute("schema")) == SCHEMA
+
+
 def schema_version(file, path):
     """Schema version of an ensemble file, a `Store`; raises `FileError` for any other HDF5 file."""
-    # an attribute of another kind under this name is no mark of ours either
-    ours = file.has_attribute("schema") and str(file.attribute("schema")) == SCHEMA
-    if not ours:
+    if not is_ours(file):
         raise FileError(f"{path} is an HDF5 file but no ensemble of ours; `convert` reads foreign files")
     return file.attribute_int("schema_version")
 

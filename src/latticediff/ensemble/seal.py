@@ -25,6 +25,7 @@ __all__ = [
     "SealWriter",
     "damaged_parts",
     "damaged_rows",
+    "found_parts",
     "is_sealed",
     "read_blocks",
     "require_sealed",
@@ -181,7 +182,7 @@ def damaged_parts(file):
     FileError
         The seal cannot be read.
     """
-    stored, found = file.group(SEAL).json("parts"), _found_parts(file)
+    stored, found = file.group(SEAL).json("parts"), found_parts(file)
     return sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
 
 
@@ -209,7 +210,9 @@ def written_parts(header, provenance, run_id, checksums, columns, rng, state):
     return parts
 
 
-def _found_parts(file):
+def found_parts(file):
+    """SHA-256 of every part of an ensemble file, a `Store`, as it is now; see docs/file-format.md."""
+
     def attributes(names, of):
         group = file.group(of)
         return {name: group.attribute(name) if group.has_attribute(name) else None for name in names}

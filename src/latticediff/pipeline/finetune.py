@@ -22,7 +22,7 @@ from .device import describe_device, pick_device
 from .learned import passing_proposal, store_grid
 from .log import JsonLog
 from .progress import Progress
-from .train import CHECKPOINT, background_of, clear_checkpoint, holds_model, metrics, open_sources
+from .train import CHECKPOINT, background_of, clear_checkpoint, fingerprints, holds_model, metrics, open_sources
 
 __all__ = ["figures", "finetune", "plan_of", "summary"]
 
@@ -83,6 +83,7 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
         _warn_of_fluctuations(card, model, tasks, progress)
         network = copy.deepcopy(model.network)
         tuner = FineTuner(network, tasks, model.noise, plan_of(card), card.finetune.method)
+        tuner.sources = [model.fingerprint(), *fingerprints(about)]
         _run(card, tuner, start, folder, progress, log, stop)
         # what describes the first training stays true of the network
         about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}

@@ -1,7 +1,8 @@
 """The run's log: one JSON object a line, appended, flushed at once.
 
 Every row has ``time`` (ISO, UTC) and ``event``; the rest belongs to the event. It ends with ``crc32``, that of the row
-without it: the report shows numbers of the log, and a changed one is refused. Rows of older versions have none.
+without it, begun with that of the row before: the report shows numbers of the log, and a changed or a missing row is
+refused. Rows of older versions have none.
 """
 
 import json
@@ -36,7 +37,7 @@ class JsonLog:
         path = Path(path)
         try:
             self._file = os.fdopen(open_own(path, os.O_RDWR | os.O_APPEND), "a", encoding="utf-8")
-            _drop_half_a_line(path)
+            self._crc = _last_sum(path)
         except OSError as exc:
             raise FileError(f"cannot write log {path}: {exc.strerror}") from None
 
@@ -46,15 +47,20 @@ class JsonLog:
             return
         row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
         text = json.dumps(_finite(row), default=_plain, allow_nan=False)
-        self._file.write(f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n')
+        self._crc = zlib.crc32(text.encode(), self._crc)
+        self._file.write(f'{text[:-1]}, "crc32": "{self._crc:08x}"}}\n')
         self._file.flush()
 
 
-def _drop_half_a_line(path):
-    """A killed process left half a line: the next row must not be glued to it, and it says nothing."""
+def _last_sum(path):
+    """Sum of the last row of a log, 0 if there is none; half a line, which a killed process left, is dropped."""
     content = Path(path).read_bytes()
     if content and not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
+    for line in reversed(content[: content.rfind(b"\n") + 1].decode(errors="replace").split("\n")):
+        if found := _SUMMED.fullmatch(line):
+            return int(found[2], 16)
+    return 0
 
 
 _SUMMED = re.compile(r'(.*), "crc32": "([0-9a-f]{8})"\}')
@@ -71,13 +77,14 @@ def read_log(path, event=None):
     path = Path(path)
     if status(path) is None:
         return []
-    rows, old, new, torn = [], False, False, None
+    rows, old, new, torn, crc = [], False, False, None, 0
     *lines, _ = read_bytes(path, "a log", LOG_BYTES).decode(errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         if found := _SUMMED.fullmatch(line):
             line, new = found[1] + "}", True
-            if zlib.crc32(line.encode()) != int(found[2], 16):
-                raise FileError(f"{path} is damaged: line {number} is not what was written; restore it")
+            crc = zlib.crc32(line.encode(), crc)
+            if crc != int(found[2], 16):
+                raise FileError(f"{path} is damaged: line {number}, or one before it, is not as written; restore it")
         try:
             row = parse_json(line, path)
         except FileError:

@@ -35,6 +35,7 @@ __all__ = [
     "background_of",
     "build_trainer",
     "clear_checkpoint",
+    "fingerprints",
     "holds_model",
     "metrics",
     "open_sources",
@@ -140,6 +141,11 @@ def open_sources(card, ensembles, device, open_files, log, gate=True):
     }
 
 
+def fingerprints(about):
+    """Of the ensembles that `open_sources` opened: a checkpoint belongs to these data and no others."""
+    return [parent["fingerprint"] for parent in (about["ensemble"], *about.get("further_ensembles", ()))]
+
+
 def train(card, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
     """Train the network of a card on an ensemble, or on several, and write the model folder.
 
@@ -186,6 +192,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
             log = JsonLog(folder / LOG)
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         trainer = build_trainer(card, sources, ranks, progress.say)
+        trainer.sources = fingerprints(about)
         last = _run(card, trainer, checkpoint, progress, log, stop)
         if not ranks.writes:
             return None

@@ -28,6 +28,8 @@ def identity(trainer):
             [t.background.action.describe(), list(t.background.shape), len(t.data.train), t.frequency]
             for t in trainer.tasks
         ]
+    if trainer.sources:
+        about["sources"] = list(trainer.sources)
     return about | trainer.identity()
 
 
@@ -105,6 +107,8 @@ def restore_state(trainer, path):
 def _expect_same(path, theirs, ours, defaults):
     # a key that an older version did not know had what is now its default
     theirs = {**theirs, "plan": {**defaults, **theirs["plan"]}}
+    if "sources" not in theirs:  # older versions did not write down which files they read
+        ours = {key: value for key, value in ours.items() if key != "sources"}
     theirs, ours = _flat(theirs), _flat(ours)
     different = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
     if different:

@@ -70,6 +70,7 @@ class Trainer:
     """
 
     section = "training"  #: of a card, for messages
+    sources = ()  #: fingerprints of the files that the data came from; part of `identity`, and so of a checkpoint
 
     def __init__(self, network, tasks, noise, plan, ranks=ALONE, micro_batch=None, say=None):
         self.tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
