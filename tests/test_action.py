@@ -126,24 +126,67 @@ def test_divergent_or_malformed_theory_is_refused():
 CONVERSIONS = [
     ("A", {"m2": m2, "lam": lam})
     for m2, lam in ((1.0, 1e-15), (1.0, 1e-17), (1.0, 1e-10), (-4.0, 6.008), (1e-14, 1e-3), (1e120, 1.0), (-1e8, 1e8))
-] + [("H", {"kappa": 0.27, "lam": 0.022}), ("N", {"m2": -1e-13, "lam": 1e-9}), ("SL", {"mu0_sq": 3e-15, "lam": 0.5})]
+] + [
+    ("H", {"kappa": 0.27, "lam": 0.022}),
+    ("H", {"kappa": 0.2499999995, "lam": 1e-9}),  # 1 - 2 lam - 4 kappa = 5e-17, which no float near 1 holds
+    ("B", {"beta": 0.3, "lam": 0.2 - 1e-13}),
+    ("B", {"beta": 1e-30, "lam": 0.3}),
+    ("N", {"m2": -1e-13, "lam": 1e-9}),
+    ("SL", {"mu0_sq": 3e-15, "lam": 0.5}),
+]
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
 @pytest.mark.parametrize(("name", "couplings"), CONVERSIONS, ids=str)
 @pytest.mark.parametrize("other", CONVENTIONS)
-def test_conversions_keep_all_digits(name, couplings, other):
-    """Against 400 digits: relative 1e-14, and the rounding of 1 - 2 lam - 2 d kappa where a mass is that difference."""
+def test_conversions_keep_all_digits(name, couplings, other, ndim):
+    """Relative 1e-14, against 400 digits."""
     if name == other:
         return
     with localcontext(prec=400):
-        c, a, excess, b = CONVENTIONS[name].to_internal(2, **{key: Decimal(value) for key, value in couplings.items()})
-        c = Decimal(c)
+        given = {key: Decimal(value) for key, value in couplings.items()}
+        c, a, b = map(Decimal, CONVENTIONS[name].to_internal(ndim, **given))
         u = {"A": 2 / c, "SL": 1 / c, "N": 1 / c}.get(other) or (-a + (a * a + 8 * b).sqrt()) / (4 * b)
         mass, quartic = {"SL": (2, 4), "N": (2, 24)}.get(other, (1, 1))
         hopping = {"H": c * u / 2, "B": c * u}
-        exact = [hopping[other] if other in hopping else mass * excess * u, quartic * b * u * u]
-        found, scale = Phi4(name, couplings, 2).in_convention(other)
-        rounding = [Decimal("4e-16") * mass * u if name == "H" else 0, 0]
-        for number, value, slack in zip(found.values(), exact, rounding, strict=True):
-            assert abs(Decimal(number) - value) <= Decimal("1e-14") * abs(value) + slack
+        exact = [hopping[other] if other in hopping else mass * (a - ndim * c) * u, quartic * b * u * u]
+        found, scale = Phi4(name, couplings, ndim).in_convention(other)
+        for number, value in zip(found.values(), exact, strict=True):
+            assert abs(Decimal(number) - value) <= Decimal("1e-14") * abs(value)
         assert abs(Decimal(scale) - u.sqrt()) <= Decimal("1e-14") * u.sqrt()
+
+
+@pytest.mark.parametrize(("m2", "lam"), [(1e308, 1.0), (-1e200, 1e-200), (1e160, 1.0)])
+def test_what_float64_cannot_hold_is_refused(m2, lam):
+    """kappa = 1e-308 with lam = 1e-616, which is no free field; infinities; lam = 1e-320, which has three digits."""
+    with pytest.raises(UserError, match=r"in convention H is kappa = .*: beyond the range of float64"):
+        Phi4.A(m2, lam).in_convention("H")
+
+
+def test_no_hopping_stays_no_hopping():
+    assert Phi4.H(0.0, 0.1).in_convention("B") == ({"beta": 0.0, "lam": 0.1}, 1.0)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    "action", [Phi4.A(1e-14, 0.0, 3), Phi4.N(3e-12, 0.0, 3), Phi4.H(0.5 / 3 - 1e-15, 0.0, 3)], ids=str
+)
+def test_free_field_keeps_the_digits_of_a_small_mass(action, half):
+    """Against 50 digits, at every momentum; the theory of opposite hopping is the same field on staggered sites."""
+    shape = (4, 6, 2)
+    values = {key: Decimal(value) for key, value in action.couplings.items()}
+    with localcontext(prec=50):
+        c, a, b = map(Decimal, CONVENTIONS[action.convention].to_internal(3, **values))
+        assert b == 0
+        cosines = {
+            4: [1, 0, -1, 0],
+            6: [1, Decimal("0.5"), Decimal("-0.5"), -1, Decimal("-0.5"), Decimal("0.5")],
+            2: [1, -1],
+        }
+        exact = np.array(
+            [[[float(1 / (2 * a - 2 * c * (x + y + z))) for z in cosines[2]] for y in cosines[6]] for x in cosines[4]]
+        )
+    np.testing.assert_allclose(free_propagator(action, shape, half), exact, rtol=1e-14)
+    if action.convention == "H":
+        staggered = free_propagator(Phi4.H(-action.couplings["kappa"], 0.0, 3), shape, half)
+        np.testing.assert_allclose(staggered, np.roll(exact, (2, 3, 1), (0, 1, 2)), rtol=1e-14)

@@ -2,12 +2,15 @@ r"""The free field in closed form: ``b = 0``, ``S = 1/2 sum_k K(k) |phi_k|^2 / V
 
 With :math:`K(k) = 2a - 2c \sum_\mu \cos k_\mu` the propagator is 1/K and
 :math:`\log Z = \tfrac12 \sum_k \log(2\pi / K(k))`. Every sampler of the package is tested against it.
+
+Computed as :math:`K(k) = 2(a - d|c|) + |c| \sum_\mu 4 \sin^2(k_\mu / 2)`, a sum of positive terms (cosines for sines if
+c < 0): the difference 2a - 2dc would lose the digits of a small mass.
 """
 
 import numpy as np
 
 from ..errors import UserError
-from ..lattice import check_shape, cos_sum
+from ..lattice import check_shape, momenta
 
 __all__ = ["free_log_z", "free_propagator"]
 
@@ -23,7 +26,9 @@ def free_propagator(action, shape, half=False):
     if action.b != 0:
         raise UserError(f"{action!r} is interacting; the closed form needs lam = 0")
     shape = check_shape(shape, action.ndim)
-    inverse = 2 * action.a - 2 * action.hopping * cos_sum(shape, half)
+    wave = np.sin if action.hopping >= 0 else np.cos
+    waves = sum(4 * wave(k / 2) ** 2 for k in momenta(shape, half))
+    inverse = 2 * action.gap + abs(action.hopping) * waves
     if not np.all(inverse > 0):
         raise UserError(f"smallest inverse propagator is {inverse.min():g}; the free field needs it positive")
     return 1 / inverse

@@ -7,6 +7,7 @@ acceptance and ESS do not.
 """
 
 import math
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,11 @@ __all__ = ["CONVENTIONS", "Convention", "Phi4"]
 
 @dataclass(frozen=True)
 class Convention:
-    """A published normalisation: names of its couplings, and the maps to (c, a, r, b) and from (c, r, b).
+    """A published normalisation: names of its couplings, and the maps to (c, a, b) and from (c, r, b).
 
-    r = a - d c is the part of a beyond the gradient term of d dimensions. Masses are multiples of it: formed from a
-    they would lose the digits of a small mass. `rescale` gives u = s^2 such that phi_internal = s * phi_convention
-    brings a theory (c, a, b) to this convention's normalisation, (c u, a u, b u^2).
+    `excess` gives r = a - d c, the part of a beyond the gradient term of d dimensions. Masses are multiples of it:
+    formed from a they would lose the digits of a small mass. `rescale` gives u = s^2 such that
+    phi_internal = s * phi_convention brings a theory (c, a, b) to this convention's normalisation, (c u, a u, b u^2).
     """
 
     name: str
@@ -31,6 +32,7 @@ class Convention:
     source: str
     couplings: tuple
     to_internal: object
+    excess: object
     from_internal: object
     rescale: object
 
@@ -39,9 +41,15 @@ def _unit_potential_scale(c, a, b):
     """u with a u = 1 - 2 b u^2: the hopping forms fix a + 2 b = 1."""
     if b == 0 and a <= 0:
         raise UserError(f"a = {a} with b = 0 has no hopping form; it needs a > 0")
-    root = math.hypot(a, math.sqrt(8 * b))
+    half = a / 2
+    root = math.hypot(half, math.sqrt(2 * b))
     # of the two forms of the solution the one without a difference
-    return 2 / (root + a) if a > 0 else (root - a) / (4 * b)
+    return 1 / (root + half) if a > 0 else (root - half) / (2 * b)
+
+
+def _hopping_excess(d, beta, lam):
+    """1 - 2 lam - d beta, rounded once: near the free massless field it is a small difference of large numbers."""
+    return math.fsum((1.0, -2 * lam, *(-beta,) * d))
 
 
 CONVENTIONS = {
@@ -52,7 +60,8 @@ CONVENTIONS = {
             "sum_mu (phi(x+mu) - phi(x))^2 + m2 phi^2 + lam phi^4",
             "Albergo, Kanwar, Shanahan 1904.12072",
             ("m2", "lam"),
-            lambda d, m2, lam: (2.0, 2 * d + m2, m2, lam),
+            lambda d, m2, lam: (2.0, 2 * d + m2, lam),
+            lambda d, m2, lam: m2,
             lambda c, r, b: {"m2": r, "lam": b},
             lambda c, a, b: 2 / c,
         ),
@@ -61,7 +70,8 @@ CONVENTIONS = {
             "-2 kappa sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4",
             "Wang, Aarts, Zhou 2309.17082",
             ("kappa", "lam"),
-            lambda d, kappa, lam: (2 * kappa, 1 - 2 * lam, 1 - 2 * lam - 2 * d * kappa, lam),
+            lambda d, kappa, lam: (2 * kappa, 1 - 2 * lam, lam),
+            lambda d, kappa, lam: _hopping_excess(d, 2 * kappa, lam),
             lambda c, r, b: {"kappa": c / 2, "lam": b},
             _unit_potential_scale,
         ),
@@ -70,7 +80,8 @@ CONVENTIONS = {
             "-beta sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4",
             "Bosetti, De Palma, Guagnelli 1506.08587",
             ("beta", "lam"),
-            lambda d, beta, lam: (beta, 1 - 2 * lam, 1 - 2 * lam - d * beta, lam),
+            lambda d, beta, lam: (beta, 1 - 2 * lam, lam),
+            lambda d, beta, lam: _hopping_excess(d, beta, lam),
             lambda c, r, b: {"beta": c, "lam": b},
             _unit_potential_scale,
         ),
@@ -79,7 +90,8 @@ CONVENTIONS = {
             "1/2 sum_mu (d_mu phi)^2 + 1/2 mu0_sq phi^2 + lam/4 phi^4",
             "Schaich, Loinaz 0902.0045",
             ("mu0_sq", "lam"),
-            lambda d, mu0_sq, lam: (1.0, d + mu0_sq / 2, mu0_sq / 2, lam / 4),
+            lambda d, mu0_sq, lam: (1.0, d + mu0_sq / 2, lam / 4),
+            lambda d, mu0_sq, lam: mu0_sq / 2,
             lambda c, r, b: {"mu0_sq": 2 * r, "lam": 4 * b},
             lambda c, a, b: 1 / c,
         ),
@@ -88,7 +100,8 @@ CONVENTIONS = {
             "1/2 sum_mu (d_mu phi)^2 + 1/2 m2 phi^2 + lam/24 phi^4",
             "textbook form with 1/4!",
             ("m2", "lam"),
-            lambda d, m2, lam: (1.0, d + m2 / 2, m2 / 2, lam / 24),
+            lambda d, m2, lam: (1.0, d + m2 / 2, lam / 24),
+            lambda d, m2, lam: m2 / 2,
             lambda c, r, b: {"m2": 2 * r, "lam": 24 * b},
             lambda c, a, b: 1 / c,
         ),
@@ -135,8 +148,8 @@ class Phi4(LocalAction):
                 raise UserError(f"coupling {name} is above 1.8e308; expected a number that float64 holds") from None
             if not math.isfinite(values[name]):
                 raise UserError(f"coupling {name} is {values[name]}; expected a finite number")
-        c, a, excess, b = conv.to_internal(ndim, **values)
-        if not all(map(math.isfinite, (c, a, b, 4 * b))):  # the force has 4 b
+        c, a, b = conv.to_internal(ndim, **values)
+        if not all(map(math.isfinite, (8 * c, a, 4 * b))):  # the force has 4 b, and c for up to eight neighbours
             given = ", ".join(f"{name} = {value:g}" for name, value in values.items())
             raise UserError(f"{given}: the coefficients of the action overflow; take couplings of ordinary size")
         super().__init__(c, ndim)
@@ -146,7 +159,7 @@ class Phi4(LocalAction):
                 " take lam > 0, or lam = 0 with a positive mass"
             )
         self.a, self.b = float(a), float(b)
-        self._excess = float(excess)  # a - d c, without the cancellation
+        self._excess = conv.excess(self.ndim, **values)
         self.convention = convention
         self.couplings = values
 
@@ -181,6 +194,13 @@ class Phi4(LocalAction):
         return cls("N", {"m2": m2, "lam": lam}, ndim)
 
     @property
+    def gap(self):
+        """``a - d |c|`` to all digits: half of the smallest 1/G of the free field; negative where phi^4 is needed."""
+        if self.hopping >= 0:
+            return self._excess
+        return math.fsum((self.a, *(self.hopping,) * self.ndim))
+
+    @property
     def coefficients(self):
         """The internal (c, a, b)."""
         return self.hopping, self.a, self.b
@@ -197,7 +217,8 @@ class Phi4(LocalAction):
         Raises
         ------
         UserError
-            Unknown convention, or a theory that has no such form (hopping form of a massless free field).
+            Unknown convention, a theory that has no such form (hopping form of a massless free field), or numbers
+            beyond the range of float64.
         """
         if name not in CONVENTIONS:
             raise UserError(f"action convention is {name!r}; expected one of {', '.join(CONVENTIONS)}")
@@ -208,7 +229,12 @@ class Phi4(LocalAction):
         if c <= 0 and name in ("A", "SL", "N"):
             raise UserError(f"hopping coefficient is {c:g}; convention {name} needs it positive")
         u = conv.rescale(c, a, b)
-        return conv.from_internal(c * u, self._excess * u, b * u * u), math.sqrt(u)
+        couplings = conv.from_internal(c * u, self._excess * u, b * u * u)
+        numbers = [(c, c * u), (self._excess, self._excess * u), (b, b * u * u)]
+        if not all(sys.float_info.min <= abs(scaled) < math.inf for number, scaled in numbers if number != 0):
+            told = ", ".join(f"{key} = {value:g}" for key, value in couplings.items())
+            raise UserError(f"{self!r} in convention {name} is {told}: beyond the range of float64; keep its own form")
+        return couplings, math.sqrt(u)
 
     def potential(self, phi):
         """``a phi^2 + b phi^4``, site by site."""
