@@ -23,7 +23,7 @@ LOWEST = $(subst x86_64,x86-64,$(patsubst arm64,generic,$(patsubst aarch64,gener
 
 test-portable: $(VENV)/.installed-dev
 	for threads in 1 2; do \
-	  NUMBA_CPU_NAME=$(LOWEST) NUMBA_CPU_FEATURES= ATEN_CPU_CAPABILITY=default NUMBA_CACHE_DIR=$(VENV)/lowered \
+	  NUMBA_CPU_NAME=$(LOWEST) NUMBA_CPU_FEATURES= ATEN_CPU_CAPABILITY=default NUMBA_CACHE_DIR=$(abspath $(VENV))/lowered \
 	  NUMBA_NUM_THREADS=$$threads OMP_NUM_THREADS=$$threads $(VENV)/bin/python -m pytest $(COMPUTES) || exit 1; \
 	done
 
