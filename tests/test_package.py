@@ -1,5 +1,6 @@
 """The package as a whole: what an import costs, what is registered, what is pinned."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import latticediff
 from latticediff import registry
 from latticediff.errors import UserError
+from latticediff.provenance import _state_of
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "numba")
@@ -91,3 +93,30 @@ def test_demo_card_states_every_key():
 
     text = (ROOT / "configs" / "demo.toml").read_text()
     assert load_card(ROOT / "configs" / "demo.toml").to_dict() == tomllib.loads(text)
+
+
+def test_the_state_of_a_checkout_is_read_and_nothing_written(tmp_path):
+    """A file touched since the last look leaves its repository's index as it was; a changed one makes it dirty."""
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+
+    try:
+        git("init", "-q")
+    except FileNotFoundError:
+        pytest.skip("no git on this machine")
+    assert _state_of(tmp_path) == "unknown"  # no commit yet
+    tracked, index = tmp_path / "a.txt", tmp_path / ".git" / "index"
+    tracked.write_text("one\n")
+    git("add", "a.txt")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD").stdout.strip()
+    os.utime(tracked, (1e9, 1e9))
+    before = index.read_bytes()
+    assert _state_of(tmp_path) == head
+    assert index.read_bytes() == before
+    (tmp_path / "untracked").touch()
+    assert _state_of(tmp_path) == head
+    tracked.write_text("two\n")
+    assert _state_of(tmp_path) == f"{head}-dirty"

@@ -44,17 +44,27 @@ def commit():
     here = Path(__file__).resolve().parent
     if not any((parent / ".git").exists() for parent in here.parents[:2]):
         return "unknown"  # an installed copy inside somebody else's repository must not report theirs
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() if done.returncode == 0 and done.stdout.strip() else "unknown"
+    return _state_of(here)
+
+
+def _state_of(folder):
+    """Commit of the repository that `folder` is in, "-dirty" appended where tracked files differ from it.
+
+    Nothing is written there: ``git describe --dirty`` rewrites the index, so that a commit at the same moment fails,
+    and a write cut short by a full disk leaves a lock that stops every later one.
+    """
+    found = []
+    for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+        command = ["git", "--no-optional-locks", *command]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return "unknown"
+        if done.returncode != 0:
+            return "unknown"
+        found.append(done.stdout.strip())
+    head, changes = found
+    return f"{head}-dirty" if changes else head
 
 
 @cache
