@@ -17,7 +17,7 @@ import pytest
 import tomli_w
 import typer
 from ensemble_toys import ACTION, reseal
-from hostile_toys import REFUSED, SECRET
+from hostile_toys import REFUSED, SECRET, unseal
 
 from latticediff.cli import app as app_module
 from latticediff.cli import main
@@ -143,6 +143,7 @@ def check_all(mutation, names, beside, capsys):
     path, out = beside / "x.h5", beside / "out"
     shutil.copy(beside / "sound.h5", path)
     with h5py.File(path, "r+") as file:
+        unseal(file)
         REFUSED[mutation](file)
     for name, arguments in commands(path, out).items():
         if name not in names:
@@ -399,6 +400,7 @@ def test_no_string_of_a_file_reaches_the_terminal_as_it_is(beside, capsys):
     path = beside / "x.h5"
     shutil.copy(beside / "sound.h5", path)
     with h5py.File(path, "r+") as file:
+        unseal(file)
         header = file["ensemble"].attrs
         header["algorithm"] = json.dumps({"name": EVIL}, ensure_ascii=False)
         for name in ("program", "version", "commit", "created"):
@@ -417,6 +419,7 @@ def test_no_string_of_a_file_reaches_the_terminal_as_it_is(beside, capsys):
     wrong = beside / "wrong.h5"
     shutil.copy(path, wrong)
     with h5py.File(wrong, "r+") as file:
+        unseal(file)
         file["ensemble"].attrs["action"] = json.dumps({"name": EVIL})
     lines = [(command, file) for command in ("info", "verify", "measure") for file in (path, named, wrong, model)]
     lines += [("cut", named, "--out", beside / "out" / f"{EVIL}.h5"), ("free-energy", "--model", model)]
