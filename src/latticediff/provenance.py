@@ -27,6 +27,8 @@ class Provenance:
     config_toml: str = ""
     parents: list = field(default_factory=list)  #: [{"file": name, "fingerprint": hex}, ...]
     libraries: dict = field(default_factory=dict)  #: name -> version of what computes the numbers
+    #: of files made from others, whose chains and updates they hold: see `latticediff.ensemble.lineage`
+    lineage: list = field(default_factory=list)
 
 
 @cache
@@ -76,7 +78,7 @@ def _libraries():
     return found
 
 
-def collect(config_json="", config_toml="", parents=()):
+def collect(config_json="", config_toml="", parents=(), lineage=()):
     """`Provenance` of a file written now.
 
     Parameters
@@ -85,10 +87,13 @@ def collect(config_json="", config_toml="", parents=()):
         The effective configuration, if there is one.
     parents : sequence of dict
         ``{"file": name, "fingerprint": hex}`` of every file this one was made from.
+    lineage : sequence of dict
+        Whose chains and updates the file holds, where that does not follow from its own random streams.
     """
     created = datetime.now(UTC).isoformat(timespec="seconds")
     if config_json:
         json.loads(config_json)  # a defect of ours, not of the user: better here than in a reader years later
+    parents, lineage = ([dict(entry) for entry in entries] for entries in (parents, lineage))
     return Provenance(
-        PROGRAM, version(), commit(), created, config_json, config_toml, [dict(p) for p in parents], dict(_libraries())
+        PROGRAM, version(), commit(), created, config_json, config_toml, parents, dict(_libraries()), lineage
     )

@@ -14,6 +14,7 @@ from ..atomic import refuse_existing
 from ..errors import FileError, UserError
 from ..provenance import collect
 from .check import require_whole
+from .lineage import beside, clipped, joined, lineage, refuse_other_runs, refuse_repeats, refuse_same_runs
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
 from .writer import write_ensemble
@@ -21,11 +22,12 @@ from .writer import write_ensemble
 __all__ = ["cut", "merge", "split", "thin"]
 
 
-def _derive(out, parents, header, *, n_cfg, n_updates, columns, pieces, end=(None, None)):
+def _derive(out, parents, header, *, n_cfg, n_updates, columns, pieces, stretches, end=(None, None)):
     """Write a file made from others; `end` is the (state, streams) that makes it extendable."""
     refuse_existing(out)
     first = parents[0].provenance
     state, streams = end
+    named = [parent.parent() for parent in parents]
     write_ensemble(
         out,
         header,
@@ -33,7 +35,7 @@ def _derive(out, parents, header, *, n_cfg, n_updates, columns, pieces, end=(Non
         n_updates=n_updates,
         columns=columns,
         pieces=pieces,
-        provenance=collect(first.config_json, first.config_toml, [parent.parent() for parent in parents]),
+        provenance=collect(first.config_json, first.config_toml, named, joined(stretches)),
         state=state,
         rng=None if streams is None else streams.state(),
     )
@@ -93,6 +95,7 @@ def _cut(source, out, start, stop):
         n_updates=history_rows.stop - history_rows.start,
         columns=source.columns(),
         pieces=_selected(source, rows, history_rows),
+        stretches=clipped(lineage(source), updates=(start, stop)),
         end=(source.state(), source.streams()) if stop == last else (None, None),
     )
 
@@ -128,6 +131,7 @@ def thin(path, out, every):
             n_updates=source.n_updates,
             columns=source.columns(),
             pieces=_selected(source, rows, slice(0, source.n_updates)),
+            stretches=lineage(source),
             end=(source.state(), source.streams()),
         )
 
@@ -194,7 +198,14 @@ def _take_chains(source, out, chains):
     n_cfg = source.n_cfg // source.n_chains * len(chains)
     header = replace(source.header, n_chains=len(chains))
     return _derive(
-        out, [source], header, n_cfg=n_cfg, n_updates=source.n_updates, columns=source.columns(), pieces=pieces()
+        out,
+        [source],
+        header,
+        n_cfg=n_cfg,
+        n_updates=source.n_updates,
+        columns=source.columns(),
+        pieces=pieces(),
+        stretches=clipped(lineage(source), chains=(int(chains[0]), int(chains[-1]) + 1)),
     )
 
 
@@ -218,7 +229,9 @@ def merge(paths, out, along=None):
     Raises
     ------
     FileError
-        Other action, lattice or thinning; a gap or an overlap; unequal lengths; the same configurations twice; damage.
+        Other action, lattice or thinning; a gap or an overlap; unequal lengths; damage. Chains that are not
+        independent side by side: of one run or one seed. Stretches of other seeds in one history. A configuration that
+        another file holds too, unless a chain repeated it across the cut, or both begin with it.
     UserError
         Fewer than two files, or an unknown `along`.
     """
@@ -243,11 +256,13 @@ def merge(paths, out, along=None):
     if along == "updates" and not joins:
         spans = ", ".join(f"{s.path.name}: {s.first_update} < u <= {s.last_update}" for s in ordered)
         raise FileError(f"the files do not join along updates ({spans})")
+    (refuse_other_runs if along == "updates" else refuse_same_runs)(ordered if along == "updates" else sources)
     common = set.intersection(*(set(source.columns().items()) for source in sources))
     columns = {name: kind for name, kind in head.columns().items() if (name, kind) in common}
     refuse_existing(out)
     for source in sources:
         require_whole(source)
+    refuse_repeats(ordered if along == "updates" else sources, along)
     if along == "updates":
         return _merge_updates(ordered, out, columns)
     return _merge_chains(sources, out, columns)
@@ -278,6 +293,7 @@ def _merge_updates(ordered, out, columns):
         n_updates=sum(source.n_updates for source in ordered) if columns else 0,
         columns=columns,
         pieces=pieces(),
+        stretches=[stretch for source in ordered for stretch in lineage(source)],
         end=(tail.state(), tail.streams()),
     )
 
@@ -312,4 +328,13 @@ def _merge_chains(sources, out, columns):
 
     header = replace(head.header, n_chains=n_chains, algorithm=_joint_algorithm(sources))
     n_cfg = sum(source.n_cfg for source in sources)
-    return _derive(out, sources, header, n_cfg=n_cfg, n_updates=head.n_updates, columns=columns, pieces=pieces())
+    return _derive(
+        out,
+        sources,
+        header,
+        n_cfg=n_cfg,
+        n_updates=head.n_updates,
+        columns=columns,
+        pieces=pieces(),
+        stretches=beside(sources),
+    )

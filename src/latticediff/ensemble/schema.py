@@ -188,6 +188,8 @@ def write_provenance(file, provenance, run_id):
     group["config_json"] = provenance.config_json
     group["config_toml"] = provenance.config_toml
     write_json(group, "parents", provenance.parents)
+    if provenance.lineage:
+        write_json(group, "lineage", provenance.lineage)
 
 
 def read_provenance(file):
@@ -199,7 +201,8 @@ def read_provenance(file):
     if not all(isinstance(parent, dict) and {"file", "fingerprint"} <= parent.keys() for parent in parents):
         raise FileError(f"{file.path}: /provenance/parents is no list of files and fingerprints")
     libraries = group.attribute_json("libraries") if group.has_attribute("libraries") else {}
-    return Provenance(**texts, parents=parents, libraries=libraries)
+    lineage = group.json("lineage", list) if "lineage" in group else []
+    return Provenance(**texts, parents=parents, libraries=libraries, lineage=lineage)
 
 
 def write_state(file, state, rng):

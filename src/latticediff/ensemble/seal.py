@@ -189,6 +189,9 @@ def damaged_parts(file):
 def written_parts(header, provenance, run_id, checksums, columns, rng, state):
     """What `damaged_parts` will find, from what the writer was given; all JSON-able or arrays."""
     texts = {"config_json": provenance.config_json, "config_toml": provenance.config_toml}
+    texts["parents"] = canonical_json(provenance.parents)
+    if provenance.lineage:
+        texts["lineage"] = canonical_json(provenance.lineage)
     parts = {
         "schema": {"schema": SCHEMA, "schema_version": SCHEMA_VERSION},
         "ensemble": header.attributes(),
@@ -198,7 +201,7 @@ def written_parts(header, provenance, run_id, checksums, columns, rng, state):
                 "libraries": canonical_json(provenance.libraries),
                 "run_id": run_id,
             },
-            "texts": {**texts, "parents": canonical_json(provenance.parents)},
+            "texts": texts,
         },
         "checksums": canonical_json(checksums),
         "history": {name: bool(is_bool) for name, (_, is_bool, _) in columns.items()},
@@ -235,7 +238,9 @@ def found_parts(file):
         "ensemble": listed(attributes(HEADER_ATTRIBUTES, "ensemble")),
         "provenance": {
             "attributes": attributes(PROVENANCE_ATTRIBUTES, "provenance"),
-            "texts": {name: provenance.text(name) for name in PROVENANCE_TEXTS},
+            "texts": {
+                name: provenance.text(name) for name in (*PROVENANCE_TEXTS, *(["lineage"] * ("lineage" in provenance)))
+            },
         },
         "checksums": file.text("checksums"),
         "history": {name: bool(file.attribute_int("is_bool", f"history/{name}")) for name in history},
