@@ -454,3 +454,37 @@ def test_printable_leaves_words_alone():
     assert printable(words) == words
     assert printable("a\x1b[2Jb\nc\u202ed\x9b") == "a\\x1b[2Jb\\nc\\u202ed\\x9b"
     assert printable("x" * 100, 10) == "x" * 10 + "..."
+
+
+@pytest.mark.parametrize("size", [0, 8, 1 << 20, (1 << 64) - 8])
+def test_a_heap_of_strings_that_leads_nowhere_is_not_walked(beside, capsys, size):
+    """HDF5 2.0 goes round for ever in a heap whose free space has size 0, where no signal ends it."""
+    path = beside / "x.h5"
+    data = bytearray((beside / "sound.h5").read_bytes())
+    at = end = data.index(b"GCOL")
+    at, end = at + 16, at + int.from_bytes(data[at + 8 : at + 16], "little")
+    while at + 16 <= end and int.from_bytes(data[at : at + 2], "little"):  # up to the object that stands for free space
+        at += 16 + -(-int.from_bytes(data[at + 8 : at + 16], "little") // 8) * 8
+    data[at : at + 16] = bytes(8) + size.to_bytes(8, "little")
+    path.write_bytes(data)
+    assert "heap" in check_refusal(size, ("info", path), capsys, beside / "out")
+
+
+def test_a_text_that_declares_gigabytes_is_refused(beside, capsys):
+    path = beside / "x.h5"
+    shutil.copy(beside / "sound.h5", path)
+    with h5py.File(path, "r+") as file:
+        at = file["provenance/config_toml"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[at : at + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert "declares a text" in check_refusal("text", ("info", path), capsys, beside / "out")
+
+
+def test_a_file_cut_from_an_impossible_length_is_not_repaired(beside, capsys):
+    path = beside / "x.h5"
+    data = bytearray((beside / "sound.h5").read_bytes())
+    at = data.index(len(data).to_bytes(8, "little"))  # the length that the superblock records
+    data[at : at + 8] = ((1 << 63) + 8).to_bytes(8, "little")
+    path.write_bytes(data)
+    check_refusal("length", ("repair", path, "--out", beside / "out" / "r.h5"), capsys, beside / "out")

@@ -22,6 +22,8 @@ from .writer import write_ensemble
 
 __all__ = ["RepairReport", "repair"]
 
+_LARGEST = 1 << 62  #: bytes; the system knows no longer files
+
 
 class RepairReport(NamedTuple):
     """What `repair` saved; the counts are configurations."""
@@ -40,7 +42,7 @@ def _padded(path):
         open_h5(path).close()
     except FileError as exc:
         stored = re.search(r"stored_eof = (\d+)", str(exc.__cause__))
-        if not stored:
+        if not stored or int(stored[1]) > _LARGEST:
             raise FileError(f"{path} cannot be repaired: the beginning is damaged ({exc})") from exc
         copy = path.with_name(path.name + ".padded.part")
         require_space(copy, size)

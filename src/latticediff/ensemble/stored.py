@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 
 from ..errors import FileError
-from ..untrusted import parse_json, printable, regular_file
+from ..untrusted import TEXT_BYTES, parse_json, printable, regular_file
+from .heaps import require_sound_heaps, text_length
 
 __all__ = ["MOST_COMPRESSED", "Data", "Store", "open_h5"]
 
@@ -53,7 +54,15 @@ def open_h5(path):
     """
     regular_file(path, "an HDF5 file")
     try:
-        return Store(h5py.File(path, "r"), path)
+        file = h5py.File(path, "r")
+        try:
+            require_sound_heaps(file, path)
+        except BaseException:
+            file.close()
+            raise
+        return Store(file, path)
+    except FileError:
+        raise
     except (OSError, RuntimeError, ValueError, KeyError) as exc:
         text = str(exc)
         if "truncated" in text:
@@ -181,6 +190,8 @@ class Store:
                     f"{self.path}: {printable(called)} is {printable(data.dtype, 60)} of shape {data.shape};"
                     " expected a string"
                 )
+            if h5py.check_string_dtype(data.dtype).length is None and text_length(data, self.path) > TEXT_BYTES:
+                raise FileError(f"{self.path}: {printable(called)} declares a text of more than {TEXT_BYTES} bytes")
             return data[()].decode()
 
     def json(self, name, kind=dict):
