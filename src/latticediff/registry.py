@@ -66,7 +66,11 @@ def load(group, name):
     Raises
     ------
     UserError
-        As `require`.
+        As `require`, or a module that cannot be imported.
     """
     require(group, name)
-    return _entry_points(group)[name].load()
+    point = _entry_points(group)[name]
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as exc:
+        raise UserError(f"{group.removesuffix('s')} {name!r} ({point.value}) cannot be imported: {exc}") from exc

@@ -22,7 +22,7 @@ from .convergence import (
     tau_exp,
     warn_if_short,
 )
-from .estimates import Difference, compare, compare_tables, observables_table, tau_table
+from .estimates import REPORTED, Difference, compare, compare_tables, observables_table, tau_table
 from .free_energy import FreeEnergy, free_energy, log_z_bridge, log_z_forward, log_z_reverse
 from .gamma import Estimate, TauInt, autocorrelation, autocorrelation_error, derived, format_error, mean, tau_int
 from .gates import Gate, run_gates
@@ -42,6 +42,7 @@ from .weights import (
 )
 
 __all__ = [
+    "REPORTED",
     "Beside",
     "Difference",
     "Estimate",

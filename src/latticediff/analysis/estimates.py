@@ -8,7 +8,7 @@ from ..lattice import check_shape, volume
 from ..observables import derived as formulas
 from .gamma import S_TAU, derived, tau_int
 
-__all__ = ["Difference", "compare", "compare_tables", "observables_table", "tau_table"]
+__all__ = ["REPORTED", "Difference", "compare", "compare_tables", "observables_table", "tau_table"]
 
 TAU_NAMES = ("m", "abs_m", "m2", "action")
 

@@ -271,13 +271,36 @@ def weigh(
 @app.command()
 def measure(
     file: File,
+    observables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--observable", metavar="NAME", help="Only this one; repeatable. Default: the report's and all installed."
+        ),
+    ] = None,
+    correlator: Annotated[
+        bool, typer.Option("--correlator", help="Correlator C(t) and effective masses m_eff(t) too.")
+    ] = False,
+    axis: Annotated[
+        int | None, typer.Option("--axis", metavar="N", help="Axis that is time; default: the first of the longest.")
+    ] = None,
     as_json: AsJson = False,
     s_tau: STau = 1.5,
 ):
-    """Observables and autocorrelation times of an ensemble file, with errors."""
+    """Observables and autocorrelation times of an ensemble file, with errors.
+
+    Observables that other packages install under the entry-point group latticediff.observables are measured too.
+
+    \b
+    latticediff measure ens.h5
+    latticediff measure ens.h5 --observable binder --observable fourth_cumulant --json
+    latticediff measure ens.h5 --correlator
+    """
+    from ..errors import UserError
     from ..pipeline.measure import measure as measure_file
 
-    measured = measure_file(file, s_tau=s_tau)
+    if axis is not None and not correlator:
+        raise UserError(f"--axis {axis} is of the correlator; say --correlator too")
+    measured = measure_file(file, s_tau, observables or None, correlator, axis)
     say(measured.to_json() if as_json else measured.to_text())
     for notice in measured.notices:
         say(f"note: {notice}", err=True)

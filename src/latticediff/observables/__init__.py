@@ -6,12 +6,12 @@ effective mass) and `running` (means with errors in bounded memory). Statistics 
 
 A user's own observable is any function ``f(phis, action) -> (n,)`` of a batch
 ``phis (n, *lattice)``; pass it to `measure_primary` or install it under the entry-point group
-``latticediff.observables``.
+``latticediff.observables``, from where ``latticediff measure`` takes it too.
 """
 
 from .derived import binder, chi, chi_abs, effective_mass, fourth_cumulant, renormalised_coupling, xi_second_moment
 from .momentum import momentum_susceptibility, structure_factor, time_slices, timeslice_correlator
-from .primary import BUILT_IN, measure_array, measure_primary, observable, observable_names
+from .primary import BUILT_IN, installed_names, measure_array, measure_primary, observable, observable_names
 from .running import RunningMean
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "chi_abs",
     "effective_mass",
     "fourth_cumulant",
+    "installed_names",
     "measure_array",
     "measure_primary",
     "momentum_susceptibility",

@@ -20,7 +20,7 @@ from ..arrays import real_array
 from ..errors import UserError
 from .momentum import momentum_susceptibility
 
-__all__ = ["BUILT_IN", "measure_array", "measure_primary", "observable", "observable_names"]
+__all__ = ["BUILT_IN", "installed_names", "measure_array", "measure_primary", "observable", "observable_names"]
 
 CHUNK_SITES = 2**16  #: sites handed to the observables at once, so that temporaries stay in the cache
 
@@ -96,9 +96,14 @@ BUILT_IN = {
 }
 
 
+def installed_names():
+    """Names that other packages install under the entry-point group ``latticediff.observables``."""
+    return [name for name in registry.names("observables") if name not in BUILT_IN]
+
+
 def observable_names():
     """Names that `observable` knows: the built-in ones, then those that other packages install."""
-    return [*BUILT_IN, *(name for name in registry.names("observables") if name not in BUILT_IN)]
+    return [*BUILT_IN, *installed_names()]
 
 
 def observable(name):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import FileError, UserError
 from ..report import ChainResult
-from .curves import autocorrelation_curve, propagator_curve
+from .curves import autocorrelation_curve, correlator_curves, propagator_curve
 from .kernels import kernel_from_description
 from .measure import measure_ensemble
 
@@ -49,7 +49,7 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
         As `measure_ensemble`; the message names the file.
     """
     try:
-        found = measurement or measure_ensemble(ensemble, s_tau)
+        found = measurement or measure_ensemble(ensemble, s_tau, installed=False)
         curves = {key: autocorrelation_curve(found.series[key], found.thin, s_tau) for key in ("m", "abs_m")}
     except FileError:
         raise  # names its file
@@ -79,6 +79,7 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
         evaluation_kind=kind,
         autocorrelation=curves,
         propagator=propagator_curve(ensemble),
+        **correlator_curves(ensemble, s_tau),
         algorithm=ensemble.algorithm,
         **weighted,
         **extra,

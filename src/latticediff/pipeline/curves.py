@@ -5,9 +5,11 @@ import numpy as np
 from ..analysis import autocorrelation, tau_int
 from ..lattice import mode_weights, p_hat_squared
 from ..observables import RunningMean, structure_factor
-from ..report import Autocorrelation, Propagator
+from ..report import Autocorrelation, Correlator, Propagator
+from .measure import field_batches
+from .spectrum import measure_spectrum
 
-__all__ = ["autocorrelation_curve", "propagator_curve", "rho_error"]
+__all__ = ["autocorrelation_curve", "correlator_curves", "propagator_curve", "rho_error"]
 
 
 def rho_error(rho, n, n_shown):
@@ -71,3 +73,14 @@ def propagator_curve(ensemble):
         running.add(power.reshape(len(power), -1) @ share.T)
     value, error = running.estimate()
     return Propagator(levels, value, error)
+
+
+def correlator_curves(ensemble, s_tau=1.5):
+    """``correlator`` and ``effective_mass`` of a `ChainResult`, along the longest axis; {} for one site."""
+    if max(ensemble.shape) < 2:
+        return {}
+    found = measure_spectrum(field_batches(ensemble), ensemble.action, ensemble.shape, s_tau=s_tau)
+    return {
+        name: None if curve is None else Correlator(*curve)
+        for name, curve in zip(("correlator", "effective_mass"), found.curves(), strict=True)
+    }

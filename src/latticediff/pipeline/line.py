@@ -228,7 +228,7 @@ def _claim(out, paths, resume):
 
 def _measured(path, value, trained, outside, s_tau):
     with Ensemble(path) as ensemble:
-        found = measure_ensemble(ensemble, s_tau)
+        found = measure_ensemble(ensemble, s_tau, installed=False)
         ess = None
         if "log_weight" in ensemble.history_names:  # correlated moves have no weights of independent draws
             ess = ess_reverse(ensemble.history("log_weight").ravel()).pair()

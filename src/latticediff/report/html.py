@@ -190,7 +190,9 @@ def page(run, records):
         ("Samplers", _samplers(run) + some("history", "autocorrelation", "log_weight")),
         (
             "Observables",
-            _observables(run) + _weighted(run) + some("observables", "distribution", "propagator", "correlator"),
+            _observables(run)
+            + _weighted(run)
+            + some("observables", "distribution", "propagator", "correlator", "effective_mass"),
         ),
         ("Cost", _costs(run) + some("cost", "amortised")),
         ("Checks", _checks(run)),

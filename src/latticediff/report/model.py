@@ -146,6 +146,8 @@ class ChainResult:
         Of ``m`` and ``abs_m``.
     propagator : Propagator or None
     correlator : Correlator or None
+    effective_mass : Correlator or None
+        m_eff(timeslice), where it is defined.
     log_weight_step_doubling : dict of str to float
         ``median`` and ``max`` of the change of log_weight when the integrator's steps are doubled, its ``spread`` from
         configuration to configuration, and what that can do to any average, ``bias_bound``, in standard deviations;
@@ -185,6 +187,7 @@ class ChainResult:
     autocorrelation: dict = field(default_factory=dict)
     propagator: Propagator | None = None
     correlator: Correlator | None = None
+    effective_mass: Correlator | None = None
     log_weight_step_doubling: dict = field(default_factory=dict)
     weighted: dict = field(default_factory=dict)
     weighted_sigma: dict = field(default_factory=dict)

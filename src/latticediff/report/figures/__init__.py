@@ -3,7 +3,7 @@
 from ..style import styled
 from .chains import autocorrelation, distribution, history, log_weights
 from .costs import amortised, cost, training
-from .physics import correlator, observables, propagator
+from .physics import correlator, effective_mass, observables, propagator
 
 __all__ = ["FIGURES", "draw"]
 
@@ -16,6 +16,7 @@ FIGURES = (
     log_weights,
     propagator,
     correlator,
+    effective_mass,
     cost,
     amortised,
     training,

@@ -5,7 +5,7 @@ import numpy as np
 from ..numbers import OBSERVABLES, differences
 from ..style import FigureRecord, chain_styles, legend, log_axis, new_figure, sigma_axis
 
-__all__ = ["correlator", "observables", "propagator"]
+__all__ = ["correlator", "effective_mass", "observables", "propagator"]
 
 # mathtext, since the symbols' subscripts are not in every font
 SYMBOLS = {
@@ -140,5 +140,24 @@ def correlator(run):
         "Two-point function against time, symmetric about half the lattice.",
         figure,
         ("chain", "timeslice", "c", "error", "difference_sigma"),
+        rows,
+    )
+
+
+def effective_mass(run):
+    """Effective mass from neighbouring time slices."""
+    drawn = _curves(run, "effective_mass", "timeslice", "timeslice", r"$m_{\mathrm{eff}}$(timeslice)", log=False)
+    if drawn is None:
+        return None
+    figure, rows, below = drawn
+    return FigureRecord(
+        "effective_mass",
+        "Effective mass",
+        "The mass m that solves C(t)/C(t+1) = cosh m(T/2 − t) / cosh m(T/2 − t − 1), lattice units; a plateau is the "
+        "mass of the lightest state. In a phase with ⟨m⟩ ≠ 0 it falls to zero, since nothing is subtracted from C. "
+        f"Points without an error, where C does not fall by more than its noise, are left out.{below}",
+        "Effective mass against time, the algorithms on one another.",
+        figure,
+        ("chain", "timeslice", "m_eff", "error", "difference_sigma"),
         rows,
     )
