@@ -22,6 +22,7 @@ def test_what_evenly_took_is_sorted_by_chain(n_chains, n_times, n):
     some = evenly(held_out, n)
     found = by_chain(np.arange(len(some)), len(held_out), data.held_out_chains)
     assert sorted(np.concatenate(found)) == list(range(len(some)))
+    assert len(found) == len(set(some[:, 0]))  # no chain in two pieces
     for rows in found:
         assert len(set(some[rows, 0])) == 1 and (np.diff(some[rows, 1]) > 0).all()
 

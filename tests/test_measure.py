@@ -125,6 +125,14 @@ def test_correlator_and_masses_are_those_of_the_free_field(ensemble, axis):
     assert "spectrum" not in json.loads(measure(ensemble).to_json())
 
 
+def test_times_of_the_correlator_are_in_updates(ensemble, tmp_path):
+    save_ensemble(tmp_path / "thin.h5", free_fields(ACTION, SHAPE, 4000, 11), action=ACTION, n_chains=N_CHAINS, thin=3)
+    once, thrice = (measure(path, correlator=True).spectrum.to_dict() for path in (ensemble, tmp_path / "thin.h5"))
+    for name in ("tau_int", "effective_mass_tau_int"):
+        assert np.array(thrice[name], float) == pytest.approx(3 * np.array(once[name], float), nan_ok=True)
+    assert thrice["correlator"] == once["correlator"]
+
+
 def test_the_command_prints_the_masses(ensemble, tmp_path):
     done = cli(tmp_path, ensemble, "--correlator")
     assert done.returncode == 0 and "m_eff(t)" in done.stdout, done.stderr

@@ -148,6 +148,14 @@ def test_forward_weights_are_those_of_held_out_chains(finished, card):
     assert abs(metrics["ess_forward"][0] - trained_on) > 1e-6
 
 
+def test_errors_of_the_forward_ess_follow_the_chains(finished):
+    """On the page, too: the rows weighed are 25 apart, so they are of the two held-out chains in turn."""
+    rows = read_weights(finished.weights("ode"))["log_weight"]
+    right = ess_forward([rows[::2], rows[1::2]])
+    told = json.loads((finished.path / "report.json").read_text())["chains"]["ode"]
+    assert [told["ess_forward"], told["ess_forward_error"]] == pytest.approx(right.pair(), rel=1e-9)
+
+
 def test_the_doubling_of_a_run_is_the_whole_change(finished, card):
     """Against the proposal with twice the steps, built by hand: at given fields, and at draws."""
     model = load_model(finished.model)
