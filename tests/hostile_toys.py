@@ -71,7 +71,11 @@ def external_storage(file):
 
 @kind
 def external_text(file):
-    put(file, "provenance/config_toml", shape=(), dtype="S64", external=[("secret.raw", 0, h5py.h5f.UNLIMITED)])
+    del file["provenance/config_toml"]  # create_dataset ignores `external` where there is no axis
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_external(b"secret.raw", 0, 64)
+    dtype, space = h5py.h5t.py_create(np.dtype("S64")), h5py.h5s.create(h5py.h5s.SCALAR)
+    h5py.h5d.create(file["provenance"].id, b"config_toml", dtype, space, properties)
 
 
 @kind

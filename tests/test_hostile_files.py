@@ -22,8 +22,8 @@ from hostile_toys import REFUSED, SECRET, unseal
 from latticediff.cli import app as app_module
 from latticediff.cli import main
 from latticediff.config import load_card
-from latticediff.ensemble import convert, save_ensemble
-from latticediff.ensemble.readers import read_arrays
+from latticediff.ensemble import convert, save_ensemble, verify
+from latticediff.ensemble.readers import _require_room, read_arrays
 from latticediff.errors import FileError, UserError
 from latticediff.pipeline.generate import generate
 from latticediff.shipped import model_folder
@@ -488,3 +488,46 @@ def test_a_file_cut_from_an_impossible_length_is_not_repaired(beside, capsys):
     data[at : at + 8] = ((1 << 63) + 8).to_bytes(8, "little")
     path.write_bytes(data)
     check_refusal("length", ("repair", path, "--out", beside / "out" / "r.h5"), capsys, beside / "out")
+
+
+WORDS = {
+    "soft_link": "soft link",
+    "link_to_another_file": "link to another file",
+    "external_storage": "keeps its numbers in another file",
+    "external_text": "keeps its numbers in another file",
+    "virtual": "virtual data set",
+    "never_written": "the file holds 0",
+    "rows_2_to_the_40": "declares shape",
+}
+
+
+@pytest.mark.parametrize("mutation", WORDS)
+def test_a_refusal_names_what_was_found(beside, mutation):
+    """Behind each of these stands another check, which refuses too, for a reason that helps nobody."""
+    path = beside / "x.h5"
+    shutil.copy(beside / "sound.h5", path)
+    with h5py.File(path, "r+") as file:
+        unseal(file)
+        REFUSED[mutation](file)
+    with pytest.raises(FileError, match=WORDS[mutation]):
+        verify(path)
+
+
+def test_results_print_no_escape_of_a_name_either(beside, capsys):
+    """A sound file, so that the name goes to standard output and not into a refusal."""
+    path = beside / "a\x1b]0;owned\x07\u202eb.h5"
+    shutil.copy(beside / "sound.h5", path)
+    for line in (("verify", path), ("cut", path, "--start", 5, "--out", beside / "out" / "c\x07.h5"), ("info", path)):
+        with suppress(SystemExit):
+            main([str(word) for word in line])
+        said = capsys.readouterr()
+        assert "owned" in said.out or line[0] == "cut", said.err
+        assert re.fullmatch(r"[^\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]+", said.out), line
+
+
+def test_an_archive_larger_than_memory_is_not_unpacked(tmp_path):
+    """However little it is packed: half of the memory of this machine is the limit."""
+    info = zipfile.ZipInfo("phi.npy")
+    info.file_size = info.compress_size = 1 << 60
+    with pytest.raises(FileError, match="read in pieces"):
+        _require_room(info, tmp_path / "a.npz")
