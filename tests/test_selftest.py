@@ -38,3 +38,24 @@ def test_a_wrong_force_is_found(change, monkeypatch, capsys):
     assert "FAILED" in out
     assert "wrong results on this machine: HMC trajectories against plain Python" in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("room_of_draws", ["normals", "uniform"])
+def test_chains_follow_their_draws(room_of_draws, monkeypatch):
+    """Momenta off by 1e-9, or coins and jitter by 1e-9, are seen in the fields of three updates."""
+    assert room._chains() < 1
+    right = getattr(room.reference, room_of_draws)
+    monkeypatch.setattr(room.reference, room_of_draws, lambda *counter: right(*counter) * (1 + 1e-9))
+    assert not room._chains() < 1
+
+
+@pytest.mark.parametrize("name", ["fill_pairs", "fill_uniforms"])
+def test_a_wrong_bit_of_a_uniform_is_found(name, monkeypatch):
+    right = getattr(room, name)
+
+    def wrong(first, *rest):
+        right(first, *rest)
+        first[3] = np.nextafter(first[3], 2)
+
+    monkeypatch.setattr(room, name, wrong)
+    assert room._generator() == np.inf

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-__all__ = ["action", "force", "normals", "philox", "trajectory", "uniform"]
+__all__ = ["action", "force", "normals", "philox", "trajectory", "uniform", "uniforms"]
 
 _MASK = 0xFFFFFFFF
 
@@ -65,10 +65,15 @@ def _block(key, index, chain, update):
     return philox((index, chain, update & _MASK, update >> 32), (key & _MASK, key >> 32))
 
 
-def uniform(key, index, chain, update):
-    """One double in (0, 1] from the upper 52 bits of the first two words."""
+def uniforms(key, index, chain, update):
+    """Two doubles in (0, 1] from the upper 52 bits of the first two words, and of the last two."""
     words = _block(key, index, chain, update)
-    return 1.0 - ((words[0] << 32 | words[1]) >> 12) / 2**52
+    return tuple(1.0 - ((words[i] << 32 | words[i + 1]) >> 12) / 2**52 for i in (0, 2))
+
+
+def uniform(key, index, chain, update):
+    """The first of `uniforms`."""
+    return uniforms(key, index, chain, update)[0]
 
 
 def _pair(high, low):

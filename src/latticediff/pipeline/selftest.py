@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import reference
 from .._kernels.compile import machine
-from .._kernels.random import fill_normals, uniform
+from .._kernels.random import fill_normals, fill_pairs, fill_uniforms, uniform
 from .._kernels.verified import check_generator
 from ..action import Phi4, free_propagator
 from ..errors import UserError
@@ -72,6 +72,15 @@ class SelfTest:
 
 
 def _generator():
+    """Normals and uniforms as at every first use, and the arrays of uniforms; these have no rounding, so equal bits."""
+    key, chain, update = 0xFEDCBA9876543210, 3, 2**32 + 1
+    first, second, both = np.empty(18), np.empty(17), np.empty(35)
+    fill_pairs(first, second, np.uint64(key), np.uint64(chain), np.uint64(update))
+    fill_uniforms(both, np.uint64(key), np.uint64(chain), np.uint64(update))
+    right = [reference.uniforms(key, i, chain, update) for i in range(18)]
+    expected = np.array([pair[0] for pair in right] + [pair[1] for pair in right[:17]])
+    if not (np.array_equal(np.concatenate([first, second]), expected) and np.array_equal(both, expected)):
+        return math.inf
     return check_generator(fill_normals, uniform)
 
 
@@ -87,6 +96,28 @@ def _trajectories():
             right = reference.trajectory(action, phi[c], momentum[c], kicks, drifts)
             differences += [np.abs(a - b).max() for a, b in zip((end[c], back[c]), right, strict=True)]
     return np.max(differences) / 1e-12  # NaN stays NaN
+
+
+def _chains():
+    """Three HMC updates with their draws and decisions, against plain Python; differences in units of 1e-11."""
+    differences, rng, streams, n_updates = [], np.random.default_rng(6), Streams(7), 3
+    momenta, coins, jitters = (int(streams.key(purpose)[0]) for purpose in ("momenta", "accept", "jitter"))
+    for shape in ((4, 6), (3, 13)):  # four chains a group, and one
+        action, start = Phi4.A(-1.4, 1.3), 0.5 * rng.normal(size=(5, *shape))
+        kernel, volume = HMC(action, 0.2, 2, jitter=0.2), math.prod(shape)
+        _, block = kernel.advance(kernel.start(start), streams, n_updates)
+        for chain, phi in enumerate(start):
+            for update in range(n_updates):
+                step = 0.2 * (1 + 0.2 * (2 * reference.uniform(jitters, 0, 0, update) - 1))
+                p = reference.normals(momenta, chain, update, -(-volume // 4) * 4)[:volume].reshape(shape)
+                end, back = reference.trajectory(action, phi, p, *schedule("leapfrog", step, 2))
+                change = reference.action(action, end) - reference.action(action, phi)
+                change += 0.5 * ((back**2).sum() - (p**2).sum())
+                if math.log(reference.uniform(coins, 0, chain, update)) < -change:
+                    phi = end
+                differences += [np.abs(block.phi[update, chain] - phi).max()]
+                differences += [abs(block.info["delta_h"][update, chain] - change)]
+    return np.max(differences) / 1e-11
 
 
 def _free_field():
@@ -135,6 +166,7 @@ def _weights():
 CHECKS = {
     "random numbers against their definition": _generator,
     "HMC trajectories against plain Python": _trajectories,
+    "HMC chains against plain Python": _chains,
     "free field by HMC against its closed form": _free_field,
     "compiled flow against plain torch": _flow,
     "weighted draws of a model against HMC": _weights,
