@@ -19,6 +19,7 @@ import time
 
 import numpy as np
 
+from latticediff import bill
 from latticediff.action import Phi4
 from latticediff.analysis import tau_int
 from latticediff.cluster import Cluster
@@ -29,7 +30,7 @@ from latticediff.metropolis import IndependenceMetropolis
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.score.model import load_model
-from latticediff.shipped import model_names, training_seconds
+from latticediff.shipped import model_names
 from latticediff.streams import Streams
 
 LAM = {6: 6.975, 8: 6.008, 10: 5.55, 12: 5.276, 14: 5.113, 16: 4.98, 20: 4.807, 32: 4.572, 64: 4.398, 128: 4.32}
@@ -90,7 +91,7 @@ def measure(name, kernel, start, streams, precision, seconds):
         "seconds_per_independent": {
             key: [2 * cost * taus[key].value, 2 * cost * taus[key].error] for key in ("m", "abs_m")
         },
-        "training_seconds": training_seconds(kernel.proposal.model.card) if learned else 0.0,
+        "training_seconds": bill.training_seconds(kernel.proposal.model.card) if learned else 0.0,
         "kernel": kernel.describe(),
     }
 

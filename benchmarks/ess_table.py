@@ -3,12 +3,13 @@
     python benchmarks/ess_table.py [--models NAME ...] [--n 10000] [--forward 2500] [--steps N] [--method M]
         [--grid G] [--json]
 
-Rows: ``model, action, couplings, shape, parameters, training_seconds, training_device, method, grid, evaluations, n,
-ess_reverse [v, e], ess_forward [v, e], acceptance, tau_int_abs_m [v, e], doubling_median, doubling_spread,
-seconds_per_proposal``; `integration_error.py` measures the doubling in full. Published points of exact,
-likelihood-weighted sampling on the same line of couplings stand beside them in the table. The forward ESS uses fresh
-HMC chains, not the training data. Every model takes the integrator that it brings along
-(`latticediff.proposal.grid.own_scheme`), unless told otherwise.
+Rows: ``model, action, couplings, shape, parameters, training_seconds, inherited_seconds, data_seconds,
+training_device, method, grid, evaluations, n, ess_reverse [v, e], ess_forward [v, e], acceptance, tau_int_abs_m [v, e],
+doubling_median, doubling_spread, seconds_per_proposal``; seconds of training are those of the model and of all models
+that its weights came from, `inherited_seconds` the part of the latter; `integration_error.py` measures the doubling in
+full. Published points of exact, likelihood-weighted sampling on the same line of couplings stand beside them in the
+table. The forward ESS uses fresh HMC chains, not the training data. Every model takes the integrator that it brings
+along (`latticediff.proposal.grid.own_scheme`), unless told otherwise.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 
 import numpy as np
 
+from latticediff import bill
 from latticediff.analysis import ess_forward, ess_reverse, tau_int
 from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
@@ -26,7 +28,7 @@ from latticediff.metropolis import IndependenceMetropolis, doubling_error
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.score.model import load_model
-from latticediff.shipped import model_names, training_seconds
+from latticediff.shipped import model_names
 from latticediff.streams import Streams
 
 #: (L, ESS, what): exact sampling of 2D phi^4 along xi = L/4, convention A, m2 = -4
@@ -71,7 +73,9 @@ def row(name, n, n_forward, seed, **scheme):
         "couplings": dict(model.action.couplings),
         "shape": list(model.shape),
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "training_seconds": training_seconds(model.card),
+        "training_seconds": bill.training_seconds(model.card),
+        "inherited_seconds": bill.inherited_seconds(model.card),
+        "data_seconds": bill.data_seconds(model.card),
         "training_device": model.card["training"]["device"],
         "method": scheme["method"],
         "grid": scheme["grid"],
@@ -112,7 +116,8 @@ def main():
             f" acceptance {found['acceptance']:.3f} tau_int(|m|) {tau[0]:.3f}({tau[1]:.3f})"
             f" {found['evaluations']} evaluations, doubling {found['doubling_spread']:.1e}"
             f" {1e3 * found['seconds_per_proposal']:.3f} ms/proposal,"
-            f" trained {found['training_seconds']:.0f} s on {found['training_device']}",
+            f" trained {found['training_seconds']:.0f} s on {found['training_device']}, of them"
+            f" {found['inherited_seconds']:.0f} s models whose weights it began with",
             flush=True,
         )
         for L, ess, what in PUBLISHED:

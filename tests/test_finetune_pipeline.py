@@ -6,6 +6,7 @@ import torch
 from learned_toys import QUARTIC, model
 from training_toys import THEORY
 
+from latticediff.bill import training_seconds
 from latticediff.cli import main
 from latticediff.config import load_card, parse_card
 from latticediff.ensemble import save_ensemble
@@ -14,7 +15,6 @@ from latticediff.hmc import HMC
 from latticediff.pipeline.finetune import finetune, summary
 from latticediff.pipeline.log import JsonLog, read_log
 from latticediff.score.model import load_model, read_card, save_model
-from latticediff.shipped import training_seconds
 from latticediff.signals import StopReason
 from latticediff.streams import Streams
 
@@ -128,8 +128,11 @@ def test_a_second_fine_tuning_puts_the_first_on_its_bill(folder, tuned, tmp_path
     found = again.card["finetune"]
     assert tuned.card["finetune"]["seconds_before"] == 0
     assert found["seconds_before"] == tuned.card["finetune"]["seconds"] > 0
-    whole = {**again.card, "training": {"seconds": 10.0}}
-    assert training_seconds(whole) == pytest.approx(10 + found["seconds"] + found["seconds_before"])
+    # the start was never trained: two rows of fine-tuning, and the one ensemble of both
+    assert training_seconds(again.card) == pytest.approx(found["seconds"] + found["seconds_before"])
+    assert [row["what"] for row in again.card["bill"]] == ["data", "fine-tuning", "fine-tuning"]
+    older = {**{key: value for key, value in again.card.items() if key != "bill"}, "training": {"seconds": 10.0}}
+    assert training_seconds(older) == pytest.approx(10 + found["seconds"] + found["seconds_before"])
 
 
 def test_command_prints_before_and_after(folder, tmp_path, capsys):

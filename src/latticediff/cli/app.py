@@ -358,9 +358,12 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
         )
         shape = "x".join(map(str, row["shape"]))
         reverse, forward = row["ess_reverse"], row["ess_forward"]
+        before = f" ({row['inherited_seconds']:.0f} s of them its ancestors)" if row["inherited_seconds"] >= 0.5 else ""
+        data = "" if row["data_seconds"] is None else f", data {row['data_seconds']:.0f} s"
         say(
             f"{row['name']:14} {row['convention']}: {couplings}; {shape}; ESS {reverse[0]:.3f} reverse,"
-            f" {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s on {row['training_device']}"
+            f" {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s{before} on"
+            f" {row['training_device']}{data}"
         )
 
 

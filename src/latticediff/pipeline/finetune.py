@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import bill
 from ..analysis import ess_forward, ess_reverse
 from ..errors import CardError, UserError
 from ..metropolis import doubling_error
 from ..score.background import Background
 from ..score.model import ScoreModel, load_model, save_model
-from ..shipped import finetuning_seconds
 from ..streams import Streams
 from ..training import Task
 from ..training.calibrate import finish_model
@@ -105,7 +105,7 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
             "steps_done": tuner.step,
             "stopped": tuner.stopped,
             "seconds": tuner.seconds,
-            "seconds_before": finetuning_seconds(model.card),
+            "seconds_before": bill.finetuning_seconds(model.card),
             "device": describe_device(device),
             **own_figures,
         }
@@ -113,6 +113,10 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
             tuned.card["finetune"]["further"] = [
                 {"theory": str(task), **found} for task, found in zip(further, further_figures, strict=True)
             ]
+        row = bill.training_row(
+            bill.FINE_TUNING, tuned.fingerprint(), tuner.seconds, tuned.shape, describe_device(device)
+        )
+        tuned.card[bill.KEY] = bill.extended(bill.rows_of(model.card), [*about[bill.KEY], row])
         store_grid(card, tuned)
         tuned.card["metrics"] = metrics(card, tuned, own.data)
     save_model(tuned, folder)

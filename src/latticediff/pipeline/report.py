@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from .. import bill
 from ..analysis import ess_reverse, mean
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..provenance import version
 from ..report import RunResult, write_report
+from ..score.model import read_card
 from .chains import chain_result
 from .device import describe_device, pick_device
 from .learned import ROUTES
@@ -49,7 +51,8 @@ def report(folder, progress):
         task.advance()
         chains = [hmc]
         for route in ROUTES:
-            chains.append(_learned(folder, route, {key: seconds[key] for key in PAID[route]}))
+            setup = {**_inherited(folder, route), **{key: seconds[key] for key in PAID[route]}}
+            chains.append(_learned(folder, route, setup))
             task.advance()
     doubling = next((c.log_weight_step_doubling for c in chains if c.log_weight_step_doubling), {})
     checks |= {f"log_weight_step_doubling_{key}": value for key, value in doubling.items()}
@@ -81,6 +84,13 @@ def _exp_minus_delta_h(ensemble):
         return _pair(mean(values))
     except UserError:  # an exact integrator: constant, hence without error
         return float(values.mean()), None
+
+
+def _inherited(folder, route):
+    """What was spent on other models, whose weights this route's network began with."""
+    card = read_card(folder.score if route == "sde" else folder.model)
+    spent = {"ancestors": bill.inherited_seconds(card), "ancestor_data": bill.inherited_data_seconds(card)}
+    return {item: seconds for item, seconds in spent.items() if seconds > 0}
 
 
 def _learned(folder, route, setup):

@@ -7,13 +7,14 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import bill
 from ..analysis import ess_forward, ess_reverse
 from ..diffusion.ladder import NoiseRange
 from ..ensemble import Ensemble
 from ..errors import FileError
 from ..provenance import commit, version
 from ..score.background import Background
-from ..score.model import load_model, save_model
+from ..score.model import load_model, read_card, save_model
 from ..score.propagator import measured_propagator, measured_vacuum, smooth_propagator
 from ..score.vacua import check_vacua
 from ..streams import Streams
@@ -124,7 +125,7 @@ def open_sources(card, ensembles, device, open_files, log, gate=True):
     """
     files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
     files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
-    sources, parents = [], []
+    sources, parents, data_rows = [], [], []
     for number, (path, frequency) in enumerate(files):
         ensemble = open_files.enter_context(Ensemble(path))
         if number == 0:
@@ -134,10 +135,12 @@ def open_sources(card, ensembles, device, open_files, log, gate=True):
         data = TrainingData(ensemble, held_out=card.training.held_out, device=device, where=card.training.data)
         sources.append(Source(ensemble.action, data, frequency))
         parents.append(ensemble.parent())
+        data_rows.append(bill.row_of_ensemble(ensemble))
     return sources, {
         "program": {"name": "latticediff", "version": version(), "commit": commit()},
         "ensemble": parents[0],
         **({"further_ensembles": parents[1:]} if parents[1:] else {}),
+        bill.KEY: data_rows,
     }
 
 
@@ -193,6 +196,8 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         trainer = build_trainer(card, sources, ranks, progress.say)
         trainer.sources = fingerprints(about)
+        if card.training.init is not None:  # its weights were paid for
+            about[bill.KEY] = bill.extended(bill.rows_of(read_card(card.training.init)), about[bill.KEY])
         last = _run(card, trainer, checkpoint, progress, log, stop)
         if not ranks.writes:
             return None
@@ -299,6 +304,10 @@ def _save_models(card, trainer, about, folder):
         step, network = networks[name]
         text = {**about, "training": {**about["training"], "step": step}} if len(networks) > 1 else about
         model = finish_model(network, own.background, trainer.noise, own.data, text, card.run.seed, further)
+        row = bill.training_row(
+            bill.SCORE_MATCHING, model.fingerprint(), trainer.seconds, model.shape, about["training"]["device"]
+        )
+        model.card[bill.KEY] = [*about[bill.KEY], row]
         store_grid(card, model)
         model.card["metrics"] = metrics(card, model, own.data)
         save_model(model, place)

@@ -26,6 +26,8 @@ PURPOSES = {
     "thermalise": "to thermalise",
     "train": "to train",
     "finetune": "to fine-tune",
+    "ancestors": "to train the models whose weights it began with",
+    "ancestor_data": "to generate their data",
 }
 MIN_TAUS = 20  # per chain; below, the automatic window ends in noise
 CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance

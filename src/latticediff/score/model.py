@@ -34,7 +34,13 @@ __all__ = ["CODE_VERSION", "TIME_GRIDS", "ScoreModel", "load_model", "save_model
 CODE_VERSION = "1"
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
 TABLES = ("action", "network", "noise", "training", "finetune", "metrics", "ensemble", "program")
-CARD_KINDS = dict.fromkeys(TABLES, dict) | {"shape": list, "members": list, "vacuum": float | int, "sha256": str}
+CARD_KINDS = dict.fromkeys(TABLES, dict) | {
+    "shape": list,
+    "members": list,
+    "bill": list,
+    "vacuum": float | int,
+    "sha256": str,
+}
 TIME_GRIDS = "time_grids"  #: key of a card, see `latticediff.proposal.grid`
 DESCRIBED = ("action", "shape", "network", "noise", "vacuum", "members")  # keys of `ScoreModel.description`
 

@@ -7,11 +7,12 @@ wherever they take a folder. Imports nothing heavy.
 import tomllib
 from pathlib import Path
 
+from ..bill import data_seconds, inherited_seconds, training_seconds
 from ..digests import CARD_KEY, check_digest
 from ..errors import ModelError
 from ..registry import nearest
 
-__all__ = ["describe_models", "finetuning_seconds", "model_folder", "model_names", "training_seconds"]
+__all__ = ["describe_models", "model_folder", "model_names"]
 
 HERE = Path(__file__).parent
 CARD = "card.toml"
@@ -45,6 +46,8 @@ def model_folder(name_or_path):
 def describe_models():
     """One dict per shipped model: name, couplings, shape, ESS of the ODE route, its steps, seconds of training.
 
+    `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
+    of the latter, `data_seconds` those of generating the data of all of them.
     `coupling_ranges` are the lowest and highest values that the model was trained at; ESS is that at `couplings`.
     """
     rows = []
@@ -62,21 +65,12 @@ def describe_models():
                 "ess_forward": card["metrics"]["ess_forward"],
                 "steps": card["metrics"]["steps"],
                 "training_seconds": training_seconds(card),
+                "inherited_seconds": inherited_seconds(card),
+                "data_seconds": data_seconds(card),
                 "training_device": card["training"]["device"],
             }
         )
     return rows
-
-
-def training_seconds(card):
-    """Of score matching and all fine-tunings together, as a model's card has them."""
-    return card["training"]["seconds"] + finetuning_seconds(card)
-
-
-def finetuning_seconds(card):
-    """Of the last fine-tuning and of those that its first weights came from; 0 without any."""
-    tuned = card.get("finetune", {})
-    return tuned.get("seconds", 0.0) + tuned.get("seconds_before", 0.0)
 
 
 def _ranges(cards):
