@@ -13,12 +13,14 @@ from scipy import special
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 from ..lattice import p_hat_squared
 from .gamma import Estimate
 
 __all__ = ["expected_stay", "explained", "local_operators", "longest_rejection", "shell_powers"]
 
 
+@numpy_defaults()
 def explained(log_weight, features):
     r"""Share of the variance of log_weight that a linear function of `features` explains.
 
@@ -63,6 +65,7 @@ def explained(log_weight, features):
     return Estimate(float(share), float(error), n=n)
 
 
+@numpy_defaults()
 def shell_powers(phis, n_shells=6):
     r"""``|phi_k|^2 / V`` averaged over shells of momentum.
 
@@ -94,6 +97,7 @@ def shell_powers(phis, n_shells=6):
     return np.stack(columns, axis=1), labels
 
 
+@numpy_defaults()
 def local_operators(phis):
     """Even local operators per site: ``phi^2, phi^4, phi^6, phi phi', phi^2 phi'^2, phi^3 phi'``.
 
@@ -120,6 +124,7 @@ def local_operators(phis):
     return np.stack([*columns, *pairs], axis=1), ["φ²", "φ⁴", "φ⁶", "φφ'", "φ²φ'²", "φ³φ'"]
 
 
+@numpy_defaults()
 def longest_rejection(log_weight, rng):
     """Longest run of rejections and the acceptance when the draws are proposed one after the other.
 
@@ -155,6 +160,7 @@ def longest_rejection(log_weight, rng):
     return longest, accepted / max(1, len(proposed))
 
 
+@numpy_defaults()
 def expected_stay(log_weight, at):
     r"""Mean number of proposals that a chain stays at a configuration: ``1 / E_q[min(1, w' / w)]``.
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
+from ..host import numpy_defaults
 from .estimates import REPORTED, Difference, definitions
 from .gamma import S_TAU, derived
 from .reweighting import reweighted_table, weights
@@ -37,6 +38,7 @@ class Beside:
         return {name: d.sigma if np.isfinite(d.sigma) else None for name, d in self.differences.items()}
 
 
+@numpy_defaults()
 def beside(chain, proposed, log_weight, action, shape, thin=1, names=REPORTED, s_tau=S_TAU):
     """Averages by importance weights beside those of the chain.
 

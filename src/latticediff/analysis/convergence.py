@@ -9,6 +9,7 @@ import numpy as np
 from scipy import special, stats
 
 from ..errors import UserError
+from ..host import numpy_defaults
 from .gamma import as_chains, autocorrelation, autocorrelation_error, tau_int
 
 __all__ = [
@@ -37,6 +38,7 @@ class Thermalization:
     reliable: bool  #: False: the cut reaches the middle, so even the reference is in doubt
 
 
+@numpy_defaults()
 def find_thermalization(series, n_sigma=4.0, name="series"):
     r"""Compare early segments with the second half of the run; suggest, never cut.
 
@@ -83,6 +85,7 @@ def find_thermalization(series, n_sigma=4.0, name="series"):
     return Thermalization(cut, float(largest), cut < half)
 
 
+@numpy_defaults()
 def r_hat(series):
     r"""Rank-normalised split R-hat over chains, the larger of bulk and folded; 1 when chains agree.
 
@@ -138,6 +141,7 @@ class TauExp:
     lags: tuple  #: first and last lag of the fit
 
 
+@numpy_defaults()
 def tau_exp(series, n_sigma=3.0):
     r"""Slope of ``log rho(t)`` over the lags where rho stands out of its noise.
 
@@ -206,6 +210,7 @@ def _jackknife_pieces(values, lengths, n_pieces=10):
         yield [part for part in parts if len(part) >= 2]
 
 
+@numpy_defaults()
 def further_updates(tau, n_wanted=100.0):
     """Entries still to be added, all chains together, until there are `n_wanted` tau_int; 0 when there are.
 
@@ -220,6 +225,7 @@ def further_updates(tau, n_wanted=100.0):
     return max(0, math.ceil(target - tau.n))
 
 
+@numpy_defaults()
 def short_chain_notice(tau, n_chains=1, n_wanted=50.0, name="series"):
     """One line with the number of further updates if a chain is too short for its tau_int, else "".
 
@@ -249,6 +255,7 @@ def short_chain_notice(tau, n_chains=1, n_wanted=50.0, name="series"):
     )
 
 
+@numpy_defaults()
 def warn_if_short(tau, n_chains=1, n_wanted=50.0, name="series"):
     """`ShortChainWarning` with the line of `short_chain_notice`, if there is one.
 
@@ -259,5 +266,5 @@ def warn_if_short(tau, n_chains=1, n_wanted=50.0, name="series"):
     """
     notice = short_chain_notice(tau, n_chains, n_wanted, name)
     if notice:
-        warnings.warn(notice, ShortChainWarning, stacklevel=2)
+        warnings.warn(notice, ShortChainWarning, stacklevel=3)  # the caller, beyond the decorator
     return bool(notice)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import UserError
+from ..host import numpy_defaults
 from ..lattice import check_shape, volume
 from ..observables import derived as formulas
 from .gamma import S_TAU, derived, tau_int
@@ -38,6 +39,7 @@ def _definitions(shape, ndim):
 REPORTED = ("abs_m", "chi", "chi_abs", "binder", "phi2", "action_per_site", "xi_2nd")
 
 
+@numpy_defaults()
 def observables_table(series, action, shape, names=REPORTED, s_tau=S_TAU):
     """Ensemble values with Gamma-method errors, propagated through the derived ones.
 
@@ -104,6 +106,7 @@ def definitions(names, series, action, shape):
     return found
 
 
+@numpy_defaults()
 def tau_table(series, names=TAU_NAMES, s_tau=S_TAU):
     """`TauInt` of each named series, in entries of the series (stored configurations)."""
     missing = [name for name in names if name not in series]
@@ -121,6 +124,7 @@ class Difference:
     sigma: float  #: signed difference in units of it; NaN where either estimate is missing
 
 
+@numpy_defaults()
 def compare(a, b):
     """Difference ``a - b`` of independent estimates with the combined error.
 
@@ -137,6 +141,7 @@ def compare(a, b):
     return Difference(difference, error, difference / error if error > 0 else math.nan)
 
 
+@numpy_defaults()
 def compare_tables(table, other):
     """`compare` for every name that both tables have."""
     return {name: compare(table[name], other[name]) for name in table if name in other}

@@ -25,6 +25,7 @@ from scipy import optimize, special
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 from .gamma import Estimate, mean, tau_int
 from .weights import check_log_weights
 
@@ -69,6 +70,7 @@ def _log_mean(log_values, correlated, name):
     return Estimate(float(top + math.log(average)), float(values.std(ddof=1) / average / math.sqrt(n)), 0.5, 0.0, n)
 
 
+@numpy_defaults()
 def log_z_reverse(log_weight, correlated=False):
     r"""``log Z = log E_q[w]`` from draws of the proposal.
 
@@ -92,6 +94,7 @@ def log_z_reverse(log_weight, correlated=False):
     return _log_mean(checked_log_weight(log_weight, "log_weight"), correlated, "weight")
 
 
+@numpy_defaults()
 def log_z_forward(log_weight, correlated=True):
     r"""``log Z = -log E_pi[1/w]`` from configurations of the target.
 
@@ -122,6 +125,7 @@ def _effective_number(log_weight, correlated):
     return log_weight.size / (2 * tau_int(finite, name="log_weight").value)
 
 
+@numpy_defaults()
 def log_z_bridge(reverse, forward, reverse_correlated=False, forward_correlated=True):
     r"""Bennett's acceptance ratio: draws and configurations together.
 
@@ -207,6 +211,7 @@ class FreeEnergy:
         }
 
 
+@numpy_defaults()
 def free_energy(reverse, forward, reverse_correlated=False, forward_correlated=True):
     """All estimates of this module from one set of log-weights.
 

@@ -30,6 +30,7 @@ from scipy import fft, special
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 
 __all__ = ["Estimate", "TauInt", "autocorrelation", "autocorrelation_error", "derived", "mean", "tau_int"]
 
@@ -259,6 +260,7 @@ def _gamma_analysis(deltas, lengths, s_tau):
     return result, float(error_of_mean)
 
 
+@numpy_defaults()
 def autocorrelation(series, n_lags=None):
     r"""Normalised autocorrelation function ``rho(t) = Gamma(t) / Gamma(0)``.
 
@@ -285,6 +287,7 @@ def autocorrelation(series, n_lags=None):
     return gamma / gamma[0]
 
 
+@numpy_defaults()
 def autocorrelation_error(rho, n, n_lags=None):
     r"""Standard error of rho(t),
 
@@ -315,6 +318,7 @@ def autocorrelation_error(rho, n, n_lags=None):
     return error
 
 
+@numpy_defaults()
 def tau_int(series, s_tau=S_TAU, name="series"):
     r"""Integrated autocorrelation time, ``1/2 + sum_{s=1}^W rho(s)``, with the automatic window.
 
@@ -366,6 +370,7 @@ def _gradient(f, means, steps):
     return gradient
 
 
+@numpy_defaults()
 def derived(f, series, s_tau=S_TAU, name=None):
     r"""Value and error of ``F(<a_1>, ..., <a_k>)`` with a numerical gradient.
 
@@ -425,6 +430,7 @@ def derived(f, series, s_tau=S_TAU, name=None):
     return Estimate(value, error, tau.value, tau.error, n, error_of_error, tau.window, tau.window_found)
 
 
+@numpy_defaults()
 def mean(series, s_tau=S_TAU, name=None):
     """Mean of a series with its Gamma-method error; `derived` with the identity."""
     return derived(lambda a: a, [series], s_tau, name)

@@ -14,6 +14,7 @@ from scipy import special, stats
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 from .convergence import find_thermalization, further_updates, r_hat
 from .gamma import as_chains, mean, tau_int
 
@@ -207,6 +208,7 @@ def agreement_gate(series, n_sigma=4.0, max_r_hat=1.1, names=("abs_m", "phi2", "
     return Gate("chains agree", not advice, float(hat), math.nan, f"R-hat below {max_r_hat:g}", false_alarm, advice)
 
 
+@numpy_defaults()
 def run_gates(series, delta_h=None, n_sigma=4.0, z2=True, n_tau=100.0, max_error=0.02):
     """Every gate that the data allow, in the order in which to repair what failed.
 

@@ -28,6 +28,7 @@ import numpy as np
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 
 __all__ = ["IntegrationBias", "field_series", "integration_bias"]
 
@@ -59,6 +60,7 @@ class IntegrationBias:
         }
 
 
+@numpy_defaults()
 def field_series(phis, action):
     """What epsilon is held against: S, ``|m|``, ``m^2`` and ``<phi^2>_x`` of fields (n, *lattice), by name."""
     flat = real_array(phis, "phis").reshape(len(phis), -1)
@@ -66,6 +68,7 @@ def field_series(phis, action):
     return {"action": np.asarray(action(phis)), "abs_m": np.abs(m), "m2": m * m, "phi2": (flat**2).mean(axis=1)}
 
 
+@numpy_defaults()
 def integration_bias(error, series=None):
     r"""Bias of averages and acceptance from the integration error of log_q.
 

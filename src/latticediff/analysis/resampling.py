@@ -10,11 +10,13 @@ import math
 import numpy as np
 
 from ..errors import UserError
+from ..host import numpy_defaults
 from .gamma import Estimate, as_chains, tau_int
 
 __all__ = ["block_means", "block_scan", "bootstrap", "jackknife"]
 
 
+@numpy_defaults()
 def block_means(series, block, name="series"):
     """Means of consecutive blocks of every chain; entries at the start that fill no block are left out.
 
@@ -59,6 +61,7 @@ def _blocked(series, block, name):
     return np.array([block_means(a, block, name) for a in series]), block
 
 
+@numpy_defaults()
 def jackknife(f, series, block=None, name="series"):
     r"""``F(<a_1>, ...)`` with the blocked jackknife error and first-order bias removed.
 
@@ -89,6 +92,7 @@ def jackknife(f, series, block=None, name="series"):
     return Estimate(float(n * f(*blocks.mean(axis=1)) - (n - 1) * replicas.mean()), error, n=n)
 
 
+@numpy_defaults()
 def bootstrap(f, series, block=None, n_bootstrap=500, rng=None, name="series"):
     """``F(<a_1>, ...)`` with the error of a bootstrap over blocks.
 
@@ -118,6 +122,7 @@ def bootstrap(f, series, block=None, n_bootstrap=500, rng=None, name="series"):
     return Estimate(float(f(*blocks.mean(axis=1))), float(replicas.std(ddof=1)), n=n)
 
 
+@numpy_defaults()
 def block_scan(f, series, min_blocks=20, name="series"):
     """Jackknife error against block length 1, 2, 4, ...: look for the plateau.
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..arrays import real_array
+from ..host import numpy_defaults
 from .estimates import REPORTED, definitions
 from .free_energy import checked_log_weight
 from .gamma import S_TAU, Estimate, derived
@@ -28,12 +29,14 @@ MIN_ESS = 0.1  #: below that share a reweighted average rests on a handful of co
 MAX_PARETO_K = 0.7  #: Vehtari et al. 1507.02646: above it the error bar itself cannot be trusted
 
 
+@numpy_defaults()
 def weights(log_weight):
     """``exp(log_weight)`` in units of the largest, checked."""
     log_weight = checked_log_weight(log_weight, "log_weight")
     return np.exp(log_weight - log_weight.max())
 
 
+@numpy_defaults()
 def reweighted(f, series, log_weight, method="gamma", s_tau=S_TAU, name=None):
     r"""``F(<a_1>, ..., <a_k>)`` in the target ensemble, from entries of the source.
 
@@ -73,6 +76,7 @@ def reweighted(f, series, log_weight, method="gamma", s_tau=S_TAU, name=None):
     return derived(ratio, columns, s_tau, name)
 
 
+@numpy_defaults()
 def reweighted_table(series, log_weight, action, shape, names=REPORTED, s_tau=S_TAU):
     """`observables_table` of the target ensemble.
 
@@ -124,6 +128,7 @@ class Reach:
         )
 
 
+@numpy_defaults()
 def reach(log_weight, block=None, rng=None, correlated=False):
     r"""Whether weights can be averaged with.
 

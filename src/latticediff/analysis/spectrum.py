@@ -4,6 +4,7 @@ import numpy as np
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 from ..observables.derived import effective_mass
 from .gamma import S_TAU, derived, mean
 
@@ -17,6 +18,7 @@ def _checked(correlators):
     return np.moveaxis(correlators, 2, 0)
 
 
+@numpy_defaults()
 def correlator_table(correlators, s_tau=S_TAU):
     """``C(t)`` at every separation.
 
@@ -40,6 +42,7 @@ def correlator_table(correlators, s_tau=S_TAU):
     return [mean(c, s_tau, f"C({t})") for t, c in enumerate(_checked(correlators))]
 
 
+@numpy_defaults()
 def effective_masses(correlators, extent, form="cosh", s_tau=S_TAU):
     r"""Effective mass from each pair of neighbouring separations; see `effective_mass`.
 

@@ -15,6 +15,7 @@ from scipy import special
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 from .gamma import Estimate, tau_int
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
 N_BLOCKS = 10_000  #: bootstrap resamples at most this many blocks, so its cost does not grow with the data
 
 
+@numpy_defaults()
 def check_log_weights(log_weight, name, forward=False):
     """Refuse what no honest series of log-weights holds: NaN, the wrong infinity, nothing finite.
 
@@ -104,6 +106,7 @@ def _with_bootstrap(log_statistic, log_columns, block, n_bootstrap, rng, lengths
     return value, float(np.std(values, ddof=1))
 
 
+@numpy_defaults()
 def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None, correlated=False):
     r"""Effective sample size per draw of the proposal, ``(sum w)^2 / (N sum w^2)``.
 
@@ -152,6 +155,7 @@ def _blocks(chains, block, correlated):
     return int(block), [len(chain) for chain in chains] if correlated else [sum(len(chain) for chain in chains)]
 
 
+@numpy_defaults()
 def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None, correlated=True):
     r"""Effective sample size seen from the target, ``1 / (E_p[w] E_p[1/w])``.
 
@@ -190,12 +194,14 @@ def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None, correlated=Tr
     return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng, lengths), n=log_weight.size)
 
 
+@numpy_defaults()
 def largest_above_mean(log_weight):
     """Largest log_weight above the mean: how long, in logarithms, a chain would stick at its worst configuration."""
     log_weight = _checked(log_weight, "forward log_weight", forward=True)
     return float(log_weight.max() - log_weight.mean()) if np.isfinite(log_weight).all() else math.inf
 
 
+@numpy_defaults()
 def expected_acceptance(log_weight):
     r"""Equilibrium acceptance of the independence Metropolis step, from draws of the proposal alone.
 
@@ -217,11 +223,13 @@ def expected_acceptance(log_weight):
     return float(2 * (w * np.arange(n - 1, -1, -1)).sum() / ((n - 1) * w.sum()))
 
 
+@numpy_defaults()
 def gaussian_acceptance(ess):
     """Acceptance ``erfc(s / 2)`` that an ESS of ``exp(-s^2)`` implies for Gaussian log-weights."""
     return math.erfc(math.sqrt(max(0.0, -math.log(ess))) / 2) if ess > 0 else 0.0
 
 
+@numpy_defaults()
 def pareto_k(log_weight):
     r"""Shape of the generalised Pareto tail of the weights; above 0.7 their averages cannot be trusted.
 
@@ -284,6 +292,7 @@ class WeightReport:
     forward_pareto_k: float | None
 
 
+@numpy_defaults()
 def weight_report(log_weight, forward=None, forward_block=None, rng=None):
     """All diagnostics of this module.
 

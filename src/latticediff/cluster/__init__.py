@@ -11,6 +11,7 @@ import numpy as np
 from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
+from ..host import numpy_defaults
 from ..markov import Block, ChainState
 
 __all__ = ["Cluster"]
@@ -49,11 +50,13 @@ class Cluster:
         self.method = method
         self.n_clusters = int(n_clusters)
 
+    @numpy_defaults()
     def start(self, phi):
         """`ChainState` at update 0; errors as `HMC.start`."""
         phi = check_fields(phi, self.action).copy()
         return ChainState(phi, np.asarray(self.action(phi)), 0)
 
+    @numpy_defaults()
     def advance(self, state, rng, n_updates, thin=1):
         """See `markov.Kernel`; info: ``accepted`` (always) and ``flipped``, the flipped fraction of the sites."""
         from .._kernels import sites

@@ -16,6 +16,7 @@ from ..action import CONVENTIONS, Phi4
 from ..arrays import real_array
 from ..atomic import refuse_existing
 from ..errors import FileError, UserError
+from ..host import numpy_defaults
 from ..lattice import check_shape, volume
 from .reader import Ensemble
 from .readers import choose_reader
@@ -123,6 +124,7 @@ def _check_identity(path, phi, action, n_chains):
     )
 
 
+@numpy_defaults()
 def convert(
     path,
     out,

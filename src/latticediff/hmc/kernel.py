@@ -8,6 +8,7 @@ import numpy as np
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import numpy_defaults
 from ..lattice import volume
 from ..markov import Block, ChainState
 from . import fourier
@@ -81,6 +82,7 @@ class HMC:
         """Evaluations of -dS/dphi on the whole lattice per update and chain."""
         return self._kicks.size
 
+    @numpy_defaults()
     def start(self, phi):
         """`ChainState` at update 0.
 
@@ -118,6 +120,7 @@ class HMC:
             self._plans[shape] = compiled, geometry
         return self._plans[shape]
 
+    @numpy_defaults()
     def advance(self, state, rng, n_updates, thin=1):
         """Run `n_updates` trajectories of every chain; see `markov.Kernel`.
 
@@ -159,6 +162,7 @@ class HMC:
         )
         return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
 
+    @numpy_defaults()
     def integrate(self, phi, momentum):
         """The deterministic trajectory by itself: for tests of reversibility and order.
 

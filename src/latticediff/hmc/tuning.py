@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import erfcinv
 
 from ..errors import UserError
+from ..host import numpy_defaults
 from .integrators import ORDERS
 from .kernel import HMC
 
@@ -26,6 +27,7 @@ def _spread(acceptance):
     return 2 * math.sqrt(2) * float(erfcinv(acceptance))
 
 
+@numpy_defaults()
 def warm_up(
     action,
     phi,
@@ -95,6 +97,7 @@ def warm_up(
     return kernel(n_steps, tuning), state
 
 
+@numpy_defaults()
 def tune(action, phi, streams, target_acceptance=0.85, trajectory_length=1.0, **options):
     """HMC at fixed trajectory length, with the largest step size that meets a target acceptance.
 

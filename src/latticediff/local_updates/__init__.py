@@ -9,6 +9,7 @@ import numpy as np
 from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
+from ..host import numpy_defaults
 from ..markov import Block, ChainState
 
 __all__ = ["LocalMetropolis"]
@@ -48,6 +49,7 @@ class LocalMetropolis:
         self.width = float(width)
         self.n_metropolis, self.n_reflections = int(n_metropolis), int(n_reflections)
 
+    @numpy_defaults()
     def start(self, phi):
         """`ChainState` at update 0; refuses odd extents, where a checkerboard does not close.
 
@@ -68,6 +70,7 @@ class LocalMetropolis:
                 f"lattice shape {tuple(shape)} has odd extents {odd}; checkerboard updates need even ones, use HMC"
             )
 
+    @numpy_defaults()
     def advance(self, state, rng, n_updates, thin=1):
         """See `markov.Kernel`; ``info["accepted"]`` is the accepted fraction of the sites, float64."""
         from .._kernels import sites

@@ -9,10 +9,12 @@ many standard deviations of any observable (`latticediff.analysis.integration_bi
 import numpy as np
 
 from ..errors import UserError
+from ..host import numpy_defaults
 
 __all__ = ["check_doubling", "doubling_error"]
 
 
+@numpy_defaults()
 def doubling_error(proposal, phi, log_q=None):
     """log_q of `phi` less its log_q with twice the integration steps; None where nothing is integrated.
 
@@ -36,6 +38,7 @@ def doubling_error(proposal, phi, log_q=None):
         return coarse - proposal.doubled().weigh(phi, None)
 
 
+@numpy_defaults()
 def check_doubling(proposal, phi, largest, log_q=None, largest_mean=np.inf):
     """Refuse a proposal whose log_q changes by more than `largest` from field to field when its steps are doubled.
 

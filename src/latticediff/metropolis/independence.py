@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..hmc.checks import check_counts
+from ..host import numpy_defaults
 from ..markov import Block, ChainState
 from .contract import evaluations_to_weigh
 from .doors import (
@@ -92,11 +93,13 @@ class IndependenceMetropolis:
             "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
         }
 
+    @numpy_defaults()
     def start(self, phi):
         """`ChainState` at update 0 from fields (n_chains, *lattice); their density is found at the first update."""
         phi = checked_start(phi, self.proposal, self.action)
         return ChainState(phi, np.asarray(self.action(phi)), 0, None)
 
+    @numpy_defaults()
     def hot_start(self, n_chains, rng):
         """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
 
@@ -108,6 +111,7 @@ class IndependenceMetropolis:
         draw = sound_draw(self.proposal.draw(n_chains, rng.generator("start")))
         return ChainState(draw.phi, np.asarray(self.action(draw.phi)), 0, draw.log_q)
 
+    @numpy_defaults()
     def advance(self, state, rng, n_updates, thin=1):
         """See `latticediff.markov.Kernel`; info holds ``accepted``, ``log_weight`` and `COLUMNS` of the proposals."""
         check_counts(n_updates, thin)

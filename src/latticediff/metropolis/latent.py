@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..hmc.checks import check_counts
+from ..host import numpy_defaults
 from ..markov import Block, ChainState
 from .contract import evaluations_to_weigh
 from .doors import (
@@ -60,6 +61,7 @@ class LatentMetropolis:
     field (-inf: the candidate diverged).
     """
 
+    @numpy_defaults()
     def __init__(self, proposal, action, move, tries=1):
         names = (
             "transport",
@@ -105,11 +107,13 @@ class LatentMetropolis:
             "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
         }
 
+    @numpy_defaults()
     def start(self, phi):
         """`ChainState` at update 0 from fields (n_chains, *lattice); their noise is found at the first update."""
         phi = checked_start(phi, self.proposal, self.action)
         return ChainState(phi, np.asarray(self.action(phi)), 0)
 
+    @numpy_defaults()
     def hot_start(self, n_chains, rng):
         """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
 
@@ -120,6 +124,7 @@ class LatentMetropolis:
         """
         return self.start(sound_draw(self.proposal.draw(n_chains, rng.generator("start"))).phi)
 
+    @numpy_defaults()
     def advance(self, state, rng, n_updates, thin=1):
         """See `latticediff.markov.Kernel`."""
         check_counts(n_updates, thin)

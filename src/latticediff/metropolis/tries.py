@@ -9,11 +9,13 @@ worth it where proposals in a batch cost less than one at a time (GPU), or where
 import numpy as np
 
 from ..errors import UserError
+from ..host import numpy_defaults
 from .independence import Candidates, IndependenceMetropolis
 
 __all__ = ["SeveralTries", "choose"]
 
 
+@numpy_defaults()
 def choose(log_weight, u):
     """One of several candidates, with probability proportional to its weight.
 

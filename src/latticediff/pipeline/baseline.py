@@ -6,6 +6,7 @@ file of its own.
 """
 
 from ..ensemble import Ensemble, run_chain
+from ..host import numpy_defaults
 from ..streams import Streams
 from .generate import block_length, provenance_of
 from .kernels import kernel_from_description
@@ -15,6 +16,7 @@ from .progress import Progress
 __all__ = ["baseline"]
 
 
+@numpy_defaults()
 def baseline(card, ensemble_path, path, *, resume=False, progress=None, log=None, stop=None):
     """Run the kernel of the ensemble on from its last state into the file `path`, storing every update.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..ensemble import Ensemble
 from ..errors import FileError
+from ..host import numpy_defaults
 from ..provenance import version
 from ..report import RunResult, write_report
 from .chains import chain_result
@@ -12,6 +13,7 @@ from .progress import Progress
 __all__ = ["compare"]
 
 
+@numpy_defaults()
 def compare(files, out, s_tau=1.5, progress=None):
     """Measure every file and write the page.
 

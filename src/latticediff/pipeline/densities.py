@@ -22,6 +22,7 @@ from ..analysis.gamma import format_error
 from ..config.sections import SamplingSection
 from ..ensemble import Ensemble
 from ..errors import UserError
+from ..host import torch_defaults
 from ..lattice import volume
 from ..metropolis import doubling_error
 from ..metropolis.doors import require_density, sound_rows
@@ -155,6 +156,7 @@ class FreeEnergyResult:
         return "\n".join([head, *(f"  {name:30} {value}" for name, value in rows)])
 
 
+@torch_defaults()
 def measure_free_energy(
     folder,
     ensemble=None,
@@ -327,6 +329,7 @@ class Reweighting:
         return "\n".join(lines)
 
 
+@torch_defaults()
 def reweight(
     path,
     to,

@@ -9,6 +9,7 @@ from ..analysis import field_series, free_energy, integration_bias, weight_repor
 from ..analysis.attribution import expected_stay, explained, local_operators, longest_rejection, shell_powers
 from ..analysis.gamma import tau_int
 from ..errors import FileError, UserError
+from ..host import torch_defaults
 from ..metropolis import doubling_error
 from ..metropolis.doors import require_density, sound_rows
 from ..provenance import collect, version
@@ -28,6 +29,7 @@ N_INTEGRATION = 300  # configurations whose density is computed with twice the s
 N_SCORE = 24  # noised configurations of the score error: their posteriors are what costs
 
 
+@torch_defaults()
 def diagnose(
     folder,
     out,
@@ -73,6 +75,7 @@ def diagnose(
     return found, write_diagnosis(found, out)
 
 
+@torch_defaults()
 def diagnosis_of(
     model,
     name,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..ensemble import start_fields
+from ..host import torch_defaults
 from ..lattice import volume
 from ..metropolis.contract import evaluations_to_weigh
 from ..streams import Streams
@@ -121,6 +122,7 @@ def _sample_cost(card, model, route):
     return Cost((section.n_warmup + section.n_updates) * per_update + weighing, memory, disk)
 
 
+@torch_defaults()
 def probe(card, stages):
     """`Cost` of each of `stages`, a dict: ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``."""
     hmc = _probe_hmc(card)

@@ -10,6 +10,7 @@ import numpy as np
 from .. import bill
 from ..analysis import ess_forward, ess_reverse
 from ..errors import CardError, UserError
+from ..host import torch_defaults
 from ..metropolis import doubling_error
 from ..score.background import Background
 from ..score.model import ScoreModel, load_model, save_model
@@ -40,6 +41,7 @@ def plan_of(card):
     return FineTuningPlan(**{key: getattr(card.finetune, key) for key in keys}, seed=card.run.seed)
 
 
+@torch_defaults()
 def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
     """Fine-tune a model on an ensemble of its theory, or on several, and write another model folder.
 
@@ -171,6 +173,7 @@ def _run(card, tuner, start, folder, progress, log, stop):
         progress.say(f"stopped by the guard at {tuner.stopped}")
 
 
+@torch_defaults()
 def figures(card, model, data):
     """What log_weight says of a model under the card's ODE proposal, on a uniform grid; JSON-able.
 

@@ -8,6 +8,7 @@ from ..atomic import refuse_existing
 from ..ensemble import Ensemble, run_chain, run_directory, start_fields
 from ..ensemble.reader import read_run_header
 from ..errors import FileError, StopRequested
+from ..host import numpy_defaults
 from ..lattice import volume
 from ..provenance import collect
 from ..streams import Streams
@@ -101,6 +102,7 @@ def _stored(path, card):
     return algorithm
 
 
+@numpy_defaults()
 def generate(card, path, *, resume=False, progress=None, log=None, stop=None):
     """Run the reference chains of a card into the ensemble file `path` and apply the gate.
 

@@ -7,6 +7,7 @@ from ..cluster import Cluster
 from ..composite import Sequence
 from ..ensemble import start_fields
 from ..errors import UserError
+from ..host import torch_defaults
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, SeveralTries, check_doubling
 from ..metropolis.doors import sound_rows
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
@@ -31,6 +32,7 @@ OPTIONS = {"ode": ("method", "trace", "grid"), "sde": ("ladder", "kernel", "proc
 N_DOUBLING = 32  # draws whose density is computed with twice the steps before a chain begins
 
 
+@torch_defaults()
 def build_proposal(card, model, route):
     """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed where the card has rungs."""
     proposal, section = _plain_proposal(card, model, route), getattr(card.sampling, route)
@@ -65,6 +67,7 @@ def _plain_proposal(card, model, route):
     return registry.load("proposals", route)(model, steps=section.steps, batch=card.sampling.batch, **options)
 
 
+@torch_defaults()
 def build_kernel(card, model, route):
     """The exact kernel of a route as ``[sampling.kernel]`` wants it.
 

@@ -13,6 +13,7 @@ from ..atomic import disk_error
 from ..config import parse_card
 from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, ModelError, UserError
+from ..host import torch_defaults
 from ..proposal.grid import own_scheme
 from ..report.line import Line, Point, write_line
 from ..score.model import load_model
@@ -90,6 +91,7 @@ def card_of(model, overrides=(), say=None):
     return parse_card(tomli_w.dumps(data), overrides, source="line", say=say)
 
 
+@torch_defaults()
 def draw_line(
     folder,
     along,

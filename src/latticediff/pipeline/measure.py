@@ -11,6 +11,7 @@ from ..analysis.estimates import TAU_NAMES, definitions
 from ..analysis.gamma import TauInt, format_error
 from ..ensemble import Ensemble
 from ..errors import UserError
+from ..host import numpy_defaults
 from ..metropolis.proposed import COLUMNS, proposed_series
 from ..observables import BUILT_IN, installed_names, measure_primary
 from ..untrusted import printable
@@ -120,6 +121,7 @@ def acceptance(ensemble):
     return float(np.mean(ensemble.history("accepted")))
 
 
+@numpy_defaults()
 def measure(path, s_tau=1.5, names=None, correlator=False, axis=None):
     """`measure_ensemble` of the file `path` (or of the finished part of a run that goes on).
 
@@ -140,6 +142,7 @@ def measure(path, s_tau=1.5, names=None, correlator=False, axis=None):
         return measure_ensemble(ensemble, s_tau, names, correlator, axis)
 
 
+@numpy_defaults()
 def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=None, installed=True):
     """Observables with errors and tau_int by the Gamma method.
 

@@ -5,6 +5,7 @@ import torch
 
 from .. import registry
 from ..errors import CardError, ModelError, UserError
+from ..host import torch_defaults
 from ..proposal.ode import exact_divergence
 from ..score.background import Background
 from ..score.model import load_model
@@ -12,6 +13,7 @@ from ..score.model import load_model
 __all__ = ["build_network", "check_network"]
 
 
+@torch_defaults()
 def build_network(card):
     """The card's network with its first weights: of the model `training.init` if given, else from the seed.
 
@@ -31,7 +33,7 @@ def build_network(card):
 def _make(card):
     make = registry.load("networks", card.network.name)
     with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
-        torch.manual_seed(card.run.seed)
+        torch.default_generator.manual_seed(card.run.seed)  # and torch.manual_seed would seed those of GPUs too
         try:
             return make(ndim=len(card.shape), **card.network.options)
         except (TypeError, UserError) as exc:

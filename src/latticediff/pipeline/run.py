@@ -3,6 +3,7 @@
 import time
 
 from ..errors import StopRequested
+from ..host import torch_defaults
 from .baseline import baseline
 from .folder import RunFolder
 from .generate import generate
@@ -12,6 +13,7 @@ from .progress import Progress
 __all__ = ["run"]
 
 
+@torch_defaults()
 def run(card, out, *, resume=False, progress=None, stop=None):
     """Run every stage of a card into the folder `out`.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from ..atomic import refuse_existing
 from ..ensemble import run_chain, run_directory
 from ..errors import FileError
+from ..host import torch_defaults
 from ..streams import Streams
 from .generate import provenance_of
 from .learned import accept_density, build_kernel
@@ -15,6 +16,7 @@ from .progress import Progress
 __all__ = ["sample"]
 
 
+@torch_defaults()
 def sample(card, folder, route, path, *, resume=False, progress=None, log=None, stop=None, outside=False):
     """Run the learned chains of a route into the ensemble file `path`.
 

@@ -12,6 +12,7 @@ from ..analysis import ess_forward, ess_reverse
 from ..diffusion.ladder import NoiseRange
 from ..ensemble import Ensemble
 from ..errors import FileError
+from ..host import torch_defaults
 from ..provenance import commit, version
 from ..score.background import Background
 from ..score.model import load_model, read_card, save_model
@@ -57,6 +58,7 @@ class Source(NamedTuple):
     frequency: float = 1.0
 
 
+@torch_defaults()
 def build_trainer(card, sources, ranks=ALONE, say=None):
     """`Trainer` of a card on one or several `Source`, the card's own theory first.
 
@@ -86,6 +88,7 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
     return Trainer(network, tasks, noise, plan, ranks, section.micro_batch, say)
 
 
+@torch_defaults()
 def background_of(source, phase="symmetric"):
     """Vacuum and propagator of the training configurations.
 
@@ -149,6 +152,7 @@ def fingerprints(about):
     return [parent["fingerprint"] for parent in (about["ensemble"], *about.get("further_ensembles", ()))]
 
 
+@torch_defaults()
 def train(card, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
     """Train the network of a card on an ensemble, or on several, and write the model folder.
 
@@ -314,6 +318,7 @@ def _save_models(card, trainer, about, folder):
     return model
 
 
+@torch_defaults()
 def metrics(card, model, data):
     """ESS both ways, as the model's card states it; the report measures it on more."""
     # of the ODE, unless its divergence costs backward passes: that could take longer than the training

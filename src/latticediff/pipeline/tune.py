@@ -10,6 +10,7 @@ import numpy as np
 from ..analysis import tau_int
 from ..analysis.gamma import format_error
 from ..errors import StopRequested, UserError
+from ..host import torch_defaults
 from ..streams import Streams
 from .learned import accept_density, build_kernel
 from .models import model_for
@@ -107,6 +108,7 @@ def default_values(knob, model):
     return [float(f"{value:.3g}") for value in np.geomspace(low, 0.999 * model.noise.sigma_max, 6)]
 
 
+@torch_defaults()
 def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progress=None, stop=None, outside=False):
     """Run chains at each value of the card's knob and compare their cost.
 

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from ..ensemble import verify as verify_ensemble
 from ..errors import FileError
+from ..host import numpy_defaults
 from ..untrusted import status
 
 __all__ = ["verify"]
 
 
+@numpy_defaults()
 def verify(path):
     """One line that says what was checked.
 

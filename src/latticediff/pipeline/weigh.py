@@ -16,6 +16,7 @@ from ..atomic import whole
 from ..ensemble import Ensemble
 from ..ensemble.readers import read_arrays
 from ..errors import StopRequested
+from ..host import torch_defaults
 from ..metropolis import doubling_error
 from ..metropolis.doors import require_density, sound_rows
 from ..streams import Streams
@@ -33,6 +34,7 @@ N_REVERSE = 2000  # fresh draws weighed where the chain's own history has no wei
 N_DOUBLING = 300  # configurations, and draws, whose density is computed with twice the steps too
 
 
+@torch_defaults()
 def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None, outside=False, all_chains=False):
     """Weigh configurations under a route's proposal; writes ``.npz`` and returns its arrays.
 

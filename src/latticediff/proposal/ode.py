@@ -10,6 +10,7 @@ from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
 from ..diffusion.time_grid import GRIDS, TimeGrid
 from ..errors import UserError
+from ..host import torch_defaults
 from ..metropolis import Draw
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .grid import calibrated_grid, stored_grid
@@ -50,6 +51,7 @@ class OdeProposal:
     is_deterministic = True
     noise_basis = "sites"
 
+    @torch_defaults()
     def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None, trace="auto", grid="uniform"):
         self.model, self.steps, self.batch = model, int(steps), checked_batch(batch, model.background.volume)
         self.method = scheme(method)
@@ -99,11 +101,13 @@ class OdeProposal:
         """Hex SHA-256 of model and integrator."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
 
+    @torch_defaults()
     def doubled(self):
         """The same proposal with every step cut into halves, to measure the integration error."""
         trace, grid = self.trace or "auto", "uniform" if self.is_uniform else self.grid.bisected()
         return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch, self.compiled, trace, grid)
 
+    @torch_defaults()
     def draw(self, n, rng):
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
@@ -112,6 +116,7 @@ class OdeProposal:
             phi[part], log_q[part] = self._down(noise)
         return Draw(*without_diverged(phi, log_q))
 
+    @torch_defaults()
     def transport(self, noise):
         """`Draw` that standard normal `noise`, (n, *lattice), is carried to."""
         phi, log_q = np.empty(noise.shape), np.empty(len(noise))
@@ -119,6 +124,7 @@ class OdeProposal:
             phi[part], log_q[part] = self._down(noise[part])
         return Draw(*without_diverged(phi, log_q))
 
+    @torch_defaults()
     def weigh(self, phi, rng=None):
         """log_q of given fields, (n,) float64: what a draw that ends there is given, to the rounding of the passages.
 
@@ -126,6 +132,7 @@ class OdeProposal:
         """
         return self.invert(phi)[1]
 
+    @torch_defaults()
     def invert(self, phi, rng=None):
         """The noise that a draw makes `phi` from, (n, *lattice), and its log_q, (n,); float64. `rng` is not used.
 
@@ -133,6 +140,7 @@ class OdeProposal:
         """
         return self._of_fields(phi, lambda part: invert_passage(self._down, self._up, part))
 
+    @torch_defaults()
     def estimate(self, phi):
         """log_q of given fields by one integration upwards, (n,) float64: a third of the price of `weigh`.
 

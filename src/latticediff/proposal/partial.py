@@ -4,6 +4,7 @@ import dataclasses
 
 from ..diffusion.ladder import NoiseRange
 from ..errors import UserError
+from ..host import torch_defaults
 from .sde import SdeProposal
 
 __all__ = ["PathProposal"]
@@ -33,6 +34,7 @@ class PathProposal(SdeProposal):
         `sigma` outside the model's noise levels, or below the ladder's first.
     """
 
+    @torch_defaults()
     def __init__(self, model, steps=30, sigma=None, batch=256, compiled=None, **options):
         low, high = model.noise.sigma_min, model.noise.sigma_max
         self.sigma = high if sigma is None else float(sigma)

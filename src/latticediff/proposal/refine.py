@@ -32,6 +32,7 @@ import numpy as np
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import torch_defaults
 from ..metropolis import Draw
 from ..metropolis.contract import evaluations_to_weigh
 from .fields import parts
@@ -63,6 +64,7 @@ class RefinedProposal:
 
     is_deterministic = False
 
+    @torch_defaults()
     def __init__(self, inner, rungs=4, step=1.0, action=None):
         for name in ("transport", "invert", "noise_shape"):
             if not hasattr(inner, name):
@@ -87,6 +89,7 @@ class RefinedProposal:
         told = {**self.describe(), "action": self.action.describe()}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
+    @torch_defaults()
     def draw(self, n, rng):
         """`Draw` of `n` proposals; a path that begins with a draw that blew up has ``log_q = +inf``."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
@@ -101,6 +104,7 @@ class RefinedProposal:
             phi[part], log_q[part] = state[1], -self.action(state[1]) - work
         return Draw(phi, log_q)
 
+    @torch_defaults()
     def weigh(self, phi, rng):
         """log_q of given fields with a backward path drawn from `rng`, (n,) float64."""
         last, log_q_inner = self.inner.invert(phi, rng)
@@ -144,6 +148,7 @@ class RefinedProposal:
         return y, phi, np.where(accept, log_weight_new, log_weight)
 
 
+@torch_defaults()
 def tuned_step(inner, rng, n=128, action=None, steps=STEPS):
     r"""Step of the moves whose accepted jumps of log_weight are largest, near the target.
 

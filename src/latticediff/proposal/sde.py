@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ..defaults import SDE_STEPS
+from ..host import torch_defaults
 from ..metropolis import Draw
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .ode import can_compile
@@ -33,6 +34,7 @@ class SdeProposal:
 
     is_deterministic = False
 
+    @torch_defaults()
     def __init__(
         self,
         model,
@@ -62,6 +64,7 @@ class SdeProposal:
         """Hex SHA-256 of model and ladder."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
 
+    @torch_defaults()
     def draw(self, n, rng):
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
@@ -69,6 +72,7 @@ class SdeProposal:
             phi[part], log_q[part] = self._down(rng.standard_normal((part.stop - part.start, *self.noise_shape)))
         return Draw(*without_diverged(phi, log_q))
 
+    @torch_defaults()
     def transport(self, noise):
         """`Draw` that standard normal `noise`, (n, *noise_shape), is carried to: the prior's, then each step's."""
         phi, log_q = np.empty((len(noise), *self.lattice_shape)), np.empty(len(noise))
@@ -76,10 +80,12 @@ class SdeProposal:
             phi[part], log_q[part] = self._down(noise[part])
         return Draw(*without_diverged(phi, log_q))
 
+    @torch_defaults()
     def weigh(self, phi, rng):
         """log_q of given fields with a forward path drawn from `rng`, (n,) float64."""
         return self.invert(phi, rng)[1]
 
+    @torch_defaults()
     def invert(self, phi, rng):
         """Noise (n, *noise_shape) that leads to `phi` along a forward path drawn from `rng`, and its log_q, (n,)."""
         phi = checked_fields(phi, self.lattice_shape)

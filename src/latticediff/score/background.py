@@ -25,6 +25,7 @@ import torch
 from ..arrays import real_array
 from ..errors import UserError
 from ..fourier import basis_from_momenta, real_fourier
+from ..host import torch_defaults
 from ..lattice import check_shape, cos_sum
 from .vacua import signs_of
 
@@ -55,6 +56,7 @@ class Background:
         If the propagator does not fit the action's dimension or is not positive, or the vacuum is negative.
     """
 
+    @torch_defaults()
     def __init__(self, action, propagator, device="cpu", dtype=torch.float32, vacuum=0.0):
         full = torch.as_tensor(real_array(propagator, "propagator"))
         self.shape = check_shape(full.shape, action.ndim)

@@ -25,6 +25,7 @@ import torch
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import torch_defaults
 from .control import fit_blend
 
 __all__ = ["ScoreError", "posterior_chain", "score_error"]
@@ -115,6 +116,7 @@ def posterior_chain(action, background, phi, x, v, generator):
         yield phi, rate
 
 
+@torch_defaults()
 @torch.no_grad()
 def score_error(model, phis, n_levels=10, n_fields=60, seed=0, progress=None):
     """Score error by noise level, on configurations of the exact ensemble.

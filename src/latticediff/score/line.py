@@ -82,7 +82,7 @@ def interpolate(members, action, shape, outside=False):
         if not outside:
             remedy = "train on more ensembles, or sample with it all the same (--outside, in Python outside=True)"
             raise ModelError(f"{message}; {remedy}: chains stay exact")
-        warnings.warn(f"{message}; chains stay exact, acceptance may be low", stacklevel=3)
+        warnings.warn(f"{message}; chains stay exact, acceptance may be low", stacklevel=4)
     log_G = place([np.log(propagator_on(m.propagator, shape)) for m in nearest])
     power = place([_power_on(m.power, m.shape, shape) for m in nearest])
     return Member(action, np.exp(log_G), power)

@@ -22,6 +22,7 @@ from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
 from ..digests import CARD_KEY, check_digest, with_digest
 from ..errors import FileError, ModelError
+from ..host import torch_defaults
 from ..shipped import model_folder
 from ..untrusted import parse_toml, printable, read_text, regular_file, status
 from .background import Background
@@ -96,6 +97,7 @@ class ScoreModel:
         """A `Member` for every theory and lattice that the network was trained on, the model's own first."""
         return (Member(self.action, self.background.propagator_full.numpy(), self.power), *self.members)
 
+    @torch_defaults()
     def at(self, action=None, shape=None, outside=False):
         """The same network for another theory or lattice: one it was trained on, or one between them.
 
@@ -143,6 +145,7 @@ class ScoreModel:
             powers.append(ratio / (G + v))
         return powers
 
+    @torch_defaults()
     def tensors(self):
         """All numbers of the model by name, contiguous, on the CPU."""
         tensors = {f"network.{name}": t.detach().cpu().contiguous() for name, t in self.network.state_dict().items()}
@@ -168,6 +171,7 @@ class ScoreModel:
             description["members"] = [{"action": m.action.describe(), "shape": list(m.shape)} for m in self.members]
         return description
 
+    @torch_defaults()
     def fingerprint(self):
         """Hex SHA-256 of the numbers, the description and the code version."""
         digest = hashlib.sha256(CODE_VERSION.encode())
@@ -178,6 +182,7 @@ class ScoreModel:
         return digest.hexdigest()
 
 
+@torch_defaults()
 def save_model(model, folder):
     """Write `model` to a folder, whole or not at all; returns the folder's path.
 
@@ -226,6 +231,7 @@ def read_card(folder):
     return card
 
 
+@torch_defaults()
 def load_model(folder, device="cpu", action=None, shape=None):
     """A frozen model from its folder.
 
@@ -261,7 +267,9 @@ def load_model(folder, device="cpu", action=None, shape=None):
     try:
         trained_action = Phi4.from_description(card["action"])
         options = dict(card["network"])
-        network = registry.load("networks", options.pop("name"))(ndim=trained_action.ndim, **options)
+        make = registry.load("networks", options.pop("name"))
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
+            network = make(ndim=trained_action.ndim, **options)
         network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
         background = Background(trained_action, tensors["propagator"], device, vacuum=card.get("vacuum", 0.0))
         noise = NoiseRange(card["noise"]["sigma_min"], card["noise"]["sigma_max"])

@@ -7,6 +7,7 @@ import torch
 
 from ..diffusion.reverse import score_power
 from ..fourier import momenta_from_basis
+from ..host import torch_defaults
 from ..score.line import Member
 from ..score.model import ScoreModel
 from ..score.propagator import symmetrise
@@ -18,6 +19,7 @@ N_LEVELS = 65
 SITES = 2**19  # field values per level; the noise of the table is far below one per cent
 
 
+@torch_defaults()
 def finish_model(network, background, noise, data, card=None, seed=0, further=()):
     """Freeze a network into a `ScoreModel`, with ``(G + v) <|s_k|^2> / V`` measured on its training data.
 

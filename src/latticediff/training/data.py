@@ -8,6 +8,7 @@ import torch
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..host import torch_defaults
 from .rows import StreamedRows, choose
 
 __all__ = ["TrainingData", "by_chain", "chain_numbers", "evenly", "lattice_symmetries"]
@@ -43,6 +44,7 @@ class TrainingData:
         Empty or non-finite data, or a split that leaves one side empty.
     """
 
+    @torch_defaults()
     def __init__(self, phis, n_chains=1, held_out=0.125, device="cpu", where="resident"):
         source = (
             _Array(real_array(phis, "training data", dtype=None), n_chains)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from ..fourier import basis_from_momenta
+from ..host import torch_defaults
 from ..lattice import p_hat_squared
 
 __all__ = ["BinnedLoss", "Gap", "binned_loss", "loss_gap", "momentum_shells"]
@@ -53,6 +54,7 @@ def momentum_shells(shape):
     return bounds, torch.bucketize(p2 - 1e-9, torch.tensor(bounds, dtype=p2.dtype))
 
 
+@torch_defaults()
 @torch.no_grad()
 def binned_loss(network, background, phi, noise, target, seed=0):
     """`BinnedLoss` of a network on configurations it has not seen.

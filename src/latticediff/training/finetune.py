@@ -21,6 +21,7 @@ import torch
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
 from ..errors import UserError
+from ..host import torch_defaults
 from .finetune_plan import FineTuningPlan
 from .guard import Check, Guard
 from .likelihood import OBJECTIVES, jittered_grid
@@ -57,6 +58,7 @@ class FineTuner(Trainer):
 
     section = "finetune"
 
+    @torch_defaults()
     def __init__(self, network, tasks, noise, plan, method="rk4"):
         network.requires_grad_(True).train()
         super().__init__(network, tasks, noise, plan)
@@ -93,6 +95,7 @@ class FineTuner(Trainer):
             batch += 1
         return batch
 
+    @torch_defaults()
     def fit(self):
         """Nothing to settle beforehand."""
 
@@ -114,6 +117,7 @@ class FineTuner(Trainer):
             return differentiable()(self.network, background, grid, self.method)
         return ProbabilityFlow(self.network, background, grid, self.method, self.plan.recompute)
 
+    @torch_defaults()
     def gradients(self, step, number=0):
         """Accumulate the gradients of a step for one task, in units of the first lattice's sites.
 
@@ -145,6 +149,7 @@ class FineTuner(Trainer):
             start = start[sound]
         return 0.0, torch.empty(0)
 
+    @torch_defaults()
     def advance(self):
         """One optimiser step; returns the variance of log_weight per site on the step's own grids."""
         if self.step == 0:
@@ -203,6 +208,7 @@ class FineTuner(Trainer):
             self.good = {k: t.clone() for k, t in self.averaged().state_dict().items()}
         return bad
 
+    @torch_defaults()
     def inspect(self):
         """Let the guard look, if it is time; where it objects the last good weights come back."""
         every = self.plan.check_every

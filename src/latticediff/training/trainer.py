@@ -17,6 +17,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from ..errors import StopRequested, UserError
+from ..host import torch_defaults
 from .best import Best
 from .gradient import Gradient, Job
 from .gradient_noise import fit_w0
@@ -72,6 +73,7 @@ class Trainer:
     section = "training"  #: of a card, for messages
     sources = ()  #: fingerprints of the files that the data came from; part of `identity`, and so of a checkpoint
 
+    @torch_defaults()
     def __init__(self, network, tasks, noise, plan, ranks=ALONE, micro_batch=None, say=None):
         self.tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
         if not self.tasks:
@@ -124,6 +126,7 @@ class Trainer:
         words = [self.plan.seed, step] + ([number] if number else [])
         return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words, start, stop)
 
+    @torch_defaults()
     def fit(self):
         """Settle what is fitted with the first weights; kept in checkpoints, since resumed weights are others."""
         if self.plan.target != "mixed" or self.plan.w0 != "fit" or self.w0 is not None:
@@ -133,6 +136,7 @@ class Trainer:
             best, _ = fit_w0(self.network, objective, task.data, self.noise, seed=self.plan.seed)
             self.w0.append(best)
 
+    @torch_defaults()
     def advance(self):
         """One optimiser step; returns the loss per site, a tensor without gradient."""
         for group in self.optimizer.param_groups:
@@ -155,6 +159,7 @@ class Trainer:
         self.step += 1
         return loss / volume
 
+    @torch_defaults()
     def run(
         self, checkpoint=None, checkpoint_every=500, log=None, log_every=100, progress=None, stop=None, watching=None
     ):
@@ -266,10 +271,12 @@ class Trainer:
                 getattr(reason, "exit_code", 75),
             )
 
+    @torch_defaults()
     def averaged(self):
         """The network with averaged weights."""
         return self.ema.module
 
+    @torch_defaults()
     def held_out_loss(self, n=N_HELD_OUT):
         """Loss per site of the averaged network on held-out data, the same noise every time; mean over tasks."""
         losses = [
@@ -296,11 +303,13 @@ class Trainer:
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    @torch_defaults()
     def save(self, path):
         """Write a checkpoint, by one process; see `latticediff.training.state`."""
         if self.ranks.writes:
             save_state(self, path)
 
+    @torch_defaults()
     def restore(self, path):
         """Go to the state of a checkpoint, if there is one; see `latticediff.training.state`."""
         restore_state(self, path)
