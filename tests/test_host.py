@@ -44,6 +44,18 @@ def digest(*arrays):
     return found.hexdigest()
 
 
+class Near:
+    """Numbers of plain torch, float32, whose last bits depend on where its buffers happen to lie."""
+
+    def __init__(self, *arrays):
+        self.numbers = np.concatenate([np.ravel(array) for array in arrays])
+
+    def __eq__(self, other):
+        return np.allclose(self.numbers, other.numbers, rtol=1e-4, atol=1e-4)
+
+    __hash__ = None
+
+
 def learned():
     """Digests of all that is computed with torch: load, draw, weigh, train, fine-tune."""
     found = {}
@@ -58,7 +70,7 @@ def learned():
         proposal = kind(model, steps=4, compiled=compiled)
         draw = proposal.draw(3, np.random.default_rng(1))
         weight = proposal.weigh(draw.phi, np.random.default_rng(2))
-        found[name] = digest(draw.phi, draw.log_q, weight)
+        found[name] = digest(draw.phi, draw.log_q, weight) if compiled else Near(draw.phi, draw.log_q, weight)
     card = parse_card(CARD)
     phis = np.random.default_rng(3).standard_normal((64, 4, 4))
     data = TrainingData(phis, 8, 0.25, "cpu")
