@@ -23,7 +23,16 @@ from .device import describe_device, pick_device
 from .learned import passing_proposal, store_grid
 from .log import JsonLog
 from .progress import Progress
-from .train import CHECKPOINT, background_of, clear_checkpoint, fingerprints, holds_model, metrics, open_sources
+from .train import (
+    CHECKPOINT,
+    background_of,
+    clear_checkpoint,
+    fingerprints,
+    holds_model,
+    metrics,
+    open_sources,
+    weighed,
+)
 
 __all__ = ["figures", "finetune", "plan_of", "summary"]
 
@@ -186,7 +195,7 @@ def figures(card, model, data):
     held_out = data.held_out
     n = max(FEWEST_FIGURES, min(N_FIGURES, SITES // model.background.volume))
     draw, some = proposal.draw(n, rng), evenly(held_out, n)
-    reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - proposal.weigh(some)
+    reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - weighed(proposal, some)
     change = doubling_error(proposal, some, -action(some) - forward)
     found = ess_reverse(reverse), ess_forward(by_chain(forward, len(held_out), data.held_out_chains))
     return {

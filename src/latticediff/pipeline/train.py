@@ -7,6 +7,8 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from .. import bill
 from ..analysis import ess_forward, ess_reverse
 from ..diffusion.ladder import NoiseRange
@@ -42,6 +44,7 @@ __all__ = [
     "metrics",
     "open_sources",
     "train",
+    "weighed",
 ]
 
 N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
@@ -318,6 +321,19 @@ def _save_models(card, trainer, about, folder):
     return model
 
 
+def weighed(proposal, phis, rng=None):
+    """log q of held-out fields for the figures of a model that may be hardly trained, (n,).
+
+    Where the proposal finds no noise that leads to a field, which `weigh` says by NaN and chains refuse, one
+    integration upwards stands in: the figures then say how bad the model is instead of ending its training.
+    """
+    log_q = proposal.weigh(phis, rng)
+    lost = np.isnan(log_q)
+    if lost.any() and hasattr(proposal, "estimate"):
+        log_q[lost] = proposal.estimate(phis[lost])
+    return log_q
+
+
 @torch_defaults()
 def metrics(card, model, data):
     """ESS both ways, as the model's card states it; the report measures it on more."""
@@ -328,7 +344,7 @@ def metrics(card, model, data):
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
     some = evenly(data.held_out, N_METRICS)
-    forward = -model.action(some) - proposal.weigh(some, rng)
+    forward = -model.action(some) - weighed(proposal, some, rng)
     found = {
         "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
         "ess_forward": ess_forward(by_chain(forward, len(data.held_out), data.held_out_chains)),
