@@ -30,7 +30,7 @@ from latticediff.score.differentiable import DifferentiableFlow
 from latticediff.score.matching import mixed_target
 from latticediff.score.model import ScoreModel, load_model, save_model
 from latticediff.score.propagator import measured_propagator, measured_vacuum
-from latticediff.score.vacua import check_vacua, vacua
+from latticediff.score.vacua import _from_half, _to_half, check_vacua, vacua
 from latticediff.streams import Streams
 
 N_SIGMA = 5
@@ -280,3 +280,35 @@ def test_chain_agrees_with_clusters_and_tunnels():
         values = [observable(p).reshape(len(p), -1).mean(1) for p in (reference, block.phi)]
         errors = [v.std() / math.sqrt(len(v)) for v in values]  # neighbours are nearly independent in both
         assert abs(values[0].mean() - values[1].mean()) < N_SIGMA * math.hypot(*errors)
+
+
+@pytest.mark.parametrize("array", [np.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def test_the_zero_mode_keeps_all_digits_far_out(array):
+    """``2 Q(u) = Q(z)`` against 60 digits, Q the tail of the normal law: no difference from 1, and no underflow."""
+    mpmath = pytest.importorskip("mpmath")
+    z = np.array([-25.0, -8.0, -1.0, -0.1, 0.1, 1.0, 5.0, 8.0, 9.0, 20.0, 29.99, 30.01, 38.0, 45.0, 1e3, 1e6])
+    with mpmath.workdps(60):
+        right = []
+        for number in z:
+            tail = mpmath.erfc(mpmath.mpf(number) / mpmath.sqrt(2)) / 4  # Q(u) = Q(z) / 2
+            if number < 0:  # a tail near 1/2 is a small 1/2 - Q(u) = Phi(z) / 2
+                small = mpmath.erfc(-mpmath.mpf(number) / mpmath.sqrt(2)) / 2
+                right.append(mpmath.sqrt(2) * mpmath.erfinv(small))
+            else:
+                log_q = mpmath.log(tail)
+                root = mpmath.findroot(
+                    lambda u, log_q=log_q: mpmath.log(mpmath.erfc(u / mpmath.sqrt(2)) / 2) - log_q,
+                    mpmath.sqrt(mpmath.mpf(number) ** 2 + 2 * mpmath.log(2)),
+                )
+                right.append(root)
+        right = np.array([float(u) for u in right])
+    u = np.asarray(_to_half(array(z)))
+    # a rounded argument changes a tail exp(-z^2/2) by z^2 roundings; far out u is a root of its logarithm, and has none
+    assert (np.abs(u - right) <= 2e-15 * np.where(z < 0, 1 + z**2, 1) * np.abs(right)).all()
+    np.testing.assert_allclose(np.asarray(_from_half(array(right))), z, rtol=2e-15)
+
+
+def test_the_zero_mode_lets_what_is_not_finite_be_seen():
+    for array in (np.asarray, torch.as_tensor):
+        there = np.asarray(_to_half(array(np.array([np.inf, np.nan]))))
+        assert there[0] == np.inf and np.isnan(there[1])

@@ -30,6 +30,7 @@ from ..errors import UserError
 __all__ = ["OneVacuum", "TwoVacua", "check_vacua", "signs_of", "vacua"]
 
 APART = 6.0  # standard deviations of the noised zero mode between a vacuum and m = 0: beyond are 1e-9 of the draws
+FAR = 30.0  # of |u|: beyond, tails of the normal law are handled by their logarithms
 MIDDLE = 0.67  # of |u|, near z = 0: below, the small tail of z is known to all digits; above, the large one
 
 
@@ -173,17 +174,35 @@ def _from_half(u):
     if isinstance(u, np.ndarray):
         with np.errstate(divide="ignore"):
             low, high = (scipy.special.ndtri(f(u / math.sqrt(2))) for f in (scipy.special.erf, scipy.special.erfc))
-        return np.where(u < MIDDLE, low, -high)
+        return np.where(u < MIDDLE, low, np.where(u < FAR, -high, _far(u, math.log(2))))
     wide = u.double()
     low, high = (torch.special.ndtri(f(wide / math.sqrt(2))) for f in (torch.erf, torch.erfc))
-    return torch.where(wide < MIDDLE, low, -high).to(u.dtype)
+    return torch.where(wide < MIDDLE, low, torch.where(wide < FAR, -high, _far(wide, math.log(2)))).to(u.dtype)
 
 
 def _to_half(z):
     """The reverse of `_from_half`."""
     if isinstance(z, np.ndarray):
         low = math.sqrt(2) * scipy.special.erfinv(scipy.special.ndtr(z))
-        return np.where(z < 0, low, -scipy.special.ndtri(0.5 * scipy.special.ndtr(-z)))
+        high = -scipy.special.ndtri(0.5 * scipy.special.ndtr(-z))
+        return np.where(z < 0, low, np.where(z < FAR, high, _far(z, -math.log(2))))
     wide = z.double()
-    low = math.sqrt(2) * torch.erfinv(torch.special.ndtr(wide))
-    return torch.where(wide < 0, low, -torch.special.ndtri(0.5 * torch.special.ndtr(-wide))).to(z.dtype)
+    # not torch.special.ndtr, which forms the small tails as differences from 1
+    below, above = (0.5 * torch.erfc(x / math.sqrt(2)) for x in (-wide, wide))
+    low, high = math.sqrt(2) * torch.erfinv(below), -torch.special.ndtri(0.5 * above)
+    return torch.where(wide < 0, low, torch.where(wide < FAR, high, _far(wide, -math.log(2)))).to(z.dtype)
+
+
+def _far(x, shift):
+    """The y of ``log Phi(-y) = log Phi(-x) + shift`` for large x, whose tail may be below the numbers of float64.
+
+    Newton's method from ``y^2 = x^2 - 2 shift``, with the slope -(y + 1/y); three rounds give all digits.
+    """
+    numpy = isinstance(x, np.ndarray)
+    log_tail, where = (scipy.special.log_ndtr, np.where) if numpy else (torch.special.log_ndtr, torch.where)
+    given, x = x, x.clip(FAR, 1e100)  # what is smaller is not asked for; what is larger does not move
+    wanted = log_tail(-x) + shift
+    y = (x * x - 2 * shift) ** 0.5
+    for _ in range(3):
+        y = y + (log_tail(-y) - wanted) / (y + 1 / y)
+    return where(given > 1e100, given, y)
