@@ -181,9 +181,10 @@ def test_an_optimised_grid_has_a_smaller_error_on_fresh_fields_both_ways(made, o
     up = [np.median(np.abs(p.weigh(phi) - exact.weigh(phi))) for p in (optimised, uniform)]
     assert down[0] < 0.3 * down[1]
     assert up[0] < 0.3 * up[1]
-    # the ways have a grid each: the other one's is no good
+    # the ways have a grid each: the other one's is no good; for some fields no noise is found at all
     swapped = OdeProposal(made, STEPS, "adams5", grid=TimeGrid(optimised.grid.up, optimised.grid.down))
-    assert np.median(np.abs(swapped.weigh(phi) - exact.weigh(phi))) > 2 * up[0]
+    off = np.abs(swapped.weigh(phi) - exact.weigh(phi))
+    assert np.median(np.where(np.isnan(off), np.inf, off)) > 2 * up[0]
 
 
 def test_the_fit_is_no_artefact_of_what_is_fitted(made, optimised):
