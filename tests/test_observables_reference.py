@@ -77,12 +77,25 @@ def test_autocorrelation_times_of_hmc_are_the_reference_values(ensemble):
 
 def test_coverage_benchmark_runs():
     done = subprocess.run(
-        [sys.executable, BENCHMARK, "--ar1", "20", "--ar1-length", "1000", "--hmc", "10", "--hmc-length", "200"],
+        [
+            sys.executable,
+            BENCHMARK,
+            "--ar1",
+            "20",
+            "--ar1-length",
+            "1000",
+            "--hmc",
+            "10",
+            "--hmc-length",
+            "200",
+            "--short",
+            "20",
+        ],
         capture_output=True,
         text=True,
         check=True,
         env=dict(os.environ),
     )
     rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(rows) == 16 + 7
+    assert len(rows) == 16 + 4 * 7 + 7
     assert all(0 <= row["within_1_sigma"] <= row["within_2_sigma"] <= 1 for row in rows)
