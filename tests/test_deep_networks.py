@@ -6,6 +6,7 @@ probability 6e-7.
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -404,7 +405,7 @@ def test_model_of_another_architecture_or_dimension_is_refused(tmp_path):
     with pytest.raises(ModelError, match="was trained for"):
         load_model(tmp_path / "model", action=Phi4.A(-4.0, 6.008, 3))
     card = tmp_path / "model" / "card.toml"
-    text = card.read_text()
+    text = re.sub("^card_sha256 = .*\n", "", card.read_text(), flags=re.MULTILINE)  # as before cards had a digest
     card.write_text(text.replace("channels = 3", "channels = 4"))
     with pytest.raises(ModelError, match="card and weights do not belong together"):
         load_model(tmp_path / "model")

@@ -134,7 +134,8 @@ def test_a_field_that_is_not_finite_is_told_with_its_file(folder, ensemble, tmp_
             main(words)
         err = capsys.readouterr().err
         assert stopped.value.code == 2
-        assert err.startswith(f"error: {torn}: a field holds a value that is not finite;") and err.count("\n") == 1
+        assert err.startswith(f"error: {torn} is damaged: rows 0 to 340 of /configurations/phi are not what")
+        assert err.count("\n") == 1
     assert not (tmp_path / "w.npz").exists()
 
 
