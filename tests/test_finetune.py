@@ -260,7 +260,7 @@ def test_resumed_finetuning_equals_uninterrupted(tmp_path, objective):
 
 
 def test_finetuning_raises_the_ess_of_a_spoilt_model():
-    """A trained model at another coupling and lattice, its amplitudes damped: ESS rises by 5 errors, both ways."""
+    """A trained model at another coupling and lattice, its amplitudes damped: ESS rises, both ways."""
     shape, kernel, streams = BOX, HMC(QUARTIC, 0.2, 5), Streams(2)
     state = kernel.start(0.5 * np.random.default_rng(2).normal(size=(32, *shape)))
     state, _ = kernel.advance(state, streams, 100, 100)
@@ -278,9 +278,11 @@ def test_finetuning_raises_the_ess_of_a_spoilt_model():
     made.run()
     first, last = made.checks
     assert not made.stopped and last.step == 48
-    for name in ("ess_reverse", "ess_forward"):
-        (before, error_before), (after, error) = getattr(first, name), getattr(last, name)
-        assert after > before + 5 * math.hypot(error_before, error)
+    (before, error_before), (after, error) = first.ess_reverse, last.ess_reverse
+    assert after > before + 5 * math.hypot(error_before, error)
+    # the forward ESS of a spoilt model hangs on few fields, whose number has no Gaussian error: three quarters of what
+    # it lacks must be gone
+    assert 1 - last.ess_forward[0] < 0.25 * (1 - first.ess_forward[0])
     assert last.var_forward < 0.7 * first.var_forward
 
 
