@@ -15,7 +15,11 @@ from pathlib import Path
 from .errors import FileError
 
 __all__ = [
+    "DISK_FULL",
+    "all_at_once",
+    "claimed",
     "disk_error",
+    "entries_of",
     "open_own",
     "refuse_existing",
     "require_space",
@@ -26,13 +30,20 @@ __all__ = [
     "whole",
 ]
 
+#: where `all_at_once` puts a folder together
+PLACE = ".part"
+
 # EFBIG is what a file-size limit (ulimit -f) gives; a quota gives EDQUOT
-_FULL = {errno.ENOSPC: "no space left on the disk", errno.EDQUOT: "disk quota exceeded", errno.EFBIG: "file too large"}
+DISK_FULL = {
+    errno.ENOSPC: "no space left on the disk",
+    errno.EDQUOT: "disk quota exceeded",
+    errno.EFBIG: "file too large",
+}
 
 
 def disk_error(exc, path):
     """`FileError` that says why `path` could not be written."""
-    reason = _FULL.get(exc.errno)
+    reason = DISK_FULL.get(exc.errno)
     if reason:
         return FileError(f"cannot write {path}: {reason}; nothing half-written was kept, free space and run again")
     return FileError(f"cannot write {path}: {os.strerror(exc.errno) if exc.errno else exc}")
@@ -54,12 +65,21 @@ def require_space(path, n_bytes):
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise FileError(f"cannot write {path}: the directory {folder} does not exist")
-    free = shutil.disk_usage(folder).free
-    if n_bytes + (1 << 20) > free:
+    free, wanted = shutil.disk_usage(folder).free, n_bytes + (1 << 20)
+    if wanted > free:
+        figures = _size(wanted), _size(free)
+        if figures[0] == figures[1]:
+            figures = f"{wanted} bytes", f"{free}"
         raise FileError(
-            f"cannot write {path}: it needs {n_bytes / 1e6:.1f} MB and {free / 1e6:.1f} MB are free;"
-            " free space and run again"
+            f"cannot write {path}: it needs {figures[0]} and {figures[1]} are free; free space and run again"
         )
+
+
+def _size(n_bytes):
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:.3g} {unit}"
+    return f"{n_bytes} bytes"
 
 
 def sync_dir(path):
@@ -222,3 +242,106 @@ def open_own(path, flags):
         os.close(descriptor)
         raise FileError(f"{path} is no regular file; remove it")
     return descriptor
+
+
+@contextmanager
+def claimed(folder):
+    """Make `folder` if it is missing, and keep other processes of ours from writing there while the block runs.
+
+    The lock is on the folder itself, so nothing is left in it and the system lifts it even after kill -9. A folder that
+    was made here and is still empty at the end is removed.
+
+    Raises
+    ------
+    FileError
+        Another process is at work there, or the folder cannot be made or opened.
+    """
+    folder = Path(folder)
+    made = not os.path.lexists(folder)
+    try:
+        descriptor = _open_locked(folder)
+    except (FileExistsError, NotADirectoryError):
+        raise FileError(f"cannot write into {folder}: a file is in the way; choose another --out") from None
+    except OSError as exc:
+        raise disk_error(exc, folder) from None
+    try:
+        yield folder
+    finally:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        os.close(descriptor)
+
+
+def _open_locked(folder):
+    for _ in range(100):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # its maker removed it between the two calls
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise FileError(f"another process is writing into {folder}; wait for it, or choose another --out") from None
+        except OSError:
+            return descriptor  # some cluster file systems know no locks: then the user has to take care
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                return descriptor
+        os.close(descriptor)
+    raise FileError(f"another process makes and removes {folder}; choose another --out")
+
+
+@contextmanager
+def all_at_once(folder, last):
+    """A place to put together what `folder` shall hold; it goes there when the block has ended without an error.
+
+    Parameters
+    ----------
+    folder : path-like
+        `claimed`. Entries of the same names are replaced.
+    last : str
+        The file that refers to the others: there only together with all of them.
+
+    Yields
+    ------
+    place : Path
+    """
+    folder = Path(folder)
+    place = folder / PLACE
+    try:
+        _discard(place)
+        place.mkdir()
+        try:
+            yield place
+            names = sorted(os.listdir(place), key=lambda name: name == last)
+            for name in reversed(names):
+                _discard(folder / name)
+            for name in names:
+                os.rename(place / name, folder / name)
+        finally:
+            with suppress(OSError):
+                _discard(place)
+    except OSError as exc:
+        raise disk_error(exc, folder) from exc
+
+
+def _discard(path):
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def entries_of(folder):
+    """Names in `folder`, without what `all_at_once` of a killed process left there; none if there is no folder."""
+    try:
+        return [name for name in os.listdir(folder) if name != PLACE]
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        raise FileError(f"cannot write into {folder}: a file is in the way; choose another --out") from None
+    except OSError as exc:
+        raise disk_error(exc, folder) from None

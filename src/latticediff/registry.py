@@ -50,7 +50,9 @@ def require(group, name):
     points = _entry_points(group)
     if name not in points:
         known = ", ".join(sorted(points)) or "nothing: install the package (pip install -e .)"
-        raise UserError(f"no {group.removesuffix('s')} is called {name!r}{nearest(name, points)}; registered: {known}")
+        raise UserError(
+            f"no {group.removesuffix('s')} is called {str(name)[:80]!r}{nearest(name, points)}; registered: {known}"
+        )
 
 
 def load(group, name):

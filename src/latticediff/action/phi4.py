@@ -132,7 +132,8 @@ class Phi4(LocalAction):
 
     def __init__(self, convention, couplings, ndim=2):
         if convention not in CONVENTIONS:
-            raise UserError(f"action convention is {convention!r}; expected one of {', '.join(CONVENTIONS)}")
+            given = repr(str(convention)[:80])
+            raise UserError(f"action convention is {given}; expected one of {', '.join(CONVENTIONS)}")
         conv = CONVENTIONS[convention]
         if set(couplings) != set(conv.couplings):
             raise UserError(

@@ -4,7 +4,9 @@
 imports neither torch nor numba: every command imports what it needs when it runs.
 """
 
+import os
 import sys
+from contextlib import suppress
 
 __all__ = ["main"]
 
@@ -20,19 +22,49 @@ def main(arguments=None):
     arguments : sequence of str, optional
         Without the program's name; `sys.argv` by default.
     """
+    from ..atomic import DISK_FULL
     from ..errors import StopRequested, UserError
     from .app import app
 
+    # names of files need not be text, and terminals need not know Greek
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="latticediff")
     except UserError as exc:
         sys.exit(_complain(f"error: {exc}", exc.exit_code))
     except OSError as exc:
-        if exc.filename is None:
+        if exc.filename is not None:
+            sys.exit(_complain(f"error: {exc.filename}: {exc.strerror}", UserError.exit_code))
+        if exc.errno not in DISK_FULL:
             raise  # nothing that the user named
-        sys.exit(_complain(f"error: {exc.filename}: {exc.strerror}", UserError.exit_code))
+        _silence_output()
+        reason = f"{DISK_FULL[exc.errno]}; the result is not whole, free space and run again"
+        sys.exit(_complain(f"error: cannot write the output: {reason}", UserError.exit_code))
+    except (MemoryError, RuntimeError) as exc:
+        if not _out_of_memory(exc):
+            raise
+        reason = str(exc).splitlines()[0] if str(exc) else "no more of it"
+        remedy = "take a smaller lattice, batch or network, or fewer chains"
+        sys.exit(_complain(f"error: not enough memory ({reason}); {remedy}", UserError.exit_code))
     except StopRequested as exc:
         sys.exit(_complain(f"stopped: {exc}", exc.exit_code))
+
+
+def _out_of_memory(exc):
+    # torch says it by a RuntimeError of its own on a GPU, and by a plain one on the CPU
+    return (
+        isinstance(exc, MemoryError)
+        or type(exc).__name__ == "OutOfMemoryError"
+        or "allocate memory" in str(exc).lower()
+    )
+
+
+def _silence_output():
+    """Let what is still in the buffer of standard output go nowhere: its last flush would fail again, at the exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text, code):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..atomic import all_at_once, claimed, entries_of
 from ..ensemble import Ensemble
 from ..errors import FileError
 from ..host import numpy_defaults
@@ -37,8 +38,7 @@ def compare(files, out, s_tau=1.5, progress=None):
         A file is missing or of another action or lattice than the first, or `out` exists.
     """
     progress = progress or Progress()
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if entries_of(out):
         raise FileError(f"{out} exists and is never overwritten; choose another --out")
     chains, first = [], None
     for path, name in zip(files, _names(files), strict=True):
@@ -55,9 +55,12 @@ def compare(files, out, s_tau=1.5, progress=None):
         title=f"Comparison of {', '.join(chain.name for chain in chains)}",
         versions={"latticediff": version(), **first.provenance.libraries},
     )
-    paths = write_report(result, out)
-    progress.say(f"wrote {paths['html']}")
-    return paths
+    with claimed(out) as folder, all_at_once(folder, "report.html") as place:
+        if entries_of(folder):
+            raise FileError(f"{out} was written by another process meanwhile; choose another --out")
+        paths = write_report(result, place)
+    progress.say(f"wrote {folder / paths['html'].name}")
+    return {name: folder / path.name for name, path in paths.items()}
 
 
 def _names(files):

@@ -8,6 +8,7 @@ import numpy as np
 from ..analysis import field_series, free_energy, integration_bias, weight_report
 from ..analysis.attribution import expected_stay, explained, local_operators, longest_rejection, shell_powers
 from ..analysis.gamma import tau_int
+from ..atomic import all_at_once, claimed, entries_of
 from ..errors import FileError, UserError
 from ..host import torch_defaults
 from ..metropolis import doubling_error
@@ -67,12 +68,15 @@ def diagnose(
     FileError, ModelError, UserError
         Files that do not fit, something in the way at `out`, impossible numbers.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "diagnosis.json").exists())):
-        raise FileError(f"{out} exists and is no diagnosis; choose another --out")
-    model = load_model(folder, pick_device(device))
-    found = diagnosis_of(model, Path(folder).name, ensemble, n, route, steps, method, grid, seed, levels, progress)
-    return found, write_diagnosis(found, out)
+    with claimed(out) as place:
+        there = entries_of(place)
+        if there and "diagnosis.json" not in there:
+            raise FileError(f"{out} exists and is no diagnosis; choose another --out")
+        model = load_model(folder, pick_device(device))
+        found = diagnosis_of(model, Path(folder).name, ensemble, n, route, steps, method, grid, seed, levels, progress)
+        with all_at_once(place, "diagnosis.html") as new:
+            paths = write_diagnosis(found, new)
+    return found, {name: place / path.name for name, path in paths.items()}
 
 
 @torch_defaults()

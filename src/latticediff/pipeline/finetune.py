@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import bill
 from ..analysis import ess_forward, ess_reverse
+from ..atomic import claimed
 from ..errors import CardError, UserError
 from ..host import torch_defaults
 from ..metropolis import doubling_error
@@ -88,6 +89,9 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
         return load_model(folder, action=card.theory(), shape=card.shape)
     model = load_model(start, pick_device(card.training.device), card.theory(), card.shape)
     with ExitStack() as open_files:
+        open_files.enter_context(claimed(folder))
+        if holds_model(folder, resume):  # another process has finished it meanwhile
+            return load_model(folder, action=card.theory(), shape=card.shape)
         device = model.background.device
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         tasks = [Task(_background(model, source), source.data, source.frequency) for source in sources]
@@ -130,8 +134,8 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
         tuned.card[bill.KEY] = bill.extended(bill.rows_of(model.card), [*about[bill.KEY], row])
         store_grid(card, tuned)
         tuned.card["metrics"] = metrics(card, tuned, own.data)
-    save_model(tuned, folder)
-    clear_checkpoint(folder)
+        save_model(tuned, folder)
+        clear_checkpoint(folder)
     log("finetuned", folder=folder.name, fingerprint=tuned.fingerprint(), seconds=tuner.seconds)
     return tuned
 

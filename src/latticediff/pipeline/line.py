@@ -9,7 +9,7 @@ import tomli_w
 
 from ..action import Phi4
 from ..analysis import ess_reverse
-from ..atomic import disk_error
+from ..atomic import claimed
 from ..config import parse_card
 from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, ModelError, UserError
@@ -162,18 +162,19 @@ def draw_line(
     if foreign and not outside:
         raise ModelError(_refusal(folder, card, name, foreign, trained))
     paths = {value: out / f"{name}={value:.{DIGITS}g}.h5" for value in values}
-    _claim(out, paths.values(), resume)
     points = []
-    for number, (value, path) in enumerate(paths.items(), 1):
-        progress.say(f"{name} = {value:.{DIGITS}g}, {number} of {len(paths)}")
-        if path.exists() and not run_directory(path).is_dir():
-            verify(path)  # what an earlier call finished
-        common = {"resume": resume, "progress": progress, "stop": stop}
-        sample(cards[value], folder, route, path, **common, outside=value in foreign)
-        points.append(_measured(path, value, value in trained, value in foreign, card.analysis.s_tau))
-    theory = [{"action": card.theory().describe(), "shape": list(card.shape)}]
-    found = Line(Path(folder).name, model.fingerprint(), name, *theory, route, tuple(points), trained)
-    paths = write_line(found, out)
+    with claimed(out):
+        _require_free(paths.values(), resume)
+        for number, (value, path) in enumerate(paths.items(), 1):
+            progress.say(f"{name} = {value:.{DIGITS}g}, {number} of {len(paths)}")
+            if path.exists() and not run_directory(path).is_dir():
+                verify(path)  # what an earlier call finished
+            common = {"resume": resume, "progress": progress, "stop": stop}
+            sample(cards[value], folder, route, path, **common, outside=value in foreign)
+            points.append(_measured(path, value, value in trained, value in foreign, card.analysis.s_tau))
+        theory = [{"action": card.theory().describe(), "shape": list(card.shape)}]
+        found = Line(Path(folder).name, model.fingerprint(), name, *theory, route, tuple(points), trained)
+        paths = write_line(found, out)
     progress.say(f"wrote {paths['json']}")
     return found
 
@@ -217,15 +218,11 @@ def _refusal(folder, card, name, foreign, trained):
     )
 
 
-def _claim(out, paths, resume):
-    """Make the folder; refuse what an earlier call left there, unless it is to be resumed."""
+def _require_free(paths, resume):
+    """Refuse what an earlier call left there, unless it is to be resumed."""
     there = [path for path in paths if path.exists() or run_directory(path).is_dir()]
     if there and not resume:
         raise FileError(f"{there[0]} is there already; go on with --resume, or choose another --out")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise disk_error(exc, out) from exc
 
 
 def _measured(path, value, trained, outside, s_tau):

@@ -9,10 +9,11 @@ import json
 import os
 import re
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..atomic import open_own
+from ..atomic import disk_error, open_own
 from ..errors import FileError
 from ..untrusted import parse_json, read_bytes, status
 
@@ -27,14 +28,14 @@ class JsonLog:
     Raises
     ------
     FileError
-        If the file cannot be written.
+        If the file cannot be written, now or at a later row.
     """
 
     def __init__(self, path=None):
         self._file = None
         if path is None:
             return
-        path = Path(path)
+        self._path = path = Path(path)
         try:
             self._file = os.fdopen(open_own(path, os.O_RDWR | os.O_APPEND), "a", encoding="utf-8")
             self._crc = _last_sum(path)
@@ -48,8 +49,14 @@ class JsonLog:
         row = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
         text = json.dumps(_finite(row), default=_plain, allow_nan=False)
         self._crc = zlib.crc32(text.encode(), self._crc)
-        self._file.write(f'{text[:-1]}, "crc32": "{self._crc:08x}"}}\n')
-        self._file.flush()
+        try:
+            self._file.write(f'{text[:-1]}, "crc32": "{self._crc:08x}"}}\n')
+            self._file.flush()
+        except OSError as exc:
+            file, self._file = self._file, None  # half a row may be there; none must follow it
+            with suppress(OSError):
+                file.close()
+            raise disk_error(exc, self._path) from None
 
 
 def _last_sum(path):

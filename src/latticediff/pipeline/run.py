@@ -1,8 +1,9 @@
 """The main job: generate, train, fine-tune, sample, weigh, report, in one folder that can be resumed."""
 
 import time
+from contextlib import suppress
 
-from ..errors import StopRequested
+from ..errors import FileError, StopRequested
 from ..host import torch_defaults
 from .baseline import baseline
 from .folder import RunFolder
@@ -112,11 +113,17 @@ def _stage(folder, log, stop, name, work, outputs=()):
     if stop is not None and (reason := stop()):
         raise StopRequested(f"{reason} before {name}; run the same command with --resume to go on", reason.exit_code)
     log("begin", stage=name)
-    began, finished = time.perf_counter(), False
-    try:
-        work()
-        finished = True
-    finally:
+    began = time.perf_counter()
+
+    def note(finished):
         seconds = time.perf_counter() - began
         folder.record(name, seconds, finished, outputs)
         log("end", stage=name, finished=finished, seconds=seconds)
+
+    try:
+        work()
+    except BaseException:
+        with suppress(FileError):  # of a disk that is full already; what went wrong first is what to tell
+            note(finished=False)
+        raise
+    note(finished=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import bill
 from ..analysis import ess_forward, ess_reverse
+from ..atomic import claimed
 from ..diffusion.ladder import NoiseRange
 from ..ensemble import Ensemble
 from ..errors import FileError
@@ -25,6 +26,7 @@ from ..training import Task, Trainer, TrainingData, TrainingPlan, Watching
 from ..training.calibrate import finish_model
 from ..training.data import by_chain, evenly
 from ..training.ranks import ALONE, data_parallel, local_device
+from ..untrusted import status
 from .device import describe_device, pick_device
 from .gate import pass_gate
 from .learned import build_proposal, store_grid
@@ -182,7 +184,8 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     Raises
     ------
     FileError
-        A model or checkpoint is in the way, or the ensemble is of another action or lattice.
+        A model or checkpoint is in the way, another process is at work in the folder, or the ensemble is of another
+        action or lattice.
     GateError
         An ensemble is not fit to train on.
     StopRequested
@@ -197,9 +200,11 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     with data_parallel(device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
             progress, log = Progress(), JsonLog()
-        elif listens:
-            folder.mkdir(parents=True, exist_ok=True)
-            log = JsonLog(folder / LOG)
+        else:
+            open_files.enter_context(claimed(folder))
+            if holds_model(folder, resume):  # another process has finished it meanwhile
+                return load_model(folder, action=card.theory(), shape=card.shape)
+            log = JsonLog(folder / LOG) if listens else log
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         trainer = build_trainer(card, sources, ranks, progress.say)
         trainer.sources = fingerprints(about)
@@ -210,7 +215,7 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
             return None
         about["training"] = _about(card, trainer, last)
         model = _save_models(card, trainer, about, folder)
-    clear_checkpoint(folder)
+        clear_checkpoint(folder)
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
     return model
 
@@ -223,10 +228,10 @@ def holds_model(folder, resume):
     FileError
         A model or a checkpoint is there, and `resume` is false.
     """
-    finished = (folder / "card.toml").exists()
+    finished = status(folder / "card.toml") is not None
     if finished and not resume:
         raise FileError(f"{folder} already holds a model and is never overwritten; choose another --out")
-    if (folder / CHECKPOINT).exists() and not resume:
+    if status(folder / CHECKPOINT) is not None and not resume:
         raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
     return finished
 
