@@ -15,10 +15,10 @@ empty, or a folder in a file's place. Each answer is counted:
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import math
-import os
 import random
 import shutil
 import signal
@@ -126,15 +126,15 @@ def mutate(data, rng):
         at = rng.randrange(len(key) + 1)
         table[key[:at] + rng.choice("abz_ é") + key[at + 1 :]] = table.pop(key)
     elif kind == 2:
-        table[rng.choice(WORDS)] = rng.choice(VALUES)
+        table[rng.choice(WORDS)] = copy.deepcopy(rng.choice(VALUES))
     elif kind == 3 and keys:  # into another section
-        rng.choice(tables_of(data))[rng.choice(keys)] = rng.choice(VALUES)
+        rng.choice(tables_of(data))[rng.choice(keys)] = copy.deepcopy(rng.choice(VALUES))
     elif kind == 4 and keys:
         key = rng.choice(keys)
         if isinstance(table[key], int | float) and not isinstance(table[key], bool):
             table[key] *= rng.choice((-1, 0, 2, 0.5, 10**6, 10**12, 1e-300))
     elif keys:
-        table[rng.choice(keys)] = rng.choice(VALUES)
+        table[rng.choice(keys)] = copy.deepcopy(rng.choice(VALUES))
 
 
 def spoil(text, rng):
@@ -334,16 +334,16 @@ def stays_here(arguments):
 
 def judge_command(arguments, folder):
     """What a command line meets: ``(verdict, detail)``."""
-    before = set(os.listdir(folder))
+    places = folder, folder.parent  # a file that is absent may be asked for as the new one
+    before = {path for place in places for path in place.iterdir()}
     try:
         with alarm(SECONDS):
             code, out, err = call(arguments)
     except Hang:
         return "hang", ""
     finally:
-        made = set(os.listdir(folder)) - before
-        for name in made:
-            path = folder / name
+        made = {path for place in places for path in place.iterdir()} - before
+        for path in made:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     lines = [line for line in err.splitlines() if line.strip()]
     if code is None:
@@ -353,8 +353,8 @@ def judge_command(arguments, folder):
     if code == 0:
         # help and version aside, something was printed or written
         return ("accepted", "") if out.strip() or made or "--more" in arguments else ("silent", f"nothing done; {err}")
-    if any(name.endswith((".h5", ".npz", ".npy", ".toml")) for name in made):
-        return "silent", f"exit code {code}, and yet {sorted(made)} is there"
+    if any(path.suffix in (".h5", ".npz", ".npy", ".toml") for path in made):
+        return "silent", f"exit code {code}, and yet {sorted(path.name for path in made)} is there"
     ours = [line for line in lines if line.startswith(("error: ", "stopped: "))]
     usage = any(line.startswith(("Usage: ", "Error: ")) for line in lines)  # of the parser
     if code in (2, 3, 75) and ((len(ours) == 1 and lines[-1] == ours[0]) or usage):

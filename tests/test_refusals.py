@@ -16,7 +16,7 @@ from latticediff import atomic
 from latticediff.atomic import all_at_once, claimed, entries_of, require_space
 from latticediff.cli import main
 from latticediff.config import parse_card
-from latticediff.ensemble import Ensemble
+from latticediff.ensemble import Ensemble, repair
 from latticediff.errors import FileError
 from latticediff.pipeline.compare import compare
 from latticediff.pipeline.generate import generate
@@ -258,3 +258,12 @@ def test_torn_checkpoint_of_a_training(tmp_path, ensemble):
     (folder / CHECKPOINT).write_bytes(b"\x08\x00\x00")
     with pytest.raises(FileError, match="no checkpoint is whole"):
         train(card, ensemble, folder, resume=True)
+
+
+@pytest.mark.parametrize("name", ["/", ".", "..", "folder", ".run"])
+def test_directory_that_is_no_run_is_not_repaired(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path(".run").mkdir()
+    with pytest.raises(FileError, match="no run directory"):
+        repair(name, tmp_path / "new.h5")

@@ -148,7 +148,9 @@ def repair(path, out, action=None):
 
 def _repair_run(run, out, action):
     segments, kept, lost, reason, update = [], [], 0, "", None
-    base = run.with_name(run.name.removesuffix(".run"))
+    if run.suffix != ".run":
+        raise FileError(f"{run} is a directory, and no run directory; expected an ensemble file, or its FILE.run")
+    base = run.with_name(run.stem)
     for path in ([base] if base.exists() else []) + sorted(run.glob("[0-9]*.h5")):
         try:
             segment = Ensemble(path, action, check=False)
