@@ -1,4 +1,4 @@
-r"""Subcommand that looks for the knob of least cost.
+r"""Subcommands that look for the settings of least cost.
 
 ``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
 """
@@ -61,6 +61,33 @@ def tune(
     say(found.to_json() if as_json else found.to_text())
 
 
+def tune_hmc(
+    card: CardPath,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. hmc.search_observable=m; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+):
+    """Trajectory length, integrator and acceptance of the cheapest HMC for a card's theory; writes nothing.
+
+    Cost is counted in force evaluations per independent |m| (hmc.search_observable), so the same card and seed find
+    the same settings; seconds are printed beside. `generate` searches by itself where a key of [hmc] is "search".
+
+    \b
+    latticediff tune-hmc configs/demo.toml
+    latticediff tune-hmc configs/demo.toml --set hmc.integrator=search --set hmc.search_observable=m
+    """
+    from ..config import load_card
+    from ..pipeline.progress import make_progress
+    from ..pipeline.tune_hmc import tune_hmc as search
+
+    found = search(load_card(card, overrides or (), complain), progress=make_progress(quiet))
+    say(found.to_json() if as_json else found.to_text())
+
+
 def add_commands(app):
-    """Register the subcommand of this module."""
+    """Register the subcommands of this module."""
     app.command()(tune)
+    app.command(name="tune-hmc")(tune_hmc)

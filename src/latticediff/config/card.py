@@ -60,6 +60,12 @@ class Card(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _a_baseline_of_trajectories_alone(self):
+        if self.sampling.hmc.search and self.hmc.cluster is not None:
+            raise ValueError("sampling.hmc.search looks at trajectories alone; leave it out with hmc.cluster")
+        return self
+
     @property
     def shape(self):
         """Lattice extents, a tuple of int."""

@@ -113,12 +113,14 @@ class HMCSection(Section):
     n_warmup: Count = 1000
     n_updates: Count = 10_000
     thin: Count = 10
-    trajectory_length: Positive = 1.0
-    target_acceptance: Fraction = 0.85
-    integrator: str = "leapfrog"
+    trajectory_length: Positive | Literal["search"] = 1.0  #: search: of least cost, see `latticediff.hmc.search`
+    target_acceptance: Fraction | Literal["search"] = 0.85
+    integrator: str = "leapfrog"  #: or search
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mass: Positive | None = None  #: m_eff^2 of Fourier acceleration; not given: unit masses
     cluster: Count | None = None  #: Swendsen-Wang updates after each trajectory; not given: none
+    search_observable: Literal["m", "abs_m", "m2", "action"] | None = None  #: whose cost counts; not given: abs_m
+    search_budget: Count | None = None  #: most force evaluations of each chain; not given: a million
 
     @field_validator("start")
     @classmethod
@@ -132,6 +134,25 @@ class HMCSection(Section):
         if self.thin > self.n_updates:
             raise ValueError(
                 f"thin = {self.thin} keeps nothing of n_updates = {self.n_updates}; take thin <= n_updates"
+            )
+        return self
+
+    @property
+    def searches(self):
+        """The keys that are left to the search."""
+        return [
+            key for key in ("trajectory_length", "target_acceptance", "integrator") if getattr(self, key) == "search"
+        ]
+
+    @model_validator(mode="after")
+    def _a_search_that_can_be(self):
+        if self.searches and self.cluster is not None:
+            raise ValueError(
+                f'{self.searches[0]} = "search" looks at trajectories alone; with cluster updates give a value'
+            )
+        if self.trajectory_length == "search" and self.jitter == 0:
+            raise ValueError(
+                'trajectory_length = "search" wants some jitter, e.g. 0.1, or a mode of that period never moves'
             )
         return self
 
@@ -263,6 +284,7 @@ class HMCChainSection(Section):
     """HMC chains to compare with, every update stored; as many chains as the ensemble has."""
 
     n_updates: Count = 1000
+    search: bool | None = None  #: a kernel of its own, of least cost (`latticediff.hmc.search`), not the ensemble's
 
 
 class OdeSection(Section):

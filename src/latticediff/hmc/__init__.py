@@ -1,4 +1,4 @@
-"""Hybrid Monte Carlo in compiled kernels: `HMC`, its integrators, and `tune`."""
+"""Hybrid Monte Carlo in compiled kernels: `HMC`, its integrators, `tune`, and the search for what costs least."""
 
 from .integrators import INTEGRATORS
 from .kernel import HMC

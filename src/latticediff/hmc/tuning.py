@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..host import numpy_defaults
 from .integrators import ORDERS
 from .kernel import HMC
+from .search import SEARCH, search
 
 __all__ = ["tune", "warm_up"]
 
@@ -42,12 +43,16 @@ def warm_up(
 ):
     """As `tune`, and the state that the search ended in.
 
+    Where target, length or integrator is "search", `latticediff.hmc.search.search` looks for it and takes the options.
+
     Returns
     -------
     HMC
     ChainState
         At update 0: what came before is warm-up and does not count.
     """
+    if SEARCH in (target_acceptance, trajectory_length, integrator):
+        return search(action, phi, streams, target_acceptance, trajectory_length, integrator, jitter, **options)
     if not 0 < target_acceptance < 1:
         raise UserError(f"target_acceptance is {target_acceptance!r}; expected a number between 0 and 1")
     if not (math.isfinite(trajectory_length) and trajectory_length > 0):
@@ -99,7 +104,10 @@ def warm_up(
 
 @numpy_defaults()
 def tune(action, phi, streams, target_acceptance=0.85, trajectory_length=1.0, **options):
-    """HMC at fixed trajectory length, with the largest step size that meets a target acceptance.
+    """HMC with the largest step size that meets a target acceptance, at a fixed trajectory length or at the cheapest.
+
+    ``tune(action, phi, streams, "search", "search", integrator="search", jitter=0.1)`` looks for all three settings,
+    those of the fewest force evaluations per independent |m|: `latticediff.hmc.search`.
 
     Parameters
     ----------
@@ -109,11 +117,13 @@ def tune(action, phi, streams, target_acceptance=0.85, trajectory_length=1.0, **
     streams : Streams
         Draws come from its branch ``"tune"``.
     target_acceptance : float
-        Between 0 and 1; 0.8 to 0.9 costs least for second-order schemes.
+        Between 0 and 1, or "search"; 0.8 to 0.9 costs least for second-order schemes.
     trajectory_length : float
-        In units of molecular-dynamics time.
-    integrator, jitter, n_rounds, updates_per_round
-        See `HMC`; rounds of the search and updates in each.
+        In units of molecular-dynamics time, or "search".
+    integrator, jitter, mass, n_rounds, updates_per_round
+        See `HMC`; rounds of the search for a step size and updates in each. `integrator` may be "search".
+    observable, precision, budget
+        Of a search, see `latticediff.hmc.search.search`.
 
     Returns
     -------

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..ensemble import start_fields
+from ..hmc.search import BUDGET
 from ..host import torch_defaults
 from ..lattice import volume
 from ..metropolis.contract import evaluations_to_weigh
@@ -47,10 +48,20 @@ def _ensemble_bytes(n_cfg, n_updates, n_chains, shape, columns):
 
 
 def _probe_hmc(card):
+    """A kernel like the card's; what a search would find stands for itself in a short trajectory per unit of length."""
+    found = {"trajectory_length": 4.0, "target_acceptance": 0.85, "integrator": "omelyan2"}
+    section = card.hmc.model_copy(update={key: found[key] for key in card.hmc.searches})
+    card = card.model_copy(update={"hmc": section})
     hmc, streams = card.hmc, Streams(card.run.seed)
     phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams, card.theory())
     kernel, state = tuned_kernel(card, phi, streams)
     return kernel, state, streams.child("probe")
+
+
+def _search_cost(card, kernel, state, streams):
+    """At most: the budget, and half of it again to confirm."""
+    seconds = _timed(lambda: kernel.advance(state, streams, 4, 4)) / 4 / kernel.force_evaluations_per_update
+    return Cost(1.5 * (card.hmc.search_budget or BUDGET) * seconds, 1 << 26, 0)
 
 
 def _generate_cost(card, kernel, state, streams):
@@ -126,9 +137,14 @@ def _sample_cost(card, model, route):
 def probe(card, stages):
     """`Cost` of each of `stages`, a dict: ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``."""
     hmc = _probe_hmc(card)
-    costs = {"generate": _generate_cost(card, *hmc)} if "generate" in stages else {}
+    costs = {}
+    if "generate" in stages:
+        costs = {"search, at most": _search_cost(card, *hmc)} if card.hmc.searches else {}
+        costs["generate"] = _generate_cost(card, *hmc)
     if "sample_hmc" in stages:
         every = card.hmc.model_copy(update={"n_warmup": 0, "n_updates": card.sampling.hmc.n_updates, "thin": 1})
+        if card.sampling.hmc.search:
+            costs["search, at most"] = _search_cost(card, *hmc)
         costs["sample_hmc"] = _generate_cost(card.model_copy(update={"hmc": every}), *hmc)
     if set(stages) <= {"generate", "sample_hmc"}:
         return costs
@@ -153,13 +169,13 @@ def estimate(card, stages):
     """`probe` as a table for people."""
     costs = probe(card, stages)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    lines = [f"{'estimate':14}{'time':>10}{'memory':>12}{'disk':>12}"]
+    lines = [f"{'estimate':16}{'time':>10}{'memory':>12}{'disk':>12}"]
     for stage, cost in costs.items():
-        lines.append(f"{stage:14}{_time(cost.seconds):>10}{_bytes(used + cost.memory):>12}{_bytes(cost.disk):>12}")
+        lines.append(f"{stage:16}{_time(cost.seconds):>10}{_bytes(used + cost.memory):>12}{_bytes(cost.disk):>12}")
     if len(costs) > 1:
         total = [sum(cost.seconds for cost in costs.values()), sum(cost.disk for cost in costs.values())]
         peak = used + max(cost.memory for cost in costs.values())
-        lines.append(f"{'together':14}{_time(total[0]):>10}{_bytes(peak):>12}{_bytes(total[1]):>12}")
+        lines.append(f"{'together':16}{_time(total[0]):>10}{_bytes(peak):>12}{_bytes(total[1]):>12}")
     return "\n".join(lines)
 
 

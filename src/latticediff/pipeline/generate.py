@@ -18,7 +18,7 @@ from .kernels import kernel_from_description, tuned_kernel
 from .log import JsonLog
 from .progress import Progress
 
-__all__ = ["block_length", "generate", "provenance_of", "thermalise"]
+__all__ = ["block_length", "generate", "provenance_of", "stored_algorithm", "thermalise"]
 
 BLOCK_SECONDS = 0.5  # between looks at the stop flag
 BLOCK_BYTES = 32 << 20
@@ -80,7 +80,7 @@ def thermalise(card, streams, progress=None, stop=None):
     return kernel, state._replace(update=0), seconds_per_update
 
 
-def _stored(path, card):
+def stored_algorithm(path, card):
     """The algorithm of a run or file to go on with, or None; refuses one of another card."""
     run = run_directory(path)
     if run.is_dir():
@@ -134,7 +134,7 @@ def generate(card, path, *, resume=False, progress=None, log=None, stop=None):
     """
     path, progress, log = Path(path), progress or Progress(), log or JsonLog()
     action, hmc, streams = card.theory(), card.hmc, Streams(card.run.seed)
-    algorithm, parents = _stored(path, card) if resume else None, []
+    algorithm, parents = stored_algorithm(path, card) if resume else None, []
     if algorithm is not None:
         kernel, start, speed = kernel_from_description(action, algorithm), None, 1e-3
     else:

@@ -4,13 +4,14 @@ from ..cluster import Cluster
 from ..composite import Mixture, Sequence
 from ..errors import FileError
 from ..hmc import HMC, warm_up
+from ..hmc.search import SEARCH
 from ..local_updates import LocalMetropolis
 
-__all__ = ["kernel_from_description", "tuned_kernel"]
+__all__ = ["kernel_from_description", "searched_kernel", "tuned_kernel"]
 
 
 def tuned_kernel(card, phi, streams):
-    """Kernel of ``[hmc]``, its step size tuned and frozen, and the state in which the search ended.
+    """Kernel of ``[hmc]``, tuned and frozen, and the state in which the search for its settings ended.
 
     Parameters
     ----------
@@ -35,6 +36,7 @@ def tuned_kernel(card, phi, streams):
     hmc, action = card.hmc, card.theory()
     # before the search: an action without clusters is refused at once
     cluster = None if hmc.cluster is None else Cluster(action, n_clusters=hmc.cluster)
+    options = {"observable": hmc.search_observable, "budget": hmc.search_budget} if hmc.searches else {}
     kernel, state = warm_up(
         action,
         phi,
@@ -44,8 +46,16 @@ def tuned_kernel(card, phi, streams):
         integrator=hmc.integrator,
         jitter=hmc.jitter,
         mass=hmc.mass,
+        **{key: value for key, value in options.items() if value is not None},
     )
     return (kernel if cluster is None else Sequence([kernel, cluster])), state
+
+
+def searched_kernel(card, phi, streams):
+    """As `tuned_kernel`, with length, integrator and acceptance all searched, whatever the card says of them."""
+    update = dict.fromkeys(("trajectory_length", "target_acceptance", "integrator"), SEARCH)
+    section = card.hmc.model_copy(update=update | {"jitter": card.hmc.jitter or 0.1})
+    return tuned_kernel(card.model_copy(update={"hmc": section}), phi, streams)
 
 
 def kernel_from_description(action, description):

@@ -44,10 +44,9 @@ def report(folder, progress):
             checks["exp_minus_delta_h"] = _exp_minus_delta_h(ensemble)
             provenance = ensemble.provenance
         with Ensemble(folder.chain("hmc")) as ensemble:
-            thermalised = sum(row["seconds"] for row in read_log(folder.log, "thermalised"))
-            hmc = chain_result(
-                "hmc", "HMC", ensemble, s_tau=card.analysis.s_tau, setup_seconds={"thermalise": thermalised}
-            )
+            before = {"thermalise": _seconds_of(folder, "thermalised"), "search": _seconds_of(folder, "searched")}
+            before = {item: spent for item, spent in before.items() if spent or item == "thermalise"}
+            hmc = chain_result("hmc", "HMC", ensemble, s_tau=card.analysis.s_tau, setup_seconds=before)
         task.advance()
         chains = [hmc]
         for route in ROUTES:
@@ -71,6 +70,10 @@ def report(folder, progress):
         card=card.to_toml(),
     )
     return write_report(result, folder.path)
+
+
+def _seconds_of(folder, event):
+    return sum(row["seconds"] for row in read_log(folder.log, event))
 
 
 def _pair(estimate):

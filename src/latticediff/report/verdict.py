@@ -18,12 +18,13 @@ from .numbers import (
     value_error,
 )
 
-__all__ = ["describe_action", "failed_checks", "thinning", "too_short", "verdict"]
+__all__ = ["describe_action", "failed_checks", "thinning", "too_short", "tuning", "verdict"]
 
 SIGMA_ALARM = 3.0  # of an observable against the reference
 PURPOSES = {
     "generate": "to generate training data",
     "thermalise": "to thermalise",
+    "search": "to find its cheapest settings",
     "train": "to train",
     "finetune": "to fine-tune",
     "ancestors": "to train the models whose weights it began with",
@@ -152,6 +153,12 @@ def _cost(run):
     evaluations = [f"{c.label} {value_error(*p)} {c.evaluation_kind}" for c, p in evaluations if p is not None]
     if evaluations:
         text.append(f"In evaluations: {_and(evaluations)}.")
+    without_sign = [(c, c.per_independent_sample(c.seconds_per_update, "abs_m")) for c, _ in priced]
+    if any(c.slowest == "m" for c, _ in priced) and all(p is not None for _, p in without_sign):
+        text.append(
+            "That is of the slowest observable. Of |m|, without the sign that a flip of the whole field changes for"
+            f" nothing, it is {_and(f'{c.label} {seconds(*p)}' for c, p in without_sign)}."
+        )
     reference, winners = run.reference, []
     for chain in run.chains[1:]:
         if (ratio := cost_ratio(chain, reference)) is None:
@@ -186,6 +193,26 @@ def _cost(run):
     even = break_even(chain, reference)
     when = f" beyond {count(even)} independent samples" if even else " at any number of samples"
     return f"in seconds {chain.label} wins on this lattice{when}", text
+
+
+def tuning(chain):
+    """What of a chain's HMC was tuned, and what was not, in a sentence; None without HMC or a record of it."""
+    parts = [chain.algorithm, *chain.algorithm.get("parts", ())]
+    kernel = next((part for part in parts if part.get("name") == "hmc"), None)
+    if kernel is None or not kernel.get("tuning"):
+        return None
+    length, integrator = f"{kernel['trajectory_length']:.3g}", kernel["integrator"]
+    search = kernel["tuning"].get("search")
+    if search is None:
+        return (
+            f"Of {chain.label} only the step size was tuned, to {100 * kernel['tuning']['target_acceptance']:.3g} %"
+            f" acceptance: trajectories of length {length} by {integrator} were given, and others may be cheaper."
+        )
+    name = TAU_NAMES.get(search["observable"], search["observable"])
+    return (
+        f"{chain.label} is tuned in trajectory length ({length}), integrator ({integrator}) and step size: the fewest"
+        f" force evaluations per independent value of {name} that a search found."
+    )
 
 
 def failed_checks(run):
@@ -223,6 +250,7 @@ def verdict(run):
         shorts.append(agreement[0])
         sentences.append(agreement[1])
     paragraphs = [[text for chain in run.chains if (text := _quality(chain))], [_tau(run)]]
+    paragraphs += [[text for chain in run.chains if (text := tuning(chain))]]
     if cost := _cost(run):
         shorts += [cost[0]] if cost[0] else []
         paragraphs.append(cost[1])

@@ -1,0 +1,326 @@
+r"""Trajectory length, integrator and step size of least cost per independent value of an observable.
+
+The cost of a kernel is :math:`2 \tau_{int} (n_F + c)`: :math:`n_F` force evaluations an update, and c = `OVERHEAD` for
+what a trajectory needs beside them (momenta, energies, the accept step). It stands for seconds but holds none: a
+search that looked at a clock would find other settings on a busy machine, and the same card and seed would no longer
+give the same bits. ``latticediff tune-hmc`` prints the seconds beside it.
+
+A noisy :math:`\tau_{int}` must not elect a lucky winner. (1) A ladder of lengths, a factor of sqrt(2) apart from a
+quarter period of the free field, is climbed with short pilots until the cost has risen twice beyond its errors; (2)
+half rungs and other acceptances are tried around the best; (3) those within three errors of the best run on until their
+errors reach `precision`; (4) of what is then level within one error the shortest trajectory is taken, and (5) its
+:math:`\tau_{int}` is measured once more with fresh random numbers: that one is recorded as confirmed. The integrator
+changes :math:`\tau_{int}` through the acceptance only, so at each length the one that meets the target acceptance with
+the fewest evaluations is taken. An anticorrelated series counts as an independent one, so half a period of a mode is no
+bargain, and lengths are jittered, so no mode has a period of exactly one trajectory.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import UserError
+from ..markov import ChainState
+from .integrators import INTEGRATORS
+from .kernel import HMC
+
+__all__ = ["BUDGET", "OBSERVABLES", "OVERHEAD", "SEARCH", "Pilot", "search"]
+
+SEARCH = "search"  #: in place of a number or a name: let the search find it
+#: Force evaluations that take as long as the rest of a trajectory; 5 to 9 from 8x8 to 64x64 on one AVX-512 core.
+OVERHEAD = 6.0
+ACCEPTANCES = (0.65, 0.75, 0.85, 0.93)
+OBSERVABLES = {
+    "m": lambda phi, action: phi.mean(axis=tuple(range(2, phi.ndim))),
+    "abs_m": lambda phi, action: np.abs(phi.mean(axis=tuple(range(2, phi.ndim)))),
+    "m2": lambda phi, action: phi.mean(axis=tuple(range(2, phi.ndim))) ** 2,
+    "action": lambda phi, action: action,
+}
+COARSE = 0.15  # relative error of tau_int in the ladder
+RUNGS = 14  # of the ladder, upwards: 128 quarter periods at most
+LEAST_TAUS = 10  # length of every chain of a pilot
+BLOCK_BYTES = 1 << 25
+BUDGET = 1_000_000  #: see `search`
+
+
+@dataclass(eq=False)
+class Pilot:
+    """Chains at one choice, and what they have shown so far."""
+
+    kernel: HMC
+    target: float
+    state: ChainState
+    number: int
+    series: list = field(default_factory=list)
+    tau: float = math.inf
+    error: float = math.inf
+    n_updates: int = 0
+
+    @property
+    def evaluations(self):
+        """Force evaluations per update, and what else an update takes in the same unit."""
+        return self.kernel.force_evaluations_per_update + OVERHEAD
+
+    @property
+    def cost(self):
+        """``2 tau_int (n_F + c)`` and its error."""
+        return 2 * self.tau * self.evaluations, 2 * self.error * self.evaluations
+
+    def row(self):
+        """JSON-able."""
+        finite = [value if math.isfinite(value) else None for value in (self.tau, self.error, *self.cost)]
+        return {
+            "trajectory_length": self.kernel.trajectory_length,
+            "integrator": self.kernel.integrator,
+            "n_leapfrog": self.kernel.n_leapfrog,
+            "target_acceptance": self.target,
+            "tau_int": finite[:2],
+            "cost": finite[2:],
+            "n_updates": self.n_updates,
+        }
+
+
+class _Search:
+    """What the pilots of one search share: streams, chains in equilibrium, and the budget."""
+
+    def __init__(self, action, phi, streams, observable, integrators, jitter, mass, budget, updates_per_round):
+        self.action, self.streams, self.integrators = action, streams.child("search"), integrators
+        self.measure, self.options = observable, {"jitter": jitter, "mass": mass}
+        # an acceptance to 2 % takes some hundred trajectories, of whatever number of chains
+        self.updates_per_round = updates_per_round or max(2, 320 // max(1, len(phi)))
+        self.budget, self.spent, self.pilots, self.begun, self.phi = budget, 0, [], 0, phi
+        # one harmonic oscillator of the theory at lam = 0: V'' is gone beside c at the critical point
+        self.unit = math.pi / (2 * math.sqrt(action.hopping)) if action.hopping > 0 else 1.0
+
+    def pilot(self, length, target, integrators=None):
+        """A new pilot at a length and acceptance, with the integrator of fewest evaluations; None: none is accepted."""
+        from .tuning import warm_up
+
+        found = []
+        self.begun += 1
+        for name in integrators or self.integrators:
+            branch = self.streams.child(f"step-{self.begun}-{name}")
+            try:
+                kernel, state = warm_up(
+                    self.action, self.phi, branch, target, length, name,
+                    n_rounds=6, updates_per_round=self.updates_per_round, **self.options,
+                )  # fmt: skip
+            except UserError:
+                if self.begun == 1 and name == self.integrators[-1] and not found:
+                    raise  # from these fields nothing works
+                continue
+            rounds = kernel.tuning["n_steps_and_acceptance"]
+            inner = len(INTEGRATORS[name][2])
+            self.spent += self.updates_per_round * sum(n * inner + 1 for n, _ in rounds)
+            found.append((kernel.force_evaluations_per_update, len(found), kernel, state))
+        if not found:
+            return None
+        _, _, kernel, state = min(found, key=lambda entry: entry[:2])
+        self.phi = state.phi
+        plain = HMC(self.action, kernel.step_size, kernel.n_leapfrog, kernel.integrator, **self.options)
+        return Pilot(plain, target, state, self.begun)
+
+    def run(self, pilot, n_updates):
+        """More updates of a pilot, as many as the budget allows; returns how many."""
+        each = pilot.kernel.force_evaluations_per_update
+        n_updates = int(max(0, min(n_updates, (self.budget - self.spent) // each)))
+        left, length = n_updates, max(1, int(BLOCK_BYTES / pilot.state.phi.nbytes))
+        while left > 0:
+            n = min(left, length)
+            pilot.state, block = pilot.kernel.advance(pilot.state, self.streams.child(f"pilot-{pilot.number}"), n)
+            pilot.series.append(np.asarray(self.measure(block.phi, block.action), np.float64))
+            left -= n
+        if n_updates > 0:
+            self.spent += each * n_updates
+            pilot.n_updates += n_updates
+            self.phi = pilot.state.phi
+        return n_updates
+
+    def refine(self, pilot, precision):
+        """Run on until tau_int is known to `precision`, or the budget ends; what has a tau_int is a candidate."""
+        n_chains, wanted = len(pilot.state.phi), max(40, 1600 // len(pilot.state.phi))
+        while True:
+            ran = self.run(pilot, wanted - pilot.n_updates)
+            _estimate(pilot)
+            known = pilot.error < precision * pilot.tau and pilot.n_updates > LEAST_TAUS * pilot.tau
+            if math.isfinite(pilot.tau) and pilot not in self.pilots:
+                self.pilots.append(pilot)
+            if known or (ran == 0 and wanted > pilot.n_updates):
+                return
+            # the relative error falls like 1 / sqrt(n), and is a guess itself: a factor of two at most
+            ratio = (pilot.error / (precision * pilot.tau)) ** 2 if math.isfinite(pilot.tau) else 2.0
+            least = LEAST_TAUS * pilot.tau if math.isfinite(pilot.tau) else 0
+            wanted = int(min(2 * pilot.n_updates, max(1.1 * ratio * pilot.n_updates, least, pilot.n_updates + 16))) + 1
+            wanted = max(wanted, pilot.n_updates + 2, 2 * LEAST_TAUS // n_chains)
+
+
+def _estimate(pilot):
+    from ..analysis import tau_int  # a later room; the search alone wants it
+
+    if pilot.n_updates < 8:
+        return
+    values = np.concatenate(pilot.series).T
+    try:
+        found = tau_int(values, name="observable of the search")
+    except UserError:  # nothing moved
+        return
+    pilot.tau, pilot.error = found.value, found.error
+
+
+def search(
+    action,
+    phi,
+    streams,
+    target_acceptance=SEARCH,
+    trajectory_length=SEARCH,
+    integrator=SEARCH,
+    jitter=0.1,
+    mass=None,
+    observable="abs_m",
+    precision=0.05,
+    budget=BUDGET,
+    updates_per_round=None,
+):
+    """The frozen kernel of least cost, and the state in which the search ended; `tune` and `warm_up` call it.
+
+    Parameters
+    ----------
+    action : LocalAction
+    phi : array_like, shape (n_chains, *lattice)
+        Hot or cold or thermalised: the first pilot thermalises.
+    streams : Streams
+        Draws come from its branch ``"search"``; no clock is read, so the same streams finds the same kernel.
+    target_acceptance, trajectory_length, integrator
+        Each a value to keep or "search".
+    jitter : float
+        See `HMC`; above 0 where the length is searched.
+    mass : float, optional
+        See `HMC`.
+    observable : str or callable
+        Key of `OBSERVABLES`, or a function of fields (n, n_chains, *lattice) and actions (n, n_chains) that returns
+        (n, n_chains).
+    precision : float
+        Relative error of tau_int up to which choices are told apart.
+    budget : int
+        Most force evaluations that a chain spends on the search; where it ends the best choice so far is taken. The
+        confirmation may take half as many again.
+    updates_per_round : int, optional
+        See `warm_up`; by default so many that each round has some 300 trajectories.
+
+    Returns
+    -------
+    HMC
+        ``tuning["search"]`` holds the choice, every pilot with its error, the confirmed tau_int and what it all cost.
+    ChainState
+        At update 0.
+
+    Raises
+    ------
+    UserError
+        Unknown observable or integrator, a length searched without jitter, a budget that is too small to begin, or
+        fields from which nothing is ever accepted.
+    """
+    if not (callable(observable) or observable in OBSERVABLES):
+        raise UserError(f"observable is {observable!r}; expected one of {', '.join(OBSERVABLES)}, or a function")
+    if trajectory_length == SEARCH and not 0 < jitter < 1:
+        raise UserError(
+            f"jitter is {jitter!r}; a trajectory length that is searched wants some, e.g. 0.1: without, a mode whose"
+            " period is one trajectory never moves"
+        )
+    if not 0 < precision < 1:
+        raise UserError(f"precision is {precision!r}; expected a number between 0 and 1")
+    measure = observable if callable(observable) else OBSERVABLES[observable]
+    integrators = tuple(INTEGRATORS) if integrator == SEARCH else (integrator,)
+    acceptances = ACCEPTANCES if target_acceptance == SEARCH else (target_acceptance,)
+    first = acceptances[len(acceptances) // 2]
+    run = _Search(action, phi, streams, measure, integrators, jitter, mass, budget, updates_per_round)
+    length = run.unit if trajectory_length == SEARCH else trajectory_length
+    pilot = run.pilot(length, first)
+    run.refine(pilot, 2 * COARSE)
+    pilot.series.clear()  # thermalisation
+    pilot.n_updates, pilot.tau, pilot.error = 0, math.inf, math.inf
+    run.refine(pilot, COARSE)
+    if not math.isfinite(pilot.tau):
+        raise UserError(
+            f"a budget of {budget} force evaluations a chain is too small for this search: no tau_int is known after"
+            f" {run.spent}; raise it, or give trajectory_length"
+        )
+    if trajectory_length == SEARCH:
+        _climb(run, first)
+    best = _race(run, max(precision, math.sqrt(COARSE * precision)))
+    for other in acceptances:
+        if other != best.target and run.spent < run.budget:
+            near = run.pilot(best.kernel.trajectory_length, other, (best.kernel.integrator,))
+            if near is not None and near.kernel.n_leapfrog != best.kernel.n_leapfrog:
+                run.refine(near, COARSE)
+    best = _race(run, precision)
+    return _confirmed(run, best, precision, observable)
+
+
+def _climb(run, target):
+    """The ladder of lengths, then the half rungs around its best."""
+    known = {0: run.pilots[0]}
+
+    def walk(rungs):
+        worse = 0
+        for rung in rungs:
+            if run.spent >= run.budget or worse == 2:
+                return
+            pilot = run.pilot(run.unit * 2 ** (rung / 2), target)
+            if pilot is None:
+                return
+            known[rung] = pilot
+            run.refine(pilot, COARSE)
+            best = min(known.values(), key=lambda p: p.cost[0])
+            worse = worse + 1 if _dearer(pilot, best) else 0
+
+    walk(range(1, RUNGS))
+    best = min(known, key=lambda rung: known[rung].cost[0])
+    if best <= 1:
+        walk(range(-1, -4, -1))
+        best = min(known, key=lambda rung: known[rung].cost[0])
+    walk([best - 0.5, best + 0.5])
+
+
+def _dearer(pilot, best, n_errors=1.5):
+    (cost, error), (least, its) = pilot.cost, best.cost
+    return not cost < 1.1 * least + n_errors * math.hypot(error, its)
+
+
+def _race(run, precision):
+    """Narrow the errors of all that may be the best, until no other may be; the shortest of what is level."""
+    for step in (COARSE, math.sqrt(COARSE * precision), precision):
+        best = min(run.pilots, key=lambda p: p.cost[0])
+        for pilot in run.pilots:
+            (cost, error), (least, its) = pilot.cost, best.cost
+            if math.isfinite(cost) and cost - least < 3 * math.hypot(error, its) and step < COARSE:
+                run.refine(pilot, step)
+    best = min(run.pilots, key=lambda p: p.cost[0])
+    level = [p for p in run.pilots if p.cost[0] - best.cost[0] < math.hypot(p.cost[1], best.cost[1])]
+    return min(level, key=lambda p: (p.kernel.force_evaluations_per_update, p.cost[0]))
+
+
+def _confirmed(run, best, precision, observable):
+    """The winner measured once more with numbers that did not elect it, and frozen with the record of it all."""
+    ended = run.budget - run.spent < best.kernel.force_evaluations_per_update
+    run.budget = max(run.spent, run.budget) + run.budget // 2  # what elected it has not eaten up what confirms it
+    pilots = [pilot.row() for pilot in run.pilots]
+    again = Pilot(best.kernel, best.target, best.state._replace(update=0), 0)
+    run.refine(again, precision)
+    tuning = {
+        "target_acceptance": best.target,
+        "search": {
+            "observable": observable if isinstance(observable, str) else getattr(observable, "__name__", "function"),
+            "cost": "2 tau_int (force evaluations per update + overhead)",
+            "overhead": OVERHEAD,
+            "precision": precision,
+            "confirmed": again.row(),
+            "pilots": pilots,
+            "force_evaluations_per_chain": int(run.spent),
+            "budget_ended": ended,
+        },
+    }
+    kernel = best.kernel
+    frozen = HMC(kernel.action, kernel.step_size, kernel.n_leapfrog, kernel.integrator, tuning=tuning, **run.options)
+    return frozen, again.state._replace(update=0)
