@@ -9,7 +9,7 @@ from training_toys import THEORY
 from latticediff.bill import training_seconds
 from latticediff.cli import main
 from latticediff.config import load_card, parse_card
-from latticediff.ensemble import save_ensemble
+from latticediff.ensemble import Ensemble, save_ensemble
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
 from latticediff.hmc import HMC
 from latticediff.pipeline.finetune import finetune, summary
@@ -94,6 +94,11 @@ def test_killed_and_resumed_stage_gives_the_same_model(folder, tuned, tmp_path):
         tune(folder, tmp_path / "cut", stop=stop)
     with pytest.raises(FileError, match="unfinished training; go on with --resume"):
         tune(folder, tmp_path / "cut")
+    # as many configurations of the same theory, but others: the steps that are done were not theirs
+    with Ensemble(folder / "ens.h5") as ensemble:
+        save_ensemble(tmp_path / "ens.h5", -ensemble.phis(), action=QUARTIC, n_chains=8, thin=10)
+    with pytest.raises(FileError, match=r"belongs to another run \(differs in sources"):
+        finetune(load_card(folder / "card.toml"), folder / "start", tmp_path / "ens.h5", tmp_path / "cut", resume=True)
     torch.manual_seed(1)  # nothing may come from the global generator
     resumed = tune(folder, tmp_path / "cut", resume=True)
     assert resumed.fingerprint() == tuned.fingerprint()

@@ -9,6 +9,7 @@ from ensemble_toys import ACTION, N_CHAINS, make, start
 
 from latticediff.ensemble import (
     Ensemble,
+    convert,
     cut,
     export_npy,
     export_npz,
@@ -271,10 +272,11 @@ def test_block_sums_do_not_depend_on_how_rows_are_cut():
 
 
 def test_a_run_is_refused_or_computed_again_when_its_parts_were_changed(tmp_path):
-    def interrupted(path):
+    def interrupted(path, **options):
         calls = iter(range(4))
+        options |= {"checkpoint_seconds": 0, "stop": lambda: None if next(calls, None) is not None else "enough"}
         with pytest.raises(StopRequested):
-            make(path, checkpoint_seconds=0, stop=lambda: None if next(calls, None) is not None else "enough")
+            make(path, **options)
         return run_directory(path)
 
     reference = make(tmp_path / "whole.h5").fingerprint()
@@ -286,6 +288,19 @@ def test_a_run_is_refused_or_computed_again_when_its_parts_were_changed(tmp_path
         with pytest.raises(FileError, match="changed by hand"):
             read()
     header.write_text(sound)
+    other = interrupted(tmp_path / "other.h5", start=lambda: start(seed=9))
+    segments = [(run / f"00000{number}.h5") for number in (1, 2)]
+    kept = [segment.read_bytes() for segment in segments]
+    segments[0].write_bytes((other / "000001.h5").read_bytes())  # whole, with a sound seal, of another run
+    with pytest.raises(FileError, match="another run"):
+        Ensemble(run)
+    for segment, content in zip(segments, reversed(kept), strict=True):
+        segment.write_bytes(content)
+    with pytest.raises(FileError, match="does not follow"):
+        Ensemble(run)
+    for segment, content in zip(segments, kept, strict=True):
+        segment.write_bytes(content)
+    assert Ensemble(run).n_cfg
     with h5py.File(run / "000004.h5", "r+") as file:  # the newest segment: the older checkpoint does without it
         file["ensemble"].attrs["thin"] = 6
     with pytest.raises(FileError, match="header"):
@@ -295,6 +310,18 @@ def test_a_run_is_refused_or_computed_again_when_its_parts_were_changed(tmp_path
     with h5py.File(run / "checkpoint-1.h5", "r+") as file:
         file["state/phi"][0, 0, 0] = np.nan
     assert make(tmp_path / "b.h5", resume=True).fingerprint() == reference
+
+
+def test_the_file_that_a_run_extends_must_be_what_it_was(whole, tmp_path):
+    calls = iter(range(2))
+    with pytest.raises(StopRequested):
+        stop = lambda: None if next(calls, None) is not None else "enough"  # noqa: E731
+        make(whole, n_updates=100, resume=True, checkpoint_seconds=0, stop=stop)
+    assert Ensemble(run_directory(whole)).n_updates > 60
+    whole.write_bytes((make(tmp_path / "b.h5", start=lambda: start(seed=9)).path).read_bytes())
+    for read in (lambda: Ensemble(run_directory(whole)), lambda: make(whole, n_updates=100, resume=True)):
+        with pytest.raises(FileError, match="changed since"):
+            read()
 
 
 def test_repair_keeps_no_row_that_is_not_what_was_written(whole, tmp_path):
@@ -320,3 +347,14 @@ def test_merge_compares_both(whole, tmp_path):
         last_bit("configurations/phi")(file)
     with pytest.raises(FileError, match="damaged"):
         merge([whole, tmp_path / "b.h5"], tmp_path / "m.h5")
+
+
+def test_convert_reads_the_fields_of_our_own_file_and_not_its_seal(tmp_path):
+    phis = np.random.default_rng(2).standard_normal((6, 4, 6))
+    save_ensemble(tmp_path / "a.h5", phis, action=ACTION)
+    convert(tmp_path / "a.h5", tmp_path / "b.h5", ACTION)
+    assert np.array_equal(Ensemble(tmp_path / "b.h5").phis(), phis)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        last_bit("configurations/phi")(file)
+    with pytest.raises(FileError, match="damaged"):
+        convert(tmp_path / "a.h5", tmp_path / "c.h5", ACTION)

@@ -103,7 +103,7 @@ class Ensemble:
         status(self.path)  # a name too long, for instance
         run = self.path if self.path.is_dir() else run_directory(self.path)
         self.is_complete = not (self.path.is_dir() or (not self.path.exists() and run.is_dir()))
-        self._checkpoint = None
+        self._checkpoint = self._about = None
         if self.is_complete:
             files = [self.path]
         else:
@@ -129,8 +129,12 @@ class Ensemble:
         checkpoints = load_checkpoints(run, about["run_id"])
         if not checkpoints:
             raise FileError(f"{run} holds no whole checkpoint; remove it and start again")
-        self._checkpoint = checkpoints[0]
+        self._checkpoint, self._about = checkpoints[0], about
         base = [run.with_name(about["base"]["file"])] if about["base"] else []
+        for path in base if self._check else ():
+            with Ensemble(path) as whole:
+                if whole.fingerprint() != about["base"]["fingerprint"]:
+                    raise FileError(f"{path} changed since {run} began to extend it; remove {run} to start again")
         files = base + [run / f"{index:06d}.h5" for index in range(len(self._checkpoint.segments))]
         if not files:
             raise FileError(f"{run} holds no configurations yet; the run has just begun")
@@ -146,9 +150,20 @@ class Ensemble:
             require_sealed(file)
         header = Header.read(file)
         self.header = getattr(self, "header", header)
-        if self._check and replace(header, first_update=self.header.first_update) != self.header:
-            raise FileError(f"{file.path} has another header than the other parts of the run; restore it")
+        if self._check and self._about is not None:
+            self._require_next(file, header)
+        self._next_update = header.first_update + n_updates if n_updates else None
         return Part(file.path, n_cfg, n_updates, sealed)
+
+    def _require_next(self, file, header):
+        """Raise `FileError` if a part of an unfinished run is of another run, or does not follow the one before."""
+        if replace(header, first_update=self.header.first_update) != self.header:
+            raise FileError(f"{file.path} has another header than the other parts of the run; restore it")
+        if header.first_update != (getattr(self, "_next_update", None) or header.first_update):
+            raise FileError(f"{file.path} does not follow the part before it; restore it")
+        base = self._about["base"]
+        if not (base and file.path.name == base["file"]) and _run_id(file) != self._about["run_id"]:
+            raise FileError(f"{file.path} is of another run; restore it")
 
     def close(self):
         self._rows.close()
@@ -310,7 +325,7 @@ class Ensemble:
     def run_id(self):
         """Identity of the run that wrote the file; "" for files that no chain wrote."""
         with self._rows.open(self._rows.first) as file:
-            return file.attribute_text("run_id", "provenance") if file.has_attribute("run_id", "provenance") else ""
+            return _run_id(file)
 
     def parent(self):
         """This ensemble as an entry of another file's ``/provenance/parents``."""
@@ -322,3 +337,7 @@ class Ensemble:
             f"Ensemble({str(self.path)!r}: {self.n_cfg} configurations of {self.n_chains} chains"
             f" on {'x'.join(map(str, self.shape))}{kind})"
         )
+
+
+def _run_id(file):
+    return file.attribute_text("run_id", "provenance") if file.has_attribute("run_id", "provenance") else ""

@@ -22,7 +22,7 @@ from ..errors import FileError, UserError
 from ..lattice import check_shape
 from ..untrusted import printable, regular_file, status
 from .schema import is_ours
-from .seal import damaged_rows, is_sealed, require_sealed
+from .seal import SEAL, damaged_rows, is_sealed, require_sealed
 from .stored import MOST_COMPRESSED, open_h5
 
 __all__ = ["Foreign", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
@@ -152,11 +152,13 @@ def read_hdf5(path, dataset=None, action_dataset=None):
     """A dataset of a foreign HDF5 file: `dataset`, by default the one called ``phi`` or the only candidate."""
     file = open_h5(path)
     try:
-        shapes = {name: shape for name in file.datasets() if (shape := file.shape(name))}
+        ours = is_ours(file) and is_sealed(file)  # then damage shows
+        names = (name for name in file.datasets() if not (ours and name.startswith(f"{SEAL}/")))
+        shapes = {name: shape for name in names if (shape := file.shape(name))}
         phis, action = _pick(shapes, path, dataset, action_dataset, file)
-        if is_ours(file) and is_sealed(file):  # damage shows
+        if ours:
             require_sealed(file)
-            for name in (name for name in (phis, action) if f"seal/{name}" in file):
+            for name in (name for name in (phis, action) if f"{SEAL}/{name}" in file):
                 if damaged := damaged_rows(file, name):
                     raise FileError(
                         f"{path} is damaged: rows {damaged[0][0]} to {damaged[0][1]} of /{name}; restore it"

@@ -20,6 +20,7 @@ from .files import canonical_json
 from .schema import HEADER_ATTRIBUTES, PROVENANCE_ATTRIBUTES, PROVENANCE_TEXTS, SCHEMA, SCHEMA_VERSION
 
 __all__ = [
+    "SEAL",
     "BlockSums",
     "Blocks",
     "SealWriter",
