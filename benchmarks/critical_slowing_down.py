@@ -1,21 +1,37 @@
-"""tau_int along the line xi = L / 4 of two-dimensional phi^4 (m2 = -4), and the dynamical exponents z.
+"""tau_int along the line xi = L / 4 of two-dimensional phi^4 (m2 = -4), exponents z, and what an independent m costs.
 
-HMC (leapfrog, unit trajectories), Fourier-accelerated HMC (quarter period of the free field, mass
-(4 / L)^2), embedded Swendsen-Wang clusters with one Metropolis and one reflection sweep, and where a model for L
-comes with the package, the exact chain of its proposals (ODE route). Each row
-runs until the relative error of tau_int(m), or of tau_int(m^2) for clusters (they flip the sign of m
-at will), is below `--precision`, or `--seconds` are over. tau_int = 1/2 + sum rho, in updates.
-z is the slope of a weighted fit of log tau_int against log L from `--fit-from` on. A row ends with its cost, side by
-side on this machine: seconds for an independent m and |m|, 2 tau_int updates of one chain; of a learned row also the
-seconds of training in its model's card (data, which come from HMC or clusters, apart).
+Rows of one L:
 
-    python benchmarks/critical_slowing_down.py [--json] [--L 6 8 ...] [--precision 0.02] [--seconds 600]
+- ``hmc``: trajectory length, integrator and acceptance searched for the fewest force evaluations per independent |m|
+  (`latticediff.hmc.search`),
+- ``hmc_unit``: trajectories of length 1, leapfrog, only the step size tuned, as they are usually quoted,
+- ``fourier_hmc``: Fourier-accelerated, a quarter period of the free field, mass (4 / L)^2; length not searched,
+- ``cluster``: of the `MIXES` of embedded clusters with local sweeps or trajectories, the one of least processor time
+  per independent |m| in a scan, whose rows are kept in ``scan``,
+- ``learned``: where a model for L comes with the package, the exact chain of its proposals (ODE route).
+
+A row runs until the relative error of tau_int(m), or of tau_int(m^2) for clusters (they flip the sign of m at will), is
+below `--precision`, or `--seconds` are over. tau_int = 1/2 + sum rho, in updates. z is the slope of a weighted fit of
+log tau_int against log L from `--fit-from` on; searched trajectories grow with L, so z of the cost in force evaluations
+(``gradients``) is given beside it.
+
+Seconds are measured afterwards, all algorithms of one L in turn, `ROUNDS` times: what else the machine does meets all
+alike, and the median is taken. ``processor_seconds_...`` count all threads, ``seconds_...`` are wall time; both are of
+one chain among `--chains`, with one thread of one core. 2 tau_int updates are an independent value. A learned row has
+the seconds of training of its whole line of ancestors besides, and of their data.
+
+    OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/critical_slowing_down.py [--json] [--out FILE.jsonl]
+        [--L 6 8 ...] [--precision 0.02] [--seconds 600]
+
+With `--out` rows are appended to FILE as each L is done; an L that is there is not measured again, and z is of all.
 """
 
 import argparse
 import json
 import math
+import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -35,27 +51,67 @@ from latticediff.streams import Streams
 
 LAM = {6: 6.975, 8: 6.008, 10: 5.55, 12: 5.276, 14: 5.113, 16: 4.98, 20: 4.807, 32: 4.572, 64: 4.398, 128: 4.32}
 OBSERVABLES = ("m", "abs_m", "m2", "action")
+ALGORITHMS = ("hmc", "hmc_unit", "fourier_hmc", "cluster", "learned")
 #: tau_int(m), tau_int(|m|) of HMC in unit trajectories, an independent code at its own step sizes
 EARLIER = {6: (3.6, 1.4), 8: (6.9, 2.6), 12: (17, 6.2), 20: (50, 21), 32: (116, 46)}
 BLOCK_BYTES = 64e6
-#: what an update is counted in: gradients of the action, evaluations of the network
-EVALUATIONS = {
-    "hmc": "force_evaluations_per_update",
-    "fourier_hmc": "force_evaluations_per_update",
-    "learned": "evaluations_per_update",
-}
+ROUNDS, ROUND_SECONDS = 7, 0.3
+SCAN = 200  # updates of each chain and mix, after a tenth of them
+#: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
+MIXES = tuple(
+    (method, number, rest)
+    for method, number in (("swendsen-wang", 1), ("swendsen-wang", 2), ("wolff", 1), ("wolff", 4))
+    for rest in (None, 0.5, 1.0)
+)
 
 
-def kernels(extent, start, streams):
-    """The algorithms at one lattice, HMC tuned to 85 % acceptance."""
+def mixes(action, start, streams):
+    """`MIXES` by name."""
+    trajectories = {
+        length: tune(action, start, streams.child(f"mix-{length}"), 0.85, length, jitter=0.1)
+        for length in sorted({rest for *_, rest in MIXES if rest})
+    }
+    for method, number, rest in MIXES:
+        local = trajectories[rest] if rest else LocalMetropolis(action, 0.8, 1, 1)
+        name = f"{method} {number} + {f'trajectory {rest:g}' if rest else 'sweeps'}"
+        yield name, Sequence([Cluster(action, method, number), local])
+
+
+def best_mix(action, start, streams):
+    """The mix of least processor time per independent |m|, and the rows of the scan."""
+    kernels = dict(mixes(action, start, streams))
+    taus = {}
+    for name, kernel in kernels.items():
+        state, _ = kernel.advance(kernel.start(start), streams.child(name), SCAN // 4, SCAN // 4)
+        _, block = kernel.advance(state, streams.child(name), SCAN)
+        taus[name] = tau_int(np.abs(block.phi.mean(axis=(2, 3))).T)
+    seconds = timed({name: (kernel, kernel.start(start)) for name, kernel in kernels.items()}, streams, 0.1, 3)
+    rows = {
+        name: {"tau_int": [tau.value, tau.error], "processor_seconds": 2 * tau.value * seconds[name][0]}
+        for name, tau in taus.items()
+    }
+    best = min(rows, key=lambda name: rows[name]["processor_seconds"])
+    return best, kernels[best], rows
+
+
+def kernels(extent, start, streams, wanted):
+    """The algorithms at one lattice: name, kernel, and what a row says beside."""
     action = Phi4.A(-4.0, LAM[extent])
     quarter = math.pi / (2 * math.sqrt(action.hopping))
-    yield "hmc", tune(action, start, streams, 0.85, 1.0)
-    yield "fourier_hmc", tune(action, start, streams.child("fourier"), 0.85, quarter, mass=(4 / extent) ** 2)
-    yield "cluster", Sequence([Cluster(action), LocalMetropolis(action, 0.8, 1, 1)])
-    if (name := f"phi4-A-L{extent}") in model_names():
+    if "hmc" in wanted:
+        yield "hmc", tune(action, start, streams.child("hmc"), "search", "search", integrator="search", jitter=0.1), {}
+    if "hmc_unit" in wanted:
+        yield "hmc_unit", tune(action, start, streams, 0.85, 1.0), {}
+    if "fourier_hmc" in wanted:
+        mass = (4 / extent) ** 2
+        yield "fourier_hmc", tune(action, start, streams.child("fourier"), 0.85, quarter, mass=mass), {}
+    if "cluster" in wanted:
+        name, kernel, scan = best_mix(action, start, streams.child("mixes"))
+        yield "cluster", kernel, {"mix": name, "scan": scan}
+    if "learned" in wanted and (name := f"phi4-A-L{extent}") in model_names():
         model = load_model(name)
-        yield "learned", IndependenceMetropolis(OdeProposal(model, **own_scheme(model)), action)
+        paid = {"training_seconds": bill.training_seconds(model.card), "data_seconds": bill.data_seconds(model.card)}
+        yield "learned", IndependenceMetropolis(OdeProposal(model, **own_scheme(model)), action), paid
 
 
 def measure(name, kernel, start, streams, precision, seconds):
@@ -63,15 +119,15 @@ def measure(name, kernel, start, streams, precision, seconds):
     decisive = "m2" if name == "cluster" else "m"
     volume = start[0].size
     block = max(1, int(BLOCK_BYTES / start.nbytes))
-    learned = name == "learned"
-    state = kernel.hot_start(len(start), streams) if learned else kernel.start(start)
-    kernel.advance(state, streams.child("compile"), 1)  # what a first call compiles is no cost of an update
+    state = kernel.hot_start(len(start), streams) if name == "learned" else kernel.start(start)
     series, began, wanted = [], time.perf_counter(), 400
     while True:
         while len(series) * block < wanted or not series:
             state, done = kernel.advance(state, streams, block)
             m = done.phi.mean(axis=tuple(range(2, done.phi.ndim)))
             series.append(np.stack([m, np.abs(m), m * m, done.action / volume]))
+            if time.perf_counter() - began > 1.2 * seconds:
+                break
         spent = time.perf_counter() - began
         values = np.concatenate(series, axis=1)
         values = values[:, values.shape[1] // 10 :].transpose(0, 2, 1)
@@ -81,24 +137,59 @@ def measure(name, kernel, start, streams, precision, seconds):
         if (tau.error < precision * tau.value and n > 40 * tau.value) or spent > seconds:
             break
         wanted = int(1.5 * len(series) * block) + 1
-    cost = spent / (len(series) * block * len(start))
-    return {
+    gradients = getattr(kernel, "force_evaluations_per_update", None) if name != "cluster" else None
+    row = {
         "n_updates": len(series) * block,
         "n_chains": len(start),
-        "seconds_per_update_and_chain": cost,
-        "evaluations_per_update": getattr(kernel, EVALUATIONS[name], None) if name in EVALUATIONS else None,
+        "evaluations_per_update": kernel.evaluations_per_update if name == "learned" else gradients,
         "tau_int": {key: [tau.value, tau.error] for key, tau in taus.items()},
-        "seconds_per_independent": {
-            key: [2 * cost * taus[key].value, 2 * cost * taus[key].error] for key in ("m", "abs_m")
-        },
-        "training_seconds": bill.training_seconds(kernel.proposal.model.card) if learned else 0.0,
         "kernel": kernel.describe(),
     }
+    return row, state
 
 
-def exponent(rows, observable, fit_from):
+def timed(chains, streams, seconds=ROUND_SECONDS, rounds=ROUNDS):
+    """Median processor and wall seconds per update of one chain, of kernels and states by name, measured in turn."""
+    lengths, found = {}, {name: [] for name in chains}
+    for name, (kernel, state) in chains.items():
+        kernel.advance(state, streams, 1, 1)  # what a first call compiles is no cost of an update
+        began = time.perf_counter()
+        kernel.advance(state, streams, 2, 2)
+        lengths[name] = max(2, int(2 * seconds / (time.perf_counter() - began)))
+    for _ in range(rounds):
+        for name, (kernel, state) in chains.items():
+            n = lengths[name]
+            cpu, wall = time.process_time(), time.perf_counter()
+            kernel.advance(state, streams, n, n)
+            spent = time.process_time() - cpu, time.perf_counter() - wall
+            found[name].append([part / (n * len(state.phi)) for part in spent])
+    return {name: [statistics.median(column) for column in zip(*rows, strict=True)] for name, rows in found.items()}
+
+
+def rows_at(extent, options):
+    """All rows of one L."""
+    start = 0.3 * np.random.default_rng(options.seed).normal(size=(options.chains, extent, extent))
+    streams = Streams(options.seed).child(f"L{extent}")
+    rows, chains = {}, {}
+    for name, kernel, extra in kernels(extent, start, streams, options.algorithms):
+        row, state = measure(name, kernel, start, streams.child(name), options.precision, options.seconds)
+        rows[name] = {"algorithm": name, "L": extent, "lam": LAM[extent], **row, **extra}
+        chains[name] = kernel, state
+    for name, (cpu, wall) in timed(chains, streams.child("timing")).items():
+        row = rows[name]
+        row["processor_seconds_per_update_and_chain"], row["seconds_per_update_and_chain"] = cpu, wall
+        for key, cost in (("processor_seconds_per_independent", cpu), ("seconds_per_independent", wall)):
+            row[key] = {o: [2 * cost * part for part in row["tau_int"][o]] for o in ("m", "abs_m")}
+        if (each := row["evaluations_per_update"]) is not None:
+            row["gradients" if "hmc" in name else "network_evaluations"] = {
+                o: [2 * each * part for part in row["tau_int"][o]] for o in ("m", "abs_m")
+            }
+    return list(rows.values())
+
+
+def exponent(rows, observable, fit_from, key="tau_int"):
     """z, its error and chi^2 per degree of freedom from log tau = z log L + const; None below three points."""
-    points = [(r["L"], *r["tau_int"][observable]) for r in rows if r["L"] >= fit_from]
+    points = [(r["L"], *r[key][observable]) for r in rows if r["L"] >= fit_from and observable in r.get(key, ())]
     if len(points) < 3:
         return None
     extents, taus, errors = np.array(points).T
@@ -112,55 +203,61 @@ def exponent(rows, observable, fit_from):
     return {"z": z, "error": math.sqrt(max(chi2, 1) / spread), "chi2_per_dof": chi2}
 
 
+def text(row):
+    """A row for people."""
+    taus = "  ".join(f"{key} {value:8.2f}({error:.2f})" for key, (value, error) in row["tau_int"].items())
+    known = EARLIER.get(row["L"]) if row["algorithm"] == "hmc_unit" else None
+    words = [f"{row['algorithm']:12s} L={row['L']:<4d} {taus}"]
+    cpu, wall = (
+        {key: 1e3 * row[name][key][0] for key in ("m", "abs_m")}
+        for name in ("processor_seconds_per_independent", "seconds_per_independent")
+    )
+    words.append("; ".join(f"independent {key}: {cpu[key]:.3g} ms processor, {wall[key]:.3g} ms wall" for key in cpu))
+    for key in ("gradients", "network_evaluations"):
+        if key in row:
+            words.append(f"{row[key]['abs_m'][0]:.0f} {key.replace('_', ' ')} per |m|")
+    if row["algorithm"] in ("hmc", "hmc_unit"):
+        kernel = row["kernel"]
+        words.append(f"T = {kernel['trajectory_length']:.3g}, {kernel['integrator']}, {kernel['n_leapfrog']} steps")
+    words += [f"{row['mix']}"] if "mix" in row else []
+    words += [f"trained {row['training_seconds']:.0f} s"] if "training_seconds" in row else []
+    words += [f"earlier: m {known[0]}, abs_m {known[1]}"] if known else []
+    return "; ".join(words)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON row per line")
+    parser.add_argument("--out", type=Path, help="JSON lines: rows that are there are kept, new ones are appended")
     parser.add_argument("--L", type=int, nargs="+", default=[6, 8, 12, 16, 20, 32, 64], choices=sorted(LAM))
     parser.add_argument("--chains", type=int, default=64)
     parser.add_argument("--precision", type=float, default=0.02)
     parser.add_argument("--seconds", type=float, default=600, help="longest time per row")
     parser.add_argument("--fit-from", type=int, default=8)
-    parser.add_argument("--algorithms", nargs="+", default=["hmc", "fourier_hmc", "cluster", "learned"])
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), choices=ALGORITHMS)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    table = {name: [] for name in options.algorithms}
+    old = options.out.read_text().splitlines() if options.out and options.out.exists() else []
+    done = [row for row in map(json.loads, old) if "L" in row]
+    table = {name: [row for row in done if row["algorithm"] == name] for name in options.algorithms}
     for extent in options.L:
-        start = 0.3 * np.random.default_rng(options.seed).normal(size=(options.chains, extent, extent))
-        streams = Streams(options.seed).child(f"L{extent}")
-        for name, kernel in kernels(extent, start, streams):
-            if name not in table:
-                continue
-            row = measure(name, kernel, start, streams.child(name), options.precision, options.seconds)
-            row = {"algorithm": name, "L": extent, "lam": LAM[extent], **row}
-            table[name].append(row)
-            if options.json:
-                print(json.dumps(row), flush=True)
-                continue
-            taus = "  ".join(f"{key} {value:8.2f}({error:.2f})" for key, (value, error) in row["tau_int"].items())
-            known = EARLIER.get(extent) if name == "hmc" else None
-            earlier = f"  earlier: m {known[0]}, abs_m {known[1]}" if known else ""
-            cost = row["seconds_per_update_and_chain"] * 1e6
-            each = "  ".join(
-                f"{key} {1e3 * value:.3g}({1e3 * error:.1g})"
-                for key, (value, error) in row["seconds_per_independent"].items()
-            )
-            print(
-                f"{name:12s} L={extent:<4d} {taus}  {cost:9.1f} us/update, independent: {each} ms"
-                f"{f', trained {s:.0f} s' if (s := row['training_seconds']) else ''}{earlier}",
-                flush=True,
-            )
+        if any(row["L"] == extent for row in done):
+            continue
+        for row in rows_at(extent, options):
+            table[row["algorithm"]].append(row)
+            if options.out:
+                with options.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+            print(json.dumps(row) if options.json else text(row), flush=True)
     for name, rows in table.items():
-        for observable in OBSERVABLES:
-            fit = exponent(rows, observable, options.fit_from)
-            if fit is None:
-                continue
-            if options.json:
-                print(json.dumps({"algorithm": name, "observable": observable, **fit}), flush=True)
-            else:
-                print(
-                    f"{name:12s} z({observable}) = {fit['z']:.2f} +- {fit['error']:.2f}"
-                    f"  (chi2/dof {fit['chi2_per_dof']:.1f})"
-                )
+        for key in ("tau_int", "gradients"):
+            for observable in OBSERVABLES:
+                fit = exponent(rows, observable, options.fit_from, key)
+                if fit is None:
+                    continue
+                row = {"algorithm": name, "observable": observable, "of": key, **fit}
+                words = f"{name:12s} z({key}, {observable}) = {fit['z']:.2f} +- {fit['error']:.2f}"
+                print(json.dumps(row) if options.json else f"{words}  (chi2/dof {fit['chi2_per_dof']:.1f})", flush=True)
     return table
 
 

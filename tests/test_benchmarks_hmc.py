@@ -36,11 +36,26 @@ def test_exponent_of_a_power_law():
 
 
 @pytest.mark.slow
-def test_slowing_down_table_has_every_row(capsys):
-    main = runpy.run_path(str(FOLDER / "critical_slowing_down.py"))["main"]
-    table = main(
-        ["--json", "--L", "6", "8", "12", "--precision", "0.5", "--seconds", "1", "--chains", "8", "--fit-from", "6"]
-    )
+def test_slowing_down_table_has_every_row_and_goes_on_where_it_ended(capsys, tmp_path):
+    script = runpy.run_path(str(FOLDER / "critical_slowing_down.py"))
+    script["timed"].__globals__.update(ROUNDS=1, ROUND_SECONDS=0.01, SCAN=40)
+    short = ["--json", "--precision", "0.5", "--seconds", "1", "--chains", "8", "--fit-from", "6"]
+    short += ["--out", str(tmp_path / "rows.jsonl")]
+    script["main"]([*short, "--L", "6", "8"])
+    before = (tmp_path / "rows.jsonl").read_text()
+    capsys.readouterr()
+    table = script["main"]([*short, "--L", "6", "8", "12"])
     found = {name: len(rows) for name, rows in table.items()}
-    assert found == {"hmc": 3, "fourier_hmc": 3, "cluster": 3, "learned": 1}  # a model of L = 8 is shipped
-    assert "chi2_per_dof" in capsys.readouterr().out
+    # a model of L = 8 is shipped
+    assert found == {"hmc": 3, "hmc_unit": 3, "fourier_hmc": 3, "cluster": 3, "learned": 1}
+    assert (tmp_path / "rows.jsonl").read_text().startswith(before)
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row.get("L") for row in printed} == {12, None}
+    assert {row["of"] for row in printed if "of" in row} == {"tau_int", "gradients"}
+    row = table["hmc"][0]
+    assert row["kernel"]["tuning"]["search"]["confirmed"]
+    tau, gradients = row["tau_int"]["abs_m"][0], row["gradients"]["abs_m"][0]
+    np.testing.assert_allclose(gradients, 2 * tau * row["evaluations_per_update"])
+    cluster = table["cluster"][0]
+    least = min(cluster["scan"], key=lambda name: cluster["scan"][name]["processor_seconds"])
+    assert cluster["mix"] == least and len(cluster["scan"]) == 12

@@ -1,4 +1,4 @@
-"""Figure `critical-slowing-down.png` from rows of `python benchmarks/critical_slowing_down.py --json`.
+"""Figure `critical-slowing-down.png` from rows of `python benchmarks/critical_slowing_down.py --out`.
 
 python docs/figures/critical_slowing_down.py    # rows: docs/critical-slowing-down.jsonl
 """
@@ -9,10 +9,10 @@ from pathlib import Path
 from latticediff.report.style import COLOURS, MARKERS, TAU, legend, new_figure, styled
 
 HERE = Path(__file__).parent
-NAMES = {"hmc": "HMC", "fourier_hmc": "Fourier HMC", "cluster": "cluster", "learned": "learned, ODE"}
+NAMES = {"hmc": "HMC, searched", "hmc_unit": "HMC, unit trajectories", "fourier_hmc": "Fourier HMC", "cluster": "cluster", "learned": "learned, ODE"}
 QUANTITIES = (
     ("tau_int", rf"{TAU} of $|m|$, updates", 1.0),
-    ("seconds_per_independent", r"ms for an independent $|m|$", 1e3),
+    ("processor_seconds_per_independent", r"ms for an independent $|m|$", 1e3),
 )
 
 
