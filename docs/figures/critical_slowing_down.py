@@ -9,7 +9,13 @@ from pathlib import Path
 from latticediff.report.style import COLOURS, MARKERS, TAU, legend, new_figure, styled
 
 HERE = Path(__file__).parent
-NAMES = {"hmc": "HMC, searched", "hmc_unit": "HMC, unit trajectories", "fourier_hmc": "Fourier HMC", "cluster": "cluster", "learned": "learned, ODE"}
+NAMES = {
+    "hmc": "HMC, searched",
+    "hmc_unit": "HMC, unit trajectories",
+    "fourier_hmc": "Fourier HMC",
+    "cluster": "cluster",
+    "learned": "learned, ODE",
+}
 QUANTITIES = (
     ("tau_int", rf"{TAU} of $|m|$, updates", 1.0),
     ("processor_seconds_per_independent", r"ms for an independent $|m|$", 1e3),
