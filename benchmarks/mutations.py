@@ -31,13 +31,14 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import h5py
 import numpy as np
 from mutation_kinds import H5, KINDS
+
+#: of child processes; this one may belong to a test run, whose threads are under way
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **os.environ}
 
 CARD = """
 [run]
@@ -262,7 +263,9 @@ class Worker:
         if self.process is None:
             read, write = os.pipe()
             command = [sys.executable, __file__, "--worker", str(write)]
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[write], text=True)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, pass_fds=[write], text=True, env=ENVIRONMENT
+            )
             os.close(write)
             self.answers = os.fdopen(read)
         self.process.stdin.write(json.dumps({"folder": str(folder), "arguments": list(arguments)}) + "\n")
@@ -406,7 +409,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         sound = Path(scratch) / "sound"
         sound.mkdir()
-        child = subprocess.run([sys.executable, __file__, "--build", str(sound)], check=False)
+        child = subprocess.run([sys.executable, __file__, "--build", str(sound)], check=False, env=ENVIRONMENT)
         assert child.returncode == 0
         trials = Trials(sound, Path(scratch), Worker())
         for reader, n in shares(options.trials, options.only or READERS).items():
