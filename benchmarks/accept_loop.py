@@ -12,10 +12,10 @@ import time
 
 import numpy as np
 
-from latticediff.metropolis import Draw, IndependenceMetropolis, SeveralTries
+from latticediff.metropolis import Draw, IndependenceMetropolis, MultipleTry
+from latticediff.model.score_model import load_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
 
@@ -63,7 +63,7 @@ def rows_of(name, chain_counts):
     bare = timed(lambda: action(ready.draw(1024, None).phi)) / 1024
     for n_chains in chain_counts:
         for tries in (1, 4):
-            kernel = IndependenceMetropolis(ready, action) if tries == 1 else SeveralTries(ready, action, tries)
+            kernel = IndependenceMetropolis(ready, action) if tries == 1 else MultipleTry(ready, action, tries)
             state, n_updates = kernel.start(ready.phi[np.arange(n_chains) % len(ready.phi)]), max(1, total // n_chains)
             whole = timed(lambda k=kernel, s=state, u=n_updates: k.advance(s, Streams(1), u, u))
             n_proposals = n_updates * n_chains * tries

@@ -15,25 +15,25 @@ import json
 
 import numpy as np
 
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared
 from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis
 from latticediff.metropolis.moves import Block, Coloured
+from latticediff.model.score_model import load_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.background import Background
-from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
 
 def enlarged(model, factor):
     """The same network and couplings on a lattice `factor` times as long."""
     shape = tuple(factor * extent for extent in model.shape)
-    known, G = p_hat_squared(model.shape).ravel(), model.background.propagator_full.numpy().ravel()
+    known, G = p_hat_squared(model.shape).ravel(), model.gaussian.propagator_full.numpy().ravel()
     momenta, where = np.unique(np.round(known, 10), return_inverse=True)
     inverse = np.bincount(where, 1 / G) / np.bincount(where)
     propagator = 1 / np.interp(p_hat_squared(shape), momenta, inverse)
     power = np.ones((len(model.power_grid), *shape))
-    return dataclasses.replace(model, background=Background(model.action, propagator), power=power)
+    return dataclasses.replace(model, gaussian=GaussianReference(model.action, propagator), power=power)
 
 
 def rows_of(model, edges, n_chains, n_updates):

@@ -43,10 +43,10 @@ from latticediff.composite import Sequence
 from latticediff.hmc import tune
 from latticediff.local_updates import LocalMetropolis
 from latticediff.metropolis import IndependenceMetropolis
+from latticediff.model.score_model import load_model
+from latticediff.model.shipped import model_names
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.model import load_model
-from latticediff.shipped import model_names
 from latticediff.streams import Streams
 
 LAM = {6: 6.975, 8: 6.008, 10: 5.55, 12: 5.276, 14: 5.113, 16: 4.98, 20: 4.807, 32: 4.572, 64: 4.398, 128: 4.32}

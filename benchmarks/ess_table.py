@@ -25,10 +25,10 @@ from latticediff.composite import Sequence
 from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
 from latticediff.metropolis import IndependenceMetropolis, doubling_error
+from latticediff.model.score_model import load_model
+from latticediff.model.shipped import model_names
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.model import load_model
-from latticediff.shipped import model_names
 from latticediff.streams import Streams
 
 #: (L, ESS, what): exact sampling of 2D phi^4 along xi = L/4, convention A, m2 = -4

@@ -15,12 +15,12 @@ import time
 import torch
 from ess_table import held_out
 
-from latticediff.score.model import load_model
+from latticediff.diffusion.threads import one_torch_thread
+from latticediff.model.score_model import load_model
 from latticediff.streams import Streams
 from latticediff.training import Task, TrainingData
 from latticediff.training.finetune import FineTuner, FineTuningPlan
 from latticediff.training.likelihood import OBJECTIVES
-from latticediff.training.threads import one_torch_thread
 
 N_CONFIGURATIONS = 4000
 
@@ -31,10 +31,10 @@ def row(name, data, objective, reverse, batch, repeats, steps):
     plan = FineTuningPlan(
         objective=objective, reverse=reverse, batch=batch, integration_steps=steps, check_every=0, seed=1
     )
-    tuner = FineTuner(model.network, Task(model.background, data), model.noise, plan)
+    tuner = FineTuner(model.network, Task(model.gaussian, data), model.noise, plan)
     parameters = list(tuner.network.parameters())
     gradients, seconds = [], 0.0
-    with one_torch_thread(model.background.device):
+    with one_torch_thread(model.gaussian.device):
         tuner.gradients(0)  # compiles
         for step in range(1, repeats + 1):
             tuner.optimizer.zero_grad()
@@ -42,7 +42,7 @@ def row(name, data, objective, reverse, batch, repeats, steps):
             tuner.gradients(step)
             seconds += time.process_time() - began
             found = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-            gradients.append(torch.cat([g.flatten() for g in found]).double() / model.background.volume)
+            gradients.append(torch.cat([g.flatten() for g in found]).double() / model.gaussian.volume)
     gradients = torch.stack(gradients)
     noise = float(gradients.var(0).sum())
     signal = float(gradients.mean(0).square().sum()) - noise / repeats

@@ -24,8 +24,8 @@ from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
 from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
-from latticediff.pipeline.densities import measure_free_energy
-from latticediff.score.model import load_model
+from latticediff.model.score_model import load_model
+from latticediff.stages.densities import measure_free_energy
 from latticediff.streams import Streams
 
 N_CHAINS = 64

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 
 from latticediff.analysis import field_series, integration_bias
+from latticediff.build.configurations import fresh_configurations
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.metropolis import doubling_error
-from latticediff.pipeline.reference import fresh_configurations
+from latticediff.model.score_model import load_model
+from latticediff.model.shipped import model_names
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.proposal.inversion import invert_passage
-from latticediff.score.model import load_model
-from latticediff.shipped import model_names
 from latticediff.streams import Streams
 
 STEP = 1e-4  # of the central differences: errors of 1e-8 from the third derivative, 1e-12 from rounding
@@ -40,7 +40,7 @@ def exact_flow(proposal):
     """``down`` and ``up`` of a proposal in float64, as functions of arrays."""
     flow = ProbabilityFlow(
         copy.deepcopy(proposal.model.network).double(),
-        proposal.model.background.to("cpu", torch.float64),
+        proposal.model.gaussian.to("cpu", torch.float64),
         proposal.grid.down,
         proposal.method,
         up_grid=proposal.grid.up,
@@ -74,7 +74,7 @@ def rows(name, n, n_jacobians, seed):
     model, streams = load_model(name), Streams(seed).child(name)
     scheme = own_scheme(model)
     proposal = OdeProposal(model, **scheme)
-    n = min(n, max(40, SITES // model.background.volume))
+    n = min(n, max(40, SITES // model.gaussian.volume))
     draw = proposal.draw(n, streams.generator("draw"))
     assert np.isfinite(draw.log_q).all()
     given = fresh_configurations(model.action, model.shape, n, streams).reshape(-1, *model.shape)[:n]

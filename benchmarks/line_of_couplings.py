@@ -20,8 +20,8 @@ from latticediff import Phi4, Streams
 from latticediff.analysis import ess_forward, ess_reverse
 from latticediff.config import parse_card
 from latticediff.hmc import warm_up
-from latticediff.pipeline.train import Source, build_trainer
 from latticediff.proposal import OdeProposal
+from latticediff.stages.train import Source, build_trainer
 from latticediff.training import TrainingData
 from latticediff.training.calibrate import finish_model
 from latticediff.training.data import by_chain
@@ -73,7 +73,7 @@ def model(arguments, lams, conditioned, fields):
     trainer = build_trainer(card, [Source(Phi4.A(-4.0, lam), TrainingData(fields[lam, L], 64)) for lam, L in keys])
     network = trainer.run()
     own, *further = trainer.tasks
-    return finish_model(network, own.background, trainer.noise, own.data, None, 0, further)
+    return finish_model(network, own.gaussian, trainer.noise, own.data, None, 0, further)
 
 
 def rows(arguments):

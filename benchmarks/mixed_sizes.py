@@ -18,8 +18,8 @@ from transfer import N_CHAINS, SITES, ensemble, measure
 
 from latticediff.action import Phi4
 from latticediff.diffusion.ladder import NoiseRange
-from latticediff.pipeline.train import Source, background_of
-from latticediff.score.ridge import RidgeNetwork
+from latticediff.networks.ridge.network import RidgeNetwork
+from latticediff.stages.train import Source, gaussian_of
 from latticediff.streams import Streams
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.finetune import FineTuner, FineTuningPlan
@@ -31,7 +31,7 @@ def task_of(extent, lam, n, seed):
     """Training data of one lattice of the line with its propagator."""
     action, streams = Phi4.A(-4.0, lam), Streams(seed).child(f"{extent}")
     data = TrainingData(ensemble(action, (extent, extent), n, streams), N_CHAINS)
-    return Task(background_of(Source(action, data)), data)
+    return Task(gaussian_of(Source(action, data)), data)
 
 
 def cases(tasks):
@@ -49,25 +49,25 @@ def rows(arguments):
     tasks = [task_of(extent, lam, arguments.n_data, arguments.seed) for extent, lam in sizes]
     for name, trained, asked, factor in cases(tasks):
         # up to where the widest mode of all lattices asked for is drowned
-        noise = NoiseRange(SIGMA_MIN, 2 * max(task.background.g_max for task in asked) ** 0.5)
+        noise = NoiseRange(SIGMA_MIN, 2 * max(task.gaussian.g_max for task in asked) ** 0.5)
         torch.manual_seed(arguments.seed)
         network = RidgeNetwork(2, arguments.features, conditioned=len(trained) > 1, ordered=True)
-        network.embed.centre_on([task.background.action for task in trained])
-        batch = SITES // trained[0].background.volume
+        network.embed.centre_on([task.gaussian.action for task in trained])
+        batch = SITES // trained[0].gaussian.volume
         about = {"optimizer": "soap", "learning_rate": 3e-3, "warmup": 50, "ema_decay": 0.99, "seed": arguments.seed}
         plan = TrainingPlan(steps=factor * arguments.matching, batch=batch, **about)
 
         def measured(stage, plan, seconds, name=name, trained=trained, asked=asked, network=network, noise=noise):
             for task in asked:
-                extent, lam = task.background.shape[0], task.background.action.couplings["lam"]
-                found = measure(network, task.background, noise, task.data, arguments.n, arguments.steps)
-                about = {"network": name, "trained_at": [other.background.shape[0] for other in trained], "L": extent}
+                extent, lam = task.gaussian.shape[0], task.gaussian.action.couplings["lam"]
+                found = measure(network, task.gaussian, noise, task.data, arguments.n, arguments.steps)
+                about = {"network": name, "trained_at": [other.gaussian.shape[0] for other in trained], "L": extent}
                 yield {**about, "lam": lam, "stage": stage, "steps": plan.steps, "seconds": seconds, **found}
 
         began = time.perf_counter()
         network.load_state_dict(Trainer(network, trained, noise, plan).run().state_dict())
         yield from measured("score matching", plan, time.perf_counter() - began)
-        batch = max(4, SITES // 8 // trained[0].background.volume)
+        batch = max(4, SITES // 8 // trained[0].gaussian.volume)
         plan = FineTuningPlan(steps=factor * arguments.finetuning, batch=batch, check_every=0, seed=arguments.seed)
         began = time.perf_counter()
         network.load_state_dict(FineTuner(network, trained, noise, plan).run().state_dict())

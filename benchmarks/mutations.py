@@ -170,10 +170,10 @@ def build(folder, readers=None):
     """What the commands of `readers` read, of all by default, made with the package itself."""
     from latticediff.cli import main
     from latticediff.config import load_card
-    from latticediff.pipeline.finetune import finetune
-    from latticediff.pipeline.generate import generate
-    from latticediff.pipeline.run import run
-    from latticediff.pipeline.train import train
+    from latticediff.stages.finetune import finetune
+    from latticediff.stages.generate import generate
+    from latticediff.stages.run import run
+    from latticediff.stages.train import train
 
     os.chdir(folder)
     Path("card.toml").write_text(CARD)
@@ -221,7 +221,7 @@ def _interrupted(work, questions, small_segments=False):
     with ExitStack() as changes:
         if small_segments:
             changes.enter_context(patch("latticediff.ensemble.run.SEGMENT_BYTES", 1))
-            changes.enter_context(patch("latticediff.pipeline.generate.block_length", lambda *_: 40))
+            changes.enter_context(patch("latticediff.stages.generate.block_length", lambda *_: 40))
         try:
             work(lambda: StopReason("enough", 130) if next(left, None) is None else None)
         except StopRequested:

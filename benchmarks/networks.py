@@ -10,7 +10,7 @@ allow at its own learning rate; then, on held-out HMC chains:
 - `held_out_loss` per site (theory page, eq. 8; nearly all of it is noise of the target), and `difference`: loss minus
   that of the first network with the same fields, noise and levels, [value, error];
 - `by_level`: the same difference in eight bins of log sigma, with `score_error`, the mean of
-  ``|C (R_theta - R)|^2 / v`` per site with the target's noise taken out (`latticediff.score.error`): the one
+  ``|C (R_theta - R)|^2 / v`` per site with the target's noise taken out (`latticediff.model.score_error`): the one
   figure that can be read without another network beside it, [value, error];
 - `ess_ode`, `ess_sde`: reverse ESS, [value, error]; the ODE of deep networks by full Jacobian.
 """
@@ -28,14 +28,14 @@ from latticediff.action import Phi4
 from latticediff.analysis import ess_reverse
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.ensemble import start_fields
+from latticediff.gaussian.propagator import measured_propagator
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import warm_up
+from latticediff.model.score_error import score_error
 from latticediff.proposal import OdeProposal, SdeProposal
-from latticediff.score.background import Background
-from latticediff.score.control import fit_blend
-from latticediff.score.error import score_error
-from latticediff.score.matching import denoising_loss
-from latticediff.score.propagator import measured_propagator
 from latticediff.streams import Streams
+from latticediff.targets.control_variates import fit_blend
+from latticediff.targets.matching import denoising_loss
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
 
@@ -67,7 +67,7 @@ def trained(name, task, noise, seconds, seed):
     def trainer(steps):
         torch.manual_seed(seed)
         plan = TrainingPlan(steps=steps, batch=BATCH, learning_rate=rate, warmup=min(200, steps), seed=seed)
-        return Trainer(make(task.background.ndim, **options), task, noise, plan)
+        return Trainer(make(task.gaussian.ndim, **options), task, noise, plan)
 
     trial = trainer(10**6)
     for _ in range(TIMED):  # compiles
@@ -82,13 +82,13 @@ def trained(name, task, noise, seconds, seed):
 
 
 @torch.no_grad()
-def evaluation_ns(network, background, trace, n=64):
+def evaluation_ns(network, gaussian, trace, n=64):
     """Nanoseconds per site of one evaluation of `n` fields, CPU time, best of three."""
-    x, level = torch.randn(n, *background.shape), torch.zeros(1)
+    x, level = torch.randn(n, *gaussian.shape), torch.zeros(1)
     times = []
     for _ in range(4):
         began = time.process_time()
-        network(background, x, level, trace)
+        network(gaussian, x, level, trace)
         times.append(time.process_time() - began)
     return min(times[1:]) / x.numel() * 1e9
 
@@ -96,7 +96,7 @@ def evaluation_ns(network, background, trace, n=64):
 @torch.no_grad()
 def held_out_losses(network, task, noise, target, repeats):
     """log sigma and loss per site of held-out configurations, each `repeats` times, the same for every network."""
-    background, phis = task.background, task.data.held_out
+    gaussian, phis = task.gaussian, task.data.held_out
     low, high = noise.log_range
     generator = torch.Generator().manual_seed(0)
     levels, losses = [], []
@@ -105,7 +105,7 @@ def held_out_losses(network, task, noise, target, repeats):
         log_sigma = low + (high - low) * (order + torch.rand(1, generator=generator)) / len(phis)
         for phi, level in zip(phis.split(1000), log_sigma.split(1000), strict=True):
             z = torch.randn(phi.shape, generator=generator)
-            losses.append(denoising_loss(network, background, phi, z, level, target) / background.volume)
+            losses.append(denoising_loss(network, gaussian, phi, z, level, target) / gaussian.volume)
         levels.append(log_sigma)
     return torch.cat(levels).double().numpy(), torch.cat(losses).double().numpy()
 
@@ -119,16 +119,16 @@ def rows(arguments):
     action, shape, streams = Phi4.A(-4.0, arguments.lam), (arguments.L, arguments.L), Streams(arguments.seed)
     data = TrainingData(ensemble(action, shape, arguments.configurations, streams), N_CHAINS)
     propagator = measured_propagator([data.train.double().numpy()], shape)
-    task = Task(Background(action, propagator), data)
+    task = Task(GaussianReference(action, propagator), data)
     noise = NoiseRange(SIGMA_MIN, 4 * float(propagator.flat[0]) ** 0.5)
-    target = fit_blend(task.background, data.train, noise)
+    target = fit_blend(task.gaussian, data.train, noise)
     first, edges = None, np.linspace(*noise.log_range, BINS + 1)
     for name in arguments.networks:
         trainer = trained(name, task, noise, arguments.seconds, arguments.seed)
-        network, background = trainer.averaged().requires_grad_(False), trainer.background
+        network, gaussian = trainer.averaged().requires_grad_(False), trainer.gaussian
         levels, losses = held_out_losses(network, task, noise, target, arguments.repeats)
         first = losses if first is None else first
-        model = finish_model(network, background, noise, data)
+        model = finish_model(network, gaussian, noise, data)
         apart = data.held_out[:: max(1, len(data.held_out) // arguments.fields)][: arguments.fields].double().numpy()
         error = score_error(model, apart, BINS, arguments.posterior)
         bins = np.clip(np.digitize(levels, edges) - 1, 0, BINS - 1)
@@ -144,18 +144,18 @@ def rows(arguments):
             "parameters": sum(p.numel() for p in network.parameters()),
             "steps": trainer.step,
             "training_seconds": arguments.seconds,
-            "ns_per_site": evaluation_ns(network, background, False),
-            "ns_per_site_trace": evaluation_ns(network, background, True),
+            "ns_per_site": evaluation_ns(network, gaussian, False),
+            "ns_per_site_trace": evaluation_ns(network, gaussian, True),
             "held_out_loss": with_error(losses),
             "difference": with_error(losses - first),
-            "score_error": [error.kl / np.log(error.sigma[-1] / error.sigma[0]) / background.volume]
-            + [error.kl_error / np.log(error.sigma[-1] / error.sigma[0]) / background.volume],
+            "score_error": [error.kl / np.log(error.sigma[-1] / error.sigma[0]) / gaussian.volume]
+            + [error.kl_error / np.log(error.sigma[-1] / error.sigma[0]) / gaussian.volume],
             "by_level": [
                 {
                     "log_sigma": [float(edges[b]), float(edges[b + 1])],
                     "difference": with_error((losses - first)[bins == b]),
                     "at": float(np.log(error.sigma[b])),
-                    "score_error": [error.error[b] / background.volume, error.uncertainty[b] / background.volume],
+                    "score_error": [error.error[b] / gaussian.volume, error.uncertainty[b] / gaussian.volume],
                 }
                 for b in range(BINS)
             ],

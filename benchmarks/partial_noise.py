@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latticediff.config import load_card
-from latticediff.pipeline.tune import tune
+from latticediff.model.score_model import load_model
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.model import load_model
+from latticediff.stages.tune import tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SCORE = "phi4-A-L8-score"

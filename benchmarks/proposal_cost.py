@@ -17,11 +17,11 @@ import json
 import numpy as np
 from accept_loop import timed
 
+from latticediff.diffusion.compiled import CompiledRidge
 from latticediff.metropolis import IndependenceMetropolis
+from latticediff.model.score_model import load_model
 from latticediff.proposal import OdeProposal, SdeProposal
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.compiled import CompiledRidge
-from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
 ROUTES = {"ode": lambda model: OdeProposal(model, **own_scheme(model)), "sde": SdeProposal}
@@ -30,7 +30,7 @@ ROUTES = {"ode": lambda model: OdeProposal(model, **own_scheme(model)), "sde": S
 def row(name, route, sites):
     """One model and route."""
     model = load_model(name)
-    n, volume = max(16, sites // model.background.volume), model.background.volume
+    n, volume = max(16, sites // model.gaussian.volume), model.gaussian.volume
     kernel, streams = IndependenceMetropolis(ROUTES[route](model), model.action), Streams(1)
     state = kernel.hot_start(n, streams)
     update = timed(lambda: kernel.advance(state, streams, 2, 2)) / (2 * n)
@@ -38,7 +38,7 @@ def row(name, route, sites):
     if route == "ode":
         bare = timed(lambda: kernel.proposal.flow.down(noise)) / n
     else:
-        ridge, flat = CompiledRidge(model.network, model.background, np.zeros(1)), noise.reshape(n, -1)
+        ridge, flat = CompiledRidge(model.network, model.gaussian, np.zeros(1)), noise.reshape(n, -1)
         bare = timed(lambda: ridge.slope(flat, 0)) / n * kernel.evaluations_per_update
     return {
         "model": name,

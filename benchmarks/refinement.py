@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 
 from latticediff.analysis import ess_forward, ess_reverse
-from latticediff.pipeline.densities import refined
-from latticediff.pipeline.reference import fresh_configurations
+from latticediff.build.configurations import fresh_configurations
+from latticediff.model.score_model import load_model
 from latticediff.proposal import RefinedProposal, tuned_step
-from latticediff.score.model import load_model
+from latticediff.stages.densities import refined
 from latticediff.streams import Streams
 
 CASES = ("phi4-A-L16:ode", "phi4-A-L32:ode", "phi4-A-L128:ode")
@@ -34,7 +34,7 @@ def rows(case, scale, seed):
     """Measure one model and route, rung by rung."""
     name, route = case.rsplit(":", 1)
     model = load_model(name)
-    n = max(20, int(scale * min(4000, SITES[route] // model.background.volume)))
+    n = max(20, int(scale * min(4000, SITES[route] // model.gaussian.volume)))
     streams = Streams(seed).child(f"{model.action!r} {model.shape} {route}")
     inner = refined(model, route)
     step = tuned_step(inner, streams.generator("pilot"), PILOT)

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from latticediff.action import Phi4
+from latticediff.diffusion.compiled import CompiledFlow
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared
-from latticediff.score.background import Background
-from latticediff.score.compiled import CompiledFlow
-from latticediff.score.ridge import N_INPUT, N_OUTPUT, RidgeNetwork
+from latticediff.networks.ridge.network import N_INPUT, N_OUTPUT, RidgeNetwork
 
 STEPS = 4
 
@@ -54,14 +54,14 @@ def _timed(work):
     return time.perf_counter() - began
 
 
-def passage(kind, network, background, n, device):
+def passage(kind, network, gaussian, n, device):
     """A callable that runs one passage for `n` configurations, and its number of evaluations."""
-    grid = NoiseRange(0.02, 4 * background.g_max**0.5).grid(STEPS)
-    noise = np.random.default_rng(0).standard_normal((n, *background.shape))
+    grid = NoiseRange(0.02, 4 * gaussian.g_max**0.5).grid(STEPS)
+    noise = np.random.default_rng(0).standard_normal((n, *gaussian.shape))
     if kind == "compiled":
-        flow = CompiledFlow(network, background, grid, scheme("rk4"))
+        flow = CompiledFlow(network, gaussian, grid, scheme("rk4"))
         return lambda: flow.down(noise), flow.evaluations
-    flow = ProbabilityFlow(network.to(device), background.to(device=device), grid, scheme("rk4"))
+    flow = ProbabilityFlow(network.to(device), gaussian.to(device=device), grid, scheme("rk4"))
     y = torch.as_tensor(noise, dtype=torch.float32, device=device)
     return lambda: flow.down(y), flow.evaluations
 
@@ -77,12 +77,12 @@ def rows(arguments):
         network = RidgeNetwork(2, features=arguments.features)
         torch.nn.init.normal_(network.amplitude.weight, std=0.1)  # amplitudes of zero would be no test of accuracy
         network.requires_grad_(False)
-        background = Background(action, 1 / (p_hat_squared((L, L)) * 2 + 0.5))
+        gaussian = GaussianReference(action, 1 / (p_hat_squared((L, L)) * 2 + 0.5))
         for kind, device, threads in cases:
             n = max(16, (2**20 if device == "cuda" else 2**16) // L**2)
             numba.set_num_threads(threads)
             torch.set_num_threads(threads)
-            work, evaluations = passage(kind, network, background, n, device)
+            work, evaluations = passage(kind, network, gaussian, n, device)
             work()  # compiles
             seconds = statistics.median(_timed(work) for _ in range(arguments.repeats))
             ns = seconds / (n * L * L * evaluations) * 1e9

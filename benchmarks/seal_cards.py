@@ -12,7 +12,7 @@ from pathlib import Path
 
 from latticediff.atomic import sealed_text
 from latticediff.digests import CARD_KEY, with_digest
-from latticediff.shipped import model_folder, model_names
+from latticediff.model.shipped import model_folder, model_names
 
 
 def seal(folder):

@@ -1,4 +1,4 @@
-"""Cost of the divergence of a score against the volume, for each method of `score.objectives.traces`.
+"""Cost of the divergence of a score against the volume, for each method of `targets.objectives.traces`.
 
     python benchmarks/trace_cost.py [--L 6 12 24 48] [--json]
 
@@ -16,10 +16,17 @@ import numpy as np
 import torch
 
 from latticediff.action import Phi4
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared
-from latticediff.score.background import Background
-from latticediff.score.objectives import ModelScore, closed_form, coloured_probes, colouring, full_jacobian, hutchinson
-from latticediff.score.ridge import RidgeNetwork
+from latticediff.networks.ridge.network import RidgeNetwork
+from latticediff.targets.objectives import (
+    ModelScore,
+    closed_form,
+    coloured_probes,
+    colouring,
+    full_jacobian,
+    hutchinson,
+)
 
 LARGEST_FULL = 1024  # sites; beyond, the point is made
 REACH = 2
@@ -54,7 +61,7 @@ def rows(arguments):
     ridge, local = RidgeNetwork(2).requires_grad_(False), Convolutions().requires_grad_(False)
     torch.nn.init.normal_(ridge.amplitude.weight, std=0.1)
     for L in arguments.L:
-        score = ModelScore(ridge, Background(Phi4.A(-4.0, 5.0), 1 / (p_hat_squared((L, L)) * 2 + 0.5)))
+        score = ModelScore(ridge, GaussianReference(Phi4.A(-4.0, 5.0), 1 / (p_hat_squared((L, L)) * 2 + 0.5)))
         x = torch.as_tensor(rng.standard_normal((arguments.batch, L, L)), dtype=torch.float32)
         sigma = torch.full((arguments.batch,), 0.5)
         cases = [

@@ -20,11 +20,11 @@ from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.ensemble import start_fields
+from latticediff.gaussian.propagator import measured_propagator, smooth_propagator
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import warm_up
+from latticediff.model.score_model import ScoreModel, load_model
 from latticediff.proposal import OdeProposal
-from latticediff.score.background import Background
-from latticediff.score.model import ScoreModel, load_model
-from latticediff.score.propagator import measured_propagator, smooth_propagator
 from latticediff.streams import Streams
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.data import by_chain
@@ -44,13 +44,11 @@ def ensemble(action, shape, n, streams):
     return block.phi.reshape(-1, *shape)
 
 
-def measure(network, background, noise, data, n, steps):
+def measure(network, gaussian, noise, data, n, steps):
     """ESS both ways and the variance of log_weight per site."""
-    power = np.ones((2, *background.shape))
-    model = ScoreModel(
-        copy.deepcopy(network).requires_grad_(False), background, noise, np.array(noise.log_range), power
-    )
-    proposal, action = OdeProposal(model, steps), background.action
+    power = np.ones((2, *gaussian.shape))
+    model = ScoreModel(copy.deepcopy(network).requires_grad_(False), gaussian, noise, np.array(noise.log_range), power)
+    proposal, action = OdeProposal(model, steps), gaussian.action
     draw = proposal.draw(n, np.random.default_rng(0))
     phi = data.held_out[:n].double().numpy()
     forward = -action(phi) - proposal.weigh(phi)
@@ -61,7 +59,7 @@ def measure(network, background, noise, data, n, steps):
     )
     names = zip(("ess_reverse", "ess_forward"), found, strict=True)
     return {name: [estimate.value, estimate.error] for name, estimate in names} | {
-        "var_forward": float(forward.var() / background.volume) if np.isfinite(forward).all() else math.inf
+        "var_forward": float(forward.var() / gaussian.volume) if np.isfinite(forward).all() else math.inf
     }
 
 
@@ -74,28 +72,28 @@ def rows(arguments):
         half = len(data.train) // 2
         parts = (part.double().numpy() for part in (data.train[:half], data.train[half:]))
         propagator = smooth_propagator(*(measured_propagator([part], shape) for part in parts))
-        background = Background(action, propagator)
+        gaussian = GaussianReference(action, propagator)
         noise = NoiseRange(trained.noise.sigma_min, 2 * float(propagator.flat[0]) ** 0.5)
-        network, task = copy.deepcopy(trained.network).requires_grad_(True), Task(background, data)
+        network, task = copy.deepcopy(trained.network).requires_grad_(True), Task(gaussian, data)
 
         def row(stage, steps, seconds, network=network, task=task, noise=noise, lam=lam):
             about = {
                 "model": arguments.model,
-                "L": task.background.shape[0],
+                "L": task.gaussian.shape[0],
                 "lam": lam,
                 "stage": stage,
                 "steps": steps,
             }
-            found = measure(network, task.background, noise, task.data, arguments.n, arguments.steps)
+            found = measure(network, task.gaussian, noise, task.data, arguments.n, arguments.steps)
             return {**about, "seconds": seconds, **found}
 
         yield row("as they are", 0, 0.0)
-        batch = max(1, SITES // background.volume)
+        batch = max(1, SITES // gaussian.volume)
         plan = TrainingPlan(steps=arguments.matching, batch=batch, learning_rate=2e-3, warmup=30, ema_decay=0.98)
         began = time.perf_counter()
         network.load_state_dict(Trainer(network, task, noise, plan).run().state_dict())
         yield row("score matching", arguments.matching, time.perf_counter() - began)
-        plan = FineTuningPlan(steps=arguments.finetuning, batch=max(2, SITES // 4 // background.volume), check_every=0)
+        plan = FineTuningPlan(steps=arguments.finetuning, batch=max(2, SITES // 4 // gaussian.volume), check_every=0)
         began = time.perf_counter()
         network.load_state_dict(FineTuner(network, task, noise, plan).run().state_dict())
         yield row("and fine-tuning", arguments.finetuning, time.perf_counter() - began)

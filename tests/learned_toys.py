@@ -5,9 +5,9 @@ import torch
 
 from latticediff.action import Phi4, free_propagator
 from latticediff.diffusion.ladder import NoiseRange
-from latticediff.score.background import Background
-from latticediff.score.model import ScoreModel
-from latticediff.score.ridge import RidgeNetwork
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.model.score_model import ScoreModel
+from latticediff.networks.ridge.network import RidgeNetwork
 
 torch.set_num_threads(1)  # fields this small only lose by threads, and the order of sums stays fixed
 
@@ -50,7 +50,9 @@ def model(action, shape, strength, sigmas=(0.05, 4.0), propagator=None, seed=0, 
         propagator = free_propagator(action, shape) if action.b == 0 else some_propagator(shape)
     noise = NoiseRange(*sigmas)
     made = network(action.ndim, strength, seed, **options)
-    return ScoreModel(made, Background(action, propagator), noise, np.array(noise.log_range), np.ones((2, *shape)))
+    return ScoreModel(
+        made, GaussianReference(action, propagator), noise, np.array(noise.log_range), np.ones((2, *shape))
+    )
 
 
 def normal(shape, seed, dtype=torch.float64):

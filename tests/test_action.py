@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import dblquad
 
-from latticediff import reference
+from latticediff._kernels import oracle as reference
 from latticediff.action import CONVENTIONS, Phi4, free_log_z, free_propagator
 from latticediff.errors import UserError
 

@@ -13,7 +13,7 @@ from latticediff.atomic import scratch, sealed_bytes, sealed_text, whole
 from latticediff.ensemble import Ensemble, export_npy, export_npz, save_ensemble
 from latticediff.ensemble.files import sealed
 from latticediff.errors import FileError
-from latticediff.pipeline.log import JsonLog
+from latticediff.job.log import JsonLog
 from latticediff.report.build import write_file
 
 

@@ -16,17 +16,17 @@ from latticediff.analysis import beside, observables_table, reweighted_table
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble
 from latticediff.errors import StopRequested
-from latticediff.metropolis import IndependenceMetropolis, SeveralTries
+from latticediff.metropolis import IndependenceMetropolis, MultipleTry
 from latticediff.metropolis.proposed import proposed_series
+from latticediff.model.score_model import save_model
 from latticediff.observables import measure_primary
-from latticediff.pipeline.chains import chain_result
-from latticediff.pipeline.measure import measure
-from latticediff.pipeline.sample import sample
 from latticediff.report import RunResult
 from latticediff.report.html import page
 from latticediff.report.tables import report_dict
-from latticediff.score.model import save_model
 from latticediff.signals import StopReason
+from latticediff.stages.chains import chain_result
+from latticediff.stages.measure import measure
+from latticediff.stages.sample import sample
 from latticediff.streams import Streams
 
 N_SIGMA = 4
@@ -51,7 +51,7 @@ def exact(action, names=NAMES):
     return {**found, "action_per_site": (w * action(phi)).sum() / w.sum()}
 
 
-@pytest.mark.parametrize("kernel", [IndependenceMetropolis, SeveralTries])
+@pytest.mark.parametrize("kernel", [IndependenceMetropolis, MultipleTry])
 def test_weights_give_the_averages_of_quadrature_and_bare_proposals_do_not(kernel):
     series, proposed, log_weight = chain(kernel(Warped(width=0.8, centre=0.2), DOUBLE_WELL), 50, 400)
     found = beside(series, proposed, log_weight, DOUBLE_WELL, (1,), names=NAMES)

@@ -7,15 +7,16 @@ import pytest
 from test_finetune_pipeline import CARD
 
 from latticediff import bill
+from latticediff.build.learned import route_named
 from latticediff.config import load_card
 from latticediff.ensemble import Ensemble
 from latticediff.errors import ModelError
-from latticediff.pipeline.finetune import finetune
-from latticediff.pipeline.generate import generate
-from latticediff.pipeline.report import _inherited
-from latticediff.pipeline.train import train
-from latticediff.score.model import load_model, read_card
-from latticediff.shipped import describe_models, model_names
+from latticediff.model.score_model import load_model, read_card
+from latticediff.model.shipped import describe_models, model_names
+from latticediff.stages.finetune import finetune
+from latticediff.stages.generate import generate
+from latticediff.stages.report import _inherited
+from latticediff.stages.train import train
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL = ["hmc.n_chains=8", "hmc.n_warmup=20", "hmc.n_updates=80", "hmc.thin=4", "gate.enforce=false"]
@@ -79,7 +80,7 @@ def test_a_report_counts_what_came_before(line):
 
     small = read_card(line / "small")
     for route in ("ode", "sde"):
-        assert _inherited(Run, route) == pytest.approx(
+        assert _inherited(Run, route_named(route)) == pytest.approx(
             {"ancestors": small["training"]["seconds"], "ancestor_data": bill.data_seconds(small)}
         )
 

@@ -10,12 +10,12 @@ from training_toys import SHAPE, THEORY
 from latticediff.config import parse_card
 from latticediff.errors import UserError
 from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis, check_doubling
+from latticediff.metropolis.checks import sound_draw
 from latticediff.metropolis.contract import Draw
-from latticediff.metropolis.doors import sound_draw
 from latticediff.metropolis.moves import Coloured
-from latticediff.pipeline.sample import sample
+from latticediff.model.score_model import load_model, save_model
 from latticediff.proposal import OdeProposal, PathProposal, SdeProposal
-from latticediff.score.model import load_model, save_model
+from latticediff.stages.sample import sample
 from latticediff.streams import Streams
 
 ROUTES = {"ode": OdeProposal, "sde": SdeProposal}

@@ -6,13 +6,13 @@ import torch
 from learned_toys import QUARTIC, SHAPE, normal, some_propagator
 
 from latticediff.action import Phi4
+from latticediff.diffusion.compiled import CompiledFlow
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
-from latticediff.score.background import Background
-from latticediff.score.compiled import CompiledFlow
-from latticediff.score.conservative import ConservativeRidgeNetwork
-from latticediff.score.ridge import RidgeNetwork
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.networks.ridge.conservative import ConservativeRidgeNetwork
+from latticediff.networks.ridge.network import RidgeNetwork
 
 LEVEL = torch.tensor([-0.7], dtype=torch.float64)
 
@@ -26,11 +26,11 @@ def random_network(kind, ndim=2):
     return net
 
 
-def jacobian(net, background, x):
+def jacobian(net, gaussian, x):
     """Of R at one field, (V, V), float64."""
 
     def residual(flat):
-        return net(background, flat.reshape(1, *background.shape), LEVEL)[0].flatten()
+        return net(gaussian, flat.reshape(1, *gaussian.shape), LEVEL)[0].flatten()
 
     return torch.autograd.functional.jacobian(residual, x.flatten())
 
@@ -38,11 +38,11 @@ def jacobian(net, background, x):
 def asymmetry(kind, shape):
     """Largest antisymmetric element of W dR/dx, relative to the largest element."""
     action = QUARTIC if len(shape) == 2 else Phi4.A(-2.0, 3.0, len(shape))
-    background = Background(action, some_propagator(shape), dtype=torch.float64)
+    gaussian = GaussianReference(action, some_propagator(shape), dtype=torch.float64)
     net, x = random_network(kind, len(shape)).double(), normal(shape, 3)
-    J = jacobian(net, background, x)
-    W, _ = background.posterior(background.expand((2 * LEVEL).exp()))
-    WJ = torch.stack([background.filter(column.reshape(shape), W[0]).flatten() for column in J.T], 1)
+    J = jacobian(net, gaussian, x)
+    W, _ = gaussian.posterior(gaussian.expand((2 * LEVEL).exp()))
+    WJ = torch.stack([gaussian.filter(column.reshape(shape), W[0]).flatten() for column in J.T], 1)
     return float((WJ - WJ.T).abs().max() / WJ.abs().max())
 
 
@@ -56,20 +56,20 @@ def test_score_of_the_plain_ridge_network_is_none():
 
 
 def test_trace_is_that_of_the_jacobian():
-    background = Background(QUARTIC, some_propagator(SHAPE), dtype=torch.float64)
+    gaussian = GaussianReference(QUARTIC, some_propagator(SHAPE), dtype=torch.float64)
     net, x = random_network(ConservativeRidgeNetwork).double(), normal(SHAPE, 3)
-    J = jacobian(net, background, x)
-    _, C = background.posterior(background.expand((2 * LEVEL).exp()))
-    CJ = torch.stack([background.filter(column.reshape(SHAPE), C[0]).flatten() for column in J.T], 1)
-    trace = net(background, x[None], LEVEL, trace=True)[1]
+    J = jacobian(net, gaussian, x)
+    _, C = gaussian.posterior(gaussian.expand((2 * LEVEL).exp()))
+    CJ = torch.stack([gaussian.filter(column.reshape(SHAPE), C[0]).flatten() for column in J.T], 1)
+    trace = net(gaussian, x[None], LEVEL, trace=True)[1]
     torch.testing.assert_close(trace[0], torch.trace(CJ), rtol=1e-10, atol=1e-10)
 
 
 def test_compiled_flow_is_that_of_torch():
-    background = Background(QUARTIC, some_propagator(SHAPE))
+    gaussian = GaussianReference(QUARTIC, some_propagator(SHAPE))
     net = random_network(ConservativeRidgeNetwork).requires_grad_(False)
     grid, method, y = NoiseRange(0.1, 4.0).grid(3), scheme("rk4"), normal((3, *SHAPE), 4)
-    phi, log_q = ProbabilityFlow(net, background, grid, method).down(y.float())
-    fast, fast_log_q = CompiledFlow(net, background, grid, method).down(y.numpy())
+    phi, log_q = ProbabilityFlow(net, gaussian, grid, method).down(y.float())
+    fast, fast_log_q = CompiledFlow(net, gaussian, grid, method).down(y.numpy())
     np.testing.assert_allclose(fast, phi.numpy(), atol=1e-4)
     np.testing.assert_allclose(fast_log_q, log_q.numpy(), atol=1e-3)

@@ -9,17 +9,17 @@ import torch
 
 from latticediff.action import Phi4
 from latticediff.diffusion.ladder import NoiseRange
-from latticediff.score.background import Background
-from latticediff.score.control import BlendedTarget, fit_blend, three_targets
-from latticediff.score.matching import mixed_target
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.targets.control_variates import BlendedTarget, fit_blend, three_targets
+from latticediff.targets.matching import mixed_target
 
 ACTION = Phi4.H(0.25, 0.4, ndim=1)
 GRID = torch.linspace(-4, 4, 161, dtype=torch.float64)
 
 
-def background():
+def gaussian():
     """Two sites with a propagator that is not the true one: targets must be unbiased for any G."""
-    return Background(ACTION, np.array([1.3, 0.6]), dtype=torch.float64)
+    return GaussianReference(ACTION, np.array([1.3, 0.6]), dtype=torch.float64)
 
 
 def posterior_means(target, x, v):
@@ -29,7 +29,7 @@ def posterior_means(target, x, v):
     log_p = -torch.as_tensor(ACTION(phi.numpy())) - 0.5 * (z * z).sum(1)
     weight = torch.softmax(log_p, 0)
     variance = torch.full((1, 1), v, dtype=torch.float64)
-    return (weight[:, None] * target(background(), phi, z, variance)).sum(0)
+    return (weight[:, None] * target(gaussian(), phi, z, variance)).sum(0)
 
 
 @pytest.mark.parametrize("v", [0.05, 0.5, 3.0])
@@ -58,7 +58,7 @@ def test_dropping_the_divergence_term_is_seen():
 
 
 def test_any_blend_is_unbiased():
-    bg = background()
+    bg = gaussian()
     betas = torch.as_tensor(np.random.default_rng(3).normal(size=(5, 2, 2)))
     blend = BlendedTarget(math.log(0.05), math.log(3.0), betas)
     x = torch.tensor((0.7, -0.2), dtype=torch.float64)
@@ -75,7 +75,7 @@ def test_the_fitted_blend_beats_the_plain_targets_at_every_noise_level():
     weight = np.exp(-ACTION(pairs))
     phi = pairs[rng.choice(len(pairs), 20_000, p=weight / weight.sum())]
     phi = torch.as_tensor(phi + rng.uniform(-0.5, 0.5, phi.shape) * (grid[1] - grid[0]))
-    bg, noise = background(), NoiseRange(0.02, 4.0)
+    bg, noise = gaussian(), NoiseRange(0.02, 4.0)
     blend = fit_blend(bg, phi, noise)
     z = torch.as_tensor(rng.normal(size=phi.shape))
     for sigma in (0.03, 0.1, 0.4, 1.5):

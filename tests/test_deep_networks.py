@@ -19,19 +19,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from latticediff import registry
 from latticediff.action import Phi4
+from latticediff.build.network import _start_from, check_network
 from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import CardError, ModelError, UserError
-from latticediff.pipeline.network import _start_from, check_network
+from latticediff.gaussian.baseline import implicit_cubic
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.model.score_model import ScoreModel, load_model, save_model
+from latticediff.networks.deep.convolution import PeriodicConvolution
+from latticediff.networks.deep.divergence import trunk_trace
+from latticediff.networks.deep.network import N_OUTPUT, DeepNetwork
+from latticediff.networks.deep.unet import smooth
 from latticediff.proposal import OdeProposal, SdeProposal
-from latticediff.score.background import Background
-from latticediff.score.baseline import implicit_cubic
-from latticediff.score.deep.convolution import PeriodicConvolution
-from latticediff.score.deep.divergence import trunk_trace
-from latticediff.score.deep.network import N_OUTPUT, DeepNetwork
-from latticediff.score.deep.unet import smooth
-from latticediff.score.model import ScoreModel, load_model, save_model
-from latticediff.score.objectives import coloured_probes, full_jacobian
+from latticediff.targets.objectives import coloured_probes, full_jacobian
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 
 KINDS = ("residual", "unet")
@@ -49,14 +49,14 @@ def network(kind, ndim, strength=0.3, seed=0, **options):
     return made
 
 
-def background(shape, lam=6.008):
-    return Background(Phi4.A(-4.0, lam, len(shape)), some_propagator(shape), dtype=torch.float64)
+def gaussian(shape, lam=6.008):
+    return GaussianReference(Phi4.A(-4.0, lam, len(shape)), some_propagator(shape), dtype=torch.float64)
 
 
 def deep_model(kind, action, shape, strength=0.3, sigmas=(0.05, 4.0), **options):
     found = model(action, shape, 0.0, sigmas)
     made = network(kind, len(shape), strength, **options)
-    return ScoreModel(made, found.background, found.noise, found.power_grid, found.power)
+    return ScoreModel(made, found.gaussian, found.noise, found.power_grid, found.power)
 
 
 def every(*axes):
@@ -104,7 +104,7 @@ def test_smoothing_keeps_the_mean_and_removes_the_checkerboard():
 
 @every()
 def test_untrained_network_is_the_baseline(kind, shape):
-    bg, net = background(shape), network(kind, len(shape), 0.0).double()
+    bg, net = gaussian(shape), network(kind, len(shape), 0.0).double()
     x = normal((2, *shape), 1)
     R, trace = net(bg, x, LEVELS, trace=True)
     W, C = bg.posterior(bg.expand((2 * LEVELS).exp()))
@@ -115,7 +115,7 @@ def test_untrained_network_is_the_baseline(kind, shape):
 
 @every()
 def test_residual_commutes_with_every_translation_and_the_sign(kind, shape):
-    bg, net = background(shape), network(kind, len(shape)).double()
+    bg, net = gaussian(shape), network(kind, len(shape)).double()
     x = normal((2, *shape), 2)
     R, _ = net(bg, x, LEVELS)
     for axis, extent in enumerate(shape):
@@ -142,7 +142,7 @@ def test_striding_would_break_translations(coarse, keeps):
 @pytest.mark.parametrize("shape", [(6, 6), (4, 6), (3, 3, 3)])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_only_a_symmetric_network_commutes_with_the_point_group(kind, shape, symmetric):
-    bg, net = background(shape), network(kind, len(shape), symmetric=symmetric).double()
+    bg, net = gaussian(shape), network(kind, len(shape), symmetric=symmetric).double()
     x = normal((2, *shape), 4)
     R, _ = net(bg, x, LEVELS)
     elements = {"reflection": lambda f: f.flip(1)}
@@ -171,7 +171,7 @@ def trace_by_jacobian(bg, net, x, levels):
 @every((7,), (1,), (4, 6), (2, 3, 4), (2, 2, 3, 2), (31,), (15, 2), (30,))
 @pytest.mark.parametrize("method", ["full", "coloured"])
 def test_trace_is_that_of_the_full_jacobian(kind, shape, method):
-    bg, net = background(shape), network(kind, len(shape)).double()
+    bg, net = gaussian(shape), network(kind, len(shape)).double()
     x = normal((2, *shape), 5)
     _, trace = net(bg, x, LEVELS, trace=method)
     exact = trace_by_jacobian(bg, net, x, LEVELS)
@@ -183,18 +183,18 @@ def test_trace_is_that_of_the_full_jacobian(kind, shape, method):
 def test_passes_are_counted_and_the_cheaper_method_is_taken():
     net = network("residual", 1)
     assert net.reach == 3
-    assert net.passes(background((31,))) == {"full": 31, "coloured": 2 * 8}
-    assert net.passes(background((13,))) == {"full": 13, "coloured": 2 * 13}
+    assert net.passes(gaussian((31,))) == {"full": 31, "coloured": 2 * 8}
+    assert net.passes(gaussian((13,))) == {"full": 13, "coloured": 2 * 13}
     assert network("unet", 1).reach == 7
     assert network("unet", 1, levels=2).reach == 15
-    assert network("residual", 4).passes(background((2, 2, 3, 2)))["full"] == 24
+    assert network("residual", 4).passes(gaussian((2, 2, 3, 2)))["full"] == 24
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_coloured_trace_needs_the_whole_reach(kind):
     """What makes the coloured trace exact: with a smaller reach it is wrong, and a trunk feels as far as it says."""
     shape = (64,)
-    bg, net = background(shape), network(kind, 1).double()
+    bg, net = gaussian(shape), network(kind, 1).double()
     x = normal((1, *shape), 6)
     exact = net(bg, x, LEVELS[:1], trace="full")[1]
     v = bg.expand((2 * LEVELS[:1]).exp())
@@ -214,7 +214,7 @@ def test_coloured_trace_needs_the_whole_reach(kind):
 
 def test_colouring_the_whole_score_is_not_exact():
     """Why the filters stay outside of the passes: C R reaches across the lattice, whatever the trunk does."""
-    bg, net = background((64,)), network("residual", 1).double()
+    bg, net = gaussian((64,)), network("residual", 1).double()
     x = normal((1, 64), 7)
 
     def C_times_R(field, sigma):
@@ -228,7 +228,7 @@ def test_colouring_the_whole_score_is_not_exact():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_trace_can_be_trained_through(kind):
-    bg, net = background((2, 3)), network(kind, 2).double()
+    bg, net = gaussian((2, 3)), network(kind, 2).double()
     x = normal((2, 2, 3), 8)
     gradients = []
     for trace in (
@@ -247,7 +247,7 @@ def test_trace_can_be_trained_through(kind):
 
 def test_unknown_trace_is_refused():
     with pytest.raises(UserError, match=r"trace is 'ful' \(did you mean 'full'\?\); expected full or coloured"):
-        network("residual", 1).double()(background((4,)), normal((1, 4), 0), LEVELS[:1], trace="ful")
+        network("residual", 1).double()(gaussian((4,)), normal((1, 4), 0), LEVELS[:1], trace="ful")
 
 
 # --- conditioning ----------------------------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_unknown_trace_is_refused():
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_only_a_conditioned_trunk_depends_on_the_couplings(kind, conditioned):
     net = network(kind, 2, conditioned=conditioned).double()
-    low, high = background((4, 4), 4.5), background((4, 4), 6.0)
+    low, high = gaussian((4, 4), 4.5), gaussian((4, 4), 6.0)
     u = normal((1, 3, 4, 4), 9)
     trunks = [net.trunk(u, net.embed(bg, LEVELS[:1])) for bg in (low, high)]
     assert torch.equal(*trunks) is not conditioned
@@ -271,7 +271,7 @@ def test_log_q_is_the_jacobian_of_the_map(kind):
     """Change of variables of the discrete map, by differences; wrong without the network's part of the trace."""
     found = deep_model(kind, Phi4.A(-4.0, 6.008, 1), (4,), 0.1)
     found.network.double()
-    found.background = found.background.to(dtype=torch.float64)
+    found.gaussian = found.gaussian.to(dtype=torch.float64)
     y = normal((1, 4), 10)
 
     # all shifted copies at once: central differences
@@ -303,7 +303,7 @@ def test_weights_of_a_bad_network_average_to_z_of_the_free_field(kind, route):
 
 
 def log_z(shape):
-    return 0.5 * np.log(2 * np.pi * model(FREE, shape, 0.0).background.propagator_full.numpy()).sum()
+    return 0.5 * np.log(2 * np.pi * model(FREE, shape, 0.0).gaussian.propagator_full.numpy()).sum()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -363,7 +363,7 @@ class Cubes(DeepNetwork):
 
 
 def test_a_trunk_and_its_reach_make_a_network():
-    bg, net, x = background((9,)), Cubes(1, 4, False).double(), normal((2, 9), 17)
+    bg, net, x = gaussian((9,)), Cubes(1, 4, False).double(), normal((2, 9), 17)
     for method in ("full", "coloured"):
         torch.testing.assert_close(net(bg, x, LEVELS, method)[1], trace_by_jacobian(bg, net, x, LEVELS))
 
@@ -376,7 +376,7 @@ def test_training_lowers_the_loss(kind):
     phis = np.random.default_rng(14).normal(size=(512, 4, 4)) + 0.8 * np.sign(
         np.random.default_rng(15).normal(size=(512, 1, 1))
     )
-    bg = Background(QUARTIC, 1 / (1 / some_propagator((4, 4)) + 1.0))
+    bg = GaussianReference(QUARTIC, 1 / (1 / some_propagator((4, 4)) + 1.0))
     plan = TrainingPlan(steps=60, batch=64, learning_rate=1e-2, warmup=5, target="mixed")
     trainer = Trainer(network(kind, 2, 0.0), Task(bg, TrainingData(phis)), NoiseRange(0.1, 2.0), plan)
     before = trainer.held_out_loss()
@@ -393,7 +393,7 @@ def test_model_file_gives_back_the_network(kind, tmp_path):
     assert loaded.network.describe() == found.network.describe()
     assert loaded.fingerprint() == found.fingerprint()
     x, level = normal((1, 4, 4), 16).float(), torch.zeros(1)
-    assert torch.equal(loaded.network(loaded.background, x, level)[0], found.network(found.background, x, level)[0])
+    assert torch.equal(loaded.network(loaded.gaussian, x, level)[0], found.network(found.gaussian, x, level)[0])
 
 
 def test_model_of_another_architecture_or_dimension_is_refused(tmp_path):

@@ -18,12 +18,12 @@ from latticediff.cli import main
 from latticediff.ensemble import run_chain
 from latticediff.errors import FileError, UserError
 from latticediff.hmc import HMC
-from latticediff.pipeline.densities import measure_free_energy, reweight, target_action
-from latticediff.pipeline.diagnose import diagnosis_of
+from latticediff.model.score_model import load_model, save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import with_grid
 from latticediff.report.numbers import scheme_text
-from latticediff.score.model import load_model, save_model
+from latticediff.stages.densities import measure_free_energy, reweight, target_action
+from latticediff.stages.diagnose import diagnosis_of
 
 N_SIGMA = 5
 

@@ -10,21 +10,21 @@ from learned_toys import QUARTIC
 from training_toys import THEORY, phis
 
 from latticediff.config import parse_card
+from latticediff.diffusion.differentiable import DifferentiableFlow
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.langevin import annealed_langevin, predictor_corrector
 from latticediff.diffusion.runge_kutta import scheme
 from latticediff.ensemble import save_ensemble
 from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis
 from latticediff.metropolis.moves import Block, Coloured
-from latticediff.pipeline.finetune import finetune
-from latticediff.pipeline.train import train
+from latticediff.model.score_error import score_error
+from latticediff.model.score_model import load_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.sde import SdeProposal
-from latticediff.score.differentiable import DifferentiableFlow
-from latticediff.score.error import score_error
-from latticediff.score.model import load_model
-from latticediff.score.objectives import ModelScore
+from latticediff.stages.finetune import finetune
+from latticediff.stages.train import train
 from latticediff.streams import Streams
+from latticediff.targets.objectives import ModelScore
 
 CARD = (
     THEORY
@@ -87,9 +87,9 @@ def test_the_far_device_refuses_what_cuda_refuses(monkeypatch):
 
 def test_a_training_and_its_fine_tuning_make_models_for_the_cpu(device, path, tmp_path):
     score = train(card(device, RIDGE), path, tmp_path / "score")
-    assert score.background.device.type == device
+    assert score.gaussian.device.type == device
     tuned = finetune(card(device, RIDGE), tmp_path / "score", path, tmp_path / "tuned")
-    assert tuned.card["finetune"]["steps_done"] == 2 and tuned.background.device.type == device
+    assert tuned.card["finetune"]["steps_done"] == 2 and tuned.gaussian.device.type == device
     for model in (score, tuned):
         where = tmp_path / ("score" if model is score else "tuned")
         assert load_model(where).fingerprint() == model.fingerprint()
@@ -130,7 +130,7 @@ def test_a_broken_phase_is_trained(device, tmp_path):
     phi = phis() / 4 + 2 * np.random.default_rng(2).choice([-1, 1], (64, 1, 1))
     save_ensemble(tmp_path / "broken.h5", phi, action=QUARTIC, n_chains=8)
     made = train(card(device, {**RIDGE, "training.phase": "broken"}), tmp_path / "broken.h5", tmp_path / "model")
-    assert made.background.device.type == device and abs(made.background.vacuum - 2) < 0.1
+    assert made.gaussian.device.type == device and abs(made.gaussian.vacuum - 2) < 0.1
     m = OdeProposal(made, 2).draw(20, np.random.default_rng(1)).phi.mean(axis=(1, 2))
     assert (m > 1).any() and (m < -1).any()
 
@@ -180,7 +180,7 @@ def test_score_errors_and_langevin_dynamics_are_measured_there(device):
     phi = OdeProposal(model, 3).draw(8, streams.generator("draw")).phi
     found = score_error(model, phi, n_levels=2, n_fields=2)
     assert np.isfinite(found.error).all()
-    score = ModelScore(model.network, model.background)
+    score = ModelScore(model.network, model.gaussian)
     x = torch.as_tensor(phi, dtype=torch.float32).to(device)
     for sampler in (annealed_langevin, predictor_corrector):
         moved = sampler(score, x, [2.0, 1.0, 0.5], streams.generator("langevin"))
@@ -209,7 +209,7 @@ def test_a_step_of_fine_tuning_has_the_gradient_of_the_compiled_flow(device):
         network = model.network.requires_grad_(True)
         y = torch.as_tensor(np.random.default_rng(2).standard_normal((8, 8, 8)), dtype=torch.float32, device=where)
         grid = model.noise.grid(6)
-        phi, log_q = flow(network, model.background, grid, scheme("rk4")).down(y, gradients=True)
+        phi, log_q = flow(network, model.gaussian, grid, scheme("rk4")).down(y, gradients=True)
         (log_q.sum() + (phi**2).sum()).backward()
         gradients.append(torch.cat([p.grad.double().cpu().flatten() for p in network.parameters()]))
     assert float((gradients[0] - gradients[1]).norm() / gradients[1].norm()) < 1e-3

@@ -13,22 +13,16 @@ import pytest
 import torch
 from learned_toys import FREE, QUARTIC, SHAPE, model
 
-from latticediff.analysis.attribution import (
-    expected_stay,
-    explained,
-    local_operators,
-    longest_rejection,
-    shell_powers,
-)
+from latticediff.analysis.attribution import expected_stay, explained, local_operators, longest_rejection, shell_powers
 from latticediff.cli import main
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.runge_kutta import integrate, scheme
 from latticediff.errors import FileError, UserError
-from latticediff.pipeline.diagnose import diagnose, diagnosis_of
+from latticediff.model.score_model import save_model
+from latticediff.model.shipped import model_names
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.inversion import invert_passage
-from latticediff.score.model import save_model
-from latticediff.shipped import model_names
+from latticediff.stages.diagnose import diagnose, diagnosis_of
 
 N_SIGMA = 5  # false alarm 6e-7 a number
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -127,16 +121,16 @@ def test_unusable_features_are_refused():
 def test_doubling_measures_the_error_of_the_discrete_flow():
     """Against the exact density of the discrete map, by its full Jacobian: of the same size, and of fourth order."""
     made, spread = model(QUARTIC, SHAPE, 0.3), {}
-    network, background = copy.deepcopy(made.network).double(), made.background.to(dtype=torch.float64)
+    network, gaussian = copy.deepcopy(made.network).double(), made.gaussian.to(dtype=torch.float64)
     y = torch.as_tensor(rng(8).normal(size=(8, *SHAPE)))
     for steps in (8, 12):
         coarse, fine = (
-            ProbabilityFlow(network, background, made.noise.grid(n), scheme("rk4")) for n in (steps, 2 * steps)
+            ProbabilityFlow(network, gaussian, made.noise.grid(n), scheme("rk4")) for n in (steps, 2 * steps)
         )
 
         def field(noise, flow=coarse):
             low, _ = integrate(flow.slope, noise.reshape(1, *SHAPE), flow.grid, flow.method)
-            return background.colour(low, made.noise.sigma_min**2).flatten()
+            return gaussian.colour(low, made.noise.sigma_min**2).flatten()
 
         phi, log_q = coarse.down(y)
         jacobians = torch.stack([torch.autograd.functional.jacobian(field, noise.flatten()) for noise in y])
@@ -240,7 +234,7 @@ def test_a_bad_network_is_found_where_it_is_bad(found):
 
 
 def test_paths_have_no_integration_error(folder):
-    from latticediff.score.model import load_model
+    from latticediff.model.score_model import load_model
 
     diagnosis = diagnosis_of(load_model(folder), "bad", n=100, route="sde", steps=4, levels=0)
     assert diagnosis.integration is None and diagnosis.score_error is None

@@ -19,7 +19,7 @@ from latticediff.diffusion.runge_kutta import SCHEMES, integrate, scheme
 from latticediff.diffusion.steps import GaussianStep
 from latticediff.errors import UserError
 from latticediff.fourier import basis_from_momenta
-from latticediff.score.background import Background
+from latticediff.gaussian.reference import GaussianReference
 
 N_SIGMA = 5
 
@@ -79,7 +79,7 @@ def test_order_on_an_equation_with_known_solution(name):
 
 def double_flow(shape, strength, steps, method="rk4", sigmas=(0.3, 3.0), action=None):
     action = action or Phi4.A(-1.0, 0.5, len(shape))
-    bg = Background(action, some_propagator(shape), dtype=torch.float64)
+    bg = GaussianReference(action, some_propagator(shape), dtype=torch.float64)
     net = network(len(shape), strength).double()
     return ProbabilityFlow(net, bg, NoiseRange(*sigmas).grid(steps), scheme(method))
 
@@ -123,7 +123,7 @@ def test_log_q_is_the_log_determinant_of_the_map():
 
 def test_free_field_flow_is_the_closed_form_gaussian():
     """R = 0: the flow is a filter and q = N(0, G + sigma_min^2), whatever the grid."""
-    bg = Background(FREE, free_propagator(FREE, SHAPE), dtype=torch.float64)
+    bg = GaussianReference(FREE, free_propagator(FREE, SHAPE), dtype=torch.float64)
     flow = ProbabilityFlow(network(2, 0.0).double(), bg, NoiseRange(0.1, 3.0).grid(1), scheme("rk4"))
     y = normal((3, *SHAPE), 4)
     phi, log_q = flow.down(y)
@@ -140,7 +140,7 @@ def test_free_field_flow_is_the_closed_form_gaussian():
 def reverse(action, shape, strength, steps, sigmas=(0.1, 3.0), modes=FourierModes, propagator=None):
     """A reverse process in float64 with the step covariances of a Gaussian theory, its noise shape."""
     G = free_propagator(action, shape) if propagator is None else propagator
-    bg = Background(action, G, dtype=torch.float64)
+    bg = GaussianReference(action, G, dtype=torch.float64)
     variances = NoiseRange(*sigmas).variances(steps)
     covariances = step_covariances(G, variances, [1 / (G + v) for v in variances[1:]])
     layout = [torch.as_tensor(basis_from_momenta(f, shape)) for f in (*covariances, G + variances[-1])]
@@ -209,7 +209,7 @@ def test_path_weights_of_a_bad_network_average_to_z(steps):
 
 def test_free_score_power_is_closed_form():
     """``<|s_k|^2> / V = 1 / (G + v)``."""
-    bg = Background(FREE, free_propagator(FREE, SHAPE), dtype=torch.float64)
+    bg = GaussianReference(FREE, free_propagator(FREE, SHAPE), dtype=torch.float64)
     with torch.no_grad():
         power = score_power(network(2, 0.0).double(), bg, normal((4, *SHAPE), 10), normal((4, *SHAPE), 11), 0.3)
     np.testing.assert_allclose(power, basis_from_momenta(1 / (free_propagator(FREE, SHAPE) + 0.3), SHAPE), rtol=1e-12)

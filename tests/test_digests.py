@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from latticediff.config import load_card
 from latticediff.digests import CARD_KEY, check_digest, with_digest
 from latticediff.errors import FileError, ModelError
-from latticediff.pipeline.folder import RunFolder, read_marker
-from latticediff.pipeline.log import JsonLog, read_log
-from latticediff.score.model import load_model, save_model
-from latticediff.shipped import describe_models, model_folder, model_names
+from latticediff.job.folder import RunFolder, read_marker
+from latticediff.job.log import JsonLog, read_log
+from latticediff.model.score_model import load_model, save_model
+from latticediff.model.shipped import describe_models, model_folder, model_names
 from latticediff.training.checkpoint import read_checkpoint, write_checkpoint
 
 CARD = """
@@ -198,7 +198,7 @@ def test_outputs_of_finished_stages_are_compared(folder):
 
 
 def test_the_identity_of_a_run_is_compared(folder):
-    from latticediff.pipeline.info import info
+    from latticediff.stages.info import info
 
     assert "weigh_ode" in info(folder.path)
     identity = folder.path / "run.json"

@@ -7,15 +7,15 @@ from numpy.testing import assert_allclose
 from latticediff.action import Phi4
 from latticediff.action.phi4 import CONVENTIONS
 from latticediff.errors import UserError
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared
-from latticediff.score.background import Background
-from latticediff.score.embedding import Embedding, coupling_features
+from latticediff.networks.embedding import Embedding, coupling_features
 
 PROPAGATOR = 1 / (p_hat_squared((4, 4)) * 2 + 0.5)
 
 
-def backgrounds(*lams):
-    return [Background(Phi4.A(-4.0, lam), PROPAGATOR) for lam in lams]
+def gaussians(*lams):
+    return [GaussianReference(Phi4.A(-4.0, lam), PROPAGATOR) for lam in lams]
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
@@ -29,7 +29,7 @@ def test_coupling_features_do_not_depend_on_the_normalisation_of_the_field(name)
 
 
 def test_only_a_conditioned_embedding_sees_the_couplings():
-    low, high = backgrounds(4.5, 6.0)
+    low, high = gaussians(4.5, 6.0)
     log_sigma = torch.linspace(-4, 1, 5)
     for conditioned in (False, True):
         torch.manual_seed(0)
@@ -43,24 +43,24 @@ def test_only_a_conditioned_embedding_sees_the_couplings():
 def test_embedding_keeps_its_frequencies_and_precision():
     torch.manual_seed(0)
     embedding = Embedding(8, conditioned=True).double()
-    (background,) = backgrounds(5.0)
+    (gaussian,) = gaussians(5.0)
     log_sigma = torch.zeros(1, dtype=torch.float64)
-    assert embedding(background, log_sigma).dtype == torch.float64
+    assert embedding(gaussian, log_sigma).dtype == torch.float64
     other = Embedding(8, conditioned=True).double()
     other.frequencies.zero_()
     other.load_state_dict(embedding.state_dict())
-    assert torch.equal(other(background, log_sigma), embedding(background, log_sigma))
+    assert torch.equal(other(gaussian, log_sigma), embedding(gaussian, log_sigma))
 
 
 def test_couplings_are_counted_from_their_mean_in_units_of_their_spread():
     """What the first layer sees: for three theories each varying feature has mean 0 and standard deviation 1."""
-    nodes = backgrounds(4.0, 5.0, 6.5)
+    nodes = gaussians(4.0, 5.0, 6.5)
     torch.manual_seed(0)
     embedding, seen = Embedding(8, conditioned=True), []
-    embedding.centre_on([background.action for background in nodes])
+    embedding.centre_on([gaussian.action for gaussian in nodes])
     embedding[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0, -3:]))
-    for background in nodes:
-        embedding(background, torch.zeros(1))
+    for gaussian in nodes:
+        embedding(gaussian, torch.zeros(1))
     first, middle, last = torch.stack(seen).T  # (c d, a, sqrt b); a = 0 on the line m2 = -4
     for feature in (first, last):
         assert_allclose([feature.mean(), feature.std(correction=0)], [0, 1], atol=1e-5)

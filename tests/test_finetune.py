@@ -18,10 +18,10 @@ from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
 from latticediff.errors import FileError, StopRequested, UserError
+from latticediff.gaussian.propagator import measured_propagator
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import HMC
-from latticediff.score.background import Background
-from latticediff.score.model import load_model
-from latticediff.score.propagator import measured_propagator
+from latticediff.model.score_model import load_model
 from latticediff.streams import Streams
 from latticediff.training import Task, TrainingData
 from latticediff.training.finetune import FineTuner, FineTuningPlan
@@ -36,9 +36,9 @@ DIRECTIONS = ("forward", "reverse")
 def flow_of(action=None, shape=SHAPE, strength=0.3, steps=4, recompute=False, seed=0):
     """A flow in float64 with a network that fits badly."""
     action = action or Phi4.A(-1.0, 0.5, len(shape))
-    background = Background(action, some_propagator(shape), dtype=torch.float64)
+    gaussian = GaussianReference(action, some_propagator(shape), dtype=torch.float64)
     return ProbabilityFlow(
-        network(len(shape), strength, seed).double(), background, NOISE.grid(steps), scheme("rk4"), recompute
+        network(len(shape), strength, seed).double(), gaussian, NOISE.grid(steps), scheme("rk4"), recompute
     )
 
 
@@ -73,7 +73,7 @@ def slope_of(flow, direction, loss):
 
 
 def log_weight(flow, phi):
-    return -action_of(flow.background, phi) - flow.up(phi)[1]
+    return -action_of(flow.gaussian, phi) - flow.up(phi)[1]
 
 
 # --- gradients -------------------------------------------------------------------------------------------------------
@@ -82,9 +82,9 @@ def log_weight(flow, phi):
 @pytest.mark.parametrize("shape", [(5,), (4, 6), (2, 3, 2)])
 def test_torch_action_is_the_action(shape):
     action = Phi4.A(-1.0, 0.5, len(shape))
-    background = Background(action, some_propagator(shape), dtype=torch.float64)
+    gaussian = GaussianReference(action, some_propagator(shape), dtype=torch.float64)
     phi = normal((3, *shape), 1)
-    np.testing.assert_allclose(action_of(background, phi), action(phi.numpy()), rtol=1e-12)
+    np.testing.assert_allclose(action_of(gaussian, phi), action(phi.numpy()), rtol=1e-12)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -130,8 +130,8 @@ def test_recomputed_steps_have_the_bits_of_kept_ones():
 
 def exact_draws(n, shape=SHAPE, seed=5, action=FREE):
     """Independent configurations of the Gaussian theory."""
-    background = Background(action, free_propagator(action, shape), dtype=torch.float64)
-    return background.colour(normal((n, *shape), seed), 0.0)
+    gaussian = GaussianReference(action, free_propagator(action, shape), dtype=torch.float64)
+    return gaussian.colour(normal((n, *shape), seed), 0.0)
 
 
 def per_sample(flow, along, direction, start):
@@ -150,12 +150,12 @@ def per_sample(flow, along, direction, start):
 
 def log_weight_down(flow, y):
     phi, log_q = flow.down(y)
-    return -action_of(flow.background, phi) - log_q
+    return -action_of(flow.gaussian, phi) - log_q
 
 
 def action_force(flow, phi):
     phi = phi.detach().requires_grad_()
-    return torch.autograd.grad(-action_of(flow.background, phi).sum(), phi)[0]
+    return torch.autograd.grad(-action_of(flow.gaussian, phi).sum(), phi)[0]
 
 
 def z_score(difference):
@@ -192,9 +192,9 @@ def test_log_variance_has_the_gradient_of_the_reverse_divergence():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_noise_vanishes_at_the_optimum_where_it_should(name, direction):
     """The Gaussian theory with its own propagator needs no network: log w is constant up to sigma_min^2."""
-    background = Background(FREE, free_propagator(FREE, SHAPE), dtype=torch.float64)
+    gaussian = GaussianReference(FREE, free_propagator(FREE, SHAPE), dtype=torch.float64)
     noise = NoiseRange(1e-4, 3.0)
-    flow = ProbabilityFlow(network(2, 0.0).double(), background, noise.grid(8), scheme("rk4"))
+    flow = ProbabilityFlow(network(2, 0.0).double(), gaussian, noise.grid(8), scheme("rk4"))
     start = exact_draws(8) if direction == "forward" else normal((8, *SHAPE), 6)
     loss, _ = getattr(OBJECTIVES[name], direction)(flow, start)
     size = abs(slope_of(flow, some_direction(flow), loss))
@@ -224,10 +224,10 @@ PLAN = {"steps": 8, "batch": 6, "warmup": 2, "integration_steps": 3, "check_ever
 
 
 def tuner(propagator=None, strength=0.1, seed=0, n=64, sigmas=(0.05, 4.0), **plan):
-    background = Background(FREE, some_propagator(BOX) if propagator is None else propagator)
+    gaussian = GaussianReference(FREE, some_propagator(BOX) if propagator is None else propagator)
     data = TrainingData(exact_draws(n, BOX).numpy(), n_chains=8)
     plan = FineTuningPlan(**{**PLAN, **plan})
-    return FineTuner(network(2, strength, seed), Task(background, data), NoiseRange(*sigmas), plan)
+    return FineTuner(network(2, strength, seed), Task(gaussian, data), NoiseRange(*sigmas), plan)
 
 
 def weights(made):
@@ -268,12 +268,12 @@ def test_finetuning_raises_the_ess_of_a_spoilt_model():
     trained = load_model("phi4-A-L8")
     for p in trained.network.amplitude.parameters():
         p.data *= 0.9
-    background = Background(QUARTIC, measured_propagator([fields], shape))
+    gaussian = GaussianReference(QUARTIC, measured_propagator([fields], shape))
     plan = FineTuningPlan(
         steps=48, batch=16, warmup=3, integration_steps=6, check_every=48, n_check=1200, ema_decay=0.7
     )
     made = FineTuner(
-        trained.network, Task(background, TrainingData(fields, n_chains=32, held_out=0.5)), trained.noise, plan
+        trained.network, Task(gaussian, TrainingData(fields, n_chains=32, held_out=0.5)), trained.noise, plan
     )
     made.run()
     first, last = made.checks
@@ -316,7 +316,7 @@ class Growing(torch.nn.Module):
     p(z/n)^n; so log q is too small by V log(exp(z) / p(z/n)^n).
     """
 
-    name, ndim = "growing", 2
+    name, ndim, closed_form_trace = "growing", 2, True
 
     def __init__(self, z, length):
         super().__init__()
@@ -325,11 +325,11 @@ class Growing(torch.nn.Module):
     def describe(self):
         return {"name": self.name}
 
-    def forward(self, background, x, log_sigma, trace=False):
-        _, C = background.posterior(background.expand((2 * log_sigma).exp()))
+    def forward(self, gaussian, x, log_sigma, trace=False):
+        _, C = gaussian.posterior(gaussian.expand((2 * log_sigma).exp()))
         rate = -self.z / self.length
-        R = background.filter(x, rate / C)
-        return R, (rate * background.volume).double().expand(len(x)) if trace else None
+        R = gaussian.filter(x, rate / C)
+        return R, (rate * gaussian.volume).double().expand(len(x)) if trace else None
 
 
 def growth(z, n):
@@ -346,7 +346,7 @@ def growing_tuner(zs, **plan):
     propagator = free_propagator(FREE, BOX) / growth(Z, 1) ** 2
     data = TrainingData(exact_draws(400, BOX).numpy(), n_chains=8)
     options = {"steps": len(zs) - 1, "batch": 8, "integration_steps": 1, "check_every": 1, "n_check": 256, **plan}
-    task = Task(Background(FREE, propagator - SIGMAS[0] ** 2), data)
+    task = Task(GaussianReference(FREE, propagator - SIGMAS[0] ** 2), data)
     low, high = noise.log_range
     made = FineTuner(Growing(zs[0], high - low), task, noise, FineTuningPlan(**{**PLAN, **options}))
 
@@ -405,8 +405,8 @@ def test_guard_is_quiet_about_an_honest_gain():
 
 def test_guard_stops_where_forward_weights_get_worse():
     """Forward is what the reverse divergence forgets: a verdict on made-up checks, one at a time."""
-    background = Background(FREE, some_propagator(BOX))
-    guard = Guard(background, NoiseRange(0.05, 4.0), exact_draws(32, BOX), steps=4, n=32)
+    gaussian = GaussianReference(FREE, some_propagator(BOX))
+    guard = Guard(gaussian, NoiseRange(0.05, 4.0), exact_draws(32, BOX), steps=4, n=32)
     first = guard.look(network(2, 0.0), 0)
     assert guard.verdict(first) == ""
     fell = replace(first, ess_forward=(first.ess_forward[0] ** 1.5 - 0.3, 0.001), largest_forward=0.0)
@@ -479,6 +479,6 @@ def test_weights_that_blow_up_are_never_saved(tmp_path):
 def test_model_is_not_changed_by_looking():
     made = model(FREE, BOX, 0.1)
     before = made.fingerprint()
-    guard = Guard(made.background, made.noise, exact_draws(32, BOX), steps=4, n=32)
+    guard = Guard(made.gaussian, made.noise, exact_draws(32, BOX), steps=4, n=32)
     assert guard.look(made.network, 3) == guard.look(made.network, 3)
     assert made.fingerprint() == before

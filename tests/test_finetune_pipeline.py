@@ -12,10 +12,10 @@ from latticediff.config import load_card, parse_card
 from latticediff.ensemble import Ensemble, save_ensemble
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
 from latticediff.hmc import HMC
-from latticediff.pipeline.finetune import finetune, summary
-from latticediff.pipeline.log import JsonLog, read_log
-from latticediff.score.model import load_model, read_card, save_model
+from latticediff.job.log import JsonLog, read_log
+from latticediff.model.score_model import load_model, read_card, save_model
 from latticediff.signals import StopReason
+from latticediff.stages.finetune import finetune, summary
 from latticediff.streams import Streams
 
 SHAPE = (4, 4)

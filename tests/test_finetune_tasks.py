@@ -12,16 +12,16 @@ from learned_toys import FREE, model, network, normal, some_propagator
 from latticediff.action import Phi4, free_propagator
 from latticediff.cli import main
 from latticediff.config import load_card
+from latticediff.diffusion.differentiable import DifferentiableFlow
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
 from latticediff.ensemble import save_ensemble
 from latticediff.errors import FileError, StopRequested, UserError
-from latticediff.pipeline.finetune import finetune
-from latticediff.pipeline.log import JsonLog, read_log
-from latticediff.score.background import Background
-from latticediff.score.differentiable import DifferentiableFlow
-from latticediff.score.model import load_model, save_model
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.job.log import JsonLog, read_log
+from latticediff.model.score_model import load_model, save_model
+from latticediff.stages.finetune import finetune
 from latticediff.training import Task, TrainingData
 from latticediff.training.calibrate import finish_model
 from latticediff.training.finetune import FineTuner, FineTuningPlan
@@ -34,20 +34,20 @@ PLAN = {"steps": 8, "batch": 6, "warmup": 2, "integration_steps": 3, "check_ever
 
 def free_fields(action, shape, n, seed=5):
     """Independent configurations of a Gaussian theory, (n, *lattice)."""
-    background = Background(action, free_propagator(action, shape), dtype=torch.float64)
-    return background.colour(normal((n, *shape), seed), 0.0).numpy()
+    gaussian = GaussianReference(action, free_propagator(action, shape), dtype=torch.float64)
+    return gaussian.colour(normal((n, *shape), seed), 0.0).numpy()
 
 
 def task(m2=0.8, shape=BOX, frequency=1.0, n=64):
     action = Phi4.A(m2, 0.0, len(shape))
     data = TrainingData(free_fields(action, shape, n), n_chains=8)
-    return Task(Background(action, some_propagator(shape)), data, frequency)
+    return Task(GaussianReference(action, some_propagator(shape)), data, frequency)
 
 
 def tuner(tasks=None, seed=0, strength=0.1, **plan):
     """Two couplings and two sizes, a conditioned network."""
     tasks = tasks or [task(), task(1.6), task(0.8, (8, 4))]
-    made = network(tasks[0].background.ndim, strength, seed, conditioned=True)
+    made = network(tasks[0].gaussian.ndim, strength, seed, conditioned=True)
     return FineTuner(made, tasks, NOISE, FineTuningPlan(**{**PLAN, **plan}))
 
 
@@ -66,9 +66,9 @@ def gradients(made):
 def test_gradient_by_the_weights_of_the_couplings_is_a_derivative(name):
     """Of the discrete map in float64, along the columns of the embedding that only the couplings enter by."""
     action = Phi4.A(-1.0, 0.5)
-    background = Background(action, some_propagator((3, 2)), dtype=torch.float64)
+    gaussian = GaussianReference(action, some_propagator((3, 2)), dtype=torch.float64)
     net = network(2, 0.3, conditioned=True).double()
-    flow = ProbabilityFlow(net, background, NOISE.grid(4), scheme("rk4"))
+    flow = ProbabilityFlow(net, gaussian, NOISE.grid(4), scheme("rk4"))
     phi, first = normal((5, 3, 2), 2), net.embed[0].weight
     along = torch.zeros_like(first)
     along[:, -3:] = normal(along[:, -3:].shape, 3)
@@ -90,7 +90,7 @@ def test_couplings_reach_the_gradient_of_the_compiled_flow():
     phi, _, grid = made.draw(0, 1)
     compiled = made.flow(grid, 1)
     assert isinstance(compiled, DifferentiableFlow)
-    for flow in (compiled, ProbabilityFlow(made.network, made.tasks[1].background, grid, made.method)):
+    for flow in (compiled, ProbabilityFlow(made.network, made.tasks[1].gaussian, grid, made.method)):
         loss, _ = OBJECTIVES["kl"].forward(flow, phi)
         found.append(torch.autograd.grad(loss, made.network.embed[0].weight)[0][:, -3:])
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3 * float(found[1].abs().max()))
@@ -242,10 +242,10 @@ def folder(tmp_path_factory):
     (path / "card.toml").write_text(CARD)
     tasks = [task(), task(1.6), task(0.8, (8, 4))]
     for name, of in zip(FILES, tasks, strict=True):
-        fields = free_fields(of.background.action, of.background.shape, 64)
-        save_ensemble(path / f"{name}.h5", fields, action=of.background.action, n_chains=8)
+        fields = free_fields(of.gaussian.action, of.gaussian.shape, 64)
+        save_ensemble(path / f"{name}.h5", fields, action=of.gaussian.action, n_chains=8)
     own, other, _ = tasks
-    start = finish_model(network(2, 0.05, conditioned=True), own.background, NOISE, own.data, {}, 0, [other])
+    start = finish_model(network(2, 0.05, conditioned=True), own.gaussian, NOISE, own.data, {}, 0, [other])
     save_model(start, path / "start")
     return path
 
@@ -316,7 +316,7 @@ def test_command_takes_several_ensembles_and_prints_a_table_for_each(folder, tmp
 
 
 def test_noise_too_weak_for_an_ensemble_is_said(folder, tmp_path, capsys):
-    from latticediff.pipeline.progress import Progress
+    from latticediff.job.progress import Progress
 
     weak = model(FREE, BOX, 0.05, sigmas=(0.05, 0.4))
     save_model(weak, tmp_path / "weak")

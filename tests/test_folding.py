@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from learned_toys import QUARTIC, model
 
-from latticediff.score.folding import fold, unfold
-from latticediff.score.model import load_model, save_model
-from latticediff.score.propagator import symmetrise
+from latticediff.gaussian.propagator import symmetrise
+from latticediff.model.folding import fold, unfold
+from latticediff.model.score_model import load_model, save_model
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (7,), (8,), (4, 6), (5, 5), (2, 3, 4)])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latticediff.analysis import ess_forward
-from latticediff.pipeline.weigh import Weighing, forward_ess
+from latticediff.stages.weigh import Weighing, forward_ess
 from latticediff.training import TrainingData
 from latticediff.training.data import by_chain, chain_numbers, evenly
 

@@ -15,12 +15,12 @@ from latticediff.errors import CardError, UserError
 from latticediff.hmc import HMC, tune, warm_up
 from latticediff.hmc import search as module
 from latticediff.hmc.search import OVERHEAD, Pilot, _dearer, _race
-from latticediff.pipeline.baseline import baseline
-from latticediff.pipeline.estimate import probe
-from latticediff.pipeline.generate import generate
-from latticediff.pipeline.kernels import kernel_from_description
-from latticediff.pipeline.log import JsonLog, read_log
+from latticediff.job.estimate import probe
+from latticediff.job.log import JsonLog, read_log
+from latticediff.markov import kernel_from_description
 from latticediff.report.verdict import tuning
+from latticediff.stages.generate import generate
+from latticediff.stages.sample_hmc import baseline
 from latticediff.streams import Streams
 
 ACTION, SHAPE = Phi4.A(-4.0, 6.008), (8, 8)

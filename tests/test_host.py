@@ -9,16 +9,16 @@ import torch
 
 from latticediff.action import Phi4
 from latticediff.analysis import ess_forward, ess_reverse, tau_int
+from latticediff.build.network import build_network
 from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import HMC
 from latticediff.host import torch_defaults
-from latticediff.metropolis import SeveralTries
-from latticediff.pipeline.network import build_network
+from latticediff.metropolis import MultipleTry
+from latticediff.model.score_error import score_error
+from latticediff.model.score_model import load_model
 from latticediff.proposal import OdeProposal, SdeProposal
-from latticediff.score.background import Background
-from latticediff.score.error import score_error
-from latticediff.score.model import load_model
 from latticediff.streams import Streams
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
@@ -74,8 +74,8 @@ def learned():
     card = parse_card(CARD)
     phis = np.random.default_rng(3).standard_normal((64, 4, 4))
     data = TrainingData(phis, 8, 0.25, "cpu")
-    background = Background(card.theory(), np.full((4, 4), 0.3))
-    task, noise = Task(background, data), NoiseRange(0.02, 2.0)
+    gaussian = GaussianReference(card.theory(), np.full((4, 4), 0.3))
+    task, noise = Task(gaussian, data), NoiseRange(0.02, 2.0)
     trainer = Trainer(build_network(card), [task], noise, TrainingPlan(steps=3, batch=16, seed=1))
     for _ in range(3):
         trainer.advance()
@@ -83,7 +83,7 @@ def learned():
     tuner = FineTuner(trainer.averaged(), [task], noise, FineTuningPlan(steps=2, batch=8, check_every=0, seed=1))
     for _ in range(2):
         tuner.advance()
-    tuned = finish_model(tuner.averaged(), background, noise, data)
+    tuned = finish_model(tuner.averaged(), gaussian, noise, data)
     found["tuned"] = tuned.fingerprint()
     found["score error"] = digest(score_error(tuned, phis[:8], n_levels=2, n_fields=4).error)
     return found
@@ -99,7 +99,7 @@ def classical():
     steep = np.array([0.0, -800.0, -2000.0, -5.0] * 10)
     found = {"hmc": digest(state.phi, block.phi), "tau": digest(tau_int(series).value)}
     found["ess"] = digest(ess_reverse(steep).value, ess_forward(np.abs(steep)).value)
-    chain = SeveralTries(Steep(), action, tries=4)
+    chain = MultipleTry(Steep(), action, tries=4)
     streams = Streams(6)
     _, block = chain.advance(chain.start(np.zeros((2, 4, 4))), streams, 20)
     found["tries"] = digest(block.phi)

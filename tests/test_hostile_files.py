@@ -25,8 +25,8 @@ from latticediff.config import load_card
 from latticediff.ensemble import convert, save_ensemble, verify
 from latticediff.ensemble.readers import _require_room, read_arrays
 from latticediff.errors import FileError, UserError
-from latticediff.pipeline.generate import generate
-from latticediff.shipped import model_folder
+from latticediff.model.shipped import model_folder
+from latticediff.stages.generate import generate
 from latticediff.untrusted import printable
 
 MODEL = "phi4-A-L8"

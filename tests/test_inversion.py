@@ -16,12 +16,12 @@ from latticediff.composite import Sequence
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.errors import UserError
 from latticediff.hmc import HMC
-from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis, SeveralTries
+from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry
 from latticediff.metropolis.moves import Coloured
+from latticediff.model.score_model import load_model
 from latticediff.proposal import OdeProposal, RefinedProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.proposal.inversion import TOLERANCE, invert_passage
-from latticediff.score.model import load_model
 from latticediff.streams import Streams
 
 N_SIGMA = 5
@@ -53,7 +53,7 @@ def passages(made, grid, steps, method):
     proposal = OdeProposal(made, steps, method, grid=grid)
     flow = ProbabilityFlow(
         copy.deepcopy(made.network).double(),
-        made.background.to("cpu", torch.float64),
+        made.gaussian.to("cpu", torch.float64),
         proposal.grid.down,
         proposal.method,
         up_grid=proposal.grid.up,
@@ -176,7 +176,7 @@ def test_chains_from_given_fields_find_what_the_draw_had(kind):
     else:
         kernel = {
             "independence": lambda: IndependenceMetropolis(proposal, QUARTIC),
-            "several tries": lambda: SeveralTries(proposal, QUARTIC, 2),
+            "several tries": lambda: MultipleTry(proposal, QUARTIC, 2),
             "latent": lambda: LatentMetropolis(proposal, QUARTIC, Coloured(1e-3)),
         }[kind]()
         weighed, inner = [], proposal.invert

@@ -15,7 +15,8 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 from scipy import stats
 
-from latticediff import _kernels, reference
+from latticediff import _kernels
+from latticediff._kernels import oracle as reference
 from latticediff._kernels import random as draws
 from latticediff._kernels.layout import lanes_for
 from latticediff._kernels.locking import LOCK_FILE

@@ -14,22 +14,22 @@ from test_cli import ENVIRONMENT, assert_one_clear_line
 
 from latticediff.action import Phi4, free_log_z, free_propagator
 from latticediff.analysis.free_energy import log_z_forward
+from latticediff.build.learned import build_kernel
 from latticediff.cli import main
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, run_chain
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
 from latticediff.hmc import HMC
+from latticediff.job.progress import make_progress
 from latticediff.metropolis import LatentMetropolis
 from latticediff.metropolis.moves import Coloured
-from latticediff.pipeline.chains import chain_result
-from latticediff.pipeline.learned import build_kernel
-from latticediff.pipeline.measure import measure
-from latticediff.pipeline.progress import make_progress
-from latticediff.pipeline.sample import sample
-from latticediff.pipeline.tune import default_values, tune
-from latticediff.pipeline.weigh import Weighing, read_weights, weigh
-from latticediff.score.model import save_model
+from latticediff.model.score_model import save_model
 from latticediff.signals import StopReason
+from latticediff.stages.chains import chain_result
+from latticediff.stages.measure import measure
+from latticediff.stages.sample import sample
+from latticediff.stages.tune import default_values, tune
+from latticediff.stages.weigh import Weighing, read_weights, weigh
 from latticediff.streams import Streams
 
 DOCS = Path(__file__).parents[1] / "docs"

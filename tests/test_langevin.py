@@ -9,7 +9,7 @@ import torch
 
 from latticediff.diffusion.langevin import annealed_langevin, predictor_corrector
 from latticediff.errors import UserError
-from latticediff.score.objectives import EmpiricalScore
+from latticediff.targets.objectives import EmpiricalScore
 
 N_SIGMA, N_CHAINS = 5, 4000
 MIXTURE = EmpiricalScore(np.array([[-2.0, 0.0], [2.0, 1.0]]), weights=[0.8, 0.2], width=0.3)

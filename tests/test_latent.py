@@ -33,13 +33,13 @@ from latticediff.markov import ChainState
 from latticediff.metropolis import (
     IndependenceMetropolis,
     LatentMetropolis,
-    SeveralTries,
+    MultipleTry,
     check_doubling,
     doubling_error,
     latent,
-    stream,
-    tries,
 )
+from latticediff.metropolis import accept_reject as stream
+from latticediff.metropolis import multiple_try as tries
 from latticediff.metropolis.moves import Block, Coloured, Infrared, KeepTop, White
 from latticediff.proposal import OdeProposal, PathProposal, RefinedProposal, SdeProposal
 from latticediff.streams import Streams
@@ -64,7 +64,7 @@ def toy_kernel(kind, action, shape, proposal=None, tries=1):
     """A kernel by name on the warped proposal."""
     proposal = proposal or Warped(shape, mix=0.4 if shape[0] > 1 else 0.0)
     if kind == "tries":
-        return SeveralTries(proposal, action, 3)
+        return MultipleTry(proposal, action, 3)
     return LatentMetropolis(proposal, action, MOVES[kind](shape), tries)
 
 
@@ -194,8 +194,8 @@ KINDS = {
     "independence, sde, refresh": ("sde", 1, lambda p: IndependenceMetropolis(p, ONE_SITE, True)),
     "independence, sde, keep": ("sde", 1, lambda p: IndependenceMetropolis(p, ONE_SITE, False)),
     "independence, refined": ("refined", 1, lambda p: IndependenceMetropolis(p, ONE_SITE)),
-    "tries, ode": ("ode", 1, lambda p: SeveralTries(p, ONE_SITE, 3)),
-    "tries, sde, refresh": ("sde", 1, lambda p: SeveralTries(p, ONE_SITE, 3)),
+    "tries, ode": ("ode", 1, lambda p: MultipleTry(p, ONE_SITE, 3)),
+    "tries, sde, refresh": ("sde", 1, lambda p: MultipleTry(p, ONE_SITE, 3)),
     "coloured, ode": ("ode", 1, lambda p: LatentMetropolis(p, ONE_SITE, Coloured(0.7))),
     "coloured, three tries, ode": ("ode", 1, lambda p: LatentMetropolis(p, ONE_SITE, Coloured(0.7), 3)),
     "infrared, ode": ("ode", 2, lambda p: LatentMetropolis(p, ONE_SITE, Infrared(0.9, TWO))),
@@ -351,7 +351,7 @@ def test_without_correlation_it_is_the_independence_sampler():
 
 def test_one_try_is_the_independence_sampler():
     phi = free_fields(FREE, SHAPE, 5, 12)
-    kernels = IndependenceMetropolis(Warped(SHAPE), FREE), SeveralTries(Warped(SHAPE), FREE, 1)
+    kernels = IndependenceMetropolis(Warped(SHAPE), FREE), MultipleTry(Warped(SHAPE), FREE, 1)
     one, other = (kernel.advance(kernel.start(phi), Streams(13), 20)[1] for kernel in kernels)
     for mine, theirs in zip((*one[:2], *one.info.values()), (*other[:2], *other.info.values()), strict=True):
         np.testing.assert_array_equal(mine, theirs)
@@ -375,7 +375,7 @@ def test_half_paths_of_the_free_field_are_all_accepted(compiled):
 def test_several_tries_shorten_the_autocorrelation():
     """Acceptance rises with the number of tries, for both kinds of several tries."""
     for make in (
-        lambda n: SeveralTries(Warped(SHAPE), FREE, n),
+        lambda n: MultipleTry(Warped(SHAPE), FREE, n),
         lambda n: LatentMetropolis(Warped(SHAPE), FREE, Coloured(0.6), n),
     ):
         rates = [run(make(n), 50).info["accepted"].mean() for n in (1, 8)]
@@ -401,7 +401,7 @@ def test_composites_find_the_density_of_a_field_that_another_kernel_moved(learne
     proposal = Warped((2,), mix=0.4)
     part = {
         "independence": lambda: IndependenceMetropolis(proposal, ONE_SITE),
-        "tries": lambda: SeveralTries(proposal, ONE_SITE, 3),
+        "tries": lambda: MultipleTry(proposal, ONE_SITE, 3),
         "latent": lambda: LatentMetropolis(proposal, ONE_SITE, Coloured(0.9)),
         "path": lambda: LatentMetropolis(learned("path", ONE_SITE, (2,), 0.5), ONE_SITE, Coloured(0.9)),
     }[learned_part]()
@@ -429,9 +429,9 @@ def kernels_of_all_kinds(batch=1024):
         PathProposal(model(FREE, SHAPE, 0.3), 4, batch=batch),
     )
     return {
-        "tries": SeveralTries(ode, FREE, 3, batch=batch),
-        "tries path": SeveralTries(path, FREE, 2, batch=batch),
-        "tries path kept": SeveralTries(path, FREE, 2, refresh=False, batch=batch),
+        "tries": MultipleTry(ode, FREE, 3, batch=batch),
+        "tries path": MultipleTry(path, FREE, 2, batch=batch),
+        "tries path kept": MultipleTry(path, FREE, 2, refresh=False, batch=batch),
         "ode": LatentMetropolis(ode, FREE, Coloured(0.6)),
         "ode tries": LatentMetropolis(ode, FREE, Block((1, 4)), 3),
         "path": LatentMetropolis(path, FREE, Coloured(0.6)),
@@ -558,7 +558,7 @@ def test_the_gate_looks_at_the_spread_and_for_log_z_at_the_mean():
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
 def test_weight_that_is_nan_or_infinite_is_refused(bad):
-    for make in (lambda p: SeveralTries(p, ONE_SITE, 2), lambda p: LatentMetropolis(p, ONE_SITE, Coloured(1.0))):
+    for make in (lambda p: MultipleTry(p, ONE_SITE, 2), lambda p: LatentMetropolis(p, ONE_SITE, Coloured(1.0))):
         kernel = make(Changed(Warped(), lambda phi, log_q: np.where(phi[:, 0] > 0.8, bad, log_q)))
         with pytest.raises(UserError, match=r"log_weight (nan|inf); expected a number below infinity"):
             kernel.advance(kernel.start(np.zeros((16, 1))), Streams(19), 50)
@@ -567,7 +567,7 @@ def test_weight_that_is_nan_or_infinite_is_refused(bad):
 def test_proposals_of_weight_zero_are_rejections():
     """Among several tries too, and where all of them diverged."""
     dead = Changed(Warped(), lambda phi, log_q: np.where(phi[:, 0] > 0.2, np.inf, log_q))
-    for kernel in (SeveralTries(dead, ONE_SITE, 2), LatentMetropolis(dead, ONE_SITE, Coloured(1.0), 2)):
+    for kernel in (MultipleTry(dead, ONE_SITE, 2), LatentMetropolis(dead, ONE_SITE, Coloured(1.0), 2)):
         _, block = kernel.advance(kernel.start(np.zeros((16, 1))), Streams(20), 100)
         assert block.phi.max() <= 0.2
         assert 0 < block.info["accepted"].mean() < 1
@@ -598,7 +598,7 @@ def test_impossible_knobs_are_refused():
     with pytest.raises(UserError, match=r"propagator has shape \(3, 3\)"):
         LatentMetropolis(Warped(SHAPE), FREE, White(1.0, flat((3, 3))))
     with pytest.raises(UserError, match="tries = 0"):
-        SeveralTries(Warped(SHAPE), FREE, 0)
+        MultipleTry(Warped(SHAPE), FREE, 0)
     with pytest.raises(UserError, match="has no transport"):
         LatentMetropolis(object(), FREE, Coloured(1.0))
     with pytest.raises(UserError, match="wants 1 axes"):

@@ -18,12 +18,12 @@ from latticediff.cli import main
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, content_digest
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
-from latticediff.pipeline.line import card_of, draw_line, parse_values
-from latticediff.pipeline.sample import sample
+from latticediff.model.couplings import Member
+from latticediff.model.score_model import load_model, save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.line import Member
-from latticediff.score.model import load_model, save_model
+from latticediff.stages.line import card_of, draw_line, parse_values
+from latticediff.stages.sample import sample
 
 N_SIGMA = 5
 MASSES = (0.6, 1.4)

@@ -13,7 +13,7 @@ from latticediff.action import Phi4, free_propagator
 from latticediff.analysis import mean
 from latticediff.ensemble import save_ensemble
 from latticediff.errors import UserError
-from latticediff.pipeline.measure import measure
+from latticediff.stages.measure import measure
 
 ACTION = Phi4.A(0.4, 0.0)
 SHAPE = (6, 12)

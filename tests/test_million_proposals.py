@@ -21,9 +21,9 @@ from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.metropolis.doubling import doubling_error
+from latticediff.model.score_model import ScoreModel, load_model
 from latticediff.observables import measure_primary
 from latticediff.proposal import OdeProposal
-from latticediff.score.model import ScoreModel, load_model
 from latticediff.streams import Streams
 
 N_CHAINS, N_UPDATES, BLOCK = 500, 2000, 100
@@ -95,7 +95,7 @@ def disturbed(model, relative):
     with torch.no_grad():
         for weight in network.parameters():
             weight.mul_(1 + relative * torch.randn(weight.shape, generator=generator))
-    return ScoreModel(network, model.background, model.noise, model.power_grid, model.power)
+    return ScoreModel(network, model.gaussian, model.noise, model.power_grid, model.power)
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from learned_toys import QUARTIC, SHAPE, network, normal, some_propagator
 
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import UserError
-from latticediff.score.background import Background
-from latticediff.score.matching import denoising_loss, mixed_target
-from latticediff.score.objectives import (
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.targets.matching import denoising_loss, mixed_target
+from latticediff.targets.objectives import (
     TRACES,
     EmpiricalScore,
     ModelScore,
@@ -147,18 +147,18 @@ def test_score_is_the_conditional_mean_of_force_and_of_noise():
 
 
 def free_field(n, seed):
-    background = Background(QUARTIC, some_propagator(SHAPE), dtype=torch.float64)
-    phi = background.colour(normal((n, *SHAPE), seed), 0.0)
-    return background, phi, normal((n, *SHAPE), seed + 1)
+    gaussian = GaussianReference(QUARTIC, some_propagator(SHAPE), dtype=torch.float64)
+    phi = gaussian.colour(normal((n, *SHAPE), seed), 0.0)
+    return gaussian, phi, normal((n, *SHAPE), seed + 1)
 
 
 def test_noised_free_field_gradients_agree_and_differ_by_the_closed_constant():
-    background, phi, z = free_field(2000, 1)
-    model = ModelScore(network(2, 0.5).double(), background)
+    gaussian, phi, z = free_field(2000, 1)
+    model = ModelScore(network(2, 0.5).double(), gaussian)
     parameter = model.network.amplitude.bias
-    exact = free_score(background)
+    exact = free_score(gaussian)
     difference = denoising(model, phi, z, SIGMA) - explicit(model, phi, z, SIGMA, exact=exact)
-    constant = 0.5 * float((1 / SIGMA**2 - 1 / (background.G + SIGMA**2)).sum())
+    constant = 0.5 * float((1 / SIGMA**2 - 1 / (gaussian.G + SIGMA**2)).sum())
     values = difference.detach()
     assert abs(values.mean() - constant) < N_SIGMA * values.std() / len(values) ** 0.5
     # gradients over independent batches, each compared with the scatter between them
@@ -169,23 +169,23 @@ def test_noised_free_field_gradients_agree_and_differ_by_the_closed_constant():
 
 
 def test_preconditioned_denoising_loss_is_the_plain_one_times_two_sigma_squared():
-    background, phi, z = free_field(5, 3)
+    gaussian, phi, z = free_field(5, 3)
     net = network(2, 0.5).double()
     log_sigma = torch.tensor([-2.0, -1.0, 0.0, 0.5, 1.0], dtype=torch.float64)
     noise_only = lambda *args: mixed_target(*args, w0=np.inf)  # noqa: E731
     with torch.no_grad():
-        trained = denoising_loss(net, background, phi, z, log_sigma, noise_only)
-        plain = denoising(ModelScore(net, background), phi, z, log_sigma.exp())
+        trained = denoising_loss(net, gaussian, phi, z, log_sigma, noise_only)
+        plain = denoising(ModelScore(net, gaussian), phi, z, log_sigma.exp())
     torch.testing.assert_close(trained, 2 * torch.exp(2 * log_sigma) * plain, rtol=1e-9, atol=0)
 
 
 def test_score_becomes_the_force_when_the_noise_vanishes():
-    background, phi, _ = free_field(3, 5)
+    gaussian, phi, _ = free_field(3, 5)
     force = torch.as_tensor(QUARTIC.force(phi.numpy()))
     errors = []
     for sigma in (1e-2, 1e-3):
         with torch.no_grad():
-            errors.append(float((ModelScore(network(2, 0.0).double(), background)(phi, sigma) - force).abs().max()))
+            errors.append(float((ModelScore(network(2, 0.0).double(), gaussian)(phi, sigma) - force).abs().max()))
     assert errors[1] < 1e-3 and errors[0] / errors[1] == pytest.approx(100, rel=0.1)  # O(sigma^2)
 
 
@@ -193,13 +193,13 @@ def test_score_becomes_the_force_when_the_noise_vanishes():
 
 
 def test_fisher_divergence_of_two_free_fields():
-    background, phi, z = free_field(4000, 7)
-    other = Background(QUARTIC, 1.3 * some_propagator(SHAPE), dtype=torch.float64)
-    value, error = fisher_divergence(free_score(background), free_score(other), phi + SIGMA * z, SIGMA)
-    a, b = (1 / (one.G + SIGMA**2) for one in (background, other))
+    gaussian, phi, z = free_field(4000, 7)
+    other = GaussianReference(QUARTIC, 1.3 * some_propagator(SHAPE), dtype=torch.float64)
+    value, error = fisher_divergence(free_score(gaussian), free_score(other), phi + SIGMA * z, SIGMA)
+    a, b = (1 / (one.G + SIGMA**2) for one in (gaussian, other))
     assert abs(value - 0.5 * float(((a - b) ** 2 / a).sum())) < N_SIGMA * error
     assert fisher_divergence(free_score(other), free_score(other), phi, SIGMA) == (0.0, 0.0)
-    _, correlated = fisher_divergence(free_score(background), free_score(other), phi + SIGMA * z, SIGMA, tau_int=2.0)
+    _, correlated = fisher_divergence(free_score(gaussian), free_score(other), phi + SIGMA * z, SIGMA, tau_int=2.0)
     assert correlated == pytest.approx(2 * error)
 
 
@@ -250,8 +250,8 @@ def test_number_of_colours_does_not_grow_with_the_volume():
 
 
 def test_four_traces_agree_on_the_ridge_network():
-    background, x, _ = free_field(2, 9)
-    model, sigma = ModelScore(network(2, 0.7).double(), background), torch.tensor([0.2, 0.8]).double()
+    gaussian, x, _ = free_field(2, 9)
+    model, sigma = ModelScore(network(2, 0.7).double(), gaussian), torch.tensor([0.2, 0.8]).double()
     with torch.no_grad():
         exact = full_jacobian(model, x, sigma)
         torch.testing.assert_close(closed_form(model, x, sigma), exact, rtol=1e-9, atol=1e-9)

@@ -8,15 +8,21 @@ from scipy import integrate
 from test_score import SHAPES, trace_by_jacobian
 
 from latticediff.action import Phi4
-from latticediff.score.background import Background
-from latticediff.score.baseline import implicit_cubic
-from latticediff.score.compiled import CompiledRidge
-from latticediff.score.ordering import baseline_linear, feature_variance, gaussian_mean, slope_ratio, slope_weights
-from latticediff.score.ridge import ridge_core
+from latticediff.diffusion.compiled import CompiledRidge
+from latticediff.gaussian.baseline import implicit_cubic
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.networks.ridge.network import ridge_core
+from latticediff.networks.ridge.normal_ordering import (
+    baseline_linear,
+    feature_variance,
+    gaussian_mean,
+    slope_ratio,
+    slope_weights,
+)
 
 
-def background(shape):
-    return Background(Phi4.A(-4.0, 6.008, len(shape)), some_propagator(shape), dtype=torch.float64)
+def gaussian(shape):
+    return GaussianReference(Phi4.A(-4.0, 6.008, len(shape)), some_propagator(shape), dtype=torch.float64)
 
 
 def ordered(shape, **options):
@@ -84,7 +90,7 @@ def test_gaussian_mean_has_the_gradient_of_the_mean():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_variance_of_a_feature_is_that_of_its_linear_map(shape):
     """Columns of the whole map from white noise to h, on every site of the lattice."""
-    bg, net = background(shape), ordered(shape)
+    bg, net = gaussian(shape), ordered(shape)
     log_sigma = torch.tensor([-1.0, 2.0], dtype=torch.float64)
     v = bg.expand((2 * log_sigma).exp())
     inner, _ = net.filters(bg, v, bg.posterior(v)[0])
@@ -102,7 +108,7 @@ def test_variance_of_a_feature_is_that_of_its_linear_map(shape):
 @pytest.mark.parametrize("log_sigma", [-2.0, 0.0, 2.0])
 def test_counterterm_is_the_mean_slope_of_the_cubic(log_sigma):
     """Without noise in the field's own part, eta = 0, the baseline would keep no slope: by quadrature over y."""
-    bg = background(SHAPE)
+    bg = gaussian(SHAPE)
     v = bg.expand((2 * level(log_sigma)).exp())
     W, C = bg.posterior(v)
     eta = bg.g_mean / (bg.g_mean + float(v))
@@ -135,7 +141,7 @@ def test_no_mode_grows_at_large_noise():
 
     What is left is of order eta = 2e-4 of what was there. Errors: 64 modes, 5 sigma, 4e-5 of false alarms.
     """
-    bg, net = background(SHAPE), ordered(SHAPE)
+    bg, net = gaussian(SHAPE), ordered(SHAPE)
     plain = network(len(SHAPE), 0.7).double()
     plain.load_state_dict(net.state_dict())
     (with_it, error), (without, plain_error) = responses(bg, net, 3.0), responses(bg, plain, 3.0)
@@ -146,7 +152,7 @@ def test_no_mode_grows_at_large_noise():
 
 def test_at_small_noise_nothing_is_taken():
     """eta -> 1: the baseline is Delta F again, and a feature keeps the slope that the network names."""
-    bg = background(SHAPE)
+    bg = gaussian(SHAPE)
     x, tiny = normal((2, *SHAPE), 1), torch.full((1, *([1] * bg.ndim)), 1e-12, dtype=torch.float64)
     W, C = bg.posterior(tiny)
     linear, local, _ = implicit_cubic(bg, bg.to_modes(x), W, C, linear=baseline_linear(bg, tiny, W, C))
@@ -154,7 +160,7 @@ def test_at_small_noise_nothing_is_taken():
 
 
 def test_an_untrained_network_is_the_ordered_baseline():
-    bg, net = background(SHAPE), network(2, 0.0, ordered=True).double()
+    bg, net = gaussian(SHAPE), network(2, 0.0, ordered=True).double()
     x, v = normal((2, *SHAPE), 1), bg.expand((2 * level(0.5)).exp())
     W, C = bg.posterior(v)
     linear, local, _ = implicit_cubic(bg, bg.to_modes(x), W, C, linear=baseline_linear(bg, v, W, C))
@@ -162,7 +168,7 @@ def test_an_untrained_network_is_the_ordered_baseline():
 
 
 def test_a_free_field_has_no_counterterm():
-    bg = Background(Phi4.A(0.8, 0.0, 2), some_propagator(SHAPE), dtype=torch.float64)
+    bg = GaussianReference(Phi4.A(0.8, 0.0, 2), some_propagator(SHAPE), dtype=torch.float64)
     v = torch.full((1, 1, 1), 3 * bg.g_mean, dtype=torch.float64)
     assert torch.allclose(baseline_linear(bg, v, *bg.posterior(v)), bg.linear / 4)
 
@@ -173,7 +179,7 @@ def test_a_free_field_has_no_counterterm():
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("log_sigma", [-3.0, 0.4, 3.0])
 def test_divergence_is_that_of_the_full_jacobian(shape, log_sigma):
-    bg, net = background(shape), ordered(shape)
+    bg, net = gaussian(shape), ordered(shape)
     x = normal((2, *shape), 1)
     _, trace = net(bg, x, level(log_sigma), trace=True)
     for one, closed in zip(x, trace.detach(), strict=True):
@@ -183,7 +189,7 @@ def test_divergence_is_that_of_the_full_jacobian(shape, log_sigma):
 
 @pytest.mark.parametrize("conditioned", [False, True])
 def test_compiled_tables_are_ordered_too(conditioned):
-    bg, net = background((8, 8)), ordered((8, 8), conditioned=conditioned)
+    bg, net = gaussian((8, 8)), ordered((8, 8), conditioned=conditioned)
     log_sigma = np.array([-2.0, 0.3, 2.5])
     ridge = CompiledRidge(net, bg, log_sigma)
     x = normal((3, 8, 8), 4)
@@ -200,7 +206,7 @@ def test_compiled_tables_are_ordered_too(conditioned):
 
 
 def test_gradients_reach_every_weight_through_the_ordering():
-    bg, net = background(SHAPE), ordered(SHAPE)
+    bg, net = gaussian(SHAPE), ordered(SHAPE)
     x = normal((2, *SHAPE), 1)
 
     def loss():
@@ -225,7 +231,7 @@ def test_the_option_is_told_and_absent_from_older_descriptions():
 
 
 def test_around_two_vacua_it_is_off():
-    bg = Background(Phi4.A(-4.0, 6.008, 2), some_propagator(SHAPE), dtype=torch.float64, vacuum=3.0)
+    bg = GaussianReference(Phi4.A(-4.0, 6.008, 2), some_propagator(SHAPE), dtype=torch.float64, vacuum=3.0)
     net, plain = ordered(SHAPE), network(2, 0.7).double()
     plain.load_state_dict(net.state_dict())
     x = normal((2, *SHAPE), 1)

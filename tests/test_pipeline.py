@@ -7,24 +7,24 @@ import pytest
 
 from latticediff.action import Phi4, free_propagator
 from latticediff.analysis import ess_forward
+from latticediff.build.learned import build_proposal
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, content_digest, save_ensemble
 from latticediff.errors import FileError, GateError, StopRequested, UserError
+from latticediff.job.folder import RunFolder
+from latticediff.job.log import JsonLog, read_log
 from latticediff.lattice import p_hat_squared
-from latticediff.pipeline.chains import chain_result
-from latticediff.pipeline.compare import compare
-from latticediff.pipeline.curves import propagator_curve, rho_error
-from latticediff.pipeline.folder import RunFolder
-from latticediff.pipeline.gate import is_even
-from latticediff.pipeline.generate import generate
-from latticediff.pipeline.learned import build_proposal
-from latticediff.pipeline.log import JsonLog, read_log
-from latticediff.pipeline.measure import measure
-from latticediff.pipeline.run import run
-from latticediff.pipeline.weigh import read_weights
+from latticediff.model.score_model import load_model
 from latticediff.proposal import OdeProposal
-from latticediff.score.model import load_model
 from latticediff.signals import StopReason
+from latticediff.stages.chains import chain_result
+from latticediff.stages.compare import compare
+from latticediff.stages.curves import propagator_curve, rho_error
+from latticediff.stages.gate import is_even
+from latticediff.stages.generate import generate
+from latticediff.stages.measure import measure
+from latticediff.stages.run import run
+from latticediff.stages.weigh import read_weights
 
 # small enough for seconds: nothing here tests how well a network learns
 TINY = """
@@ -176,7 +176,7 @@ def test_the_doubling_of_a_run_is_the_whole_change(finished, card):
 
 
 def test_provenance_leads_from_chain_to_model_to_ensemble(finished, card):
-    from latticediff.score.model import read_card
+    from latticediff.model.score_model import read_card
 
     model = read_card(finished.model)
     with Ensemble(finished.ensemble) as ensemble, Ensemble(finished.chain("ode")) as chain:
@@ -189,7 +189,7 @@ def test_provenance_leads_from_chain_to_model_to_ensemble(finished, card):
 @pytest.fixture
 def short_blocks(monkeypatch):
     """A look at the stop flag after every few updates, however fast they are."""
-    monkeypatch.setattr("latticediff.pipeline.generate.block_length", lambda *_: 40)
+    monkeypatch.setattr("latticediff.stages.generate.block_length", lambda *_: 40)
 
 
 def test_stopped_and_resumed_run_equals_one_run(finished, card, tmp_path, short_blocks):
@@ -269,8 +269,8 @@ def test_nothing_is_overwritten(card, tmp_path, finished):
     other = parse_card(TINY, ["hmc.trajectory_length=2.0"])
     with pytest.raises(FileError, match=r"begun by another card \(hmc.trajectory_length = 1.0 there, 2.0 here\)"):
         generate(other, finished.ensemble, resume=True)
-    from latticediff.pipeline.sample import sample
-    from latticediff.pipeline.train import train
+    from latticediff.stages.sample import sample
+    from latticediff.stages.train import train
 
     with pytest.raises(FileError, match="already holds a model"):
         train(card, finished.ensemble, finished.model)
@@ -279,8 +279,8 @@ def test_nothing_is_overwritten(card, tmp_path, finished):
 
 
 def test_model_of_another_theory_is_refused(finished, tmp_path):
-    from latticediff.pipeline.sample import sample
-    from latticediff.pipeline.train import train
+    from latticediff.stages.sample import sample
+    from latticediff.stages.train import train
 
     for override, what in (("action.lam=6.0", "trained for"), ("lattice.shape=[6, 6]", "trained on")):
         with pytest.raises(UserError, match=what):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latticediff.action import Phi4, free_propagator
-from latticediff.score.propagator import smooth_propagator, symmetrise
+from latticediff.gaussian.propagator import smooth_propagator, symmetrise
 
 MASS = 0.05
 

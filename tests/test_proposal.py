@@ -113,7 +113,7 @@ def test_compiled_route_is_the_torch_route(kind, shape):
         plain.process = plain.plan.build()
         noise = rng(4).normal(size=(3, 7, *shape))
         x, log_q = plain.process.down(torch.as_tensor(noise))
-        modes = made.background.to(dtype=torch.float64).to_modes(torch.as_tensor(noise)).reshape(3, 7, -1).numpy()
+        modes = made.gaussian.to(dtype=torch.float64).to_modes(torch.as_tensor(noise)).reshape(3, 7, -1).numpy()
         x_fast, log_q_fast = fast.process.down(modes)
         np.testing.assert_allclose(fast.process.modes.fields(x_fast), x.numpy(), atol=2e-4)
         np.testing.assert_allclose(log_q_fast, log_q.numpy(), rtol=1e-4, atol=2e-3)

@@ -251,12 +251,12 @@ def test_impossible_settings_are_refused():
 
 def test_the_card_asks_for_rungs(tmp_path):
     """`sampling.ode.rungs`: the kernel that the sampling stage runs, its cost, and the doubling of what lies below."""
+    from latticediff.build.learned import build_kernel, passing_proposal
     from latticediff.config import parse_card
     from latticediff.ensemble import run_chain
-    from latticediff.pipeline.learned import build_kernel, passing_proposal
-    from latticediff.pipeline.train import metrics
-    from latticediff.pipeline.weigh import weigh
-    from latticediff.score.model import save_model
+    from latticediff.model.score_model import save_model
+    from latticediff.stages.train import metrics
+    from latticediff.stages.weigh import weigh
     from latticediff.training import TrainingData
 
     text = '[action]\nconvention = "A"\nm2 = 0.8\nlam = 0.0\n[lattice]\nshape = [4, 6]\n[run]\nseed = 1\n'

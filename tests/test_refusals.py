@@ -18,11 +18,11 @@ from latticediff.cli import main
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, repair
 from latticediff.errors import FileError
-from latticediff.pipeline.compare import compare
-from latticediff.pipeline.generate import generate
-from latticediff.pipeline.log import JsonLog, read_log
-from latticediff.pipeline.run import _stage
-from latticediff.pipeline.train import CHECKPOINT, train
+from latticediff.job.log import JsonLog, read_log
+from latticediff.stages.compare import compare
+from latticediff.stages.generate import generate
+from latticediff.stages.run import _stage
+from latticediff.stages.train import CHECKPOINT, train
 
 _spec = importlib.util.spec_from_file_location(
     "fuzz_cards", Path(__file__).parent.parent / "benchmarks" / "fuzz_cards.py"
@@ -102,7 +102,7 @@ def test_model_finished_by_another_process_meanwhile_is_left_alone(tmp_path, ens
     card = parse_card(fuzz_cards.TINY)
     first = train(card, ensemble, tmp_path / "model")
     answers = iter([False, True])  # asked before the lock, and once it is held
-    monkeypatch.setattr("latticediff.pipeline.train.holds_model", lambda *_: next(answers))
+    monkeypatch.setattr("latticediff.stages.train.holds_model", lambda *_: next(answers))
     assert train(card, ensemble, tmp_path / "model", resume=True).fingerprint() == first.fingerprint()
 
 
@@ -219,7 +219,7 @@ def test_too_little_memory_is_one_line(error, monkeypatch, capsys):
     def refuse():
         raise error
 
-    monkeypatch.setattr("latticediff.shipped.describe_models", refuse)
+    monkeypatch.setattr("latticediff.model.shipped.describe_models", refuse)
     with pytest.raises(SystemExit) as caught:
         main(["models"])
     err = capsys.readouterr().err
@@ -232,7 +232,7 @@ def test_defect_keeps_its_traceback(monkeypatch):
         def fail(defect=defect):
             raise defect
 
-        monkeypatch.setattr("latticediff.shipped.describe_models", fail)
+        monkeypatch.setattr("latticediff.model.shipped.describe_models", fail)
         with pytest.raises(type(defect), match="a bug"):
             main(["models"])
 

@@ -15,24 +15,24 @@ from safetensors.torch import load_file, save_file
 from scipy.interpolate import CubicSpline
 
 from latticediff.action import Phi4
+from latticediff.diffusion.compiled import CompiledRidge
 from latticediff.errors import FileError, ModelError, UserError
 from latticediff.fourier import basis_from_momenta, momenta_from_basis, real_fourier
-from latticediff.score.background import Background
-from latticediff.score.baseline import implicit_cubic
-from latticediff.score.compiled import CompiledRidge
-from latticediff.score.fused import fused_core
-from latticediff.score.matching import denoising_loss, mixed_target
-from latticediff.score.model import load_model, save_model
-from latticediff.score.propagator import measured_propagator, symmetrise
-from latticediff.score.ridge import ridge_core
+from latticediff.gaussian.baseline import implicit_cubic
+from latticediff.gaussian.propagator import measured_propagator, symmetrise
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.model.score_model import load_model, save_model
+from latticediff.networks.ridge.fused import fused_core
+from latticediff.networks.ridge.network import ridge_core
+from latticediff.targets.matching import denoising_loss, mixed_target
 
 SHAPES = [(7,), (2,), (1,), SHAPE, (3, 5), (2, 3, 4)]
 N_SIGMA = 5
 
 
-def background(shape, action=None):
+def gaussian(shape, action=None):
     action = action or Phi4.A(-4.0, 6.008, len(shape))
-    return Background(action, some_propagator(shape), dtype=torch.float64)
+    return GaussianReference(action, some_propagator(shape), dtype=torch.float64)
 
 
 def double_network(shape, strength=0.7, **options):
@@ -53,7 +53,7 @@ def trace_by_jacobian(bg, residual, x, log_sigma):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("log_sigma", [-3.0, -0.4, 1.2])
 def test_divergence_is_that_of_the_full_jacobian(shape, log_sigma):
-    bg, net = background(shape), double_network(shape)
+    bg, net = gaussian(shape), double_network(shape)
     x, level = normal((2, *shape), 1), torch.tensor([log_sigma], dtype=torch.float64)
     _, trace = net(bg, x, level, trace=True)
     for one, closed in zip(x, trace.detach(), strict=True):
@@ -63,7 +63,7 @@ def test_divergence_is_that_of_the_full_jacobian(shape, log_sigma):
 
 def test_divergence_holds_for_wide_kernels_and_a_level_for_each_field():
     shape = (5, 6)
-    bg, net = background(shape), double_network(shape, kernel_size=5)
+    bg, net = gaussian(shape), double_network(shape, kernel_size=5)
     x, levels = normal((3, *shape), 2), torch.tensor([-2.0, 0.1, 1.0], dtype=torch.float64)
     _, trace = net(bg, x, levels, trace=True)
     for i in range(3):
@@ -74,7 +74,7 @@ def test_divergence_holds_for_wide_kernels_and_a_level_for_each_field():
 
 def test_divergence_needs_its_kappa():
     """What the two tests above guard: without the features' part the trace is off by more than a per cent."""
-    bg, net = background(SHAPE), double_network(SHAPE)
+    bg, net = gaussian(SHAPE), double_network(SHAPE)
     x, level = normal((1, *SHAPE), 1), torch.tensor([-0.4], dtype=torch.float64)
     _, trace = net(bg, x, level, trace=True)
     _, baseline = network(2, 0.0).double()(bg, x, level, trace=True)
@@ -83,7 +83,7 @@ def test_divergence_needs_its_kappa():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_baseline_trace_is_that_of_the_full_jacobian(shape):
-    bg = background(shape)
+    bg = gaussian(shape)
     level = torch.tensor([-0.7], dtype=torch.float64)
     W, C = bg.posterior(torch.exp(2 * level).reshape(-1, *([1] * bg.ndim)))
 
@@ -98,7 +98,7 @@ def test_baseline_trace_is_that_of_the_full_jacobian(shape):
 
 @pytest.mark.parametrize("shape", [(7,), SHAPE, (2, 3, 4)])
 def test_residual_commutes_with_translations_and_sign(shape):
-    bg, net = background(shape), double_network(shape)
+    bg, net = gaussian(shape), double_network(shape)
     x, level = normal((2, *shape), 4), torch.tensor([-0.3], dtype=torch.float64)
     R, trace = net(bg, x, level, trace=True)
     shifts, axes = tuple(range(1, bg.ndim + 1)), tuple(range(-bg.ndim, 0))
@@ -112,7 +112,7 @@ def test_residual_commutes_with_translations_and_sign(shape):
 
 
 def test_untrained_network_is_the_baseline():
-    bg, net = background(SHAPE), network(2, 0.0).double()
+    bg, net = gaussian(SHAPE), network(2, 0.0).double()
     x, level = normal((2, *SHAPE), 6), torch.tensor([0.2], dtype=torch.float64)
     W, C = bg.posterior(torch.exp(2 * level).reshape(1, 1, 1))
     linear, local, _ = implicit_cubic(bg, bg.to_modes(x), W, C)
@@ -121,7 +121,7 @@ def test_untrained_network_is_the_baseline():
 
 def test_baseline_becomes_the_force_as_noise_vanishes():
     """``R_0 - DF(x)`` is O(sigma^2)."""
-    bg, x = background(SHAPE), normal((2, *SHAPE), 7)
+    bg, x = gaussian(SHAPE), normal((2, *SHAPE), 7)
     net, errors = network(2, 0.0).double(), []
     for sigma in (1e-3, 1e-4):
         R, _ = net(bg, x, torch.tensor([math.log(sigma)], dtype=torch.float64))
@@ -132,7 +132,7 @@ def test_baseline_becomes_the_force_as_noise_vanishes():
 
 def test_baseline_grows_linearly_and_never_outruns_the_noise():
     """On one site ``R_0 -> x / (3 sigma^2)``: below x / sigma^2, where the denoiser would change sign."""
-    bg, x = background((1,)), torch.tensor([[1e4], [1e6]], dtype=torch.float64)
+    bg, x = gaussian((1,)), torch.tensor([[1e4], [1e6]], dtype=torch.float64)
     for sigma in (0.05, 0.5, 5.0):
         _, local, _ = implicit_cubic(bg, bg.to_modes(x), *bg.posterior(torch.full((1, 1), sigma**2)))
         torch.testing.assert_close(local, x / (3 * sigma**2), rtol=1e-3, atol=0)
@@ -152,7 +152,7 @@ def test_compiled_slope_is_the_float64_slope(shape):
     """(17, 16) has more than 256 sites: one configuration at a time instead of eight interleaved."""
     from latticediff.diffusion.flow import ProbabilityFlow
 
-    bg, net = background(shape), double_network(shape)
+    bg, net = gaussian(shape), double_network(shape)
     y, levels = normal((3, *shape), 8), np.array([-2.5, 0.3])
     ridge, flow = CompiledRidge(net, bg, levels), ProbabilityFlow(net, bg, levels, None)
     for number, level in enumerate(levels):
@@ -165,7 +165,7 @@ def test_compiled_slope_is_the_float64_slope(shape):
 
 @pytest.mark.parametrize("shape", [(5,), SHAPE, (20, 18), (2, 3, 4)])
 def test_fused_core_has_the_values_and_gradients_of_autograd(shape):
-    bg, net = background(shape), network(len(shape), 0.7, features=7)
+    bg, net = gaussian(shape), network(len(shape), 0.7, features=7)
     levels = torch.tensor([-2.0, -0.5, 1.0])
     fields = normal((3, 3, bg.volume), 9, torch.float32)
     upstream = normal((3, 2, bg.volume), 10, torch.float32)
@@ -195,7 +195,7 @@ def dense(bg, multiplier):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_background_filters_are_the_matrices_they_stand_for(shape):
-    bg, v = background(shape), 0.37
+    bg, v = gaussian(shape), 0.37
     G, one = dense(bg, bg.G), torch.eye(bg.volume, dtype=torch.float64)
     W, C = (dense(bg, f) for f in bg.posterior(torch.tensor(v, dtype=torch.float64)))
     torch.testing.assert_close(C, torch.linalg.inv(torch.linalg.inv(G) + one / v), rtol=1e-10, atol=1e-12)
@@ -214,9 +214,9 @@ def test_background_refuses_a_propagator_that_is_not_positive(bad):
     propagator = some_propagator(SHAPE).copy()
     propagator[1, 2] = bad
     with pytest.raises(UserError, match="not positive"):
-        Background(QUARTIC, propagator)
+        GaussianReference(QUARTIC, propagator)
     with pytest.raises(UserError, match="dimensions"):
-        Background(QUARTIC, some_propagator((6,)))
+        GaussianReference(QUARTIC, some_propagator((6,)))
 
 
 @pytest.mark.parametrize("extent", [1, 2, 5, 6])
@@ -230,7 +230,7 @@ def test_real_fourier_basis_has_the_power_of_the_plain_one(shape):
     """Functions even in each k come back from the basis; coefficients squared, folded, are |phi_k|^2 / V."""
     even = some_propagator(shape)
     np.testing.assert_allclose(momenta_from_basis(basis_from_momenta(even, shape), shape), even, rtol=1e-13)
-    bg, phi = background(shape), normal(shape, 12)
+    bg, phi = gaussian(shape), normal(shape, 12)
     modes = bg.to_modes(phi[None])[0].numpy()
     np.testing.assert_allclose(bg.from_modes(bg.to_modes(phi[None]))[0], phi, atol=1e-13)
     power = np.abs(np.fft.fftn(phi.numpy())) ** 2 / phi.numel()
@@ -276,7 +276,7 @@ def test_measured_propagator_refuses(phis, message):
 def one_site(action, v, w0, x):
     """``E[T | x]`` of the mixed target and ``E[phi | x]`` on one site for every x (n,), by quadrature over phi."""
     phi, x = torch.linspace(-6, 6, 4001, dtype=torch.float64), torch.as_tensor(x, dtype=torch.float64)[:, None]
-    bg = Background(action, [0.3], dtype=torch.float64)
+    bg = GaussianReference(action, [0.3], dtype=torch.float64)
     log_p = -torch.as_tensor(action(phi[:, None].numpy()))
     weight = torch.softmax(log_p - (x - phi) ** 2 / (2 * v), 1)
     z = ((x - phi) / math.sqrt(v)).reshape(-1, 1)
@@ -301,7 +301,7 @@ def test_mixture_of_targets_sees_a_wrong_force():
     phi = torch.linspace(-6, 6, 4001, dtype=torch.float64)
     right, wrong = Phi4.A(-3.0, 1.0, 1), Phi4.A(-3.0, 1.1, 1)
     weight = torch.softmax(-torch.as_tensor(right(phi[:, None].numpy())) - (0.4 - phi) ** 2, 0)
-    bg = Background(wrong, [0.3], dtype=torch.float64)
+    bg = GaussianReference(wrong, [0.3], dtype=torch.float64)
     z = ((0.4 - phi) / math.sqrt(0.5))[:, None]
     force, noise = (mixed_target(bg, phi[:, None], z, torch.full((1, 1), 0.5), w0)[:, 0] for w0 in (0.0, 1e12))
     assert abs(float((weight * (force - noise)).sum())) > 0.01
@@ -310,7 +310,7 @@ def test_mixture_of_targets_sees_a_wrong_force():
 def test_denoising_is_explicit_score_matching_up_to_a_constant():
     """Vincent 2011: on one site by quadrature, DSM(R) - DSM(0) = E|C (R - R*)|^2 / v - E|C R*|^2 / v, R* = E[T | x]."""
     action, v = Phi4.A(-3.0, 1.0, 1), 0.4
-    bg, net = Background(action, [0.3], dtype=torch.float64), double_network((1,))
+    bg, net = GaussianReference(action, [0.3], dtype=torch.float64), double_network((1,))
     phi, z = (torch.linspace(-a, a, n, dtype=torch.float64) for a, n in ((4, 401), (6, 301)))
     p = torch.softmax(-torch.as_tensor(action(phi[:, None].numpy())), 0)
     joint = (p[:, None] * torch.softmax(-(z**2) / 2, 0)).reshape(-1)
@@ -333,7 +333,7 @@ def test_denoising_is_explicit_score_matching_up_to_a_constant():
 @pytest.mark.parametrize("w0", [0.0, 0.2, 1e6])
 def test_loss_of_the_exact_free_field_score_is_closed_form(w0):
     """R = 0 and T = (1 - w)(z / sigma - phi / G) leave ``(1 - w)^2 sum_k G / (G + v)``; no target, no loss at w = 1."""
-    bg, n, v = Background(FREE, model(FREE, SHAPE, 0).background.propagator_full, dtype=torch.float64), 4000, 0.6
+    bg, n, v = GaussianReference(FREE, model(FREE, SHAPE, 0).gaussian.propagator_full, dtype=torch.float64), 4000, 0.6
     phi = bg.colour(normal((n, *SHAPE), 15), 0.0)
     loss = denoising_loss(
         lambda _, x, __: (torch.zeros_like(x), None),
@@ -356,7 +356,7 @@ def test_residual_of_phi4_has_no_linear_response():
     p = torch.softmax(-torch.as_tensor(action(phi[:, None].numpy())), 0)
     G = float((p * phi**2).sum())
     for scale, law in ((1.0, True), (1.2, False)):  # a wrong G breaks it
-        bg = Background(action, [scale * G], dtype=torch.float64)
+        bg = GaussianReference(action, [scale * G], dtype=torch.float64)
         response = float((p * phi * bg.delta_force(phi[:, None])[:, 0]).sum())  # <x R> = <x DF> = <phi DF>
         assert (abs(response) < 1e-9) == law
 
@@ -378,7 +378,7 @@ def test_model_file_round_trip_keeps_density_and_fingerprint(saved):
     assert loaded.card["training"] == {"seed": 3}
     x, level = normal((2, *SHAPE), 17, torch.float32), torch.tensor([-0.5])
     for ours, theirs in zip(
-        made.network(made.background, x, level, True), loaded.network(loaded.background, x, level, True), strict=True
+        made.network(made.gaussian, x, level, True), loaded.network(loaded.gaussian, x, level, True), strict=True
     ):
         assert torch.equal(ours, theirs)
     assert not any(p.requires_grad for p in loaded.network.parameters())
@@ -388,7 +388,7 @@ def test_model_file_round_trip_keeps_density_and_fingerprint(saved):
     "change",
     [
         lambda m: m.network.A.data.add_(1e-6),
-        lambda m: m.background.propagator_full.mul_(1 + 1e-14),
+        lambda m: m.gaussian.propagator_full.mul_(1 + 1e-14),
         lambda m: m.power.__imul__(1.001),
         lambda m: setattr(m, "noise", type(m.noise)(0.05, 4.001)),
     ],

@@ -12,7 +12,7 @@ from learned_toys import FREE, SHAPE, model
 
 from latticediff.action import Phi4
 from latticediff.errors import UserError
-from latticediff.score.error import posterior_chain, score_error
+from latticediff.model.score_error import posterior_chain, score_error
 
 ONE_SITE = Phi4.A(-1.0, 0.5, 1)
 N_SIGMA = 5
@@ -32,8 +32,8 @@ def exact_error(made, sigma):
     density = joint.sum(axis=0)
     score = (joint * (LINE[:, None] - LINE[None])).sum(axis=0) / density / v
     x = torch.as_tensor(LINE[:, None], dtype=torch.float32)
-    R = made.network(made.background, x, torch.full((1,), math.log(sigma)))[0][:, 0].double().numpy()
-    G = float(made.background.propagator_full)
+    R = made.network(made.gaussian, x, torch.full((1,), math.log(sigma)))[0][:, 0].double().numpy()
+    G = float(made.gaussian.propagator_full)
     learned = -LINE / (G + v) - G / (G + v) * R
     return v * (density * (learned - score) ** 2).sum() / density.sum()
 
@@ -54,8 +54,8 @@ def test_one_target_twice_would_count_its_noise():
     made, sigma = model(ONE_SITE, (1,), 0.3, sigmas=(0.3, 2.0)), 1.0
     phi, rng = site_fields(4000, 2), np.random.default_rng(3)
     x = phi + sigma * rng.normal(size=phi.shape)
-    R = made.network(made.background, torch.as_tensor(x, dtype=torch.float32), torch.zeros(1))[0].double().numpy()
-    G = float(made.background.propagator_full)
+    R = made.network(made.gaussian, torch.as_tensor(x, dtype=torch.float32), torch.zeros(1))[0].double().numpy()
+    G = float(made.gaussian.propagator_full)
     C = G / (G + 1)
     loss = (C * (R - (x - phi) + phi / G)) ** 2  # T_noise = z / sigma - phi / G at sigma = 1
     exact = exact_error(made, sigma)
@@ -65,10 +65,10 @@ def test_one_target_twice_would_count_its_noise():
 def test_posterior_chain_keeps_the_posterior():
     """Tweedie on one site: the mean of phi given x, far along the chain, against quadrature."""
     made = model(ONE_SITE, (1,), 0.0, sigmas=(0.3, 2.0))
-    background, v = made.background.to(dtype=torch.float64), 0.49
+    gaussian, v = made.gaussian.to(dtype=torch.float64), 0.49
     phi = torch.as_tensor(site_fields(4000, 4))
     x = phi + 0.7 * torch.as_tensor(np.random.default_rng(5).normal(size=phi.shape))
-    chain = posterior_chain(ONE_SITE, background, phi, x, v, torch.Generator().manual_seed(6))
+    chain = posterior_chain(ONE_SITE, gaussian, phi, x, v, torch.Generator().manual_seed(6))
     for _ in range(15):
         field, rate = next(chain)
     weights = np.exp(-ONE_SITE(LINE[:, None])[:, None] - (x.numpy()[:, 0] - LINE[:, None]) ** 2 / (2 * v))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import SHAPE, network, normal
-from test_ordering import background, level
+from test_ordering import gaussian, level
 from test_score import SHAPES, trace_by_jacobian
 
-from latticediff.score.background import Background
-from latticediff.score.compiled import CompiledRidge
-from latticediff.score.conservative import ConservativeRidgeNetwork
-from latticediff.score.screening import screen
+from latticediff.diffusion.compiled import CompiledRidge
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.networks.ridge.conservative import ConservativeRidgeNetwork
+from latticediff.networks.ridge.screening import screen
 
 
 def screened(shape, **options):
@@ -22,7 +22,7 @@ def posterior(bg, log_sigma):
 
 
 def test_the_screen_is_one_at_small_noise_and_falls_with_the_susceptibility():
-    bg = background((8, 8))
+    bg = gaussian((8, 8))
     assert torch.allclose(screen(bg, posterior(bg, -8.0)[1]), torch.ones(1, 8, 8, dtype=torch.float64), atol=1e-5)
     C = posterior(bg, 6.0)[1]
     D, ratio = screen(bg, C).flatten(), (C / C.mean()).flatten()
@@ -34,7 +34,7 @@ def test_the_screen_is_one_at_small_noise_and_falls_with_the_susceptibility():
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("ordered", [False, True])
 def test_divergence_is_that_of_the_full_jacobian(shape, ordered):
-    bg, net = background(shape), screened(shape, ordered=ordered)
+    bg, net = gaussian(shape), screened(shape, ordered=ordered)
     x = normal((2, *shape), 1)
     for log_sigma in (-3.0, 0.4, 3.0):
         _, trace = net(bg, x, level(log_sigma), trace=True)
@@ -45,7 +45,7 @@ def test_divergence_is_that_of_the_full_jacobian(shape, ordered):
 
 @pytest.mark.parametrize("ordered", [False, True])
 def test_compiled_tables_are_screened_too(ordered):
-    bg, net = background((8, 8)), screened((8, 8), ordered=ordered)
+    bg, net = gaussian((8, 8)), screened((8, 8), ordered=ordered)
     log_sigma = np.array([-2.0, 0.3, 2.5])
     ridge, x = CompiledRidge(net, bg, log_sigma), normal((3, 8, 8), 4)
     for i, s in enumerate(log_sigma):
@@ -59,7 +59,7 @@ def test_compiled_tables_are_screened_too(ordered):
 
 def test_local_parts_drive_the_zero_mode_less_by_the_screen():
     """Features and cubic together: without ordering the residual minus its linear part is multiplied by D(0)."""
-    bg, net, plain = background(SHAPE), screened(SHAPE), network(2, 0.7).double()
+    bg, net, plain = gaussian(SHAPE), screened(SHAPE), network(2, 0.7).double()
     plain.load_state_dict(net.state_dict())
     x = normal((3, *SHAPE), 2)
     W, C = posterior(bg, 1.0)
@@ -70,9 +70,9 @@ def test_local_parts_drive_the_zero_mode_less_by_the_screen():
 
 
 def test_off_around_two_vacua_and_for_a_score_that_is_a_gradient():
-    bg = Background(background(SHAPE).action, background(SHAPE).propagator_full, dtype=torch.float64, vacuum=3.0)
+    bg = GaussianReference(gaussian(SHAPE).action, gaussian(SHAPE).propagator_full, dtype=torch.float64, vacuum=3.0)
     assert screened(SHAPE).screen(bg, posterior(bg, 0.0)[1]) is None
-    bg = background(SHAPE)
+    bg = gaussian(SHAPE)
     assert ConservativeRidgeNetwork(2, screened=True).screen(bg, posterior(bg, 0.0)[1]) is None
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from latticediff import HMC
 from latticediff.cli import main
-from latticediff.pipeline import selftest as room
+from latticediff.stages import selftest as room
 
 
 def test_this_machine_passes(capsys):

@@ -10,9 +10,9 @@ import pytest
 from latticediff.action import Phi4
 from latticediff.analysis import ess_reverse
 from latticediff.errors import ModelError
+from latticediff.model.score_model import load_model
+from latticediff.model.shipped import describe_models, model_folder, model_names
 from latticediff.proposal import OdeProposal
-from latticediff.score.model import load_model
-from latticediff.shipped import describe_models, model_folder, model_names
 
 
 def test_a_path_that_exists_comes_before_a_name(tmp_path, monkeypatch):

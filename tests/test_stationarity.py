@@ -30,7 +30,7 @@ from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
 from latticediff.hmc import HMC
 from latticediff.local_updates import LocalMetropolis
-from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis, SeveralTries
+from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry
 from latticediff.metropolis.doubling import doubling_error
 from latticediff.metropolis.moves import Block, Coloured, Infrared, KeepTop, White
 from latticediff.observables import measure_primary
@@ -57,7 +57,7 @@ def proposal(route):
 
 
 def propagator():
-    return proposal("ode").model.background.propagator_full.numpy()
+    return proposal("ode").model.gaussian.propagator_full.numpy()
 
 
 #: name: (route, kernel of a proposal)
@@ -65,7 +65,7 @@ LEARNED = {
     "independence, ode": ("ode", lambda p: IndependenceMetropolis(p, ACTION)),
     "independence, sde, refresh": ("sde", lambda p: IndependenceMetropolis(p, ACTION, True)),
     "independence, sde, keep": ("sde", lambda p: IndependenceMetropolis(p, ACTION, False)),
-    "several tries, ode": ("ode", lambda p: SeveralTries(p, ACTION, 3)),
+    "several tries, ode": ("ode", lambda p: MultipleTry(p, ACTION, 3)),
     "coloured, ode": ("ode", lambda p: LatentMetropolis(p, ACTION, Coloured(0.5))),
     "coloured, three tries, ode": ("ode", lambda p: LatentMetropolis(p, ACTION, Coloured(0.5), 3)),
     "infrared, ode": ("ode", lambda p: LatentMetropolis(p, ACTION, Infrared(0.7, propagator()))),

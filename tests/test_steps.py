@@ -21,8 +21,8 @@ from latticediff.diffusion.process import VariancePreserving
 from latticediff.diffusion.steps import SiteStep, series_length
 from latticediff.errors import UserError
 from latticediff.fourier import real_fourier
+from latticediff.model.score_model import load_model
 from latticediff.proposal import SdeProposal
-from latticediff.score.model import load_model
 
 N_SIGMA = 5
 KERNELS = ("gaussian", "site", "dressed")

@@ -9,6 +9,7 @@ from learned_toys import QUARTIC, SHAPE, model, network, normal, some_propagator
 from scipy.integrate import solve_ivp
 
 from latticediff.action import Phi4
+from latticediff.build.learned import build_proposal, passing_proposal, store_grid
 from latticediff.config import load_card
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
@@ -16,11 +17,10 @@ from latticediff.diffusion.multistep import Adams
 from latticediff.diffusion.runge_kutta import integrate, scheme
 from latticediff.diffusion.time_grid import TimeGrid, fit_grid
 from latticediff.errors import UserError
-from latticediff.pipeline.learned import build_proposal, passing_proposal, store_grid
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.model.score_model import load_model, save_model
 from latticediff.proposal import OdeProposal, grid
 from latticediff.proposal.grid import own_scheme
-from latticediff.score.background import Background
-from latticediff.score.model import load_model, save_model
 
 STEPS = 10
 
@@ -69,9 +69,9 @@ def test_compiled_and_plain_multistep_flows_agree(made):
     """Float32 inside the one: 1e-5 of log_q's slope. Both directions on different grids."""
     grids = TimeGrid.uniform(made.noise, STEPS)
     grids = TimeGrid(grids.down, np.concatenate([grids.down[:1], grids.down[1:-1] + 0.1, grids.down[-1:]]))
-    background = Background(QUARTIC, made.background.propagator_full, dtype=torch.float64)
+    gaussian = GaussianReference(QUARTIC, made.gaussian.propagator_full, dtype=torch.float64)
     plain = ProbabilityFlow(
-        type(made.network)(2, features=6, hidden=8).double(), background, grids.down, scheme("adams5"), True, grids.up
+        type(made.network)(2, features=6, hidden=8).double(), gaussian, grids.down, scheme("adams5"), True, grids.up
     )
     plain.network.load_state_dict(made.network.state_dict())
     fast, y = OdeProposal(made, STEPS, "adams5", grid=grids), normal((4, *SHAPE), 1)
@@ -86,9 +86,9 @@ def test_compiled_and_plain_multistep_flows_agree(made):
 
 def test_recomputing_keeps_a_multistep_passage_whole(made):
     """Cut into its steps it would be Euler's method; results with gradients are those without."""
-    background = made.background
+    gaussian = made.gaussian
     for method in ("rk4", "adams5"):
-        flow = ProbabilityFlow(made.network, background, made.noise.grid(6), scheme(method), recompute=True)
+        flow = ProbabilityFlow(made.network, gaussian, made.noise.grid(6), scheme(method), recompute=True)
         y = normal((2, *SHAPE), 2, torch.float32)
         torch.testing.assert_close(flow.down(y, gradients=True), flow.down(y))
 
@@ -96,9 +96,9 @@ def test_recomputing_keeps_a_multistep_passage_whole(made):
 def test_fixed_grids_agree_with_adaptive_integration():
     """An eighth-order adaptive scheme of another library, at a tolerance of 1e-10, on the float64 flow."""
     net, y = network(2, 0.3).double(), normal((1, *SHAPE), 3)
-    background = Background(QUARTIC, some_propagator(SHAPE), dtype=torch.float64)
+    gaussian = GaussianReference(QUARTIC, some_propagator(SHAPE), dtype=torch.float64)
     noise = NoiseRange(0.05, 4.0)
-    flow = ProbabilityFlow(net, background, noise.grid(1), scheme("rk4"))
+    flow = ProbabilityFlow(net, gaussian, noise.grid(1), scheme("rk4"))
 
     @torch.no_grad()
     def slope(t, state):
@@ -106,10 +106,10 @@ def test_fixed_grids_agree_with_adaptive_integration():
         return np.append(dy.numpy().ravel(), trace.item())
 
     found = solve_ivp(slope, flow.grid, np.append(y.numpy().ravel(), 0.0), "DOP853", rtol=1e-10, atol=1e-10).y[:, -1]
-    phi = background.colour(torch.as_tensor(found[:-1]).reshape(y.shape), math.exp(2 * flow.grid[-1]))
+    phi = gaussian.colour(torch.as_tensor(found[:-1]).reshape(y.shape), math.exp(2 * flow.grid[-1]))
     log_q = flow._log_q(y, torch.as_tensor(-found[-1:]), math.exp(2 * flow.grid[-1]))
     for method, steps, tolerance in (("rk4", 128, 1e-5), ("dopri5", 64, 1e-6), ("adams5", 1024, 2e-4)):
-        fixed = ProbabilityFlow(net, background, noise.grid(steps), scheme(method))
+        fixed = ProbabilityFlow(net, gaussian, noise.grid(steps), scheme(method))
         torch.testing.assert_close(fixed.down(y), (phi, log_q), rtol=0, atol=tolerance)
 
 

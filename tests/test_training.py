@@ -19,13 +19,13 @@ from latticediff.action import Phi4, free_propagator
 from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import FileError, ModelError, StopRequested, UserError
+from latticediff.gaussian.propagator import measured_propagator
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import HMC
-from latticediff.pipeline.train import Source, build_trainer
-from latticediff.score.background import Background
-from latticediff.score.matching import mixed_target
-from latticediff.score.model import save_model
-from latticediff.score.propagator import measured_propagator
+from latticediff.model.score_model import save_model
+from latticediff.stages.train import Source, build_trainer
 from latticediff.streams import Streams
+from latticediff.targets.matching import mixed_target
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
 from latticediff.training.checkpoint import read_checkpoint, write_checkpoint
@@ -155,7 +155,7 @@ def test_training_beats_the_baseline():
     data, G = TrainingData(fields, n_chains=16), measured_propagator([fields], SHAPE)
     rows, made = [], network(2, 0.0)
     plan = TrainingPlan(steps=150, batch=64, warmup=20, ema_decay=0.95)
-    learner = Trainer(made, Task(Background(QUARTIC, G), data), NoiseRange(0.05, 4.0), plan)
+    learner = Trainer(made, Task(GaussianReference(QUARTIC, G), data), NoiseRange(0.05, 4.0), plan)
     before = learner.held_out_loss()
     learner.run(log=rows.append, log_every=50)
     assert [row["step"] for row in rows] == [50, 100, 150]
@@ -172,8 +172,8 @@ def test_learning_rate_warms_up_and_ends_near_zero():
 def test_calibration_of_a_gaussian_theory_is_one():
     """``(G + v) <|s_k|^2> / V`` with R = 0, and a model that proposes with it."""
     action = Phi4.A(0.8, 0.0)
-    background = Background(action, free_propagator(action, SHAPE))
-    model = finish_model(network(2, 0.0), background, NoiseRange(0.05, 4.0), TrainingData(phis(), 8))
+    gaussian = GaussianReference(action, free_propagator(action, SHAPE))
+    model = finish_model(network(2, 0.0), gaussian, NoiseRange(0.05, 4.0), TrainingData(phis(), 8))
     # the linear part of the baseline, 2a - 2c cos - 1/G, is zero to float32 rounding only
     np.testing.assert_allclose(model.power, 1.0, atol=1e-5)
     assert model.power_grid[[0, -1]] == pytest.approx([math.log(0.05), math.log(4.0)])
@@ -235,8 +235,8 @@ def test_plans_that_cannot_be_run_are_refused():
 def test_training_that_blows_up_stops_before_it_is_saved(tmp_path, checkpoint_every, message):
     """The checkpoint that is left has finite weights, however often checkpoints are written."""
     path, made = tmp_path / "checkpoint", trainer()
-    made.objectives[0].target = lambda background, phi, z, v: (
-        mixed_target(background, phi, z, v) * (math.nan if made.step == 7 else 1.0)
+    made.objectives[0].target = lambda gaussian, phi, z, v: (
+        mixed_target(gaussian, phi, z, v) * (math.nan if made.step == 7 else 1.0)
     )
     with pytest.raises(UserError, match=rf"{message}; lower training\.learning_rate"):
         made.run(path, checkpoint_every=checkpoint_every, log_every=20)
@@ -323,7 +323,7 @@ def test_no_steps_make_a_model_of_the_given_weights_for_another_lattice(tmp_path
     kept = made.run().state_dict()
     given = toy_model(QUARTIC, SHAPE, 0.1, features=6, hidden=8).network.state_dict()
     assert all(torch.equal(kept[name], given[name]) for name in given)
-    assert made.background.shape == (6, 6)
+    assert made.gaussian.shape == (6, 6)
 
 
 def test_noise_that_leaves_no_room_is_refused():

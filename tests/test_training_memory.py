@@ -13,7 +13,7 @@ from training_toys import SHAPE, THEORY, phis, trainer
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, save_ensemble
 from latticediff.errors import UserError
-from latticediff.pipeline.train import train
+from latticediff.stages.train import train
 from latticediff.training import TrainingData, rows
 from latticediff.training.gradient import in_low_precision
 from latticediff.training.rows import choose
@@ -136,11 +136,11 @@ class Narrow(torch.nn.Module):
     def describe(self):
         return self.inner.describe()
 
-    def forward(self, background, x, log_sigma, trace=False):
+    def forward(self, gaussian, x, log_sigma, trace=False):
         if torch.is_grad_enabled() and len(x) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         self.largest = max(self.largest, len(x))
-        return self.inner(background, x, log_sigma, trace)
+        return self.inner(gaussian, x, log_sigma, trace)
 
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does():
@@ -167,8 +167,8 @@ def test_low_precision_is_for_the_network_on_cuda_only():
     phi.requires_grad_()  # so that torch does the work, not the compiled core
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        R, _ = in_low_precision(made.network, torch.device("cpu"))(made.background, phi, log_sigma)
-    exact, _ = made.network(made.background, phi, log_sigma)
+        R, _ = in_low_precision(made.network, torch.device("cpu"))(made.gaussian, phi, log_sigma)
+    exact, _ = made.network(made.gaussian, phi, log_sigma)
     assert R.dtype == torch.float32
     difference = float((R - exact).norm().detach() / exact.norm().detach())
     assert 1e-5 < difference < 0.05  # eight bits of mantissa
@@ -177,4 +177,4 @@ def test_low_precision_is_for_the_network_on_cuda_only():
 @pytest.mark.gpu
 def test_low_precision_trains_on_a_gpu(path, tmp_path):
     model = train(parse_card(CARD, ["training.device=cuda", "training.precision=bfloat16"]), path, tmp_path / "model")
-    assert model.background.dtype == torch.float32
+    assert model.gaussian.dtype == torch.float32

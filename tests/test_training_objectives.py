@@ -11,8 +11,8 @@ from learned_toys import network, normal, some_propagator
 from latticediff.action import Phi4, free_propagator
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import CardError, UserError
-from latticediff.score.background import Background
-from latticediff.score.objectives import EmpiricalScore, ModelScore
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.targets.objectives import EmpiricalScore, ModelScore
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.gradient_noise import fit_w0, gradient_noise
 from latticediff.training.objective import Objective, draw_batch
@@ -38,8 +38,8 @@ def objective(name, data, net, **plan):
         plan |= {"target": "implicit", "trace": name, "trace_reach": 3}  # at L = 4 that is every site
     else:
         plan |= {"target": name}
-    background = Background(FREE, some_propagator(SHAPE))
-    return Objective(TrainingPlan(**plan), background, data, NOISE, net)
+    gaussian = GaussianReference(FREE, some_propagator(SHAPE))
+    return Objective(TrainingPlan(**plan), gaussian, data, NOISE, net)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_every_objective_has_the_gradient_of_the_explicit_one(name, data, net, s
 def test_a_biased_target_is_seen(data, net, explicit_gradients):
     """Denoising for the score of the free field that the propagator describes, not the one of the data."""
     made = objective("denoising", data, net)
-    made.target = lambda background, phi, z, v: z / v.sqrt()
+    made.target = lambda gaussian, phi, z, v: z / v.sqrt()
     assert largest_deviation(gradients(made, data, net) - explicit_gradients) > 14
 
 
@@ -89,14 +89,14 @@ def test_traces_that_are_exact_agree_on_every_configuration(data, net):
     torch.testing.assert_close(closed, full, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(coloured, full, rtol=1e-4, atol=1e-4)
     narrow = Objective(
-        TrainingPlan(target="implicit", trace="coloured", trace_reach=1), found[0].background, data, NOISE, net
+        TrainingPlan(target="implicit", trace="coloured", trace_reach=1), found[0].gaussian, data, NOISE, net
     )
     assert not torch.allclose(narrow(net, batch), full, rtol=1e-2)  # a reach that is too short gives a wrong number
 
 
 def test_held_out_losses_by_hutchinson_are_those_by_the_exact_trace(data, net):
     """Within 4 errors on 1,000 configurations, false alarms 6e-5; a probe of ones knows only the zero mode."""
-    task = Task(Background(FREE, some_propagator(SHAPE)), data)
+    task = Task(GaussianReference(FREE, some_propagator(SHAPE)), data)
     exact, sliced = (
         Trainer(net, task, NOISE, TrainingPlan(target="implicit", trace=trace)).losses(0, data.held_out[:1000]).double()
         for trace in ("closed_form", "hutchinson")
@@ -111,16 +111,16 @@ def test_held_out_losses_by_hutchinson_are_those_by_the_exact_trace(data, net):
 def test_empirical_target_is_the_residual_of_the_noised_data(data):
     """A network that is the target has the score of the kernel density."""
     few = TrainingData(data.train[:64].numpy(), n_chains=8)
-    background = Background(FREE, some_propagator(SHAPE), dtype=torch.float64)
-    made = Objective(TrainingPlan(target="explicit", oracle="empirical"), background, few, NOISE, None)
+    gaussian = GaussianReference(FREE, some_propagator(SHAPE), dtype=torch.float64)
+    made = Objective(TrainingPlan(target="explicit", oracle="empirical"), gaussian, few, NOISE, None)
     x, sigma = normal((5, *SHAPE), 3), torch.linspace(0.4, 1.5, 5, dtype=torch.float64)
 
-    def residual(background, x, log_sigma, trace):
-        v = background.expand((2 * log_sigma).exp())
-        return made.target(background, x, torch.zeros_like(x), v), None
+    def residual(gaussian, x, log_sigma, trace):
+        v = gaussian.expand((2 * log_sigma).exp())
+        return made.target(gaussian, x, torch.zeros_like(x), v), None
 
     expected = EmpiricalScore(few.train)(x, sigma)
-    torch.testing.assert_close(ModelScore(residual, background)(x, sigma), expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(ModelScore(residual, gaussian)(x, sigma), expected, rtol=1e-8, atol=1e-8)
 
 
 def test_weightings_differ_by_the_factor_they_state(data, net):
@@ -169,7 +169,7 @@ def test_fitted_w0_has_the_least_noise_on_fresh_batches(data, net):
 
 def test_fitted_w0_is_kept_in_the_checkpoint(tmp_path, data):
     def trainer(seed):
-        task = Task(Background(FREE, some_propagator(SHAPE)), data)
+        task = Task(GaussianReference(FREE, some_propagator(SHAPE)), data)
         plan = TrainingPlan(steps=4, batch=8, warmup=2, target="mixed", w0="fit")
         return Trainer(network(2, 0.5, seed, features=2, hidden=2), task, NOISE, plan)
 
@@ -203,9 +203,9 @@ def test_plans_that_make_no_sense_are_refused(options, message):
 
 
 def test_the_score_of_an_interacting_theory_is_not_known(data, net):
-    background = Background(Phi4.A(0.8, 1.0), some_propagator(SHAPE))
+    gaussian = GaussianReference(Phi4.A(0.8, 1.0), some_propagator(SHAPE))
     with pytest.raises(UserError, match="is not known; the explicit target takes free fields"):
-        Objective(TrainingPlan(target="explicit"), background, data, NOISE, net)
+        Objective(TrainingPlan(target="explicit"), gaussian, data, NOISE, net)
 
 
 def test_a_network_without_closed_form_is_told_so(data, net):
@@ -213,12 +213,12 @@ def test_a_network_without_closed_form_is_told_so(data, net):
         def describe(self):
             return {"name": "deep"}
 
-        def forward(self, background, x, log_sigma, trace=False):
+        def forward(self, gaussian, x, log_sigma, trace=False):
             return torch.zeros_like(x), None
 
-    background = Background(FREE, some_propagator(SHAPE))
+    gaussian = GaussianReference(FREE, some_propagator(SHAPE))
     with pytest.raises(UserError, match="the network deep has no closed-form trace; take trace = full"):
-        Objective(TrainingPlan(target="implicit"), background, data, NOISE, Deep())
+        Objective(TrainingPlan(target="implicit"), gaussian, data, NOISE, Deep())
 
 
 def test_card_takes_a_number_or_fit():

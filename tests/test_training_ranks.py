@@ -15,8 +15,8 @@ from training_toys import THEORY, phis, trainer
 
 from latticediff.config import parse_card
 from latticediff.ensemble import save_ensemble
-from latticediff.pipeline.log import read_log
-from latticediff.pipeline.train import train
+from latticediff.job.log import read_log
+from latticediff.stages.train import train
 from latticediff.training.checkpoint import read_checkpoint
 from latticediff.training.ranks import Ranks
 

@@ -14,13 +14,13 @@ from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.ensemble import save_ensemble
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
-from latticediff.pipeline.sample import sample
-from latticediff.pipeline.train import train
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.model.couplings import Member, interpolate, propagator_on
+from latticediff.model.score_model import ScoreModel, load_model, save_model
+from latticediff.networks.embedding import coupling_features
 from latticediff.proposal import OdeProposal
-from latticediff.score.background import Background
-from latticediff.score.embedding import coupling_features
-from latticediff.score.line import Member, interpolate, propagator_on
-from latticediff.score.model import ScoreModel, load_model, save_model
+from latticediff.stages.sample import sample
+from latticediff.stages.train import train
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
 from latticediff.training.tasks import schedule
@@ -40,7 +40,7 @@ def task(mass=1.0, shape=(4, 4), n=64, frequency=1.0, lam=0.0):
     action = Phi4.A(mass, lam)
     free = Phi4.A(mass, 0.0)
     data = TrainingData(free_fields(free, shape, n), n_chains=8)
-    return Task(Background(action, free_propagator(free, shape)), data, frequency)
+    return Task(GaussianReference(action, free_propagator(free, shape)), data, frequency)
 
 
 def trainer(tasks=None, seed=0, **plan):
@@ -114,7 +114,7 @@ def test_one_ensemble_draws_what_it_drew_alone():
 
 def test_tasks_that_do_not_fit_are_refused():
     line = Phi4.A(1.0, 0.0, 1)
-    chain = Task(Background(line, free_propagator(line, (16,))), TrainingData(np.ones((16, 16)), 4))
+    chain = Task(GaussianReference(line, free_propagator(line, (16,))), TrainingData(np.ones((16, 16)), 4))
     with pytest.raises(UserError, match="one network has one dimension"):
         trainer([task(), chain])
     with pytest.raises(UserError, match=r"batch = 24 on \(2, 4\) but there are 14"):
@@ -197,7 +197,7 @@ def test_another_dimension_is_refused_even_outside():
 def line_model():
     tasks = [task(0.6), task(1.4), task(0.6, (6, 6))]
     return finish_model(
-        network(2, 0.0), tasks[0].background, NOISE, tasks[0].data, {"note": {"of": "a test"}}, 0, tasks[1:]
+        network(2, 0.0), tasks[0].gaussian, NOISE, tasks[0].data, {"note": {"of": "a test"}}, 0, tasks[1:]
     )
 
 
@@ -209,7 +209,7 @@ def test_model_of_several_theories_survives_its_file(tmp_path):
     assert [m.shape for m in loaded.members] == [(4, 4), (6, 6)]
     assert loaded.at() is loaded
     other = load_model(tmp_path / "model", action=Phi4.A(1.4, 0.0), shape=(4, 4))
-    assert np.array_equal(other.background.propagator_full.numpy(), free_propagator(Phi4.A(1.4, 0.0), (4, 4)))
+    assert np.array_equal(other.gaussian.propagator_full.numpy(), free_propagator(Phi4.A(1.4, 0.0), (4, 4)))
     assert other.fingerprint() != model.fingerprint()
     with pytest.raises(ModelError, match="is no theory between"):
         load_model(tmp_path / "model", action=Phi4.A(1.5, 0.0))
@@ -224,7 +224,7 @@ def test_model_between_its_theories_proposes_with_a_high_weight():
     assert ess_reverse(-model.action(draw.phi) - draw.log_q).value > 0.95
     # and the propagator of the model's own theory in its place does not
     own, grid = line_model().at(shape=(6, 6)), model.power_grid
-    wrong = ScoreModel(model.network, own.background, NOISE, grid, np.ones((len(grid), 6, 6)))
+    wrong = ScoreModel(model.network, own.gaussian, NOISE, grid, np.ones((len(grid), 6, 6)))
     draw = OdeProposal(wrong, steps=6).draw(2000, np.random.default_rng(3))
     assert ess_reverse(-Phi4.A(0.9, 0.0)(draw.phi) - draw.log_q).value < 0.95
 
@@ -278,7 +278,7 @@ def test_one_model_for_several_files_samples_between_them(tmp_path):
     seen = np.mean([coupling_features(theory.action) for theory in model.theories()], axis=0)
     assert np.allclose(model.network.embed.couplings[0], seen, rtol=1e-6)
     # the noise drowns the largest zero mode, that of m2 = 0.6
-    widest = max(float(model.background.propagator_full[0, 0]), *(float(m.propagator[0, 0]) for m in model.members))
+    widest = max(float(model.gaussian.propagator_full[0, 0]), *(float(m.propagator[0, 0]) for m in model.members))
     assert model.noise.sigma_max == pytest.approx(4 * widest**0.5)
     assert [parent["file"] for parent in model.card["further_ensembles"]] == ["b.h5", "c.h5"]
     between = parse_card(CARD, ["action.m2=1.2", "lattice.shape=[4, 6]"])

@@ -13,11 +13,11 @@ from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.ensemble import save_ensemble
 from latticediff.errors import CardError, StopRequested, UserError
-from latticediff.pipeline.log import JsonLog, read_log
-from latticediff.pipeline.train import train
-from latticediff.pipeline.watch import Tracker
-from latticediff.score.background import Background
-from latticediff.score.model import load_model
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.job.log import JsonLog, read_log
+from latticediff.model.score_model import load_model
+from latticediff.stages.train import train
+from latticediff.stages.watch import Tracker
 from latticediff.training import TrainingData, TrainingPlan, Watching
 from latticediff.training.best import Best
 from latticediff.training.diagnose import binned_loss, loss_gap, momentum_shells
@@ -115,7 +115,7 @@ def test_training_stops_early_and_stays_stopped(tmp_path):
 
 def test_model_of_the_best_weights_beside_the_last(tmp_path, ensemble, monkeypatch):
     script = scripted([0.9, 0.2, 0.1] * 2)
-    monkeypatch.setattr("latticediff.pipeline.train.Watcher", lambda card: script)
+    monkeypatch.setattr("latticediff.stages.train.Watcher", lambda card: script)
     last = train(parse_card(CARD), ensemble, tmp_path / "a")
     best = train(parse_card(CARD, ["training.keep=best"]), ensemble, tmp_path / "b")
     assert load_model(tmp_path / "a" / "best").fingerprint() == best.fingerprint() != last.fingerprint()
@@ -134,20 +134,20 @@ def test_card_wants_watching_for_what_needs_it():
 def test_error_of_a_shell_is_seen_in_that_shell():
     """A target that is exact but for one basis function: its shell alone has an error, and that size."""
     action = Phi4.A(0.8, 0.0)
-    background = Background(action, free_propagator(action, (4, 6)), dtype=torch.float64)
+    gaussian = GaussianReference(action, free_propagator(action, (4, 6)), dtype=torch.float64)
     bounds, shell = momentum_shells((4, 6))
     assert [int((shell == s).sum()) for s in range(len(bounds))] == [1, 2, 10, 11]
     spectrum = torch.ones(4, 6, dtype=torch.float64)
     spectrum[0, 0] = 0.7  # the zero mode is short of 0.3 of its target
 
-    def target(background, phi, z, v):
-        return background.filter(phi + v.sqrt() * z, torch.ones(4, 6, dtype=torch.float64))
+    def target(gaussian, phi, z, v):
+        return gaussian.filter(phi + v.sqrt() * z, torch.ones(4, 6, dtype=torch.float64))
 
-    def net(background, x, log_sigma, trace=False):
-        return background.filter(x, spectrum), None
+    def net(gaussian, x, log_sigma, trace=False):
+        return gaussian.filter(x, spectrum), None
 
     phi = torch.randn(32, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = binned_loss(net, background, phi, NoiseRange(0.1, 2.0), target)
+    found = binned_loss(net, gaussian, phi, NoiseRange(0.1, 2.0), target)
     np.testing.assert_allclose(np.array(found.relative)[:, 0], 0.09, rtol=1e-10)
     np.testing.assert_allclose(np.array(found.relative)[:, 1:], 0, atol=1e-20)
 
@@ -155,18 +155,18 @@ def test_error_of_a_shell_is_seen_in_that_shell():
 def test_fisher_divergence_of_a_known_score():
     """Two free fields: ``F = 1/2 sum_k (1/(G+v) - 1/(G0+v))^2 (G0 + v)`` per site, 5 standard errors."""
     true, G = Phi4.A(0.8, 0.0), free_propagator(Phi4.A(2.0, 0.0), SHAPE)
-    G0, background = free_propagator(true, SHAPE), Background(true, G)
+    G0, gaussian = free_propagator(true, SHAPE), GaussianReference(true, G)
     white = np.fft.fftn(np.random.default_rng(1).normal(size=(4096, *SHAPE)), axes=(1, 2))
     phi = torch.as_tensor(np.fft.ifftn(white * np.sqrt(G0), axes=(1, 2)).real, dtype=torch.float32)
-    inverse = torch.as_tensor(background.linear + 1 / background.G)
+    inverse = torch.as_tensor(gaussian.linear + 1 / gaussian.G)
 
-    def exact(background, phi, z, v):
-        return background.filter(phi + v.sqrt() * z, (inverse - 1 / background.G) / (1 + v * inverse))
+    def exact(gaussian, phi, z, v):
+        return gaussian.filter(phi + v.sqrt() * z, (inverse - 1 / gaussian.G) / (1 + v * inverse))
 
-    def zero(background, x, log_sigma, trace=False):
+    def zero(gaussian, x, log_sigma, trace=False):
         return torch.zeros_like(x), None
 
-    found = binned_loss(zero, background, phi, NoiseRange(0.1, 2.0), exact)
+    found = binned_loss(zero, gaussian, phi, NoiseRange(0.1, 2.0), exact)
     for sigma, fisher in zip(found.sigma, found.fisher, strict=True):
         v = sigma**2
         terms = (1 / (G + v) - 1 / (G0 + v)) ** 2 * (G0 + v) / 2
@@ -190,7 +190,7 @@ def test_a_network_that_learns_its_data_by_heart_is_warned_of():
     data, rows = TrainingData(phis(128), n_chains=2, held_out=0.5), []
     made = trainer(data, target="denoising", sigmas=(0.05, 0.5), batch=8)
     plan = TrainingPlan(target="explicit", oracle="empirical")
-    memory = Objective(plan, made.background, data, made.noise, None).target
+    memory = Objective(plan, made.gaussian, data, made.noise, None).target
     made.averaged = lambda: Memory(memory)
     Watching(1, report=rows.append)(made)
     assert rows[0]["too_few_data"] == [0], rows[0]["gaps"]
@@ -206,9 +206,9 @@ class Memory(torch.nn.Module):
         super().__init__()
         self.residual = residual
 
-    def forward(self, background, x, log_sigma, trace=False):
-        v = background.expand((2 * log_sigma).exp())
-        return self.residual(background, x, torch.zeros_like(x), v), None
+    def forward(self, gaussian, x, log_sigma, trace=False):
+        v = gaussian.expand((2 * log_sigma).exp())
+        return self.residual(gaussian, x, torch.zeros_like(x), v), None
 
 
 def test_curves_for_tensorboard(tmp_path, ensemble):

@@ -16,22 +16,22 @@ from scipy.stats import kstest, multivariate_normal
 from latticediff.action import Phi4
 from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
+from latticediff.diffusion.compiled import CompiledFlow
+from latticediff.diffusion.differentiable import DifferentiableFlow
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
 from latticediff.errors import UserError
+from latticediff.gaussian.propagator import measured_propagator, measured_vacuum
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.gaussian.vacua import _from_half, _to_half, check_vacua, vacua
 from latticediff.hmc import HMC
 from latticediff.metropolis import IndependenceMetropolis
+from latticediff.model.score_model import ScoreModel, load_model, save_model
 from latticediff.proposal import OdeProposal, SdeProposal
-from latticediff.score.background import Background
-from latticediff.score.compiled import CompiledFlow
-from latticediff.score.control import three_targets
-from latticediff.score.differentiable import DifferentiableFlow
-from latticediff.score.matching import mixed_target
-from latticediff.score.model import ScoreModel, load_model, save_model
-from latticediff.score.propagator import measured_propagator, measured_vacuum
-from latticediff.score.vacua import _from_half, _to_half, check_vacua, vacua
 from latticediff.streams import Streams
+from latticediff.targets.control_variates import three_targets
+from latticediff.targets.matching import mixed_target
 
 N_SIGMA = 5
 M0 = 4.83
@@ -42,15 +42,17 @@ OVERLAP = Phi4.H(0.5, 0.2, ndim=1)
 SHAPES = [(5,), SHAPE, (2, 3, 2)]
 
 
-def background(shape=SHAPE, dtype=torch.float64, vacuum=M0):
-    return Background(Phi4.H(0.5, 0.022, ndim=len(shape)), 0.2 * some_propagator(shape), dtype=dtype, vacuum=vacuum)
+def gaussian(shape=SHAPE, dtype=torch.float64, vacuum=M0):
+    return GaussianReference(
+        Phi4.H(0.5, 0.022, ndim=len(shape)), 0.2 * some_propagator(shape), dtype=dtype, vacuum=vacuum
+    )
 
 
 def model(shape=SHAPE, strength=0.0, action=BROKEN, vacuum=M0, propagator=None, sigmas=(0.03, 1.5)):
     G, noise = 0.2 * some_propagator(shape) if propagator is None else propagator, NoiseRange(*sigmas)
     made = network(len(shape), strength)
     return ScoreModel(
-        made, Background(action, G, vacuum=vacuum), noise, np.array(noise.log_range), np.ones((2, *shape))
+        made, GaussianReference(action, G, vacuum=vacuum), noise, np.array(noise.log_range), np.ones((2, *shape))
     )
 
 
@@ -93,8 +95,8 @@ def test_a_draw_on_the_wrong_side_has_weight_zero():
 
 def test_peaks_that_overlap_are_refused():
     with pytest.raises(UserError, match="standard deviations of m at sigma_max"):
-        check_vacua(background(vacuum=1.0), 3.0)
-    check_vacua(background(), 1.5)
+        check_vacua(gaussian(vacuum=1.0), 3.0)
+    check_vacua(gaussian(), 1.5)
 
 
 # --- the network around a vacuum -------------------------------------------------------------------------------------
@@ -102,7 +104,7 @@ def test_peaks_that_overlap_are_refused():
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_residual_is_odd(shape):
-    bg, net, x = background(shape), network(len(shape), 0.7).double(), fields_of_both_signs(shape)
+    bg, net, x = gaussian(shape), network(len(shape), 0.7).double(), fields_of_both_signs(shape)
     level = torch.tensor([-0.7], dtype=torch.float64)
     R, trace = net(bg, x, level, trace=True)
     opposite, same_trace = net(bg, -x, level, trace=True)
@@ -116,7 +118,7 @@ def test_residual_is_odd(shape):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("log_sigma", [-2.0, 0.2])
 def test_divergence_is_that_of_the_full_jacobian(shape, log_sigma):
-    bg, net = background(shape), network(len(shape), 0.7).double()
+    bg, net = gaussian(shape), network(len(shape), 0.7).double()
     level = torch.tensor([log_sigma], dtype=torch.float64)
     _, C = bg.posterior(bg.expand((2 * level).exp()))
     for x in fields_of_both_signs(shape, 2):
@@ -126,9 +128,9 @@ def test_divergence_is_that_of_the_full_jacobian(shape, log_sigma):
 
 
 def test_delta_force_is_the_force_without_the_gaussian_of_the_vacuum():
-    bg, phi = background(), fields_of_both_signs(SHAPE)
-    gaussian = bg.filter(phi - bg.signs(phi) * M0, 1 / bg.G)
-    exact = -torch.as_tensor(BROKEN.force(phi.numpy())) - gaussian
+    bg, phi = gaussian(), fields_of_both_signs(SHAPE)
+    linear = bg.filter(phi - bg.signs(phi) * M0, 1 / bg.G)
+    exact = -torch.as_tensor(BROKEN.force(phi.numpy())) - linear
     torch.testing.assert_close(bg.delta_force(phi), exact, rtol=1e-12, atol=1e-12)
     # the baseline has this limit at vanishing noise
     R, _ = network(2, 0.0).double()(bg, phi, torch.tensor([-12.0], dtype=torch.float64))
@@ -139,7 +141,7 @@ def test_delta_force_is_the_force_without_the_gaussian_of_the_vacuum():
 def test_all_targets_have_the_same_conditional_mean(v):
     """``E[T | x]`` on two sites by quadrature; at noise levels in use nothing of it is at the other vacuum."""
     action, G = TWO_SITES, np.array([0.08, 0.06])
-    bg = Background(action, G, dtype=torch.float64, vacuum=2.8)
+    bg = GaussianReference(action, G, dtype=torch.float64, vacuum=2.8)
     grid = torch.linspace(-5, 1, 401, dtype=torch.float64).tolist()
     phi = torch.tensor(list(itertools.product(grid, repeat=2)), dtype=torch.float64)
     x = torch.tensor((-3.2, -2.3), dtype=torch.float64)
@@ -154,20 +156,20 @@ def test_all_targets_have_the_same_conditional_mean(v):
     torch.testing.assert_close(stein, force, rtol=0, atol=1e-9)
     torch.testing.assert_close(noise, force, rtol=0, atol=1e-9)
     torch.testing.assert_close(mean(mixed_target(bg, phi, z, variance)), force, rtol=0, atol=1e-9)
-    around_zero = Background(action, G, dtype=torch.float64)
+    around_zero = GaussianReference(action, G, dtype=torch.float64)
     assert float((mean(around_zero.delta_force(phi)) - noise).abs().max()) > 1.0
 
 
 # --- densities -------------------------------------------------------------------------------------------------------
 
 
-def no_residual(background, x, log_sigma, trace=False):
+def no_residual(gaussian, x, log_sigma, trace=False):
     return torch.zeros_like(x), torch.zeros(len(x), dtype=torch.float64) if trace else None
 
 
 def test_without_a_network_the_density_is_the_mixture_of_two_gaussians():
     """R = 0: q is the mixture, in closed form, whatever the grid; and draws are draws of it."""
-    bg = background()
+    bg = gaussian()
     flow = ProbabilityFlow(no_residual, bg, NoiseRange(0.1, 1.5).grid(1), scheme("rk4"))
     phi, log_q = flow.down(normal((200, *SHAPE), 4))
     covariance = np.array(
@@ -184,7 +186,7 @@ def test_without_a_network_the_density_is_the_mixture_of_two_gaussians():
 
 def test_density_of_one_site_integrates_to_one():
     """On both sides of zero together: half of it for each sign."""
-    bg = Background(TWO_SITES, np.array([0.07]), dtype=torch.float64, vacuum=2.9)
+    bg = GaussianReference(TWO_SITES, np.array([0.07]), dtype=torch.float64, vacuum=2.9)
     flow = ProbabilityFlow(network(1, 0.3).double(), bg, NoiseRange(0.05, 0.4).grid(12), scheme("rk4"))
     phi = torch.linspace(0.0005, 5, 5000, dtype=torch.float64)[:, None]
     for side in (phi, -phi):
@@ -193,7 +195,7 @@ def test_density_of_one_site_integrates_to_one():
 
 
 def test_compiled_flows_are_that_of_torch():
-    bg, net = background(dtype=torch.float32), network(2, 0.5)
+    bg, net = gaussian(dtype=torch.float32), network(2, 0.5)
     grid, method, y = NoiseRange(0.1, 1.5).grid(4), scheme("rk4"), normal((6, *SHAPE), 5)
     phi, log_q = ProbabilityFlow(net, bg, grid, method).down(y.float())
     fast, fast_log_q = CompiledFlow(net, bg, grid, method).down(y.numpy())
@@ -245,7 +247,7 @@ def test_noise_of_a_path_leads_back():
 def test_a_model_keeps_its_vacuum(tmp_path):
     made = model(strength=0.3)
     loaded = load_model(save_model(made, tmp_path / "model"))
-    assert loaded.background.vacuum == M0
+    assert loaded.gaussian.vacuum == M0
     assert loaded.fingerprint() == made.fingerprint()
     assert model(strength=0.3, vacuum=0.0).fingerprint() != made.fingerprint()
 

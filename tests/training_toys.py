@@ -7,8 +7,8 @@ import torch
 from learned_toys import QUARTIC, network
 
 from latticediff.diffusion.ladder import NoiseRange
-from latticediff.score.background import Background
-from latticediff.score.propagator import measured_propagator
+from latticediff.gaussian.propagator import measured_propagator
+from latticediff.gaussian.reference import GaussianReference
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 
 SHAPE = (4, 4)
@@ -34,7 +34,9 @@ def trainer(data=None, seed=0, features=6, action=QUARTIC, sigmas=(0.05, 4.0), s
     data = data or TrainingData(phis(), n_chains=8)
     G = measured_propagator([phis()], SHAPE)
     made = network(2, strength, seed, features=features)
-    return Trainer(made, Task(Background(action, G), data), NoiseRange(*sigmas), TrainingPlan(**{**PLAN, **plan}))
+    return Trainer(
+        made, Task(GaussianReference(action, G), data), NoiseRange(*sigmas), TrainingPlan(**{**PLAN, **plan})
+    )
 
 
 def weights(made):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from latticediff.diffusion.langevin import annealed_langevin
-from latticediff.score.objectives import EmpiricalScore, denoising, explicit
+from latticediff.targets.objectives import EmpiricalScore, denoising, explicit
 
 GRID = np.linspace(-3, 3, 601)
 CENTRES = np.array([[-1.5, -0.8], [1.4, 1.0]])

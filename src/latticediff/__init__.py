@@ -1,8 +1,9 @@
 """Exact diffusion-model samplers for lattice field theory, beside fast HMC on the same theory.
 
-The rooms, in the order in which data flow: `action`, `hmc`, `ensemble`, `observables`,
-`analysis`, `score`, `diffusion`, `training`, `proposal`, `metropolis`, `report`, `pipeline`,
-`config`, `cli`. Importing the package imports none of them, so neither torch nor numba.
+The rooms, in the order in which data flow: `action`, `hmc`, `ensemble`, `observables`, `analysis`, `gaussian`,
+`networks`, `targets`, `diffusion`, `model`, `training`, `metropolis`, `proposal`, `report`, `config`, `build`, `job`,
+`stages`, `cli`. What can be plugged in is found by `registry`; docs/extending.md shows one of each. Importing the
+package imports none of them, so neither torch nor numba.
 """
 
 import importlib

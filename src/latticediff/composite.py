@@ -5,7 +5,7 @@ import numpy as np
 from .arrays import real_array
 from .errors import UserError
 from .hmc.checks import check_counts
-from .markov import Block, ChainState
+from .markov import Block, ChainState, kernel_from_description
 
 __all__ = ["Mixture", "Sequence"]
 
@@ -126,6 +126,11 @@ class Sequence(_Composite):
         """Sum over the parts."""
         return sum(getattr(part, "force_evaluations_per_update", 0) for part in self.parts)
 
+    @classmethod
+    def from_description(cls, action, description):
+        """The kernel that `describe` described."""
+        return cls([kernel_from_description(action, part) for part in description["parts"]])
+
     def describe(self):
         """JSON-able parameters of every part."""
         return {"name": "sequence", "parts": [part.describe() for part in self.parts], **self._cost()}
@@ -177,6 +182,11 @@ class Mixture(_Composite):
     def evaluations_per_update(self):
         """Mean over the parts, each with its probability."""
         return sum(w * self._evaluations(part) for w, part in zip(self.weights.tolist(), self.parts, strict=True))
+
+    @classmethod
+    def from_description(cls, action, description):
+        """The kernel that `describe` described."""
+        return cls([kernel_from_description(action, part) for part in description["parts"]], description["weights"])
 
     def describe(self):
         """JSON-able parameters of every part, and the weights."""

@@ -15,8 +15,9 @@ import numpy as np
 __all__ = ["basis_from_momenta", "mode_numbers", "momenta_from_basis", "real_fourier", "transform"]
 
 
+@functools.cache
 def real_fourier(extent):
-    """Basis functions as rows of an orthogonal matrix, (extent, extent)."""
+    """Basis functions as rows of an orthogonal matrix, (extent, extent), float64; one array for all callers."""
     x = np.arange(extent)
     rows = [np.full(extent, extent**-0.5)]
     for n in range(1, (extent - 1) // 2 + 1):
@@ -24,7 +25,9 @@ def real_fourier(extent):
         rows += [np.sqrt(2 / extent) * np.cos(phase), np.sqrt(2 / extent) * np.sin(phase)]
     if extent % 2 == 0 and extent > 1:
         rows.append(extent**-0.5 * (-1.0) ** x)
-    return np.array(rows)
+    matrix = np.array(rows)
+    matrix.flags.writeable = False
+    return matrix
 
 
 def mode_numbers(extent):

@@ -4,11 +4,14 @@ All kernels act on a *batch* of independent chains at once, since that is what v
 chain is a batch of one. State (what must be carried) is apart from info (what is worth knowing).
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-__all__ = ["Block", "ChainState", "Kernel", "chain"]
+from . import registry
+from .errors import FileError, UserError
+
+__all__ = ["Block", "ChainState", "Kernel", "Restorable", "chain", "kernel_from_description"]
 
 
 class ChainState(NamedTuple):
@@ -33,6 +36,7 @@ class Block(NamedTuple):
     info: dict
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """A transition that leaves exp(-S) invariant."""
 
@@ -58,7 +62,40 @@ class Kernel(Protocol):
         """
 
     def describe(self):
-        """JSON-able parameters, stored with every ensemble."""
+        """JSON-able parameters, stored with every ensemble; ``"name"`` is that of the entry point."""
+
+
+@runtime_checkable
+class Restorable(Kernel, Protocol):
+    """A kernel that its description builds again, so that a file can be run on without the card that began it."""
+
+    @classmethod
+    def from_description(cls, action, description):
+        """The kernel for `action` of which `describe` gave `description`."""
+
+
+def kernel_from_description(action, description):
+    """The frozen kernel that wrote a file; inverse of the kernel's ``describe``.
+
+    Parameters
+    ----------
+    action : Action
+    description : dict
+        ``description["name"]`` is looked up in the entry-point group ``latticediff.kernels``.
+
+    Raises
+    ------
+    FileError
+        No such kernel is installed, or it cannot be built from a description.
+    """
+    name = description.get("name")
+    try:
+        kind = registry.load("kernels", name)
+    except UserError as exc:
+        raise FileError(f"the algorithm is {name!r}, which cannot be run on: {exc}") from None
+    if not hasattr(kind, "from_description"):
+        raise FileError(f"the algorithm is {name!r}; expected a classical kernel, which can be run on")
+    return kind.from_description(action, description)
 
 
 def chain(kernel, state, rng, block=1, thin=1):

@@ -12,7 +12,18 @@ from .errors import UserError
 
 __all__ = ["GROUPS", "load", "names", "nearest", "require"]
 
-GROUPS = ("actions", "proposals", "kernels", "observables", "readers", "networks", "network_options")
+GROUPS = (
+    "actions",
+    "proposals",
+    "routes",
+    "route_options",
+    "kernels",
+    "observables",
+    "readers",
+    "networks",
+    "network_options",
+    "figures",
+)
 
 
 def nearest(word, known):

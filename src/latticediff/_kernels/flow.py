@@ -31,7 +31,7 @@ class Levels(NamedTuple):
     outer: np.ndarray  #: (n_levels, M, V) float32, output fields to slope
     linear: np.ndarray  #: (n_levels, V) float64, the baseline's linear part of the slope
     #: (n_levels, 9) float64: output scale, 4b, posterior variance c, baseline trace, linear trace; and of the vacuum
-    #: lambda, c - m_0^2, tilt (`score.baseline`), shift of the second input's zero mode
+    #: lambda, c - m_0^2, tilt (`gaussian.baseline`), shift of the second input's zero mode
     numbers: np.ndarray
 
 

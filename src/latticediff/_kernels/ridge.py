@@ -1,6 +1,6 @@
 """Ridge network's core, forward and backward: one configuration, one thread, everything in cache.
 
-The arithmetic is `latticediff.score.ridge.ridge_core`'s. A configuration is handled by one thread in a
+The arithmetic is `latticediff.networks.ridge.network.ridge_core`'s. A configuration is handled by one thread in a
 fixed order of operations, so results depend neither on the number of threads nor on how a batch is split.
 
 A field is copied once into a periodic frame (a halo as wide as the kernel) and then treated as one
@@ -9,7 +9,6 @@ no gathers, contiguous inner loops. Sites of the halo are computed along and mas
 tile by tile, so that the columns and features of a tile stay in the first-level cache.
 """
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -32,11 +31,6 @@ class Frame(NamedTuple):
     inside: np.ndarray  #: (n_run,) float32, 1 on the lattice, 0 on the halo; the run is padded to whole vectors
     offsets: np.ndarray  #: (T,) flat displacement of each tap
     first: int  #: framed position where the flat run starts
-
-
-def box_offsets(ndim, reach):
-    """Offsets of a cubic kernel in C order; offset T-1-t is minus offset t."""
-    return list(itertools.product(range(-reach, reach + 1), repeat=ndim))
 
 
 def frame(shape, offsets, lanes=1):

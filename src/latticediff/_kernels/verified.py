@@ -2,7 +2,7 @@
 
 A compiler may do to floating-point code what nobody foresaw, on a processor that nobody tried: a chain of wrong
 random numbers looks like any other. So the first process that finds no mark for this machine code compares some
-hundred numbers with `latticediff.reference`, plain Python, and leaves the mark beside the compiled code; it costs
+hundred numbers with `latticediff._kernels.oracle`, plain Python, and leaves the mark beside the compiled code; it costs
 milliseconds.
 """
 
@@ -14,8 +14,8 @@ import llvmlite
 import numba
 import numpy as np
 
-from .. import reference
 from ..errors import UserError
+from . import oracle as reference
 from .compile import machine, source_hash
 
 __all__ = ["check_generator", "require_generator"]

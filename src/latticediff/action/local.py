@@ -6,40 +6,12 @@ periodic, forward directions only, any dimension. NumPy, float64; the fast kerne
 ``_kernels`` and are compared with this room.
 """
 
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 
 from ..arrays import real_array
 from ..errors import UserError
 
-__all__ = ["Action", "LocalAction"]
-
-
-@runtime_checkable
-class Action(Protocol):
-    """What every other room asks of an action."""
-
-    ndim: int
-    hopping: float  #: c, the coefficient of the nearest-neighbour product
-
-    def __call__(self, phi):
-        """S, summed over the last `ndim` axes; float64, shape of the leading axes."""
-
-    def force(self, phi):
-        """-dS/dphi, the shape of `phi`, float64."""
-
-    def potential(self, phi):
-        """V(phi), site by site."""
-
-    def potential_derivative(self, phi):
-        """V'(phi), site by site."""
-
-    def numba_potential(self):
-        """``(v, dv, params)``: Numba-callable ``v(phi, params)``, ``dv(phi, params)`` and their float64 array."""
-
-    def describe(self):
-        """JSON-able description; two actions are the same theory if and only if these are equal."""
+__all__ = ["LocalAction"]
 
 
 class LocalAction:

@@ -18,7 +18,6 @@ from .options import (
     Overrides,
     Quiet,
     Resume,
-    Route,
     STau,
     complain,
     say,
@@ -42,13 +41,13 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file or mod
 
 def _prepare(card, overrides, quiet):
     from ..config import load_card
-    from ..pipeline.progress import make_progress
+    from ..job.progress import make_progress
 
     return load_card(card, overrides or (), say=complain), make_progress(quiet)
 
 
 def _print_plan(card, *stages):
-    from ..pipeline.estimate import estimate
+    from ..job.estimate import estimate
 
     say(card.to_toml())
     say(estimate(card, stages))
@@ -93,7 +92,7 @@ def run(
             "sample_ode",
             "sample_sde",
         )
-    from ..pipeline.run import run as run_all
+    from ..stages.run import run as run_all
 
     with stop_after(max_walltime) as stop:
         run_all(card, out, resume=resume, progress=progress, stop=stop)
@@ -127,14 +126,14 @@ def generate(
     latticediff generate configs/demo.toml --out ens.h5
     latticediff generate configs/demo.toml --out ens.h5 --more 5000
     """
-    from ..pipeline.extend import length_overrides
+    from ..stages.extend import length_overrides
 
     overrides = [*(overrides or ()), *length_overrides(out, until, more, start)]
     resume = resume or until is not None or more is not None
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
         return _print_plan(card, "generate")
-    from ..pipeline.generate import generate as generate_ensemble
+    from ..stages.generate import generate as generate_ensemble
 
     with stop_after(max_walltime) as stop:
         generate_ensemble(card, out, resume=resume, progress=progress, stop=stop)
@@ -162,7 +161,7 @@ def train(
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
         return _print_plan(card, "train")
-    from ..pipeline.train import train as train_model
+    from ..stages.train import train as train_model
 
     with stop_after(max_walltime) as stop:
         train_model(card, ensemble, out, resume=resume, progress=progress, stop=stop)
@@ -191,8 +190,8 @@ def finetune(
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
         return _print_plan(card, "finetune")
-    from ..pipeline.finetune import finetune as finetune_model
-    from ..pipeline.finetune import summary
+    from ..stages.finetune import finetune as finetune_model
+    from ..stages.finetune import summary
 
     with stop_after(max_walltime) as stop:
         tuned = finetune_model(card, model, ensemble, out, resume=resume, progress=progress, stop=stop)
@@ -203,7 +202,7 @@ def finetune(
 def sample(
     card: CardPath,
     model: Model,
-    route: Annotated[Route, typer.Option("--route", help="Which exact proposal.")],
+    route: Annotated[str, typer.Option("--route", metavar="ROUTE", help="Which exact proposal.")],
     out: NewFile,
     overrides: Overrides = None,
     dry_run: DryRun = False,
@@ -215,18 +214,20 @@ def sample(
     """Metropolis chains with the network's proposals, into an ensemble file."""
     card, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, f"sample_{route.value}")
-    from ..pipeline.sample import sample as sample_chain
+        return _print_plan(card, f"sample_{route}")
+    from ..stages.sample import sample as sample_chain
 
     with stop_after(max_walltime) as stop:
-        sample_chain(card, model, route.value, out, resume=resume, progress=progress, stop=stop, outside=outside)
+        sample_chain(card, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
 
 
 @app.command()
 def weigh(
     card: CardPath,
     model: Model,
-    route: Annotated[Route, typer.Option("--route", help="Whose density; of the SDE, that of random paths.")],
+    route: Annotated[
+        str, typer.Option("--route", metavar="ROUTE", help="Whose density; of the SDE, that of random paths.")
+    ],
     ensemble: Annotated[
         Path, typer.Option("--ensemble", help="Configurations of the card's theory, an ensemble file.")
     ],
@@ -247,8 +248,8 @@ def weigh(
     latticediff weigh far.toml --model phi4-A-L8 --route ode --ensemble far.h5 --all --outside --out weights.npz
     """
     from ..atomic import refuse_existing
-    from ..pipeline.weigh import Weighing
-    from ..pipeline.weigh import weigh as weigh_ensemble
+    from ..stages.weigh import Weighing
+    from ..stages.weigh import weigh as weigh_ensemble
 
     card, progress = _prepare(card, overrides, quiet)
     refuse_existing(out)
@@ -257,14 +258,14 @@ def weigh(
             card,
             ensemble,
             model,
-            route.value,
+            route,
             out,
             progress=progress,
             stop=stop,
             outside=outside,
             all_chains=all_chains,
         )
-    found = Weighing(ensemble.name, route.value, arrays)
+    found = Weighing(ensemble.name, route, arrays)
     say(found.to_json() if as_json else found.to_text())
 
 
@@ -296,7 +297,7 @@ def measure(
     latticediff measure ens.h5 --correlator
     """
     from ..errors import UserError
-    from ..pipeline.measure import measure as measure_file
+    from ..stages.measure import measure as measure_file
 
     if axis is not None and not correlator:
         raise UserError(f"--axis {axis} is of the correlator; say --correlator too")
@@ -313,8 +314,8 @@ def compare(
     quiet: Quiet = False,
 ):
     """The report page for any set of chains of one theory."""
-    from ..pipeline.compare import compare as compare_files
-    from ..pipeline.progress import make_progress
+    from ..job.progress import make_progress
+    from ..stages.compare import compare as compare_files
 
     compare_files(files, out, progress=make_progress(quiet))
 
@@ -322,7 +323,7 @@ def compare(
 @app.command()
 def info(file: File):
     """What a file is: action in every convention, lattice, algorithm, size, acceptance, provenance."""
-    from ..pipeline.info import info as describe
+    from ..stages.info import info as describe
 
     say(describe(file))
 
@@ -330,7 +331,7 @@ def info(file: File):
 @app.command()
 def verify(file: File):
     """Recompute what a file claims: checksums, the stored action, the hash of a model's weights."""
-    from ..pipeline.verify import verify as check
+    from ..stages.verify import verify as check
 
     say_line(check(file))
 
@@ -346,7 +347,7 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
     """List the trained models that come with the package."""
     import json
 
-    from ..shipped import describe_models
+    from ..model.shipped import describe_models
 
     for row in describe_models():
         if json_output:
@@ -372,7 +373,7 @@ def selftest(json_output: AsJson = False):
     """Check that the compiled code computes the right numbers on this machine; half a minute."""
     import json
 
-    from ..pipeline.selftest import selftest as run_selftest
+    from ..stages.selftest import selftest as run_selftest
 
     found = run_selftest()
     say(json.dumps(found.to_dict(), indent=1) if json_output else found.to_text())

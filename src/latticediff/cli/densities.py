@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..defaults import SDE_STEPS
-from .options import AsJson, Model, Quiet, Route, STau, say
+from .options import AsJson, Model, Quiet, STau, say
 
 __all__ = ["add_commands"]
 
@@ -47,7 +47,7 @@ def free_energy(
     ensemble: Reference = None,
     to: To = None,
     n: Draws = 4000,
-    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
+    route: Annotated[str, typer.Option("--route", metavar="ROUTE", help="Which proposal.")] = "ode",
     steps: Steps = None,
     method: Method = None,
     grid: Grid = None,
@@ -67,15 +67,15 @@ def free_energy(
     """
     import json
 
-    from ..pipeline.densities import measure_free_energy
-    from ..pipeline.progress import make_progress
+    from ..job.progress import make_progress
+    from ..stages.densities import measure_free_energy
 
     found = measure_free_energy(
         model,
         ensemble,
         to or (),
         n,
-        route.value,
+        route,
         steps,
         method,
         grid,
@@ -111,8 +111,8 @@ def reweight(
     latticediff reweight ens.h5 --to lam=6.1
     latticediff reweight ens.h5 --to lam=6.1 --model phi4-A-L8
     """
-    from ..pipeline.densities import reweight as reweigh
-    from ..pipeline.progress import make_progress
+    from ..job.progress import make_progress
+    from ..stages.densities import reweight as reweigh
 
     found = reweigh(
         file, to or (), model, n, steps, method, grid, max_doubling, s_tau, seed, device, make_progress(quiet)
@@ -127,7 +127,7 @@ def diagnose(
     out: Annotated[Path, typer.Option("--out", help="Folder of the page; an earlier diagnosis there is replaced.")],
     ensemble: Reference = None,
     n: Draws = 2000,
-    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
+    route: Annotated[str, typer.Option("--route", metavar="ROUTE", help="Which proposal.")] = "ode",
     steps: Steps = None,
     method: Method = None,
     grid: Grid = None,
@@ -145,12 +145,12 @@ def diagnose(
     """
     import json
 
-    from ..pipeline.diagnose import diagnose as examine
-    from ..pipeline.progress import make_progress
+    from ..job.progress import make_progress
+    from ..stages.diagnose import diagnose as examine
 
     progress = make_progress(quiet)
     found, paths = examine(
-        model, out, ensemble, n, route.value, steps, method, grid, seed, device, levels=levels, progress=progress
+        model, out, ensemble, n, route, steps, method, grid, seed, device, levels=levels, progress=progress
     )
     if as_json:
         say(json.dumps(found.to_dict(), indent=1, allow_nan=False, default=str))

@@ -153,7 +153,7 @@ def convert(
     latticediff convert old.h5 --dataset run/cfgs --field-convention H --card card.toml --out ens.h5
     """
     from ..config import load_card
-    from ..pipeline.transfer import import_foreign
+    from ..stages.transfer import import_foreign
 
     report = import_foreign(
         file,
@@ -188,7 +188,7 @@ def export(file: File, out: Out):
     latticediff export ens.h5 --out ens.npy
     latticediff export ens.h5 --out ens.json.gz
     """
-    from ..pipeline.transfer import export as write
+    from ..stages.transfer import export as write
 
     say_line(f"{write(file, out)}")
 

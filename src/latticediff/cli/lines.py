@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, MaxWalltime, Outside, Quiet, Route, say, stop_after
+from .options import AsJson, MaxWalltime, Outside, Quiet, say, stop_after
 
 __all__ = ["add_commands"]
 
@@ -23,7 +23,7 @@ def line(
     n: Annotated[
         int | None, typer.Option("--n", min=1, metavar="N", help="Proposals at each coupling; default 15000.")
     ] = None,
-    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
+    route: Annotated[str, typer.Option("--route", metavar="ROUTE", help="Which proposal.")] = "ode",
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,10 +49,10 @@ def line(
     """
     import json
 
-    from ..pipeline.line import draw_line
-    from ..pipeline.progress import make_progress
+    from ..job.progress import make_progress
+    from ..stages.line import draw_line
 
-    common = {"route": route.value, "n": n, "outside": outside, "resume": resume, "progress": make_progress(quiet)}
+    common = {"route": route, "n": n, "outside": outside, "resume": resume, "progress": make_progress(quiet)}
     with stop_after(max_walltime) as stop:
         found = draw_line(model, along, out, overrides or (), **common, stop=stop)
     say(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())

@@ -1,6 +1,5 @@
 """Arguments and options that several subcommands share, each said once."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,20 +17,12 @@ __all__ = [
     "Overrides",
     "Quiet",
     "Resume",
-    "Route",
     "STau",
     "complain",
     "say",
     "say_line",
     "stop_after",
 ]
-
-
-class Route(StrEnum):
-    """How the network proposes: probability-flow ODE or reverse SDE."""
-
-    ode = "ode"
-    sde = "sde"
 
 
 CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Run-card, a TOML file such as configs/demo.toml.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import AsJson, CardPath, Model, Outside, Quiet, Route, complain, say, stop_after
+from .options import AsJson, CardPath, Model, Outside, Quiet, complain, say, stop_after
 
 __all__ = ["add_commands"]
 
@@ -15,7 +15,7 @@ __all__ = ["add_commands"]
 def tune(
     card: CardPath,
     model: Model,
-    route: Annotated[Route, typer.Option("--route", help="Which proposal.")] = Route.ode,
+    route: Annotated[str, typer.Option("--route", metavar="ROUTE", help="Which proposal.")] = "ode",
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. sampling.kernel.move=block; repeatable."),
@@ -44,8 +44,8 @@ def tune(
     """
     from ..config import load_card
     from ..errors import UserError
-    from ..pipeline.progress import make_progress
-    from ..pipeline.tune import tune as tune_knob
+    from ..job.progress import make_progress
+    from ..stages.tune import tune as tune_knob
 
     try:
         grid = None if values is None else [float(value) for value in values.split(",")]
@@ -56,7 +56,7 @@ def tune(
     loaded, progress = load_card(card, [*knobs, *(overrides or ())], complain), make_progress(quiet)
     with stop_after(max_walltime) as stop:
         found = tune_knob(
-            loaded, model, route.value, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside
+            loaded, model, route, grid, n_chains, n_updates, progress=progress, stop=stop, outside=outside
         )
     say(found.to_json() if as_json else found.to_text())
 
@@ -80,8 +80,8 @@ def tune_hmc(
     latticediff tune-hmc configs/demo.toml --set hmc.integrator=search --set hmc.search_observable=m
     """
     from ..config import load_card
-    from ..pipeline.progress import make_progress
-    from ..pipeline.tune_hmc import tune_hmc as search
+    from ..job.progress import make_progress
+    from ..stages.tune_hmc import tune_hmc as search
 
     found = search(load_card(card, overrides or (), complain), progress=make_progress(quiet))
     say(found.to_json() if as_json else found.to_text())

@@ -82,6 +82,11 @@ class Cluster:
         block = Block(kept_phi.reshape(n_kept, n_chains, *shape), kept_action, info)
         return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
 
+    @classmethod
+    def from_description(cls, action, description):
+        """The kernel that `describe` described."""
+        return cls(action, description["method"], description["n_clusters"])
+
     def describe(self):
         """JSON-able parameters."""
         return {"name": "cluster", "method": self.method, "n_clusters": self.n_clusters}

@@ -175,6 +175,7 @@ def parse_card(text, overrides=(), source="card", say=None):
             options = _checked(options_of, card.network.options, "network")
             network = sections.NetworkSection(name=card.network.name, **options.model_dump())
             card = card.model_copy(update={"network": network})
+        card = _with_routes(card)
         card.theory()
     except CardError as exc:
         raise CardError(f"{source}: {exc}") from None
@@ -190,6 +191,19 @@ def _network_options(name):
     if name in registry.names("network_options"):
         return registry.load("network_options", name)
     return sections.NETWORK_OPTIONS.get(name)
+
+
+def _with_routes(card):
+    """The card with the sections of installed routes checked by their own options; any other key is unknown."""
+    checked = {}
+    for name, data in (card.sampling.model_extra or {}).items():
+        if name not in registry.names("route_options"):
+            own = type(card.sampling).model_fields
+            hint = registry.nearest(name, [*own, *registry.names("route_options")])
+            raise CardError(f"[sampling] has no key {name!r}{hint or '; it has ' + ', '.join(own)}")
+        checked[name] = _checked(registry.load("route_options", name), data, f"sampling.{name}")
+    sampling = card.sampling.model_copy(update=checked)
+    return card.model_copy(update={"sampling": sampling}) if checked else card
 
 
 def _checked(model, data, section=None):

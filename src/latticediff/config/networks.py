@@ -14,7 +14,7 @@ __all__ = ["ResidualOptions", "UnetOptions"]
 
 
 class DeepOptions(Section):
-    """What the deep networks share; see `latticediff.score.deep`."""
+    """What the deep networks share; see `latticediff.networks.deep`."""
 
     kernel_size: Width = 3
     hidden: Width = 64
@@ -30,14 +30,14 @@ class DeepOptions(Section):
 
 
 class ResidualOptions(DeepOptions):
-    """See `latticediff.score.deep.residual.ResidualNetwork`."""
+    """See `latticediff.networks.deep.residual.ResidualNetwork`."""
 
     channels: Width = 12
     depth: Width = 2
 
 
 class UnetOptions(DeepOptions):
-    """See `latticediff.score.deep.unet.UNetwork`."""
+    """See `latticediff.networks.deep.unet.UNetwork`."""
 
     channels: Width = 8
     levels: Annotated[int, Field(ge=1, le=8)] = 2

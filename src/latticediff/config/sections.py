@@ -179,8 +179,8 @@ class RidgeOptions(Section):
     kernel_size: Width = 3
     hidden: Width = 64
     conditioned: bool = False
-    ordered: bool = True  #: normal ordering of the features, see `latticediff.score.ordering`
-    screened: bool = True  #: long waves are driven less by what is local, see `latticediff.score.screening`
+    ordered: bool = True  #: normal ordering of the features, see `latticediff.networks.ridge.normal_ordering`
+    screened: bool = True  #: long waves are driven less by what is local, see `latticediff.networks.ridge.screening`
 
     @field_validator("kernel_size")
     @classmethod
@@ -225,7 +225,7 @@ class TrainingSection(Section):
     optimizer: Literal["adam", "soap"] = "adam"
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
-    phase: Literal["symmetric", "broken"] = "symmetric"  #: expand around 0, or around +-<|m|>; see `score.vacua`
+    phase: Literal["symmetric", "broken"] = "symmetric"  #: expand around 0, or around +-<|m|>; see `gaussian.vacua`
     held_out: Fraction = 0.125
     init: str | None = None
     ensembles: list[EnsembleEntry] = []
@@ -294,7 +294,7 @@ class OdeSection(Section):
 
     More than one of `rungs` anneals every draw, at as many times the price; see `latticediff.proposal.refine`.
     `trace` is how a network without a closed-form divergence gets it, exactly in any case: `auto` refuses
-    where that is dear, `full` and `coloured` do not; see `latticediff.score.deep.divergence`.
+    where that is dear, `full` and `coloured` do not; see `latticediff.networks.deep.divergence`.
     """
 
     n_chains: Count = 100
@@ -352,11 +352,15 @@ class KernelSection(Section):
 
 
 class SamplingSection(Section):
-    """The chains that are compared. `batch` proposals are evaluated at once; it changes speed and memory, no bit.
+    """The chains that are compared. Sections of routes that other packages install stand beside ``ode`` and ``sde``.
+
+    `batch` proposals are evaluated at once; it changes speed and memory, no bit.
 
     No chain is begun whose log_q changes by a spread of more than `max_doubling` from field to field under twice the
     integration steps: by no more of its standard deviations is any average off.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     device: Device = "auto"
     batch: Count = 500

@@ -16,7 +16,7 @@ import math
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from ..score.vacua import vacua
+from ..gaussian.vacua import vacua
 from .runge_kutta import Scheme, integrate
 
 __all__ = ["ProbabilityFlow"]
@@ -28,8 +28,8 @@ class ProbabilityFlow:
     Parameters
     ----------
     network : callable
-        ``network(background, x, log_sigma, trace=True) -> (R, tr(C dR/dx))``.
-    background : latticediff.score.background.Background
+        ``network(gaussian, x, log_sigma, trace=True) -> (R, tr(C dR/dx))``.
+    gaussian : latticediff.gaussian.reference.GaussianReference
     grid : ndarray
         log sigma, descending from sigma_max to sigma_min.
     method : latticediff.diffusion.runge_kutta.Scheme or latticediff.diffusion.multistep.Adams
@@ -41,11 +41,11 @@ class ProbabilityFlow:
         Of `up`, descending too; by default the same.
     """
 
-    def __init__(self, network, background, grid, method, recompute=False, up_grid=None):
-        self.network, self.background, self.grid, self.method = network, background, grid, method
+    def __init__(self, network, gaussian, grid, method, recompute=False, up_grid=None):
+        self.network, self.gaussian, self.grid, self.method = network, gaussian, grid, method
         self.up_grid = grid if up_grid is None else up_grid
         self.recompute = recompute and isinstance(method, Scheme)
-        self.vacua, self._upper = vacua(background.vacuum, background.volume), background.upper()
+        self.vacua, self._upper = vacua(gaussian.vacuum, gaussian.volume), gaussian.upper()
 
     @property
     def evaluations(self):
@@ -54,14 +54,14 @@ class ProbabilityFlow:
 
     def slope(self, y, log_sigma, trace=True):
         """``(dy/dlog sigma, tr(C dR/dx))`` at one noise level; 0 for the trace if it is not asked for."""
-        background = self.background
+        gaussian = self.gaussian
         v = math.exp(2 * log_sigma)
         level = torch.full((1,), log_sigma, dtype=y.dtype, device=y.device)
-        root = torch.sqrt(background.G + v)
-        x = background.filter(y, root) + background.vacuum
+        root = torch.sqrt(gaussian.G + v)
+        x = gaussian.filter(y, root) + gaussian.vacuum
         R, tr = self.network(self._upper, x, level, trace=trace)
-        C = background.G * v / (background.G + v)
-        return background.filter(R, C / root), 0.0 if tr is None else tr
+        C = gaussian.G * v / (gaussian.G + v)
+        return gaussian.filter(R, C / root), 0.0 if tr is None else tr
 
     def down(self, y, gradients=False):
         """From noise to field.
@@ -82,14 +82,14 @@ class ProbabilityFlow:
         with torch.set_grad_enabled(gradients):
             sign, y = self.vacua.enter(y)
             y_low, integral = self._integrate(self.slope, y, self.grid)
-            phi = self.vacua.fields(sign, self.background.colour(y_low, v))
+            phi = self.vacua.fields(sign, self.gaussian.colour(y_low, v))
             return phi, self.vacua.admit(sign, phi, self._log_q(y, -integral, v))
 
     def field(self, y):
         """The field of `down` without its density, with gradients: no trace to pay for."""
         sign, y = self.vacua.enter(y)
         y_low, _ = self._integrate(lambda y, t: self.slope(y, t, trace=False), y, self.grid)
-        return self.vacua.fields(sign, self.background.colour(y_low, math.exp(2 * self.grid[-1])))
+        return self.vacua.fields(sign, self.gaussian.colour(y_low, math.exp(2 * self.grid[-1])))
 
     def up(self, phi, gradients=False, weights=True):
         """From field to noise; ``log_q`` of the field as `down` would have given it. `gradients` as there.
@@ -104,7 +104,7 @@ class ProbabilityFlow:
         v = math.exp(2 * self.grid[-1])
         with torch.set_grad_enabled(gradients):
             sign, fluctuation = self.vacua.fluctuations(phi)
-            y, integral = self._integrate(self.slope, self.background.whiten(fluctuation, v), self.up_grid[::-1])
+            y, integral = self._integrate(self.slope, self.gaussian.whiten(fluctuation, v), self.up_grid[::-1])
             return self.vacua.leave(sign, y), self._log_q(y, integral, v)
 
     def _integrate(self, rhs, y, grid):
@@ -118,5 +118,5 @@ class ProbabilityFlow:
 
     def _log_q(self, y_max, integral, v_min):
         normal = -0.5 * (y_max.double() ** 2).flatten(1).sum(1)
-        constant = -0.5 * self.background.volume * math.log(2 * math.pi) - self.background.half_log_det(v_min)
+        constant = -0.5 * self.gaussian.volume * math.log(2 * math.pi) - self.gaussian.half_log_det(v_min)
         return normal + constant + integral + self.vacua.log_probability

@@ -22,7 +22,7 @@ import math
 import numpy as np
 import torch
 
-from ..score.vacua import OneVacuum, vacua
+from ..gaussian.vacua import OneVacuum, vacua
 from .process import VarianceExploding
 
 __all__ = ["FourierModes", "ReverseProcess", "score_power", "step_covariances"]
@@ -30,7 +30,7 @@ __all__ = ["FourierModes", "ReverseProcess", "score_power", "step_covariances"]
 LOG_2PI = math.log(2 * math.pi)
 
 
-def score_power(network, background, phi, z, v):
+def score_power(network, gaussian, phi, z, v):
     r"""``<|s_k|^2> / V`` in the real Fourier basis at one noise level, from noised configurations.
 
     Uses :math:`\langle x_k^* R_k \rangle = 0` (Schwinger-Dyson), which leaves
@@ -44,9 +44,9 @@ def score_power(network, background, phi, z, v):
         Variance of the noise.
     """
     level = torch.full((1,), 0.5 * math.log(v), dtype=phi.dtype, device=phi.device)
-    R, _ = network(background, phi + math.sqrt(v) * z, level)
-    power = background.to_modes(R).double().square().mean(0)
-    G = background.G.double()
+    R, _ = network(gaussian, phi + math.sqrt(v) * z, level)
+    power = gaussian.to_modes(R).double().square().mean(0)
+    G = gaussian.G.double()
     return 1 / (G + v) + (G / (G + v)) ** 2 * power
 
 
@@ -58,7 +58,7 @@ class ReverseProcess:
     modes : object
         Fields in some layout, and the score: ``modes.score(x, i)`` at level i (1 .. N), ``modes.multiply(x, f)``
         by a function of momentum, ``modes.total(x)`` over the lattice, ``modes.to_sites`` and ``from_sites``;
-        see `FourierModes` and `latticediff.score.compiled_sites.CompiledSites`.
+        see `FourierModes` and `latticediff.diffusion.compiled_sites.CompiledSites`.
     variances : ndarray, shape (N + 1,)
         ``v_0 = 0`` to ``v_N``, ascending; those of the variance-exploding process.
     steps : list
@@ -68,7 +68,7 @@ class ReverseProcess:
     process : latticediff.diffusion.process.NoiseProcess, optional
         Coordinates in which the path is walked and its densities are taken; variance exploding by default. The
         weight of a path does not depend on them.
-    vacua : latticediff.score.vacua.TwoVacua, optional
+    vacua : latticediff.gaussian.vacua.TwoVacua, optional
         Around which the prior lies; around zero by default.
     """
 
@@ -194,24 +194,24 @@ class FourierModes:
     Parameters
     ----------
     network : callable
-        ``network(background, x, log_sigma) -> (R, _)``.
-    background : latticediff.score.background.Background
+        ``network(gaussian, x, log_sigma) -> (R, _)``.
+    gaussian : latticediff.gaussian.reference.GaussianReference
     variances : ndarray, shape (N + 1,)
     """
 
-    def __init__(self, network, background, variances):
-        self.network, self.background, self.variances = network, background, variances
-        self.exact = background.to(dtype=torch.float64)  # densities are float64, only the network is not
-        self.G, self.volume = self.exact.G, background.volume
+    def __init__(self, network, gaussian, variances):
+        self.network, self.gaussian, self.variances = network, gaussian, variances
+        self.exact = gaussian.to(dtype=torch.float64)  # densities are float64, only the network is not
+        self.G, self.volume = self.exact.G, gaussian.volume
         self.to_modes = self.exact.to_modes
-        self.vacua = vacua(background.vacuum, background.volume)
+        self.vacua = vacua(gaussian.vacuum, gaussian.volume)
 
     @torch.no_grad()
     def score(self, x, i):
         """``s = -(G + v)^-1 (x - mean + G R)`` at level i, float64."""
         v = float(self.variances[i])
-        level = torch.full((1,), 0.5 * math.log(v), dtype=self.background.dtype, device=x.device)
-        R, _ = self.network(self.background, x.to(self.background.dtype), level)
+        level = torch.full((1,), 0.5 * math.log(v), dtype=self.gaussian.dtype, device=x.device)
+        R, _ = self.network(self.gaussian, x.to(self.gaussian.dtype), level)
         to_modes = self.exact.to_modes
         _, fluctuation = self.exact.fluctuation(x)
         return -self.exact.from_modes((to_modes(fluctuation) + self.G * to_modes(R.double())) / (self.G + v))
@@ -242,5 +242,5 @@ class FourierModes:
 
     def array(self, values):
         """NumPy values (..., V) or (..., *lattice) in the layout of this class, on its device."""
-        tensor = torch.as_tensor(values, dtype=torch.float64, device=self.background.device)
-        return tensor.reshape(*tensor.shape[: tensor.ndim - 1], *self.background.shape)
+        tensor = torch.as_tensor(values, dtype=torch.float64, device=self.gaussian.device)
+        return tensor.reshape(*tensor.shape[: tensor.ndim - 1], *self.gaussian.shape)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..action import action_from_description
 from ..atomic import sealed_text
 from ..digests import check_digest, with_digest
 from ..errors import FileError
@@ -21,7 +22,6 @@ from .rows import Part, Rows
 from .schema import (
     CONFIGURATIONS,
     Header,
-    action_from_description,
     check_schema,
     read_provenance,
     read_state,

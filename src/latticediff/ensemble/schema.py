@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .. import registry
-from ..action import Phi4
 from ..arrays import real_array
 from ..errors import FileError
 from ..lattice import MAX_NDIM
@@ -25,7 +23,6 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
     "Header",
-    "action_from_description",
     "check_schema",
     "is_ours",
     "read_provenance",
@@ -125,29 +122,6 @@ class Header:
             have, want = getattr(self, name), getattr(other, name)
             if have != want:
                 raise FileError(f"{path} has {name} {have}; this run wants {want}; use another output file")
-
-
-def action_from_description(description):
-    """The `Action` object that `describe` described.
-
-    A user's own class is found through the entry-point group ``latticediff.actions`` by
-    ``description["name"]`` and must have `from_description`.
-
-    Raises
-    ------
-    UserError
-        If no such action is installed.
-    """
-    name = description.get("name")
-    try:
-        if name == "phi4":
-            return Phi4.from_description(description)
-        return registry.load("actions", name).from_description(description)
-    except (KeyError, TypeError, AttributeError, OverflowError) as exc:
-        raise FileError(
-            f"the description of the action is damaged ({type(exc).__name__}: {printable(exc, 60)}):"
-            f" {printable(description, 200)}"
-        ) from exc
 
 
 def is_ours(file):

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from ..action import action_from_description
 from ..errors import FileError
 from ..lattice import volume
 from ..untrusted import printable
-from .schema import CONFIGURATIONS, Header, action_from_description
+from .schema import CONFIGURATIONS, Header
 
 __all__ = [
     "action_tolerance",

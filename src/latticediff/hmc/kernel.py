@@ -194,6 +194,14 @@ class HMC:
         again, _, _ = self.integrate(end, -back)
         return float(np.abs(again - phi).max())
 
+    @classmethod
+    def from_description(cls, action, description):
+        """The kernel that `describe` described."""
+        keys = ("step_size", "n_leapfrog", "integrator", "jitter", "tuning")
+        mass = description["mass"]
+        mass = None if mass == "unit" else mass["p_hat_squared_plus"]
+        return cls(action, **{key: description[key] for key in keys}, mass=mass)
+
     def describe(self):
         """JSON-able parameters."""
         return {

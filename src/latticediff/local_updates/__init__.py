@@ -98,6 +98,11 @@ class LocalMetropolis:
         block = Block(kept_phi.reshape(n_kept, n_chains, *shape), kept_action, {"accepted": accepted})
         return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
 
+    @classmethod
+    def from_description(cls, action, description):
+        """The kernel that `describe` described."""
+        return cls(action, description["width"], description["n_metropolis"], description["n_reflections"])
+
     def describe(self):
         """JSON-able parameters."""
         return {

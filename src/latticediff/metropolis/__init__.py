@@ -10,15 +10,15 @@ from .contract import Draw, LatentProposal, Proposal
 from .doubling import check_doubling, doubling_error
 from .independence import IndependenceMetropolis
 from .latent import LatentMetropolis
-from .tries import SeveralTries
+from .multiple_try import MultipleTry
 
 __all__ = [
     "Draw",
     "IndependenceMetropolis",
     "LatentMetropolis",
     "LatentProposal",
+    "MultipleTry",
     "Proposal",
-    "SeveralTries",
     "check_doubling",
     "doubling_error",
 ]

@@ -62,3 +62,11 @@ class LatentProposal(Proposal, Protocol):
 def evaluations_to_weigh(proposal):
     """Network evaluations of `weigh` for one field: those of a draw, unless the proposal states others."""
     return getattr(proposal, "evaluations_per_weigh", proposal.evaluations_per_draw)
+
+
+@runtime_checkable
+class Integrated(Protocol):
+    """A proposal whose log_q is the sum of an integration, so that its error shows when the steps are halved."""
+
+    def doubled(self):
+        """The same proposal with every step cut into halves."""

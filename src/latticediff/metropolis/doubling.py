@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..host import numpy_defaults
+from .contract import Integrated
 
 __all__ = ["check_doubling", "doubling_error"]
 
@@ -31,7 +32,7 @@ def doubling_error(proposal, phi, log_q=None):
     ndarray, shape (n,), or None
         Signed; not finite where either scheme cannot weigh a field.
     """
-    if not hasattr(proposal, "doubled"):
+    if not isinstance(proposal, Integrated):
         return None
     coarse = proposal.weigh(phi, None) if log_q is None else log_q
     with np.errstate(invalid="ignore"):
@@ -67,7 +68,7 @@ def check_doubling(proposal, phi, largest, log_q=None, largest_mean=np.inf):
     """
     if len(phi) == 0:
         raise UserError("there is no field to weigh; give at least two")
-    if not hasattr(proposal, "doubled"):
+    if not isinstance(proposal, Integrated):
         return None
     if len(phi) < 2:
         raise UserError("there is one field to weigh; a spread needs at least two")

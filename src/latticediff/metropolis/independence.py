@@ -15,17 +15,10 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from .accept_reject import bounds, scan, windows
+from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
-from .doors import (
-    checked_log_weight,
-    checked_start,
-    require_contract,
-    require_dimension,
-    require_weighed,
-    sound_draw,
-)
 from .proposed import COLUMNS, proposed_columns
-from .stream import bounds, scan, windows
 
 __all__ = ["Candidates", "IndependenceMetropolis"]
 

@@ -22,18 +22,11 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from .accept_reject import bounds
+from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
-from .doors import (
-    checked_log_weight,
-    checked_start,
-    require_contract,
-    require_dimension,
-    require_weighed,
-    sound_draw,
-)
 from .moves import in_basis
-from .stream import bounds
-from .tries import choose
+from .multiple_try import choose
 
 __all__ = ["LatentMetropolis"]
 

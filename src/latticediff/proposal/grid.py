@@ -9,7 +9,7 @@ import numpy as np
 
 from ..diffusion.runge_kutta import scheme
 from ..diffusion.time_grid import TimeGrid, fit_grid
-from ..score.model import TIME_GRIDS
+from ..model.score_model import TIME_GRIDS
 from .fields import parts
 
 __all__ = ["calibrated_grid", "own_scheme", "stored_grid", "with_grid"]
@@ -29,7 +29,7 @@ def own_scheme(model, steps=None, method=None, grid=None):
 
     Parameters
     ----------
-    model : latticediff.score.model.ScoreModel
+    model : latticediff.model.score_model.ScoreModel
     steps, method, grid
         What is given is taken.
 
@@ -68,7 +68,7 @@ def calibrated_grid(model, steps, method, passages, batch=256):
 
     Parameters
     ----------
-    model : latticediff.score.model.ScoreModel
+    model : latticediff.model.score_model.ScoreModel
     steps : int
     method : str
     passages : callable
@@ -81,7 +81,7 @@ def calibrated_grid(model, steps, method, passages, batch=256):
     TimeGrid
         Uniform where the model's draws are not finite often enough to fit anything.
     """
-    key = model.fingerprint(), steps, method, str(model.background.device)
+    key = model.fingerprint(), steps, method, str(model.gaussian.device)
     if key not in _grids:
         while len(_grids) >= KEPT:
             _grids.pop(next(iter(_grids)))

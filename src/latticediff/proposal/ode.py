@@ -6,12 +6,15 @@ import json
 import numpy as np
 import torch
 
+from ..contracts import require
+from ..diffusion.compiled import CompiledFlow
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
 from ..diffusion.time_grid import GRIDS, TimeGrid
 from ..errors import UserError
 from ..host import torch_defaults
 from ..metropolis import Draw
+from ..networks.contract import BackwardTrace, ClosedFormTrace, Compiled
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .grid import calibrated_grid, stored_grid
 from .inversion import invert_passage
@@ -27,7 +30,7 @@ class OdeProposal:
 
     Parameters
     ----------
-    model : latticediff.score.model.ScoreModel
+    model : latticediff.model.score_model.ScoreModel
     steps : int
         Integration steps from sigma_max to sigma_min.
     method : str
@@ -53,11 +56,11 @@ class OdeProposal:
 
     @torch_defaults()
     def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None, trace="auto", grid="uniform"):
-        self.model, self.steps, self.batch = model, int(steps), checked_batch(batch, model.background.volume)
+        self.model, self.steps, self.batch = model, int(steps), checked_batch(batch, model.gaussian.volume)
         self.method = scheme(method)
         self.lattice_shape = self.noise_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
-        self._network, self.trace = exact_divergence(model.network, model.background, trace)
+        self._network, self.trace = exact_divergence(model.network, model.gaussian, trace)
         self.is_uniform = isinstance(grid, str) and grid == "uniform"
         self.grid = self._time_grid(grid)
         self.flow = self._flow(self.grid, self.method)
@@ -82,8 +85,8 @@ class OdeProposal:
         return found or calibrated_grid(self.model, self.steps, self.method.name, self._passages, self.batch)
 
     def _flow(self, grid, method):
-        flow = self.model.network.compiled().CompiledFlow if self.compiled else ProbabilityFlow
-        return flow(self._network, self.model.background, grid.down, method, up_grid=grid.up)
+        flow = CompiledFlow if self.compiled else ProbabilityFlow
+        return flow(self._network, self.model.gaussian, grid.down, method, up_grid=grid.up)
 
     def _passages(self, grid, method):
         """Ways down and up along another grid, as functions of NumPy fields."""
@@ -165,24 +168,24 @@ class OdeProposal:
     def _pass(self, passage, fields):
         if self.compiled:
             return passage(fields)
-        background, n = self.model.background, len(fields)
-        ends, log_q = passage(torch.as_tensor(padded(fields)).to(background.device, background.dtype))
+        gaussian, n = self.model.gaussian, len(fields)
+        ends, log_q = passage(torch.as_tensor(padded(fields)).to(gaussian.device, gaussian.dtype))
         return ends[:n].double().cpu().numpy(), log_q[:n].cpu().numpy()
 
 
 def can_compile(model):
     """Whether the model's network has a compiled version that may be used where the model lives."""
-    return hasattr(model.network, "compiled") and model.background.device.type == "cpu"
+    return isinstance(model.network, Compiled) and model.gaussian.device.type == "cpu"
 
 
-def exact_divergence(network, background, trace="auto"):
+def exact_divergence(network, gaussian, trace="auto"):
     """A network with an exact divergence, and how that is computed.
 
     Parameters
     ----------
     network : torch.nn.Module
-        Without ``passes(background)`` it has a closed form.
-    background : Background
+        `ClosedFormTrace` or `BackwardTrace` of `latticediff.networks.contract`.
+    gaussian : GaussianReference
     trace : str
         ``"auto"``: the closed form, or the method with fewest backward passes if `MAX_PASSES` of them are enough;
         a method of the network, such as ``"full"`` or ``"coloured"``: that one, whatever it costs.
@@ -190,7 +193,7 @@ def exact_divergence(network, background, trace="auto"):
     Returns
     -------
     network : callable
-        ``network(background, x, log_sigma, trace=False)``.
+        ``network(gaussian, x, log_sigma, trace=False)``.
     method : str or None
         None for a closed form.
 
@@ -200,22 +203,23 @@ def exact_divergence(network, background, trace="auto"):
         A method that the network does not have, or ``"auto"`` where all of them are dear.
     """
     name = network.describe()["name"]
-    if not hasattr(network, "passes"):
+    if isinstance(network, ClosedFormTrace):
         if trace != "auto":
             raise UserError(f"trace = {trace!r}, but network {name!r} has a closed-form divergence; leave trace out")
         return network, None
-    passes = network.passes(background)
+    require(network, BackwardTrace, f"network {name!r} has no closed-form divergence for the ODE route, and")
+    passes = network.passes(gaussian)
     method = min(passes, key=passes.get) if trace == "auto" else trace
     if method not in passes:
         raise UserError(f"trace = {trace!r}; network {name!r} knows auto, {', '.join(passes)}")
     if trace == "auto" and passes[method] > MAX_PASSES:
-        lattice = "x".join(map(str, background.shape))
+        lattice = "x".join(map(str, gaussian.shape))
         raise UserError(
             f"network {name!r} has no closed-form divergence: on {lattice} an exact one costs {passes[method]} backward"
             f" passes each time; use route sde or network ridge, or ask for it with trace = {method!r}"
         )
 
-    def with_trace(background, x, log_sigma, trace=False):
-        return network(background, x, log_sigma, method if trace else False)
+    def with_trace(gaussian, x, log_sigma, trace=False):
+        return network(gaussian, x, log_sigma, method if trace else False)
 
     return with_trace, method

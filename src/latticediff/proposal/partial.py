@@ -20,7 +20,7 @@ class PathProposal(SdeProposal):
 
     Parameters
     ----------
-    model : latticediff.score.model.ScoreModel
+    model : latticediff.model.score_model.ScoreModel
     steps : int
         Reverse steps from `sigma` down to the field.
     sigma : float, optional

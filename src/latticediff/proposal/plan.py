@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from ..diffusion.calibration import N_LEVELS, measure_response
+from ..diffusion.compiled import CompiledModes
 from ..diffusion.ladder import LADDERS, equal_cost
 from ..diffusion.process import process
 from ..diffusion.reverse import FourierModes, ReverseProcess, step_covariances
 from ..diffusion.steps import STEPS, DressedStep, GaussianStep, SiteStep, curvature
+from ..diffusion.threads import one_torch_thread
 from ..errors import UserError
 from ..fourier import basis_from_momenta
-from ..training.threads import one_torch_thread
 
 __all__ = ["FIRST", "ReversePlan"]
 
@@ -33,7 +34,7 @@ class ReversePlan:
 
     Parameters
     ----------
-    model : latticediff.score.model.ScoreModel
+    model : latticediff.model.score_model.ScoreModel
     n_steps : int
     ladder : str
         ``geometric``, ``cosine`` or ``optimised``; see `latticediff.diffusion.ladder`.
@@ -57,7 +58,7 @@ class ReversePlan:
             if name not in known:
                 raise UserError(f"{what} is {name!r}; expected one of {', '.join(known)}")
         self.model, self.compiled = model, compiled
-        self.unit = math.sqrt(model.background.g_mean)
+        self.unit = math.sqrt(model.gaussian.g_mean)
         self.process = process(coordinates, self.unit)
         self.ladder, self.kernel = ladder, kernel
         self.variances = self._variances(int(n_steps))
@@ -67,14 +68,14 @@ class ReversePlan:
     @functools.cached_property
     def table(self):
         """The model's `ResponseTable`, measured once for all plans of it."""
-        key = self.model.fingerprint(), self.compiled, str(self.model.background.device)
+        key = self.model.fingerprint(), self.compiled, str(self.model.gaussian.device)
         if key not in _tables:
             variances = np.concatenate([[0.0], np.exp(2 * np.linspace(*self.model.noise.log_range, N_LEVELS))])
             modes, covariances, prior = self._filters(variances)
             while len(_tables) >= KEPT:
                 _tables.pop(next(iter(_tables)))
             # one order of additions; and a network that blows up is dealt with in there
-            with one_torch_thread(self.model.background.device), np.errstate(all="ignore"):
+            with one_torch_thread(self.model.gaussian.device), np.errstate(all="ignore"):
                 _tables[key] = measure_response(modes, variances, covariances, prior, self.model.action.b)
         return _tables[key]
 
@@ -91,17 +92,17 @@ class ReversePlan:
 
     def _filters(self, variances):
         """Fields with the score at these levels; step covariances and prior in their layout."""
-        model, G = self.model, self.model.background.propagator_full.numpy()
+        model, G = self.model, self.model.gaussian.propagator_full.numpy()
         functions = [*step_covariances(G, variances, model.score_power(variances[1:])), G + variances[-1]]
         functions = [basis_from_momenta(f, model.shape) for f in functions]
         if self.compiled:
-            from ..score.compiled_sites import CompiledSites
+            from ..diffusion.compiled_sites import CompiledSites
 
-            compiled = model.network.compiled().CompiledModes(model.network, model.background, variances)
+            compiled = CompiledModes(model.network, model.gaussian, variances)
             modes, functions = CompiledSites(compiled, model.shape), [f.ravel() for f in functions]
         else:
-            modes = FourierModes(model.network, model.background, variances)
-            functions = [torch.as_tensor(f, dtype=torch.float64, device=model.background.device) for f in functions]
+            modes = FourierModes(model.network, model.gaussian, variances)
+            functions = [torch.as_tensor(f, dtype=torch.float64, device=model.gaussian.device) for f in functions]
         return modes, functions[:-1], functions[-1]
 
     def build(self):

@@ -21,7 +21,7 @@ class SdeProposal:
 
     Parameters
     ----------
-    model : latticediff.score.model.ScoreModel
+    model : latticediff.model.score_model.ScoreModel
     steps : int
         Reverse steps N, each with one network evaluation.
     batch : int
@@ -46,14 +46,14 @@ class SdeProposal:
         process="variance_exploding",
     ):
         self.model, self.steps = model, int(steps)
-        self.batch = checked_batch(batch, (self.steps + 1) * model.background.volume)
+        self.batch = checked_batch(batch, (self.steps + 1) * model.gaussian.volume)
         self.lattice_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
         self.plan = ReversePlan(model, self.steps, ladder, kernel, process, self.compiled)
         self.process = self.plan.build()
         self.evaluations_per_draw = self.steps
         # standard normal noise is standard normal in the Fourier basis too
-        layout = (model.background.volume,) if self.compiled else model.shape
+        layout = (model.gaussian.volume,) if self.compiled else model.shape
         self.noise_shape = (self.steps + 1, *layout)
 
     def describe(self):
@@ -104,7 +104,7 @@ class SdeProposal:
         return self._arrays(self.process.down(self._fields(noise)), len(noise))
 
     def _fields(self, array):
-        return torch.as_tensor(padded(array), dtype=torch.float64, device=self.model.background.device)
+        return torch.as_tensor(padded(array), dtype=torch.float64, device=self.model.gaussian.device)
 
     def _arrays(self, tensors, n):
         """The reverse of `_fields` for several tensors."""

@@ -45,7 +45,7 @@ class Diagnosis:
     doubling: np.ndarray | None  #: epsilon on exact configurations
     inversion: dict  #: noise -> (median, max), log_q -> (median, max) of a draw inverted
     integration_draws: object | None = None  #: the same on draws
-    score_error: object | None = None  #: latticediff.score.error.ScoreError
+    score_error: object | None = None  #: latticediff.model.score_error.ScoreError
     seed: int = 0
     seconds: float = 0.0
     device: str = ""

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from ..diffusion.reverse import score_power
+from ..diffusion.threads import one_torch_thread
 from ..fourier import momenta_from_basis
+from ..gaussian.propagator import symmetrise
 from ..host import torch_defaults
-from ..score.line import Member
-from ..score.model import ScoreModel
-from ..score.propagator import symmetrise
-from .threads import one_torch_thread
+from ..model.couplings import Member
+from ..model.score_model import ScoreModel
 
 __all__ = ["finish_model", "measured_power"]
 
@@ -20,14 +20,14 @@ SITES = 2**19  # field values per level; the noise of the table is far below one
 
 
 @torch_defaults()
-def finish_model(network, background, noise, data, card=None, seed=0, further=()):
+def finish_model(network, gaussian, noise, data, card=None, seed=0, further=()):
     """Freeze a network into a `ScoreModel`, with ``(G + v) <|s_k|^2> / V`` measured on its training data.
 
     Parameters
     ----------
     network, noise
         See `Trainer`.
-    background, data
+    gaussian, data
         Of the model's own theory.
     card : dict, optional
         Goes into the model's card.
@@ -40,22 +40,22 @@ def finish_model(network, background, noise, data, card=None, seed=0, further=()
     network.eval()
     members = tuple(
         Member(
-            task.background.action,
-            task.background.propagator_full.numpy(),
-            measured_power(network, task.background, task.data, grid, seed),
+            task.gaussian.action,
+            task.gaussian.propagator_full.numpy(),
+            measured_power(network, task.gaussian, task.data, grid, seed),
         )
         for task in further
     )
-    power = measured_power(network, background, data, grid, seed)
-    return ScoreModel(network, background, noise, grid, power, card or {}, members)
+    power = measured_power(network, gaussian, data, grid, seed)
+    return ScoreModel(network, gaussian, noise, grid, power, card or {}, members)
 
 
 @torch.no_grad()
-def measured_power(network, background, data, grid, seed=0):
+def measured_power(network, gaussian, data, grid, seed=0):
     """``(G + v) <|s_k|^2> / V`` at every log sigma of `grid`, (n_levels, *lattice), float64."""
     generator = torch.Generator().manual_seed(seed)
-    n = min(len(data.train), max(64, SITES // background.volume))
-    G = background.propagator_full.numpy()
+    n = min(len(data.train), max(64, SITES // gaussian.volume))
+    G = gaussian.propagator_full.numpy()
     table = []
     for log_sigma in grid:
         index = torch.randint(len(data.train), (n,), generator=generator)
@@ -64,7 +64,7 @@ def measured_power(network, background, data, grid, seed=0):
         for part in index.split(1024):
             phi = data.train[part.to(data.train.device)]
             z = torch.randn(phi.shape, generator=generator).to(phi.device)
-            with one_torch_thread(background.device):
-                power = power + score_power(network, background, phi, z, v) * (len(part) / n)
-        table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), background.shape) * (G + v)))
+            with one_torch_thread(gaussian.device):
+                power = power + score_power(network, gaussian, phi, z, v) * (len(part) / n)
+        table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), gaussian.shape) * (G + v)))
     return np.array(table)

@@ -1,12 +1,12 @@
 r"""Where the loss is: by noise level and by momentum shell, and what data that are too few do.
 
-With the error :math:`e = C (T - R) / \sigma` of `score.matching`, whose square is the loss,
+With the error :math:`e = C (T - R) / \sigma` of `targets.matching`, whose square is the loss,
 
 .. math:: \epsilon(\sigma, \text{shell}) = \frac{\sum_k |e_k|^2}{\sum_k |(C T / \sigma)_k|^2}, \qquad
           F(p_\sigma \| q_\theta) \le \tfrac{1}{2 v} \langle |e|^2 \rangle ,
 
 with equality where the target T has no noise of its own (the explicit one). It costs one evaluation for each
-level; `latticediff.score.error` takes the noise of the target out, at the price of posterior chains.
+level; `latticediff.model.score_error` takes the noise of the target out, at the price of posterior chains.
 """
 
 import math
@@ -56,39 +56,39 @@ def momentum_shells(shape):
 
 @torch_defaults()
 @torch.no_grad()
-def binned_loss(network, background, phi, noise, target, seed=0):
+def binned_loss(network, gaussian, phi, noise, target, seed=0):
     """`BinnedLoss` of a network on configurations it has not seen.
 
     Parameters
     ----------
     network : callable
-    background : Background
+    gaussian : GaussianReference
     phi : tensor, shape (n, *lattice)
     noise : NoiseRange
     target : callable
-        See `latticediff.score.matching.denoising_loss`.
+        See `latticediff.targets.matching.denoising_loss`.
     seed : int
         Of the noise, the same every time.
     """
-    bounds, shell = momentum_shells(background.shape)
+    bounds, shell = momentum_shells(gaussian.shape)
     generator, (low, high) = torch.Generator().manual_seed(seed), noise.log_range
     sigmas, relative, fisher = [], [], []
     for position in range(N_LEVELS):
         log_sigma = low + (high - low) * (position + 0.5) / N_LEVELS
         z = torch.randn(phi.shape, generator=generator).to(phi.device)
         levels = torch.full((len(phi),), log_sigma, dtype=phi.dtype, device=phi.device)
-        v = background.expand((2 * levels).exp())
-        R, _ = network(background, phi + v.sqrt() * z, levels)
-        T = target(background, phi, z, v)
-        weight = background.posterior(v)[1] / v.sqrt()
+        v = gaussian.expand((2 * levels).exp())
+        R, _ = network(gaussian, phi + v.sqrt() * z, levels)
+        T = target(gaussian, phi, z, v)
+        weight = gaussian.posterior(v)[1] / v.sqrt()
         error, power = (
-            (background.to_modes(field) * weight).double().square().mean(0).flatten().cpu() for field in (T - R, T)
+            (gaussian.to_modes(field) * weight).double().square().mean(0).flatten().cpu() for field in (T - R, T)
         )
         sums = torch.zeros(2, len(bounds), dtype=torch.float64)
         sums.index_add_(1, shell, torch.stack([error, power]))
         sigmas.append(math.exp(log_sigma))
         relative.append((sums[0] / sums[1].clamp(min=1e-300)).tolist())
-        fisher.append(float(error.sum()) / (2 * math.exp(2 * log_sigma)) / background.volume)
+        fisher.append(float(error.sum()) / (2 * math.exp(2 * log_sigma)) / gaussian.volume)
     return BinnedLoss(sigmas, bounds, relative, fisher)
 
 

@@ -18,10 +18,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ..diffusion.differentiable import DifferentiableFlow
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import scheme
 from ..errors import UserError
 from ..host import torch_defaults
+from ..networks.contract import Differentiable
 from .finetune_plan import FineTuningPlan
 from .guard import Check, Guard
 from .likelihood import OBJECTIVES, jittered_grid
@@ -39,7 +41,7 @@ class FineTuner(Trainer):
     Parameters
     ----------
     network : torch.nn.Module
-        Trained; see `latticediff.score.ridge.RidgeNetwork` for the interface. Its weights are changed.
+        Trained; see `latticediff.networks.ridge.network.RidgeNetwork` for the interface. Its weights are changed.
     tasks : Task or sequence of Task
         Ensembles on one device; the first is the model's own.
     noise : NoiseRange
@@ -67,7 +69,7 @@ class FineTuner(Trainer):
         self.usual_norms = [None] * len(self.tasks)  # of the gradients so far
         self.guards = [
             Guard(
-                task.background,
+                task.gaussian,
                 noise,
                 task.data.held_out,
                 plan.integration_steps,
@@ -106,16 +108,16 @@ class FineTuner(Trainer):
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
         generator, n_drawn = torch.Generator().manual_seed(seed), plan.n_drawn(batch)
         phi = task.data.batch(batch - n_drawn, generator)
-        y = torch.randn((n_drawn, *task.background.shape), generator=generator).to(phi)
+        y = torch.randn((n_drawn, *task.gaussian.shape), generator=generator).to(phi)
         grid = self.noise.grid(plan.integration_steps)
         return phi, y, jittered_grid(self.noise, plan.integration_steps, generator) if plan.jitter else grid
 
     def flow(self, grid, number=0):
         """The differentiable flow of the network as it is: compiled where that exists, plain torch elsewhere."""
-        background, differentiable = self.tasks[number].background, getattr(self.network, "differentiable", None)
-        if differentiable and background.device.type == "cpu":
-            return differentiable()(self.network, background, grid, self.method)
-        return ProbabilityFlow(self.network, background, grid, self.method, self.plan.recompute)
+        gaussian = self.tasks[number].gaussian
+        if isinstance(self.network, Differentiable) and gaussian.device.type == "cpu":
+            return DifferentiableFlow(self.network, gaussian, grid, self.method)
+        return ProbabilityFlow(self.network, gaussian, grid, self.method, self.plan.recompute)
 
     @torch_defaults()
     def gradients(self, step, number=0):
@@ -127,7 +129,7 @@ class FineTuner(Trainer):
             The variance of log_weight per site.
         """
         phi, y, grid = self.draw(step, number)
-        flow, volume = self.flow(grid, number), self.tasks[number].background.volume
+        flow, volume = self.flow(grid, number), self.tasks[number].gaussian.volume
         objective, seen, total = self.objectives[number], [], 0.0
         for start, direction in ((phi, objective.forward), (y, objective.reverse)):
             loss, log_weight = self._finite(flow, start, direction)
@@ -136,7 +138,7 @@ class FineTuner(Trainer):
                 seen.append(log_weight)
         if not seen:
             return torch.full((), math.inf)  # every passage diverged
-        (total * (self.background.volume / volume)).backward()
+        (total * (self.gaussian.volume / volume)).backward()
         return torch.cat(seen).var(correction=0) / volume
 
     def _finite(self, flow, start, direction):
@@ -227,11 +229,11 @@ class FineTuner(Trainer):
             row |= {"check": last[0]} | ({"further_checks": last[1:]} if last[1:] else {})
         return {**row, "stopped": self.stopped, "seconds": self.seconds}
 
-    def kept(self):
+    def state_dict(self):
         checks = [check.to_dict() for check in self.checks]
         return self.good, {"checks": checks, "stopped": self.stopped, "usual_norms": self.usual_norms}
 
-    def take_back(self, tensors, meta):
+    def load_state_dict(self, tensors, meta):
         self.good, self.stopped = tensors, meta["stopped"]
         # before there could be several tasks, a checkpoint held one number
         self.usual_norms = meta["usual_norms"] if "usual_norms" in meta else [meta["usual_norm"]]

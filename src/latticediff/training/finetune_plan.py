@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..config.sections import FinetuneSection
 from ..errors import UserError
 from .likelihood import OBJECTIVES
 from .plan import StepPlan, check_choice
 from .tasks import SCHEDULES
 
 __all__ = ["FineTuningPlan"]
+
+CARD = FinetuneSection()  # the defaults, said once
 
 
 @dataclass(frozen=True)
@@ -48,22 +51,22 @@ class FineTuningPlan(StepPlan):
 
     precision: ClassVar[str] = "float32"  # a density needs it
 
-    steps: int = 300
-    batch: int = 16
-    learning_rate: float = 1e-3
-    ema_decay: float = 0.98
-    warmup: int = 20
-    clip: float = 2.0
-    optimizer: str = "soap"
-    objective: str = "path"
-    reverse: float = 0.5
-    integration_steps: int = 8
-    jitter: bool = True
-    recompute: bool = False
-    check_every: int = 50
-    n_check: int = 512
-    n_sigma: float = 4.0
-    schedule: str = "round_robin"
+    steps: int = 300  # a card's 0 means no fine-tuning at all
+    batch: int = CARD.batch
+    learning_rate: float = CARD.learning_rate
+    ema_decay: float = CARD.ema_decay
+    warmup: int = CARD.warmup
+    clip: float = CARD.clip
+    optimizer: str = CARD.optimizer
+    objective: str = CARD.objective
+    reverse: float = CARD.reverse
+    integration_steps: int = CARD.integration_steps
+    jitter: bool = CARD.jitter
+    recompute: bool = CARD.recompute
+    check_every: int = CARD.check_every
+    n_check: int = CARD.n_check
+    n_sigma: float = CARD.n_sigma
+    schedule: str = CARD.schedule
 
     def __post_init__(self):
         super().__post_init__()

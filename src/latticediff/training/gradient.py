@@ -93,7 +93,7 @@ class Gradient:
         sizes = [stop - start for start, stop in (self.ranks.share(job.size) for job in jobs)]
         tried = min(self.micro_batch or max(sizes), max(sizes))
         if tried <= 1:
-            shapes = " or ".join(str(job.objective.background.shape) for job in jobs)
+            shapes = " or ".join(str(job.objective.gaussian.shape) for job in jobs)
             raise UserError(
                 f"one configuration on {shapes} does not fit into the memory of {self.device};"
                 " take fewer features, or training.device = cpu"
@@ -109,9 +109,9 @@ class Gradient:
 def in_low_precision(network, device):
     """`network` with its matrix products in bfloat16 and its results in float32."""
 
-    def forward(background, x, log_sigma, trace=False):
+    def forward(gaussian, x, log_sigma, trace=False):
         with torch.autocast(device.type, torch.bfloat16):
-            R, divergence = network(background, x, log_sigma, trace)
+            R, divergence = network(gaussian, x, log_sigma, trace)
         return R.float(), divergence
 
     return forward

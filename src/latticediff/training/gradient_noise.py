@@ -54,7 +54,7 @@ def gradient_noise(network, objective, data, noise, batch=32, n_batches=32, seed
     batch, rows = min(batch, len(data.train)), []
     for number in range(n_batches):
         drawn = draw_batch(data, batch, noise, objective.plan, [seed, number, 3])
-        loss = objective(network, drawn).mean() / objective.background.volume
+        loss = objective(network, drawn).mean() / objective.gaussian.volume
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         rows.append(torch.cat([g.flatten().double() for g in gradients if g is not None]))
     squares = (torch.stack(rows) - torch.stack(rows).mean(0)).square().sum(1) * batch

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ..analysis import Estimate, ess_forward, ess_reverse, largest_above_mean
+from ..model.score_model import ScoreModel
 from ..proposal import OdeProposal
-from ..score.model import ScoreModel
 from .data import by_chain, evenly
 
 __all__ = ["Check", "Guard"]
@@ -63,7 +63,7 @@ class Guard:
 
     Parameters
     ----------
-    background : Background
+    gaussian : GaussianReference
     noise : NoiseRange
     held_out : tensor, shape (n, *lattice)
         Configurations of the ensemble that nothing is trained on.
@@ -79,8 +79,8 @@ class Guard:
         Chains that take turns in `held_out`.
     """
 
-    def __init__(self, background, noise, held_out, steps, n=512, n_sigma=4.0, seed=0, method="rk4", n_chains=1):
-        self.background, self.noise, self.steps, self.method = background, noise, steps, method
+    def __init__(self, gaussian, noise, held_out, steps, n=512, n_sigma=4.0, seed=0, method="rk4", n_chains=1):
+        self.gaussian, self.noise, self.steps, self.method = gaussian, noise, steps, method
         self.n, self.n_sigma, self.seed = n, n_sigma, seed
         # every k-th, so that all of the Monte Carlo time is covered
         self.held_out, self._n_rows, self._n_chains = evenly(held_out, n), len(held_out), n_chains
@@ -88,7 +88,7 @@ class Guard:
 
     def look(self, network, step):
         """`Check` of a network; draws depend on seed and step alone."""
-        model = ScoreModel.for_flow(copy.deepcopy(network), self.background, self.noise)
+        model = ScoreModel.for_flow(copy.deepcopy(network), self.gaussian, self.noise)
         coarse = OdeProposal(model, self.steps, self.method)
         fine, action = coarse.doubled(), model.action
         draw, draw_fine = (p.draw(self.n, np.random.default_rng([self.seed, step])) for p in (coarse, fine))
@@ -99,7 +99,7 @@ class Guard:
         reached = bool(np.isfinite(forward).all())
         reverse = ess_reverse(-F_fine) if enough else Estimate(0.0, 0.0)
         seen = ess_forward(by_chain(forward, self._n_rows, self._n_chains)) if reached else Estimate(0.0, 0.0)
-        volume = self.background.volume
+        volume = self.gaussian.volume
         return Check(
             step=step,
             free_energy=float(F[both].mean()) if enough else math.inf,

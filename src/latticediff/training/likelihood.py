@@ -34,9 +34,9 @@ __all__ = ["OBJECTIVES", "action_of", "jittered_grid"]
 STRETCH = 0.2  # largest exponent of the grid's stretching
 
 
-def action_of(background, phi):
+def action_of(gaussian, phi):
     """S of fields (n, *lattice) as a differentiable tensor (n,), float64; `action(phi)` for torch."""
-    action, phi = background.action, phi.double()
+    action, phi = gaussian.action, phi.double()
     links = sum(phi * torch.roll(phi, -1, axis) for axis in range(1, phi.ndim))
     square = phi * phi
     density = action.a * square + action.b * square * square - action.hopping * links
@@ -74,12 +74,12 @@ class KL:
     @staticmethod
     def forward(flow, phi):
         _, log_q = flow.up(phi, gradients=True)
-        return -log_q.mean(), -action_of(flow.background, phi) - log_q.detach()
+        return -log_q.mean(), -action_of(flow.gaussian, phi) - log_q.detach()
 
     @staticmethod
     def reverse(flow, y):
         phi, log_q = flow.down(y, gradients=True)
-        minus_log_weight = action_of(flow.background, phi) + log_q
+        minus_log_weight = action_of(flow.gaussian, phi) + log_q
         return minus_log_weight.mean(), -minus_log_weight.detach()
 
 
@@ -89,7 +89,7 @@ class LogVariance:
     @staticmethod
     def forward(flow, phi):
         _, log_q = flow.up(phi, gradients=True)
-        log_weight = -action_of(flow.background, phi) - log_q
+        log_weight = -action_of(flow.gaussian, phi) - log_q
         return 0.5 * log_weight.var(), log_weight.detach()
 
     @classmethod
@@ -116,7 +116,7 @@ class Path:
         """Noise of a field, ``g = grad log_weight`` and log_weight."""
         phi = phi.detach().requires_grad_()
         y, log_q = flow.up(phi, gradients=True, weights=False)
-        log_weight = -action_of(flow.background, phi) - log_q
+        log_weight = -action_of(flow.gaussian, phi) - log_q
         (force,) = torch.autograd.grad(log_weight.sum(), phi)
         return y.detach(), force, log_weight.detach()
 

@@ -1,10 +1,10 @@
 r"""What a training minimises, chosen by name.
 
 All of them have the gradient of :math:`\sigma^2 \lambda\, F(p_\sigma \| q_\theta)` up to noise, in the
-preconditioned form :math:`|C (T - R)|^2 / v` of `score.matching` with a target T of conditional mean R:
+preconditioned form :math:`|C (T - R)|^2 / v` of `targets.matching` with a target T of conditional mean R:
 
 ===========  ========================================================================================
-stein        least noise: control variates on both others (`score.control`)
+stein        least noise: control variates on both others (`targets.control_variates`)
 mixed        ``w T_force + (1 - w) T_noise``, with a w0 that may be fitted (`gradient_noise`)
 denoising    ``T_noise = z / sigma - G^-1 phi`` (Vincent 2011)
 force        ``T_force = DF(phi)``, target score matching (De Bortoli et al. 2402.08667)
@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from ..score.control import fit_blend
-from ..score.matching import denoising_loss, mixed_target
-from ..score.objectives import (
+from ..targets.control_variates import fit_blend
+from ..targets.matching import denoising_loss, mixed_target
+from ..targets.objectives import (
     EmpiricalScore,
     ModelScore,
     closed_form,
@@ -94,7 +94,7 @@ class Objective:
     Parameters
     ----------
     plan : TrainingPlan
-    background : Background
+    gaussian : GaussianReference
     data : TrainingData
         Targets that are fitted or known only from data take its training part.
     noise : NoiseRange
@@ -104,7 +104,7 @@ class Objective:
     Attributes
     ----------
     target : callable or None
-        ``target(background, phi, z, v)``, None for the implicit objective.
+        ``target(gaussian, phi, z, v)``, None for the implicit objective.
 
     Raises
     ------
@@ -112,79 +112,79 @@ class Objective:
         A free score of an interacting theory, or a closed-form trace that the network lacks.
     """
 
-    def __init__(self, plan, background, data, noise, network):
-        self.plan, self.background = plan, background
+    def __init__(self, plan, gaussian, data, noise, network):
+        self.plan, self.gaussian = plan, gaussian
         self.target = self.trace = None
         if plan.target == "implicit":
-            self.trace = _trace(plan, background, network)
+            self.trace = _trace(plan, gaussian, network)
         elif plan.target == "stein":
-            self.target = fit_blend(background, data.train, noise, plan.seed)
+            self.target = fit_blend(gaussian, data.train, noise, plan.seed)
         elif plan.target == "explicit":
-            self.target = _known_residual(plan, background, data)
+            self.target = _known_residual(plan, gaussian, data)
         elif plan.target == "mixed":
             self.set_w0(0.2 if plan.w0 == "fit" else plan.w0)
         else:
             self.target = {"denoising": _noise_target, "force": _force_target}[plan.target]
 
     def set_w0(self, w0):
-        """Take another mixture; see `score.matching.mixed_target`."""
+        """Take another mixture; see `targets.matching.mixed_target`."""
         self.target = functools.partial(mixed_target, w0=w0)
 
     def __call__(self, network, batch):
         """The objective of every configuration of a batch, (n,)."""
         phi, z, log_sigma, probes = batch
         if self.target is not None:
-            losses = denoising_loss(network, self.background, phi, z, log_sigma, self.target)
+            losses = denoising_loss(network, self.gaussian, phi, z, log_sigma, self.target)
         else:
             sigma = log_sigma.exp()
             trace = self.trace
             if self.plan.trace == "hutchinson":  # the others look at no probes, whatever the batch holds
                 trace = functools.partial(trace, probes=probes[None])
-            losses = 2 * sigma**2 * implicit(ModelScore(network, self.background), phi, z, sigma, trace=trace)
+            losses = 2 * sigma**2 * implicit(ModelScore(network, self.gaussian), phi, z, sigma, trace=trace)
         if self.plan.weighting == "likelihood":
             return losses
         sigma = log_sigma.exp()  # the loss holds the factor sigma^2 of likelihood weighting already
         return losses * ladder_weights(sigma, self.plan.weighting) / sigma**2
 
 
-def _noise_target(background, phi, z, v):
-    _, fluctuation = background.fluctuation(phi)
-    return z / v.sqrt() - background.filter(fluctuation, 1 / background.G)
+def _noise_target(gaussian, phi, z, v):
+    _, fluctuation = gaussian.fluctuation(phi)
+    return z / v.sqrt() - gaussian.filter(fluctuation, 1 / gaussian.G)
 
 
-def _force_target(background, phi, z, v):
-    return background.delta_force(phi)
+def _force_target(gaussian, phi, z, v):
+    return gaussian.delta_force(phi)
 
 
-def _known_residual(plan, background, data):
+def _known_residual(plan, gaussian, data):
     """R of a known score: ``R = -W^-1 (s + (G + v)^-1 x)``."""
     if plan.oracle == "free":
-        if background.action.b != 0:
+        if gaussian.action.b != 0:
             raise UserError(
-                f"the noised score of {background.action!r} is not known; the explicit target takes free fields"
+                f"the noised score of {gaussian.action!r} is not known; the explicit target takes free fields"
                 ' (lam = 0), or oracle = "empirical"'
             )
-        exact = background.linear + 1 / background.G  # 2a - 2c sum cos: the inverse of the true propagator
+        exact = gaussian.linear + 1 / gaussian.G  # 2a - 2c sum cos: the inverse of the true propagator
 
-        def residual(background, phi, z, v):
+        def residual(gaussian, phi, z, v):
             # s = -(G0 + v)^-1 x with 1/G0 = exact, hence R = x (exact - 1/G) / (1 + v exact)
-            return background.filter(phi + v.sqrt() * z, (exact - 1 / background.G) / (1 + v * exact))
+            return gaussian.filter(phi + v.sqrt() * z, (exact - 1 / gaussian.G) / (1 + v * exact))
 
         return residual
     score = EmpiricalScore(data.train.cpu())
 
     @torch.no_grad()
-    def residual(background, phi, z, v):
+    def residual(gaussian, phi, z, v):
         x = phi + v.sqrt() * z
         s = score(x.cpu(), v.sqrt().flatten().double().cpu()).to(x)
-        _, fluctuation = background.fluctuation(x)
-        modes = background.to_modes(s) * (background.G + v) + background.to_modes(fluctuation)
-        return -background.from_modes(modes / background.G)
+        _, fluctuation = gaussian.fluctuation(x)
+        modes = gaussian.to_modes(s) * (gaussian.G + v) + gaussian.to_modes(fluctuation)
+        return -gaussian.from_modes(modes / gaussian.G)
 
     return residual
 
 
-def _trace(plan, background, network):
+def _trace(plan, gaussian, network):
     if plan.trace == "full":
         return full_jacobian
     if plan.trace == "hutchinson":
@@ -192,8 +192,8 @@ def _trace(plan, background, network):
     if plan.trace == "coloured":
         return functools.partial(coloured_probes, reach=plan.trace_reach)
     with torch.no_grad():
-        zero = torch.zeros(1, *background.shape, dtype=background.dtype, device=background.device)
-        if network(background, zero, zero.flatten()[:1], True)[1] is None:
+        zero = torch.zeros(1, *gaussian.shape, dtype=gaussian.dtype, device=gaussian.device)
+        if network(gaussian, zero, zero.flatten()[:1], True)[1] is None:
             name = network.describe()["name"]
             raise UserError(f"the network {name} has no closed-form trace; take trace = full, coloured or hutchinson")
     return closed_form

@@ -4,9 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ..config.sections import TrainingSection
 from ..errors import UserError
 from ..registry import nearest
-from ..score.objectives import LEVELS, WEIGHTINGS
+from ..targets.objectives import LEVELS, WEIGHTINGS
 from .optimizers import OPTIMIZERS
 from .tasks import SCHEDULES
 
@@ -19,6 +20,8 @@ TRACES = ("closed_form", "full", "coloured", "hutchinson")
 #: The known score of the explicit objective.
 ORACLES = ("free", "empirical")
 PRECISIONS = ("float32", "bfloat16")
+
+CARD = TrainingSection()  # the defaults, said once
 
 
 def check_choice(what, value, known):
@@ -92,7 +95,7 @@ class TrainingPlan(StepPlan):
     w0 : float or "fit"
         Of the mixed target; fitted: the value with the least gradient noise.
     weighting, levels : str
-        Weight and draw of the noise levels; see `latticediff.score.objectives.levels`.
+        Weight and draw of the noise levels; see `latticediff.targets.objectives.levels`.
     trace : str
         Of the implicit objective, key of `TRACES`.
     trace_reach : int, optional
@@ -111,21 +114,21 @@ class TrainingPlan(StepPlan):
 
     fewest: ClassVar[int] = 0  # the weights that are given, for another theory
 
-    steps: int = 4000
-    batch: int = 256
-    learning_rate: float = 3e-3
-    ema_decay: float = 0.999
-    warmup: int = 200
-    clip: float = 1.0
-    target: str = "stein"
-    schedule: str = "round_robin"
-    w0: float | str = 0.2
-    weighting: str = "likelihood"
-    levels: str = "stratified"
-    trace: str = "closed_form"
-    trace_reach: int | None = None
-    oracle: str = "free"
-    precision: str = "float32"
+    steps: int = CARD.steps
+    batch: int = CARD.batch
+    learning_rate: float = CARD.learning_rate
+    ema_decay: float = CARD.ema_decay
+    warmup: int = CARD.warmup
+    clip: float = CARD.clip
+    target: str = CARD.target
+    schedule: str = CARD.schedule
+    w0: float | str = CARD.w0
+    weighting: str = CARD.weighting
+    levels: str = CARD.levels
+    trace: str = CARD.trace
+    trace_reach: int | None = CARD.trace_reach
+    oracle: str = CARD.oracle
+    precision: str = CARD.precision
 
     def __post_init__(self):
         choices = {

@@ -18,14 +18,14 @@ def identity(trainer):
     about = {
         "plan": asdict(trainer.plan),
         "network": trainer.network.describe(),
-        "action": trainer.background.action.describe(),
-        "shape": list(trainer.background.shape),
+        "action": trainer.gaussian.action.describe(),
+        "shape": list(trainer.gaussian.shape),
         "noise": [low, high],
         "n_train": len(trainer.data.train),
     }
     if len(trainer.tasks) > 1:
         about["ensembles"] = [
-            [t.background.action.describe(), list(t.background.shape), len(t.data.train), t.frequency]
+            [t.gaussian.action.describe(), list(t.gaussian.shape), len(t.data.train), t.frequency]
             for t in trainer.tasks
         ]
     if trainer.sources:
@@ -45,7 +45,7 @@ def save_state(trainer, path):
     """
     tensors = {f"network.{k}": t for k, t in trainer.network.state_dict().items()}
     tensors |= {f"ema.{k}": t for k, t in trainer.ema.state_dict().items()}
-    kept, more = trainer.kept()
+    kept, more = trainer.state_dict()
     tensors |= {f"kept.{k}": t for k, t in kept.items()}
     if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
         raise UserError(
@@ -101,7 +101,7 @@ def restore_state(trainer, path):
     trainer.finished = meta.get("finished", False)
     if "best" in meta:
         trainer.best.restore(meta["best"], part["best"])
-    trainer.take_back(part["kept"], meta)
+    trainer.load_state_dict(part["kept"], meta)
 
 
 def _expect_same(path, theirs, ours, defaults):

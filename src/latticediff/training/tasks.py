@@ -1,6 +1,6 @@
 """What a step trains on: one of several theories, each with its own lattice, couplings and data.
 
-One network serves them all; what differs between them is in the `Background`. The order of tasks is
+One network serves them all; what differs between them is in the `GaussianReference`. The order of tasks is
 a function of seed and step alone, so training resumes to the same bits.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import real_array
 from ..errors import UserError
-from ..score.background import Background
+from ..gaussian.reference import GaussianReference
 from .data import TrainingData
 
 __all__ = ["SCHEDULES", "Task", "schedule", "shares"]
@@ -22,7 +22,7 @@ class Task:
 
     Parameters
     ----------
-    background : Background
+    gaussian : GaussianReference
         Theory, lattice and propagator.
     data : TrainingData
     frequency : float
@@ -34,21 +34,19 @@ class Task:
         Data of another lattice, or a frequency that is not positive.
     """
 
-    background: Background
+    gaussian: GaussianReference
     data: TrainingData
     frequency: float = 1.0
 
     def __post_init__(self):
-        if tuple(self.data.shape) != self.background.shape:
-            raise UserError(
-                f"training data live on {tuple(self.data.shape)}; the propagator on {self.background.shape}"
-            )
+        if tuple(self.data.shape) != self.gaussian.shape:
+            raise UserError(f"training data live on {tuple(self.data.shape)}; the propagator on {self.gaussian.shape}")
         if not 0 < self.frequency < float("inf"):
             raise UserError(f"frequency of a training ensemble is {self.frequency}; expected a positive number")
 
     def __str__(self):
         """Theory and lattice, for messages."""
-        return str(self.background)
+        return str(self.gaussian)
 
 
 def _round_robin(p, steps, seed):

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
+from ..diffusion.threads import one_torch_thread
 from ..errors import StopRequested, UserError
 from ..host import torch_defaults
 from .best import Best
@@ -26,7 +27,6 @@ from .optimizers import OPTIMIZERS
 from .ranks import ALONE
 from .state import restore_state, save_state
 from .tasks import Task, schedule, shares
-from .threads import one_torch_thread
 from .watching import N_HELD_OUT
 
 __all__ = ["Trainer"]
@@ -40,7 +40,7 @@ class Trainer:
     Parameters
     ----------
     network : torch.nn.Module
-        See `latticediff.score.ridge.RidgeNetwork` for the interface.
+        See `latticediff.networks.ridge.network.RidgeNetwork` for the interface.
     tasks : Task or sequence of Task
         Ensembles on one device; the first is the model's own.
     noise : NoiseRange
@@ -55,7 +55,7 @@ class Trainer:
 
     Attributes
     ----------
-    background, data
+    gaussian, data
         Of the first task.
     step : int
         Steps done.
@@ -78,13 +78,13 @@ class Trainer:
         self.tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
         if not self.tasks:
             raise UserError("there is nothing to train on; give at least one ensemble")
-        self.background, self.data = self.tasks[0].background, self.tasks[0].data
+        self.gaussian, self.data = self.tasks[0].gaussian, self.tasks[0].data
         self.network, self.noise, self.plan, self.ranks = network, noise, plan, ranks
         self.batches = [self._batch_of(task) for task in self.tasks]
         self.shares = shares([task.frequency for task in self.tasks])
         self.schedule = schedule(plan.schedule, self.shares, plan.steps, plan.seed)
-        self.gradient = Gradient(network, self.background.device, ranks, plan.precision, micro_batch, say)
-        with one_torch_thread(self.background.device):
+        self.gradient = Gradient(network, self.gaussian.device, ranks, plan.precision, micro_batch, say)
+        with one_torch_thread(self.gaussian.device):
             self.objectives = [self._objective_of(task) for task in self.tasks]
         self.step, self.seconds, self.finished, self.best = 0, 0.0, False, Best()
         self.w0 = None  # of each task, once fitted
@@ -92,18 +92,18 @@ class Trainer:
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
 
     def _objective_of(self, task):
-        return Objective(self.plan, task.background, task.data, self.noise, self.network)
+        return Objective(self.plan, task.gaussian, task.data, self.noise, self.network)
 
     def _batch_of(self, task):
         """Configurations per step: as many sites for every lattice."""
-        if task.background.ndim != self.background.ndim:
+        if task.gaussian.ndim != self.gaussian.ndim:
             raise UserError(
-                f"ensembles live on lattices {self.background.shape} and {task.background.shape};"
+                f"ensembles live on lattices {self.gaussian.shape} and {task.gaussian.shape};"
                 " one network has one dimension"
             )
-        batch = max(1, round(self.plan.batch * self.background.volume / task.background.volume))
+        batch = max(1, round(self.plan.batch * self.gaussian.volume / task.gaussian.volume))
         if batch > len(task.data.train):
-            where = "" if len(self.tasks) == 1 else f" on {task.background.shape}"
+            where = "" if len(self.tasks) == 1 else f" on {task.gaussian.shape}"
             raise UserError(
                 f"batch = {batch}{where} but there are {len(task.data.train)} training configurations; take fewer"
             )
@@ -141,14 +141,14 @@ class Trainer:
         """One optimiser step; returns the loss per site, a tensor without gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step)
-        volume = self.background.volume
+        volume = self.gaussian.volume
         # in units of the first lattice; one ensemble is left as it is, to the bit
         jobs = [
             Job(
                 self.objectives[number],
                 self.batches[number],
                 partial(self.draw, self.step, number),
-                weight * volume / self.tasks[number].background.volume,
+                weight * volume / self.tasks[number].gaussian.volume,
             )
             for number, weight in self.tasks_of(self.step)
         ]
@@ -191,7 +191,7 @@ class Trainer:
         if checkpoint is not None:
             self.restore(checkpoint)
         losses = []
-        with one_torch_thread(self.background.device):
+        with one_torch_thread(self.gaussian.device):
             self.fit()
             while self.step < self.plan.steps and not self.finished:
                 began = time.perf_counter()
@@ -235,11 +235,11 @@ class Trainer:
     def inspect(self):
         """Called after each step; a kind of training that looks after itself does it here."""
 
-    def kept(self):
+    def state_dict(self):
         """What a checkpoint must hold beside weights, optimiser and `best`: tensors, and a JSON-able dict."""
         return {}, {"w0": self.w0}
 
-    def take_back(self, tensors, meta):
+    def load_state_dict(self, tensors, meta):
         """The reverse of `kept`."""
         self.w0 = meta.get("w0")
         for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
@@ -253,14 +253,14 @@ class Trainer:
         if self.ranks.writes:
             watching(self)
         tired = watching.patience > 0 and self.best.since >= watching.patience
-        self.finished = self.ranks.any(tired, self.background.device)
+        self.finished = self.ranks.any(tired, self.gaussian.device)
 
     def _stop_if_told(self, stop, checkpoint):
         reason = stop() if stop is not None else None
         if self.ranks.size > 1:
             if self.step % STOP_EVERY:
                 return
-            told = self.ranks.any(reason, self.background.device)
+            told = self.ranks.any(reason, self.gaussian.device)
             reason = reason or ("another process was told to stop" if told else None)
         if reason:
             if checkpoint is not None:
@@ -280,7 +280,7 @@ class Trainer:
     def held_out_loss(self, n=N_HELD_OUT):
         """Loss per site of the averaged network on held-out data, the same noise every time; mean over tasks."""
         losses = [
-            float(self.losses(number, task.data.held_out[:n]).mean()) / task.background.volume
+            float(self.losses(number, task.data.held_out[:n]).mean()) / task.gaussian.volume
             for number, task in enumerate(self.tasks)
         ]
         return float(np.dot(self.shares, losses))

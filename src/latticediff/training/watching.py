@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..score.matching import mixed_target
+from ..targets.matching import mixed_target
 from .diagnose import binned_loss, loss_gap
 
 __all__ = ["N_HELD_OUT", "Watching", "look"]
@@ -72,10 +72,10 @@ def look(trainer, n=N_HELD_OUT):
         # evenly spread, since neighbours are correlated
         some = task.data.train[:: max(1, len(task.data.train) // len(held_out))][: len(held_out)]
         losses = trainer.losses(number, some), trainer.losses(number, held_out[: len(some)])
-        gaps.append(loss_gap(*losses, task.background.volume))
+        gaps.append(loss_gap(*losses, task.gaussian.volume))
         target = trainer.objectives[number].target or mixed_target
         few = held_out[: max(1, n // 4)]
-        errors.append(binned_loss(trainer.averaged(), task.background, few, trainer.noise, target, trainer.plan.seed))
+        errors.append(binned_loss(trainer.averaged(), task.gaussian, few, trainer.noise, target, trainer.plan.seed))
     return {
         "step": trainer.step,
         "train_loss": float(np.dot(trainer.shares, [gap.train for gap in gaps])),

@@ -1,5 +1,9 @@
-"""Figures: each a function of a `RunResult` that returns a `FigureRecord`, or None where there is nothing to draw."""
+"""Figures: each a function of a `RunResult` that returns a `FigureRecord`, or None where there is nothing to draw.
 
+Those of other packages are found through the entry-point group ``latticediff.figures`` and drawn after ours.
+"""
+
+from ... import registry
 from ..style import styled
 from .chains import autocorrelation, distribution, history, log_weights
 from .costs import amortised, cost, training
@@ -26,5 +30,6 @@ FIGURES = (
 def draw(run):
     """All figures for which the run has data, as a list of `FigureRecord`."""
     with styled():
-        records = [figure(run) for figure in FIGURES]
+        installed = [registry.load("figures", name) for name in registry.names("figures")]
+        records = [figure(run) for figure in (*FIGURES, *installed)]
     return [record for record in records if record is not None]

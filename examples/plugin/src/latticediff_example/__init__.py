@@ -1,0 +1,1 @@
+"""One of everything that can be plugged into latticediff; see docs/extending.md."""

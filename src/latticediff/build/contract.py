@@ -1,0 +1,33 @@
+"""What a route from a score model to proposals must offer, to be named in a card and on the command line."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from ..metropolis.contract import LatentProposal, Proposal
+
+__all__ = ["LatentRoute", "Route"]
+
+
+@runtime_checkable
+class Route(Protocol):
+    """A way from a model to a `Proposal`; found through the entry-point group ``latticediff.routes``.
+
+    The keys of its section ``[sampling.NAME]`` are a pydantic model in the group ``latticediff.route_options``.
+    """
+
+    label: str  #: in tables and figures
+    weights: str  #: ``"flow"``: fine-tuned ones where there are any; ``"score"``: those of score matching
+
+    def proposal(self, model: Any, options: Any, batch: int) -> Proposal:
+        """The proposal of a `ScoreModel` with the options of the section; at most `batch` fields at once."""
+        ...
+
+
+@runtime_checkable
+class LatentRoute(Route, Protocol):
+    """A route whose proposals are a bijection of noise, for moves near the current field."""
+
+    has_path: bool  #: True: white noise of width sigma keeps the top of a path that begins there
+
+    def latent(self, model: Any, options: Any, batch: int, sigma: float | None = None) -> LatentProposal:
+        """The proposal from noise; with a path, from the noise level `sigma` down (default: the model's largest)."""
+        ...

@@ -1,0 +1,70 @@
+"""The network of a card: built from its options and its seed, refused before anything is computed for it."""
+
+import numpy as np
+import torch
+
+from .. import registry
+from ..contracts import require
+from ..errors import CardError, ModelError, UserError
+from ..gaussian.reference import GaussianReference
+from ..host import torch_defaults
+from ..model.score_model import load_model
+from ..networks.contract import Network
+from ..proposal.ode import exact_divergence
+
+__all__ = ["build_network", "check_network"]
+
+
+@torch_defaults()
+def build_network(card):
+    """The card's network with its first weights: of the model `training.init` if given, else from the seed.
+
+    Raises
+    ------
+    CardError
+        Options that the network does not take.
+    ModelError
+        `training.init` holds another architecture or dimension.
+    """
+    network = _make(card)
+    if card.training.init is not None:
+        _start_from(network, card.training.init)
+    return network
+
+
+def _make(card):
+    make = registry.load("networks", card.network.name)
+    with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
+        torch.default_generator.manual_seed(card.run.seed)  # and torch.manual_seed would seed those of GPUs too
+        try:
+            network = make(ndim=len(card.shape), **card.network.options)
+        except (TypeError, UserError) as exc:
+            raise CardError(f"[network] {card.network.name}: {exc}") from None
+    require(network, Network, f"network {card.network.name!r}")
+    return network
+
+
+def _start_from(network, folder):
+    """Copy the weights of a trained model into a network of the same architecture, whatever its lattice."""
+    trained = load_model(folder).network
+    if trained.describe() != network.describe() or trained.ndim != network.ndim:
+        raise ModelError(
+            f"training.init = {str(folder)!r} holds a {trained.ndim}-dimensional network {trained.describe()};"
+            f" the card asks for {network.ndim} dimensions and {network.describe()}"
+        )
+    network.load_state_dict(trained.state_dict())
+
+
+def check_network(card):
+    """Refuse now what a run of the card would stop at hours later.
+
+    Raises
+    ------
+    CardError
+        Options that the network does not take, or a divergence too dear for the ODE route.
+    """
+    network = _make(card).requires_grad_(False)
+    try:
+        exact_divergence(network, GaussianReference(card.theory(), np.ones(card.shape)), card.sampling.ode.trace)
+    except UserError as exc:
+        raise CardError(f"[sampling.ode] {exc}") from None

@@ -1,0 +1,128 @@
+r"""The compiled flow of a ridge network with gradients: what fine-tuning spends its time in (CPU).
+
+`DifferentiableFlow` has the interface of `latticediff.diffusion.flow.ProbabilityFlow`. Weights enter the flow
+through its level tables only (`latticediff.networks.ridge.tables`, plain torch); a passage is one autograd
+function of states and tables, differentiated stage by stage in `latticediff._kernels.adjoint`. The derivatives
+are those of the discrete map, in the precision of its inside, float32.
+"""
+
+import numpy as np
+import torch
+
+from .._kernels import adjoint
+from .._kernels.threads import over_groups
+from ..fourier import real_fourier
+from .compiled import CompiledFlow, CompiledRidge
+
+__all__ = ["DifferentiableFlow"]
+
+
+class _Passage(torch.autograd.Function):
+    """``(states, tables) -> (states at the other end, integrated traces)``, in the Fourier basis."""
+
+    @staticmethod
+    def forward(ctx, flow, up, states, *tables):
+        # without tables: they are held fixed
+        ridge = flow.ridge
+        groups = -(-len(states) // ridge.lanes)
+        stages = np.empty((groups, *flow.stage_levels.shape[1:], ridge.volume * ridge.lanes))
+        ends, integrals = flow._run(states.detach().numpy(), up, stages)
+        ctx.flow, ctx.up, ctx.stages, ctx.learn = flow, up, stages, len(tables) > 0
+        return torch.from_numpy(ends), torch.from_numpy(integrals.copy())
+
+    @staticmethod
+    def backward(ctx, d_ends, d_integrals):
+        flow, ridge, n = ctx.flow, ctx.flow.ridge, len(d_ends)
+        d_states = ridge._pack(d_ends.numpy())
+        d_traces = np.zeros((len(d_states), ridge.lanes))
+        d_traces.ravel()[:n] = d_integrals.numpy()
+        levels = ridge.levels
+        # (F, J T) and (F, M T): gradients have the kernels' rows as features, whatever the tables' layout
+        kernels_out = np.ascontiguousarray(levels.kernels_out.swapaxes(1, 2))
+        likes = levels.kernels_in, levels.amplitudes, kernels_out, levels.kappa
+        rows = [len(levels.kappa)] * 4 if ctx.learn else [0, 1, 0, 1]
+        gradients = [
+            np.zeros((len(d_states), n_rows, *like.shape[1:]), np.float32)
+            for n_rows, like in zip(rows, likes, strict=True)
+        ]
+        arguments = (
+            d_states, d_traces, ctx.stages, *flow._scheme(ctx.up), ridge.lanes, ridge.extents, ridge.matrices,
+            ridge.transposes, *ridge.frame, levels.kernels_in, np.ascontiguousarray(levels.kernels_in.swapaxes(1, 2)),
+            levels.amplitudes, kernels_out, levels.kappa, *levels[4:], *gradients,
+        )  # fmt: skip
+        over_groups(adjoint.backward, len(d_states), 3 * flow._work(n), *arguments)
+        d_states = torch.from_numpy(ridge._unpack(d_states, n))
+        if not ctx.learn:
+            return None, None, d_states
+        d_in, d_amplitudes, d_out, d_kappa = (torch.from_numpy(g.sum(axis=0)) for g in gradients)
+        features, columns, rows = flow.sizes
+        return (
+            None,
+            None,
+            d_states,
+            d_in[:, :features, :columns],
+            d_amplitudes,
+            d_out[:, :features, :rows].transpose(1, 2),
+            d_kappa,
+        )
+
+
+class DifferentiableFlow(CompiledFlow):
+    """The flow of a ridge network, differentiable by its weights and by the fields; see `ProbabilityFlow`.
+
+    Parameters
+    ----------
+    network : latticediff.networks.contract.Differentiable
+        On the CPU. Tables are made once, here: one flow serves one step of an optimiser, or several backward
+        passes of it with ``retain_graph=True``.
+    gaussian : GaussianReference
+        On the CPU, float32.
+    grid, method
+        See `CompiledFlow`.
+    """
+
+    def __init__(self, network, gaussian, grid, method):
+        self.gaussian = gaussian
+        super().__init__(network, gaussian, grid, method)
+        self.vacua = self.ridge.vacua
+        self.noise_root = torch.from_numpy(self.root)
+        self.bases = [torch.tensor(real_fourier(extent)) for extent in gaussian.shape]
+
+    def _ridge(self, network, gaussian, levels):
+        self.tables = network.level_tables(gaussian, levels)
+        self.sizes = *self.tables.kernels_in.shape[1:], self.tables.kernels_out.shape[1]
+        return CompiledRidge(network, gaussian, levels, self.tables)
+
+    def _pass(self, states, up, weights=True):
+        return _Passage.apply(self, up, states, *(self.tables[:4] if weights else ()))
+
+    def _modes(self, fields, inverse=False):
+        """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, differentiable."""
+        fields = fields.double().reshape(len(fields), *self.gaussian.shape)
+        for axis, basis in enumerate(self.bases, start=1):
+            matrix = basis if inverse else basis.T
+            fields = torch.movedim(torch.movedim(fields, axis, -1) @ matrix, -1, axis)
+        return fields if inverse else fields.flatten(1)
+
+    def down(self, y, gradients=False):
+        """From noise (n, *lattice) to ``(phi, log_q)``, float64 tensors."""
+        with torch.set_grad_enabled(gradients):
+            sign, states = self.vacua.enter(self._modes(y))
+            low, integral = self._pass(states, False)
+            modes = self.vacua.fields(sign, low * self.noise_root)
+            log_q = self.vacua.admit(sign, modes, self._log_q(states, -integral))
+            return self._modes(modes, inverse=True), log_q
+
+    def field(self, y):
+        """The field of `down` without its density, with gradients."""
+        return self.down(y, gradients=True)[0]
+
+    def up(self, phi, gradients=False, weights=True):
+        """From fields (n, *lattice) to ``(y, log_q)``, float64 tensors; `weights` as in `ProbabilityFlow.up`."""
+        with torch.set_grad_enabled(gradients):
+            sign, fluctuation = self.vacua.fluctuations(self._modes(phi))
+            high, integral = self._pass(fluctuation / self.noise_root, True, weights)
+            return self._modes(self.vacua.leave(sign, high), inverse=True), self._log_q(high, integral)
+
+    def _log_q(self, states, integral):
+        return -0.5 * (states**2).sum(1) + self._constant(states.shape[1]) + integral

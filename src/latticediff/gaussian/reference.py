@@ -1,0 +1,205 @@
+r"""The free field put in by hand: all that is diagonal in momentum.
+
+Noise is variance exploding, :math:`x = \phi + \sigma z`, :math:`v = \sigma^2`. With the propagator G
+
+.. math::
+    W = \frac{G}{G + v}, \qquad C = \Big(\frac1G + \frac1v\Big)^{-1} = v\,W, \qquad
+    \Delta F(\phi) = \frac{\partial S}{\partial \phi} - G^{-1} \phi,
+
+the denoiser is :math:`D(x, \sigma) = E[\phi | x] = C\,[x / v - R(x, \sigma)]` with the residual
+:math:`R = E[\Delta F | x]`, and the score is :math:`s = (D - x)/v = -(G + v)^{-1} x - W R`. A network
+only learns R; R = 0 is exact for a Gaussian theory.
+
+In the broken phase all this holds of the fluctuation :math:`\chi = \phi - s\,m_0` around the vacuum that a field
+belongs to (`latticediff.gaussian.vacua`); with :math:`\bar x = s\,m_0`, the same for x and :math:`\phi`,
+:math:`D = \bar x + C\,[(x - \bar x)/v - R]` and :math:`\Delta F = \partial S/\partial\phi - G^{-1} (\phi - \bar x)`.
+"""
+
+import copy
+import functools
+import math
+
+import numpy as np
+import torch
+
+from ..arrays import real_array
+from ..contracts import require
+from ..errors import UserError
+from ..fourier import basis_from_momenta, real_fourier
+from ..host import torch_defaults
+from ..lattice import check_shape, cos_sum
+from .contract import Expandable
+from .vacua import signs_of
+
+__all__ = ["GaussianReference"]
+
+DENSE = 128  # sites up to which one matrix for all axes beats one per axis
+
+
+class GaussianReference:
+    """Action, lattice and propagator of one theory, as filters in the real Fourier basis.
+
+    Networks take it as an argument, so the same weights serve several lattices or couplings.
+
+    Parameters
+    ----------
+    action : Expandable
+    propagator : array_like, shape (*lattice), float64
+        G(k) on the full grid, positive.
+    device : torch.device or str
+    dtype : torch.dtype
+        Of the filters; float32 in production, float64 in tests.
+    vacuum : float
+        m_0 of a broken phase; G is then the connected propagator. 0: expand around zero.
+
+    Raises
+    ------
+    UserError
+        If the action cannot be expanded, the propagator does not fit the action's dimension or is not positive,
+        or the vacuum is negative.
+    """
+
+    @torch_defaults()
+    def __init__(self, action, propagator, device="cpu", dtype=torch.float32, vacuum=0.0):
+        require(action, Expandable, f"action {action!r}, which the learned side cannot expand,")
+        full = torch.as_tensor(real_array(propagator, "propagator"))
+        self.shape = check_shape(full.shape, action.ndim)
+        if not bool((full > 0).all()):
+            raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
+        if not 0 <= vacuum < math.inf:
+            raise UserError(f"vacuum is {vacuum}; expected <|m|> of the broken phase, or 0")
+        self.action, self.vacuum = action, float(vacuum)
+        self._is_upper = False
+        self.ndim, self.volume = action.ndim, full.numel()
+        self.dtype, self.device = dtype, torch.device(device)
+        self.propagator_full = full  # float64, on the momentum grid
+        self.g_max, self.g_mean = float(full.max()), float(full.mean())
+        cosines = self._on_basis(cos_sum(self.shape))
+        self._G = self._on_basis(full.numpy())
+        self.G = self._G.to(self.device, dtype)
+        # dS/dphi - G^-1 chi = linear * chi + 4b (phi^3 - 3 m_0^2 phi) + s tilt
+        square = self.vacuum**2
+        linear = 2 * action.a - 2 * action.hopping * cosines - 1 / self._G + 12 * action.b * square
+        self.linear = linear.to(self.device, dtype)
+        self.tilt = (2 * action.a - 2 * action.hopping * self.ndim + 12 * action.b * square) * self.vacuum
+        bases = [real_fourier(extent) for extent in self.shape]
+        if self.volume <= DENSE:  # one product for all axes
+            bases = [functools.reduce(np.kron, bases)]
+        self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
+        self._cosines = {}
+
+    def __str__(self):
+        """Theory and lattice, for messages."""
+        return f"{self.action!r} on {'x'.join(map(str, self.shape))}"
+
+    def _on_basis(self, function):
+        return torch.as_tensor(basis_from_momenta(function, self.shape))
+
+    def to(self, device=None, dtype=None):
+        """The same reference elsewhere or in another precision."""
+        return GaussianReference(
+            self.action, self.propagator_full, device or self.device, dtype or self.dtype, self.vacuum
+        )
+
+    def signs(self, x):
+        """Signs s of the vacua that fields (n, *lattice) belong to, (n, 1, ..., 1); 0 if there is one vacuum."""
+        if self._is_upper:
+            return 1.0
+        return signs_of(x, self.ndim) if self.vacuum else 0.0
+
+    def fluctuation(self, x):
+        """``(s, x - s m_0)`` of fields (n, *lattice), s being `signs`; with one vacuum 0 and x itself."""
+        if not self.vacuum:
+            return 0.0, x
+        signs = self.signs(x)
+        return signs, x - signs * self.vacuum
+
+    def upper(self):
+        """The same reference for fields that belong to the vacuum +m_0, whatever the sign of their mean."""
+        if not self.vacuum:
+            return self
+        upper = copy.copy(self)
+        upper._is_upper = True
+        return upper
+
+    def expand(self, values):
+        """(n,) -> (n, 1, ..., 1), to multiply fields or filters."""
+        return values.reshape(-1, *([1] * self.ndim))
+
+    def to_modes(self, x):
+        """Coefficients (..., *lattice) of fields (..., *lattice) in the real Fourier basis."""
+        return self._transform(x, [basis.T for basis in self._bases])
+
+    def from_modes(self, modes):
+        """The reverse of `to_modes`."""
+        return self._transform(modes, self._bases)
+
+    def _transform(self, x, matrices):
+        if len(matrices) < self.ndim:
+            return (x.flatten(-self.ndim) @ matrices[0]).reshape(x.shape)
+        for matrix in reversed(matrices):
+            # the transformed axis goes to the front; after all of them the order is the old one
+            x = torch.movedim(x @ matrix, -1, -self.ndim)
+        return x
+
+    def filter(self, x, multiplier):
+        """Multiply by an even function of momentum, given on the basis."""
+        return self.from_modes(self.to_modes(x) * multiplier)
+
+    def at_origin(self, multiplier):
+        """``V^-1 sum_k f(k)``, the value at distance zero, for multipliers (..., *lattice)."""
+        return multiplier.flatten(-self.ndim).mean(-1)
+
+    def to_distances(self, multiplier):
+        """``V^-1 sum_k f(k) cos(k r)`` at every distance r, (..., *lattice)."""
+        delta = torch.zeros(self.shape, dtype=multiplier.dtype, device=multiplier.device)
+        delta[(0,) * self.ndim] = 1
+        return self.from_modes(multiplier * self.to_modes(delta))
+
+    def at_distances(self, multiplier, sites):
+        """`to_distances` at a few sites only: (..., *lattice) -> (..., n_sites), ``sites`` being flat indices."""
+        key = tuple(sites.tolist())
+        if key not in self._cosines:
+            deltas = torch.zeros(len(key) + 1, self.volume, dtype=self.dtype, device=self.device)
+            deltas[torch.arange(len(key) + 1), [0, *key]] = 1
+            modes = self.to_modes(deltas.unflatten(1, self.shape)).flatten(1)
+            self._cosines[key] = (modes[0] * modes[1:]).T.contiguous()
+        return multiplier.flatten(-self.ndim) @ self._cosines[key]
+
+    def add_vacuum(self, inputs, signs):
+        """Input fields (n, J, *lattice) of a network, the second of them raised from 2 W chi to 2 (s m_0 + W chi).
+
+        Around a vacuum the force has even parts; a constant in one input makes odd features able to have them.
+        """
+        if not self.vacuum:
+            return inputs
+        raised = inputs[:, 1] + 2 * self.vacuum * signs
+        return torch.stack([inputs[:, 0], raised, *inputs[:, 2:].unbind(1)], 1)
+
+    def posterior(self, v):
+        """``(W, C)`` for v of shape (n, 1, ..., 1): the linear response and the posterior covariance."""
+        W = self.G / (self.G + v)
+        return W, v * W
+
+    def delta_force(self, phi):
+        """``DF(phi) = dS/dphi - G^-1 chi``, a target for R with no noise at small sigma."""
+        signs, fluctuation = self.fluctuation(phi)
+        return self.filter(fluctuation, self.linear) + self.local_force(phi, signs)
+
+    def local_force(self, phi, signs):
+        """The part of `delta_force` that is local: ``4b phi (phi^2 - 3 m_0^2) + s tilt``."""
+        if not self.vacuum:
+            return 4 * self.action.b * phi**3
+        return 4 * self.action.b * phi * (phi * phi - 3 * self.vacuum**2) + signs * self.tilt
+
+    def whiten(self, x, v):
+        """``y = (G + v)^(-1/2) x`` of fluctuations."""
+        return self.filter(x, torch.rsqrt(self.G + v))
+
+    def colour(self, y, v):
+        """``x = (G + v)^(1/2) y``, the inverse of `whiten`."""
+        return self.filter(y, torch.sqrt(self.G + v))
+
+    def half_log_det(self, v):
+        """``1/2 sum_k log(G + v)``, float64."""
+        return 0.5 * float(torch.log(self._G + v).sum())

@@ -1,0 +1,208 @@
+r"""Where a theory is expanded: around zero, or around the two vacua of a broken symmetry.
+
+Deep in the broken phase the ensemble is two narrow peaks, :math:`\phi = s\,(m_0 + \chi)` with :math:`s = \pm 1`
+the sign of the magnetisation, :math:`m_0 = \langle |m| \rangle` and :math:`\chi` nearly Gaussian with the connected
+propagator. The baseline is then a mixture of two Gaussians in closed form,
+
+.. math:: p_\sigma(x) = \tfrac12 \sum_{s = \pm 1} N(x;\, s\,m_0,\, G + \sigma^2),
+
+and as long as its peaks are apart a noised field belongs to one of them, the one whose sign its mean has. The
+sign is one more random number of a draw, and the only one that tunnels: half of all draws have the other one.
+It comes with the noise. A standard normal u of the zero mode is carried to sign and magnitude,
+
+.. math:: s = \mathrm{sign}\, u, \qquad z = \Phi^{-1}\big(2 \Phi(|u|) - 1\big),
+
+which is what the probability flow of the mixture does between infinite noise and levels at which peaks are
+apart; z is standard normal again, and independent of s. A draw that ends at the other sign has density zero:
+it is refused, so nothing depends on how far apart the peaks really are.
+
+Arrays of NumPy or torch, on the lattice or in the real Fourier basis, whose first coefficient is the zero mode.
+"""
+
+import math
+
+import numpy as np
+import scipy.special
+import torch
+
+from ..errors import UserError
+
+__all__ = ["OneVacuum", "TwoVacua", "check_vacua", "signs_of", "vacua"]
+
+APART = 6.0  # standard deviations of the noised zero mode between a vacuum and m = 0: beyond are 1e-9 of the draws
+FAR = 30.0  # of |u|: beyond, tails of the normal law are handled by their logarithms
+MIDDLE = 0.67  # of |u|, near z = 0: below, the small tail of z is known to all digits; above, the large one
+
+
+def vacua(value, volume, layout="sites"):
+    """`OneVacuum` for value = 0, else `TwoVacua`.
+
+    Parameters
+    ----------
+    value : float
+        m_0, in units of phi.
+    volume : int
+    layout : str
+        Of the arrays: ``"sites"`` (n, *lattice), or ``"modes"`` (n, V).
+    """
+    return TwoVacua(value, volume, layout) if value else OneVacuum()
+
+
+def check_vacua(gaussian, sigma_max):
+    """Refuse to expand around vacua whose peaks overlap at the largest noise.
+
+    Raises
+    ------
+    UserError
+        If less than six standard deviations lie between a vacuum and m = 0.
+    """
+    width = math.sqrt((float(gaussian.propagator_full.flatten()[0]) + sigma_max**2) / gaussian.volume)
+    far = gaussian.vacuum / width
+    if gaussian.vacuum and far < APART:
+        raise UserError(
+            f"<|m|> = {gaussian.vacuum:.4g} is {far:.1f} standard deviations of m at sigma_max = {sigma_max:.3g};"
+            f" phase = broken wants {APART:g}: take a smaller training.sigma_max_factor, or"
+            ' phase = "symmetric", which learns both signs of m together'
+        )
+
+
+def signs_of(x, ndim):
+    """Sign of the mean of fields (..., *lattice) as a tensor (..., 1, ..., 1); +1 for zero."""
+    mean = x.mean(tuple(range(-ndim, 0)), keepdim=True)
+    return torch.where(mean < 0, -1.0, 1.0).to(x.dtype)
+
+
+class OneVacuum:
+    """Fields around zero: nothing to do. The interface is that of `TwoVacua`."""
+
+    log_probability = 0.0
+
+    def enter(self, noise):
+        """``(sign, noise within the vacuum)`` of standard normal noise."""
+        return None, noise
+
+    def leave(self, sign, noise):
+        """The reverse of `enter`."""
+        return noise
+
+    def fields(self, sign, fluctuation):
+        """Fields of signs and fluctuations."""
+        return fluctuation
+
+    def fluctuations(self, x):
+        """``(sign, fluctuation)`` of fields."""
+        return None, x
+
+    def turn(self, sign, x):
+        """Multiply by the sign."""
+        return x
+
+    def admit(self, sign, x, log_q):
+        """`log_q` of fields drawn with this sign."""
+        return log_q
+
+
+class TwoVacua:
+    """Fields around +m_0 or -m_0.
+
+    Parameters
+    ----------
+    value, volume, layout
+        See `vacua`.
+
+    Attributes
+    ----------
+    log_probability : float
+        Of a sign.
+    """
+
+    log_probability = -math.log(2)
+
+    def __init__(self, value, volume, layout):
+        self.value, self.root, self.layout = float(value), math.sqrt(volume), layout
+
+    def _zero_mode(self, x):
+        """Coefficient of the zero mode, (n, 1, ...)."""
+        if self.layout == "modes":
+            return x[:, :1]
+        return x.reshape(len(x), -1).sum(1).reshape(-1, *[1] * (x.ndim - 1)) / self.root
+
+    def _raised(self, x, amount):
+        """`x` with `amount`, (n, 1, ...) or a number, added to the zero mode."""
+        if self.layout == "sites":
+            return x + amount / self.root
+        first = x[:, :1] + amount
+        return np.concatenate([first, x[:, 1:]], 1) if isinstance(x, np.ndarray) else torch.cat([first, x[:, 1:]], 1)
+
+    def _signs(self, x):
+        where = np.where if isinstance(x, np.ndarray) else torch.where
+        return where(self._zero_mode(x) < 0, -1.0, 1.0)
+
+    def enter(self, noise):
+        """``(sign, noise within the vacuum)`` of standard normal noise; both independent."""
+        sign = self._signs(noise)
+        turned = sign * noise
+        u = self._zero_mode(turned)
+        return sign, self._raised(turned, _from_half(u) - u)
+
+    def leave(self, sign, noise):
+        """The reverse of `enter`."""
+        z = self._zero_mode(noise)
+        return sign * self._raised(noise, _to_half(z) - z)
+
+    def fields(self, sign, fluctuation):
+        """``s (m_0 + chi)``."""
+        return sign * self._raised(fluctuation, self.value * self.root)
+
+    def fluctuations(self, x):
+        """``(s, chi)`` of fields."""
+        sign = self._signs(x)
+        return sign, self._raised(sign * x, -self.value * self.root)
+
+    def turn(self, sign, x):
+        """Multiply by the sign."""
+        return sign * x
+
+    def admit(self, sign, x, log_q):
+        """`log_q`, infinite (weight zero) where a field has not the sign with which it was drawn."""
+        astray = (self._signs(x) != sign).reshape(-1)
+        return np.where(astray, np.inf, log_q) if isinstance(log_q, np.ndarray) else log_q.masked_fill(astray, math.inf)
+
+
+def _from_half(u):
+    """``Phi^-1(2 Phi(u) - 1)`` for u > 0: half-normal to normal."""
+    if isinstance(u, np.ndarray):
+        with np.errstate(divide="ignore"):
+            low, high = (scipy.special.ndtri(f(u / math.sqrt(2))) for f in (scipy.special.erf, scipy.special.erfc))
+        return np.where(u < MIDDLE, low, np.where(u < FAR, -high, _far(u, math.log(2))))
+    wide = u.double()
+    low, high = (torch.special.ndtri(f(wide / math.sqrt(2))) for f in (torch.erf, torch.erfc))
+    return torch.where(wide < MIDDLE, low, torch.where(wide < FAR, -high, _far(wide, math.log(2)))).to(u.dtype)
+
+
+def _to_half(z):
+    """The reverse of `_from_half`."""
+    if isinstance(z, np.ndarray):
+        low = math.sqrt(2) * scipy.special.erfinv(scipy.special.ndtr(z))
+        high = -scipy.special.ndtri(0.5 * scipy.special.ndtr(-z))
+        return np.where(z < 0, low, np.where(z < FAR, high, _far(z, -math.log(2))))
+    wide = z.double()
+    # not torch.special.ndtr, which forms the small tails as differences from 1
+    below, above = (0.5 * torch.erfc(x / math.sqrt(2)) for x in (-wide, wide))
+    low, high = math.sqrt(2) * torch.erfinv(below), -torch.special.ndtri(0.5 * above)
+    return torch.where(wide < 0, low, torch.where(wide < FAR, high, _far(wide, -math.log(2)))).to(z.dtype)
+
+
+def _far(x, shift):
+    """The y of ``log Phi(-y) = log Phi(-x) + shift`` for large x, whose tail may be below the numbers of float64.
+
+    Newton's method from ``y^2 = x^2 - 2 shift``, with the slope -(y + 1/y); three rounds give all digits.
+    """
+    numpy = isinstance(x, np.ndarray)
+    log_tail, where = (scipy.special.log_ndtr, np.where) if numpy else (torch.special.log_ndtr, torch.where)
+    given, x = x, x.clip(FAR, 1e100)  # what is smaller is not asked for; what is larger does not move
+    wanted = log_tail(-x) + shift
+    y = (x * x - 2 * shift) ** 0.5
+    for _ in range(3):
+        y = y + (log_tail(-y) - wanted) / (y + 1 / y)
+    return where(given > 1e100, given, y)

@@ -1,0 +1,189 @@
+"""What a card will cost in time, memory and disk, from a probe of a few seconds; writes nothing.
+
+The probe runs the very kernels of the stages on the card's lattice for a few updates, optimiser
+steps and proposals (of an untrained network: the cost does not depend on the weights), and scales up.
+Compilation and imports are not counted.
+"""
+
+import resource
+import sys
+import time
+from dataclasses import replace
+from typing import NamedTuple
+
+from ..build.classical import tuned_kernel
+from ..ensemble import start_fields
+from ..hmc.search import BUDGET
+from ..host import torch_defaults
+from ..lattice import volume
+from ..metropolis.contract import evaluations_to_weigh
+from ..stages.generate import block_length
+from ..streams import Streams
+
+__all__ = ["Cost", "estimate", "probe"]
+
+PROBE_SECONDS = 1.0  # of each measurement
+
+
+class Cost(NamedTuple):
+    """Of one stage."""
+
+    seconds: float
+    memory: float  #: bytes beyond those of the probe
+    disk: float  #: bytes that stay
+
+
+def _timed(work):
+    """Seconds of one call of `work`, repeated for `PROBE_SECONDS`; the first call compiles and is left out."""
+    work()
+    began, calls = time.perf_counter(), 0
+    while calls == 0 or time.perf_counter() - began < PROBE_SECONDS:
+        work()
+        calls += 1
+    return (time.perf_counter() - began) / calls
+
+
+def _ensemble_bytes(n_cfg, n_updates, n_chains, shape, columns):
+    return 8 * n_cfg * (volume(shape) + 3) + n_updates * (8 + n_chains * columns)
+
+
+def _probe_hmc(card):
+    """A kernel like the card's; what a search would find stands for itself in a short trajectory per unit of length."""
+    found = {"trajectory_length": 4.0, "target_acceptance": 0.85, "integrator": "omelyan2"}
+    section = card.hmc.model_copy(update={key: found[key] for key in card.hmc.searches})
+    card = card.model_copy(update={"hmc": section})
+    hmc, streams = card.hmc, Streams(card.run.seed)
+    phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams, card.theory())
+    kernel, state = tuned_kernel(card, phi, streams)
+    return kernel, state, streams.child("probe")
+
+
+def _search_cost(card, kernel, state, streams):
+    """At most: the budget, and half of it again to confirm."""
+    seconds = _timed(lambda: kernel.advance(state, streams, 4, 4)) / 4 / kernel.force_evaluations_per_update
+    return Cost(1.5 * (card.hmc.search_budget or BUDGET) * seconds, 1 << 26, 0)
+
+
+def _generate_cost(card, kernel, state, streams):
+    hmc = card.hmc
+    seconds = _timed(lambda: kernel.advance(state, streams, 4, 4)) / 4
+    block = min(block_length(seconds, hmc.n_chains, card.shape, hmc.thin), hmc.n_updates)
+    n_cfg = hmc.n_chains * (hmc.n_updates // hmc.thin)
+    disk = _ensemble_bytes(n_cfg, hmc.n_updates, hmc.n_chains, card.shape, 9)  # accepted, delta_h
+    # blocks wait in memory for a segment; segments and the merged file coexist on disk for a moment
+    memory = 2 * 8 * hmc.n_chains * volume(card.shape) * max(1, block // hmc.thin) + (64 << 20)
+    return Cost((hmc.n_warmup + hmc.n_updates) * seconds, memory, disk)
+
+
+def _small_trainer(card, kernel, state, streams):
+    """A trainer of the card on as few configurations as will do."""
+    from ..build.device import pick_device
+    from ..stages.train import Source, build_trainer
+    from ..training import TrainingData
+
+    n_chains = card.hmc.n_chains
+    updates = max(4, -(-64 // n_chains))
+    _, block = kernel.advance(state, streams, updates, 1)
+    phis = block.phi.reshape(-1, *card.shape)
+    batch = min(card.training.batch, int(len(phis) * (1 - card.training.held_out)) - n_chains % 2)
+    # these few fields are in no phase yet, and both cost the same
+    section = card.training.model_copy(update={"batch": max(1, batch), "phase": "symmetric"})
+    data = TrainingData(phis, n_chains, section.held_out, pick_device(section.device))
+    return build_trainer(card.model_copy(update={"training": section}), [Source(card.theory(), data)])
+
+
+def _train_cost(card, trainer):
+    hmc, section = card.hmc, card.training
+    seconds = _timed(trainer.advance) * section.batch / trainer.plan.batch
+    data = 8 * hmc.n_chains * (hmc.n_updates // hmc.thin) * volume(card.shape)
+    weights = sum(4 * p.numel() for p in trainer.network.parameters())
+    return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
+
+
+def _finetune_cost(card, trainer):
+    from ..stages.finetune import plan_of
+    from ..training.finetune import FineTuner
+
+    section = card.finetune
+    batch = min(section.batch, len(trainer.data.train))
+    plan = replace(plan_of(card), check_every=0, batch=batch)
+    tuner = FineTuner(trainer.averaged(), trainer.tasks[0], trainer.noise, plan, section.method)
+    seconds = _timed(tuner.advance) * section.batch / batch
+    data = 8 * card.hmc.n_chains * (card.hmc.n_updates // card.hmc.thin) * volume(card.shape)
+    weights = sum(4 * p.numel() for p in trainer.network.parameters())
+    return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
+
+
+def _sample_cost(card, model, route):
+    from ..build.learned import build_kernel, build_proposal, on_uniform_grid
+
+    card = on_uniform_grid(card)  # where the steps end does not change what they cost
+    section, sampling = getattr(card.sampling, route), card.sampling
+    proposal = build_proposal(card, model, route)
+    rng = Streams(card.run.seed).child("probe").generator(route)
+    n = min(sampling.batch, section.n_chains)
+    seconds = _timed(lambda: proposal.draw(n, rng)) / n
+    # a refreshed path, a further try, a field to weigh again: all counted in evaluations, as a draw is
+    passages = build_kernel(card, model, route).evaluations_per_update / proposal.evaluations_per_draw
+    weighing = sampling.n_forward * seconds * evaluations_to_weigh(proposal) / proposal.evaluations_per_draw
+    per_update = section.n_chains * seconds * passages
+    n_cfg = section.n_chains * section.n_updates
+    disk = _ensemble_bytes(n_cfg, section.n_updates, section.n_chains, card.shape, 9)
+    memory = 16 * 8 * sampling.batch * volume(card.shape)
+    return Cost((section.n_warmup + section.n_updates) * per_update + weighing, memory, disk)
+
+
+@torch_defaults()
+def probe(card, stages):
+    """`Cost` of each of `stages`, a dict: ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``."""
+    hmc = _probe_hmc(card)
+    costs = {}
+    if "generate" in stages:
+        costs = {"search, at most": _search_cost(card, *hmc)} if card.hmc.searches else {}
+        costs["generate"] = _generate_cost(card, *hmc)
+    if "sample_hmc" in stages:
+        every = card.hmc.model_copy(update={"n_warmup": 0, "n_updates": card.sampling.hmc.n_updates, "thin": 1})
+        if card.sampling.hmc.search:
+            costs["search, at most"] = _search_cost(card, *hmc)
+        costs["sample_hmc"] = _generate_cost(card.model_copy(update={"hmc": every}), *hmc)
+    if set(stages) <= {"generate", "sample_hmc"}:
+        return costs
+    from ..training.calibrate import finish_model
+
+    if "train" not in stages:  # whatever the weights began with, they cost the same
+        card = card.model_copy(update={"training": card.training.model_copy(update={"init": None})})
+    trainer = _small_trainer(card, *hmc)
+    if "train" in stages:
+        costs["train"] = _train_cost(card, trainer)
+    if "finetune" in stages:
+        costs["finetune"] = _finetune_cost(card, trainer)
+    learned = [stage for stage in stages if stage in ("sample_ode", "sample_sde")]
+    if learned:
+        model = finish_model(trainer.averaged(), trainer.gaussian, trainer.noise, trainer.data)
+        for stage in learned:
+            costs[stage] = _sample_cost(card, model, stage.removeprefix("sample_"))
+    return costs
+
+
+def estimate(card, stages):
+    """`probe` as a table for people."""
+    costs = probe(card, stages)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    lines = [f"{'estimate':16}{'time':>10}{'memory':>12}{'disk':>12}"]
+    for stage, cost in costs.items():
+        lines.append(f"{stage:16}{_time(cost.seconds):>10}{_bytes(used + cost.memory):>12}{_bytes(cost.disk):>12}")
+    if len(costs) > 1:
+        total = [sum(cost.seconds for cost in costs.values()), sum(cost.disk for cost in costs.values())]
+        peak = used + max(cost.memory for cost in costs.values())
+        lines.append(f"{'together':16}{_time(total[0]):>10}{_bytes(peak):>12}{_bytes(total[1]):>12}")
+    return "\n".join(lines)
+
+
+def _time(seconds):
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
+def _bytes(n):
+    return f"{n / 1e9:.3g} GB" if n >= 1e9 else f"{n / 1e6:.3g} MB"

@@ -1,0 +1,78 @@
+"""Trained models that come with the package, found by name; each was made by the run-card of that name.
+
+``latticediff sample CARD --model phi4-A-L16`` and `latticediff.model.score_model.load_model` take such a name
+wherever they take a folder. Imports nothing heavy.
+"""
+
+import tomllib
+from pathlib import Path
+
+from ...bill import data_seconds, inherited_seconds, training_seconds
+from ...digests import CARD_KEY, check_digest
+from ...errors import ModelError
+from ...registry import nearest
+
+__all__ = ["describe_models", "model_folder", "model_names"]
+
+HERE = Path(__file__).parent
+CARD = "card.toml"
+
+
+def model_names():
+    """Names of the shipped models, sorted."""
+    return sorted(path.parent.name for path in HERE.glob(f"*/{CARD}"))
+
+
+def model_folder(name_or_path):
+    """The folder of a model given by path or by the name of a shipped one; a path that exists comes first.
+
+    Raises
+    ------
+    ModelError
+        A bare name that is neither; the message lists the known ones.
+    """
+    path = Path(name_or_path)
+    if path.exists() or len(path.parts) > 1:
+        return path  # what is wrong with a path, its reader says
+    if (HERE / path / CARD).exists():
+        return HERE / path
+    known = model_names()
+    raise ModelError(
+        f"no model folder and no shipped model is called {str(name_or_path)!r}{nearest(name_or_path, known)};"
+        f" shipped: {', '.join(known)}"
+    )
+
+
+def describe_models():
+    """One dict per shipped model: name, couplings, shape, ESS of the ODE route, its steps, seconds of training.
+
+    `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
+    of the latter, `data_seconds` those of generating the data of all of them.
+    `coupling_ranges` are the lowest and highest values that the model was trained at; ESS is that at `couplings`.
+    """
+    rows = []
+    for name in model_names():
+        card = tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8"))
+        check_digest(card, HERE / name / CARD, "install the package again", CARD_KEY)
+        rows.append(
+            {
+                "name": name,
+                "convention": card["action"]["convention"],
+                "couplings": card["action"]["couplings"],
+                "coupling_ranges": _ranges([card, *card.get("members", ())]),
+                "shape": card["shape"],
+                "ess_reverse": card["metrics"]["ess_reverse"],
+                "ess_forward": card["metrics"]["ess_forward"],
+                "steps": card["metrics"]["steps"],
+                "training_seconds": training_seconds(card),
+                "inherited_seconds": inherited_seconds(card),
+                "data_seconds": data_seconds(card),
+                "training_device": card["training"]["device"],
+            }
+        )
+    return rows
+
+
+def _ranges(cards):
+    rows = [card["action"]["couplings"] for card in cards]
+    return {key: [min(row[key] for row in rows), max(row[key] for row in rows)] for key in rows[0]}

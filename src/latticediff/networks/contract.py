@@ -1,0 +1,73 @@
+"""What a score network must offer, and what it may offer beside that: the contracts that other rooms check.
+
+A network is a ``torch.nn.Module``; the entry-point group ``latticediff.networks`` names its class. It learns the
+residual R of the score (docs/theory.md, eq. 5). Its divergence, which the probability-flow ODE needs, comes in
+one of two ways: as a closed form (`ClosedFormTrace`) or by passes backwards through the network
+(`BackwardTrace`). A network with neither can drive the reverse SDE only. `Compiled` and `Differentiable`
+networks have a fast flow on the CPU.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+__all__ = ["BackwardTrace", "ClosedFormTrace", "Compiled", "Conditioned", "Differentiable", "Network"]
+
+
+@runtime_checkable
+class Network(Protocol):
+    """The residual R(x, sigma) on any lattice of `ndim` dimensions."""
+
+    name: str  #: as registered in the entry-point group ``latticediff.networks``
+    ndim: int  #: dimensions of the lattices it works on
+
+    def describe(self) -> dict[str, Any]:
+        """Registered name and options, JSON-able, enough to build the network again."""
+        ...
+
+    def forward(self, gaussian: Any, x: Tensor, log_sigma: Tensor, trace: bool = False) -> tuple[Tensor, Tensor | None]:
+        """R (n, *lattice) of fields x at log sigma (n,) or (1,); with `trace` also tr(C dR/dx), (n,) float64."""
+        ...
+
+
+@runtime_checkable
+class ClosedFormTrace(Network, Protocol):
+    """``forward(..., trace=True)`` returns the exact divergence without a derivative of the network."""
+
+    closed_form_trace: bool  #: True
+
+
+@runtime_checkable
+class BackwardTrace(Network, Protocol):
+    """The exact divergence costs backward passes; ``forward(..., trace=method)`` names how they are made."""
+
+    def passes(self, gaussian: Any) -> dict[str, int]:
+        """Backward passes that each method costs on the lattice of `gaussian`."""
+        ...
+
+
+@runtime_checkable
+class Compiled(ClosedFormTrace, Protocol):
+    """One hidden layer of pointwise functions between small kernels: the compiled flow works on its tables."""
+
+    offsets: tuple[tuple[int, ...], ...]  #: of the kernels' taps
+
+    def level_tables(self, gaussian: Any, log_sigma: Any) -> Any:
+        """`latticediff._kernels.flow.Levels` of tensors at noise levels (n,); gradients flow to the weights."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Compiled, Protocol):
+    """The compiled flow of the tables may be differentiated by them: fine-tuning on the CPU uses it."""
+
+    differentiable_tables: bool  #: True
+
+
+@runtime_checkable
+class Conditioned(Network, Protocol):
+    """The network may depend on the couplings, which it wants centred on those that it is trained on."""
+
+    def centre_on(self, actions: Any) -> None:
+        """Count couplings from their mean over `actions`, in units of their standard deviation there."""
+        ...

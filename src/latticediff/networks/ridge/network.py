@@ -1,0 +1,280 @@
+r"""The ridge score network: one hidden layer whose divergence is closed form.
+
+.. math::
+    R(x, \sigma) = R_0 + \sum_{m f} O_m * B_{m f} * g_f(h_f), \qquad h_f = \sum_j A_{f j} * I_j * x,
+
+with small periodic kernels A and B, spectral filters
+
+.. math:: I = \{(G+v)^{-1/2},\; 2 W,\; (\bar G+v)^{-1/2}\}, \qquad O = o\,\{1, W\},\; o = 1/(0.3 + \sigma),
+
+and odd pointwise functions with amplitudes that depend on sigma,
+:math:`g(h) = h\,[\alpha_1 r + \alpha_2 (1 - r^2)]`, :math:`r = (1 + h^2)^{-1/2}`, which grow at most
+linearly. phi -> -phi and translations are built in. The trace needs no derivative of the network:
+
+.. math:: \mathrm{tr}(C\,\partial R/\partial x) = \sum_f \kappa_f \sum_y g_f'(h_f(y)), \qquad
+          \kappa_f = V^{-1} \sum_k \hat A_f(k)\, \hat B_f(k)\, C(k).
+"""
+
+import itertools
+import math
+
+import torch
+from torch import nn
+
+from ...errors import UserError
+from ...gaussian.baseline import implicit_cubic
+from ..embedding import Embedding
+from .normal_ordering import baseline_linear, ordered_amplitudes
+from .screening import screen
+from .tables import level_tables
+
+__all__ = ["RidgeNetwork"]
+
+N_INPUT, N_OUTPUT, N_AMPLITUDES = 3, 2, 2
+
+
+def ridge_core(fields, kernels_in, amplitudes, kernels_out, taps, slopes=False):
+    """``sum_f B_f * g_f(A_f * u)`` by gathers and matrix products; any dimension, any device.
+
+    Parameters
+    ----------
+    fields : tensor, shape (n, J, V)
+    kernels_in : tensor, shape (n or 1, F, J, T)
+    amplitudes : tensor, shape (n or 1, F, 2)
+    kernels_out : tensor, shape (n or 1, M, F, T)
+    taps : tensor, shape (T, V), int64
+        ``taps[t, y]`` is the site y + offset_t.
+    slopes : bool
+        Also return ``sum_y g_f'(h_f(y))``, shape (n, F).
+    """
+    n = len(fields)
+    columns = fields[:, :, taps].flatten(1, 2)  # (n, J T, V)
+    h = torch.matmul(kernels_in.flatten(2), columns)
+    r2 = 1 / (1 + h * h)
+    r = r2.sqrt()
+    a1, a2 = amplitudes[..., 0:1], amplitudes[..., 1:2]
+    g = h * (a1 * r + a2 * (1 - r2))
+    # out_m(x) = sum_t P_mt(x + offset_t) with P_mt = sum_f B_mft g_f
+    P = torch.matmul(kernels_out.transpose(-1, -2).flatten(1, 2), g).unflatten(1, (kernels_out.shape[1], -1))
+    index = taps.expand(n, kernels_out.shape[1], -1, -1)
+    out = torch.gather(P, 3, index).sum(2)
+    if not slopes:
+        return out, None
+    slope = a1 * r * r2 + a2 * (1 + r2 - 2 * r2 * r2)
+    return out, slope.sum(-1)
+
+
+class RidgeNetwork(nn.Module):
+    """Ridge network for any lattice of `ndim` dimensions; see the module's formulas.
+
+    Parameters
+    ----------
+    ndim : int
+        Dimensions of the lattice, 1 to 4.
+    features : int
+        Hidden features F.
+    kernel_size : int
+        Odd extent of the kernels A and B.
+    hidden : int
+        Width of the small perceptron that turns log sigma into gains and amplitudes.
+    conditioned : bool
+        Let gains and amplitudes depend on the couplings too, so that one set of weights serves a line of them.
+    ordered : bool
+        Normal ordering: no feature has a linear response at large noise, `latticediff.networks.ridge.normal_ordering`.
+        False by default, as in model files older than the option; a run-card's default is true.
+    screened : bool
+        Let local functions drive long waves less, `latticediff.networks.ridge.screening`; defaults as for `ordered`.
+
+    Raises
+    ------
+    UserError
+        If a size is out of range.
+    """
+
+    name = "ridge"  #: in the registry
+    closed_form_trace = differentiable_tables = True  #: see `latticediff.networks.contract`
+
+    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False, ordered=False, screened=False):
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
+        if features < 2:
+            raise UserError(f"features = {features}; expected at least 2")
+        self.ndim, self.features, self.kernel_size = ndim, features, kernel_size
+        self.ordered, self.screened = bool(ordered), bool(screened)
+        reach = kernel_size // 2
+        self.offsets = tuple(itertools.product(range(-reach, reach + 1), repeat=ndim))
+        n_taps, centre = len(self.offsets), len(self.offsets) // 2
+        A = 0.5 * torch.randn(features, N_INPUT, n_taps) / math.sqrt(N_INPUT * n_taps)
+        # half of the features start near the site itself, where the cubic lives
+        A[: features // 2, :, centre] += 0.7 * torch.randn(features // 2, N_INPUT)
+        self.A = nn.Parameter(A)
+        self._make_output(n_taps, hidden)
+        self.embed = Embedding(hidden, conditioned)
+        self.gain_in = nn.Linear(hidden, features * N_INPUT)
+        self.amplitude = nn.Linear(hidden, features * N_AMPLITUDES)
+        nn.init.zeros_(self.amplitude.weight)  # an untrained network is the baseline itself
+        nn.init.zeros_(self.amplitude.bias)
+        self._taps = {}
+
+    def _make_output(self, n_taps, hidden):
+        features = self.features
+        self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
+        self.gain_out = nn.Linear(hidden, N_OUTPUT * features)
+
+    def output_kernels(self):
+        """Kernels B (M, F, T) without gains."""
+        return self.B
+
+    def describe(self):
+        """Registered name and options, enough to build the network again."""
+        return {
+            "name": self.name,
+            "features": self.features,
+            "kernel_size": self.kernel_size,
+            "hidden": self.embed.hidden,
+            "conditioned": self.embed.conditioned,
+            **{name: True for name in ("ordered", "screened") if getattr(self, name)},
+        }
+
+    def taps(self, gaussian):
+        """Site table (T, V) of the kernel's offsets on this lattice."""
+        key = (gaussian.shape, gaussian.device)
+        if key not in self._taps:
+            sites = torch.arange(gaussian.volume).reshape(gaussian.shape)
+            axes = tuple(range(gaussian.ndim))
+            rolled = [torch.roll(sites, [-o for o in offset], axes).reshape(-1) for offset in self.offsets]
+            self._taps[key] = torch.stack(rolled).to(gaussian.device)
+        return self._taps[key]
+
+    def differences(self, gaussian):
+        """Sites that are differences of two offsets, and which of them ``offset_t' - offset_t`` is, (T, T)."""
+        key = (gaussian.shape, gaussian.device, "differences")
+        if key not in self._taps:
+            taps = self.taps(gaussian)
+            # offset T-1-t is minus offset t
+            self._taps[key] = torch.unique(taps[:, taps[:, 0].flip(0)].T, return_inverse=True)
+        return self._taps[key]
+
+    def coefficients(self, gaussian, log_sigma):
+        """Gains and amplitudes at each noise level.
+
+        Parameters
+        ----------
+        gaussian : GaussianReference
+            Its couplings are read if the network is conditioned.
+        log_sigma : tensor, shape (n,)
+
+        Returns
+        -------
+        gain_in : tensor, shape (n, F, 3)
+        amplitudes : tensor, shape (n, F, 2)
+        gain_out : tensor, shape (n, 2, F)
+        """
+        e = self.embed(gaussian, log_sigma)
+        gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT)
+        return gain_in, self.amplitude(e).view(-1, self.features, N_AMPLITUDES), self._output_gains(e, gain_in)
+
+    def _output_gains(self, e, gain_in):
+        return 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
+
+    def kernels(self, gain_in, gain_out):
+        """Effective kernels A (n, F, 3, T) and B (n, 2, F, T) with their gains."""
+        return self.A * gain_in[..., None], self.output_kernels() * gain_out[..., None]
+
+    def filters(self, gaussian, v, W):
+        """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2; the first is flat."""
+        G = gaussian.G
+        inner = torch.stack([torch.rsqrt(G + v), 2 * W, torch.rsqrt(gaussian.g_mean + v).expand_as(W)], dim=1)
+        scale = 1 / (0.3 + v.sqrt())
+        outer = torch.stack([scale.expand_as(W), scale * W], dim=1)
+        return inner, outer
+
+    def screen(self, gaussian, C):
+        """Multiplier (n, *lattice) of all that is local in R; None for one. Off around two vacua, as `order`."""
+        return screen(gaussian, C) if self.screened and not gaussian.vacuum else None
+
+    def order(self, gaussian, inner, v, W, C, kernels_in, amplitudes, screen=None):
+        """Normal ordering, if it is on: the amplitudes (n, F, 2) and the baseline's linear multiplier, None for l(k).
+
+        Around the two vacua of a broken phase, where features have a mean and no mode is wide, it is always off.
+        """
+        if not self.ordered or gaussian.vacuum:
+            return amplitudes, None
+        pairs = self.differences(gaussian)
+        amplitudes = ordered_amplitudes(gaussian, inner, v, kernels_in, amplitudes, pairs)
+        return amplitudes, baseline_linear(gaussian, v, W, C, screen)
+
+    def kappa(self, gaussian, inner, outer, C, kernels_in, kernels_out):
+        r"""``kappa_f = V^-1 sum_k A_f(k) B_f(k) C(k)``, shape (n, F).
+
+        Evaluated on the lattice: products of kernels times the filters' correlation at
+        the sum of their offsets.
+        """
+        product = inner[:, :, None] * (outer * C[:, None])[:, None]  # (n, J, M, *lattice)
+        lattice = gaussian.to_distances(product).flatten(3)
+        taps = self.taps(gaussian)
+        origin_taps = taps[:, 0]  # site index of each offset seen from the origin
+        pair = taps[:, origin_taps]  # (T, T): origin + offset_t + offset_t'
+        Q = lattice[..., pair]  # (n, J, M, T, T)
+        return torch.einsum("nfjt,nmfs,njmts->nf", kernels_in, kernels_out, Q)
+
+    def forward(self, gaussian, x, log_sigma, trace=False):
+        """The residual R and, if asked, ``tr(C dR/dx)``.
+
+        Parameters
+        ----------
+        gaussian : GaussianReference
+        x : tensor, shape (n, *lattice)
+        log_sigma : tensor, shape (n,) or (1,)
+        trace : bool
+
+        Returns
+        -------
+        R : tensor, shape (n, *lattice)
+        trace : tensor, shape (n,), float64, or None
+        """
+        v = gaussian.expand((2 * log_sigma).exp())
+        W, C = gaussian.posterior(v)
+        signs, fluctuation = gaussian.fluctuation(x)
+        modes = gaussian.to_modes(fluctuation)
+        inner, outer = self.filters(gaussian, v, W)
+        D = self.screen(gaussian, C)
+        if D is not None:
+            outer = outer * D[:, None]
+        gain_in, amplitudes, gain_out = self.coefficients(gaussian, log_sigma)
+        kernels_in, kernels_out = self.kernels(gain_in, gain_out)
+        amplitudes, response = self.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
+        fields = gaussian.add_vacuum(gaussian.from_modes(modes[:, None] * inner), signs).flatten(2)
+        if self._can_fuse(x, fields, trace):
+            from .fused import fused_core
+
+            outputs = self.output_kernels()
+            out = fused_core(fields, self.A, gain_in, amplitudes, outputs, gain_out, gaussian.shape, self.offsets)
+        else:
+            out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(gaussian), trace)
+        out = out.unflatten(2, gaussian.shape)
+        linear, local, total = implicit_cubic(gaussian, modes, W, C, trace, signs, response, D)
+        out = (gaussian.to_modes(out) * outer).sum(1) + linear
+        if D is None:
+            R = gaussian.from_modes(out) + local
+        else:
+            R = gaussian.from_modes(out + gaussian.to_modes(local) * D)
+        if not trace:
+            return R, None
+        kappa = self.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
+        return R, total + (kappa.double() * slopes.double()).sum(1)
+
+    def level_tables(self, gaussian, log_sigma):
+        """What the compiled flow knows of the network at fixed noise levels; see `tables.level_tables`."""
+        return level_tables(self, gaussian, log_sigma)
+
+    def centre_on(self, actions):
+        """Count couplings from their mean over `actions`; see `Embedding.centre_on`."""
+        self.embed.centre_on(actions)
+
+    @staticmethod
+    def _can_fuse(x, fields, trace):
+        # the Numba core has no gradient with respect to its fields and keeps no slopes
+        on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+        return on_cpu and not trace and not (torch.is_grad_enabled() and fields.requires_grad)

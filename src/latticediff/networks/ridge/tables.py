@@ -1,0 +1,64 @@
+"""A ridge network at fixed noise levels: the tables that the compiled flow works on, differentiable by the weights."""
+
+import math
+
+import torch
+
+from ..._kernels.flow import Levels
+from ...gaussian.baseline import local_response
+
+__all__ = ["level_tables"]
+
+
+def level_tables(network, gaussian, log_sigma):
+    """What the compiled flow knows of a network at fixed noise levels, as tensors; gradients flow to its weights.
+
+    Parameters
+    ----------
+    network : latticediff.networks.ridge.network.RidgeNetwork
+    gaussian : GaussianReference
+        On the CPU, of the network's precision.
+    log_sigma : ndarray, shape (n_levels,)
+
+    Returns
+    -------
+    Levels of tensors
+        ``kernels_in (n, F, J T)`` and ``kernels_out (n, M T, F)`` without padding.
+    """
+    levels = torch.as_tensor(log_sigma).to(gaussian.dtype)
+    v = gaussian.expand((2 * levels).exp())
+    n = len(levels)
+    gain_in, amplitudes, gain_out = network.coefficients(gaussian, levels)
+    kernels_in, kernels_out = network.kernels(gain_in, gain_out)
+    W, C = gaussian.posterior(v)
+    inner, outer = network.filters(gaussian, v, W)
+    D = network.screen(gaussian, C)
+    scale = outer[(slice(None), 0, *([0] * gaussian.ndim))]  # of the first output, flat but for the screen
+    if D is not None:
+        outer = outer * D[:, None]
+    amplitudes, response = network.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
+    kappa = network.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
+    root = torch.sqrt(gaussian.G + v)[:, None]
+    linear = W * C * (gaussian.linear if response is None else response)
+    c, lift = local_response(gaussian, C)
+    numbers = [
+        scale,
+        torch.full_like(scale, 4 * gaussian.action.b),
+        c.flatten(),
+        gaussian.at_origin(W * C if D is None else W * C * D),
+        gaussian.at_origin(linear) * gaussian.volume,
+        lift.flatten(),
+        c.flatten() - gaussian.vacuum**2,
+        torch.full_like(scale, gaussian.tilt),
+        torch.full_like(scale, 2 * gaussian.vacuum * math.sqrt(gaussian.volume)),
+    ]
+    return Levels(
+        kernels_in=kernels_in.reshape(n, network.features, -1),
+        amplitudes=amplitudes,
+        kernels_out=kernels_out.transpose(2, 3).reshape(n, -1, network.features),
+        kappa=kappa,
+        inner=(inner * root).flatten(2),
+        outer=((outer / gaussian.expand(scale)[:, None]) * C[:, None] / root).flatten(2),
+        linear=linear.flatten(1),
+        numbers=torch.stack(numbers, 1),
+    )

@@ -1,0 +1,47 @@
+"""The two routes that come with the package: what ``ode`` and ``sde`` mean in a card and on the command line."""
+
+import math
+
+from .ode import OdeProposal
+from .partial import PathProposal
+from .sde import SdeProposal
+
+__all__ = ["OdeRoute", "SdeRoute"]
+
+
+class OdeRoute:
+    """The probability-flow ODE: deterministic, hence bijective."""
+
+    label, weights, has_path = "ODE", "flow", False
+
+    def proposal(self, model, options, batch):
+        """`OdeProposal` with the options of ``[sampling.ode]``."""
+        return OdeProposal(model, options.steps, options.method, batch, trace=options.trace, grid=options.grid)
+
+    def latent(self, model, options, batch, sigma=None):
+        """The same."""
+        return self.proposal(model, options, batch)
+
+
+class SdeRoute:
+    """The reverse SDE, weighed by its path.
+
+    A path's weight wants the right score at every level, which fine-tuning gives up for the flow's density.
+    """
+
+    label, weights, has_path = "SDE", "score", True
+
+    def proposal(self, model, options, batch):
+        """`SdeProposal` with the options of ``[sampling.sde]``."""
+        return SdeProposal(model, options.steps, batch, **self._path(options))
+
+    def latent(self, model, options, batch, sigma=None):
+        """`PathProposal` with levels as dense as the section's whole ladder."""
+        steps, low, high = options.steps, model.noise.sigma_min, model.noise.sigma_max
+        if sigma is not None:
+            steps = max(2, round(steps * math.log(sigma / low) / math.log(high / low)))
+        return PathProposal(model, steps, sigma, batch, **self._path(options))
+
+    @staticmethod
+    def _path(options):
+        return {name: getattr(options, name) for name in ("ladder", "kernel", "process")}

@@ -1,0 +1,90 @@
+"""From an ensemble file to what the report shows of its chains."""
+
+import numpy as np
+
+from ..errors import FileError, UserError
+from ..markov import kernel_from_description
+from ..report import ChainResult
+from .curves import autocorrelation_curve, correlator_curves, propagator_curve
+from .measure import measure_ensemble
+
+__all__ = ["chain_result", "cost_per_update", "seconds_per_update"]
+
+
+def seconds_per_update(ensemble):
+    """Wall time per update of one chain, or None where the file has no history of seconds."""
+    if "seconds" not in ensemble.history_names or ensemble.n_updates == 0:
+        return None
+    return float(np.mean(ensemble.history("seconds"))) / ensemble.n_chains
+
+
+def cost_per_update(ensemble):
+    """``(evaluations, kind)`` per update of one chain; (None, kind) if the algorithm does not say."""
+    algorithm = ensemble.algorithm
+    if "evaluations_per_update" in algorithm:
+        return float(algorithm["evaluations_per_update"]), "network evaluations"
+    if algorithm.get("name") in ("hmc", "sequence"):
+        kernel = kernel_from_description(ensemble.action, algorithm)
+        return float(kernel.force_evaluations_per_update), "action gradients"
+    return None, "action gradients"
+
+
+def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
+    """`ChainResult` of an open `Ensemble`.
+
+    Parameters
+    ----------
+    name, label : str
+        Key in ``report.json`` and what the page calls it.
+    ensemble : latticediff.ensemble.Ensemble
+    measurement : Measurement, optional
+        Of this ensemble, if it is known already.
+    s_tau : float
+    **extra
+        Further fields of `ChainResult`: ESS, log weights, set-up seconds.
+
+    Raises
+    ------
+    UserError
+        As `measure_ensemble`; the message names the file.
+    """
+    try:
+        found = measurement or measure_ensemble(ensemble, s_tau, installed=False)
+        curves = {key: autocorrelation_curve(found.series[key], found.thin, s_tau) for key in ("m", "abs_m")}
+    except FileError:
+        raise  # names its file
+    except UserError as exc:
+        raise UserError(f"{ensemble.path}: {exc}") from None
+    evaluations, kind = cost_per_update(ensemble)
+    weighted = {}
+    if found.weighted is not None:
+        sigmas = found.weighted.sigmas()
+        weighted = {
+            "weighted": _defined(found.weighted.observables),
+            "weighted_sigma": {key: sigma for key, sigma in sigmas.items() if sigma is not None},
+            "pareto_k": found.weighted.pareto_k,
+        }
+    return ChainResult(
+        name=name,
+        label=label,
+        n_updates=found.n_updates,
+        n_chains=found.n_chains,
+        series=found.series,
+        observables=_defined(found.observables),
+        tau_int=found.tau_int,
+        thin=found.thin,
+        acceptance=found.acceptance,
+        seconds_per_update=seconds_per_update(ensemble),
+        evaluations_per_update=evaluations,
+        evaluation_kind=kind,
+        autocorrelation=curves,
+        propagator=propagator_curve(ensemble),
+        **correlator_curves(ensemble, s_tau),
+        algorithm=ensemble.algorithm,
+        **weighted,
+        **extra,
+    )
+
+
+def _defined(table):
+    return {key: (e.value, e.error) for key, e in table.items() if np.isfinite([e.value, e.error]).all()}

@@ -1,0 +1,249 @@
+"""Stage diagnose: one model on its own, its weights, its errors and where they come from."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ..analysis import field_series, free_energy, integration_bias, weight_report
+from ..analysis.attribution import expected_stay, explained, local_operators, longest_rejection, shell_powers
+from ..analysis.gamma import tau_int
+from ..atomic import all_at_once, claimed, entries_of
+from ..build.configurations import fresh_configurations, from_ensemble
+from ..build.device import describe_device, pick_device
+from ..errors import FileError, UserError
+from ..host import torch_defaults
+from ..job.progress import Progress
+from ..metropolis import doubling_error
+from ..metropolis.checks import require_density, sound_rows
+from ..metropolis.contract import Integrated
+from ..model.score_error import score_error
+from ..model.score_model import load_model
+from ..provenance import collect, version
+from ..report.diagnosis import Diagnosis, write_diagnosis
+from ..streams import Streams
+from .densities import refined
+
+__all__ = ["diagnose", "diagnosis_of"]
+
+BATCH = 256
+N_INTEGRATION = 300  # configurations whose density is computed with twice the steps, and draws inverted
+N_SCORE = 24  # noised configurations of the score error: their posteriors are what costs
+
+
+@torch_defaults()
+def diagnose(
+    folder,
+    out,
+    ensemble=None,
+    n=2000,
+    route="ode",
+    steps=None,
+    method=None,
+    grid=None,
+    seed=1,
+    device="auto",
+    levels=10,
+    progress=None,
+):
+    """Diagnose a model and write the page.
+
+    Parameters
+    ----------
+    folder : path-like or str
+        Model folder, or name of a shipped model.
+    out : path-like
+        Folder of the page; anything but an earlier diagnosis in it is refused.
+    ensemble : path-like, optional
+        Exact configurations; a short HMC run is made if not given.
+    n, route, steps, method, grid, seed, device, levels, progress
+        As `diagnosis_of`.
+
+    Returns
+    -------
+    diagnosis : Diagnosis
+    paths : dict of str to Path
+
+    Raises
+    ------
+    FileError, ModelError, UserError
+        Files that do not fit, something in the way at `out`, impossible numbers.
+    """
+    with claimed(out) as place:
+        there = entries_of(place)
+        if there and "diagnosis.json" not in there:
+            raise FileError(f"{out} exists and is no diagnosis; choose another --out")
+        model = load_model(folder, pick_device(device))
+        found = diagnosis_of(model, Path(folder).name, ensemble, n, route, steps, method, grid, seed, levels, progress)
+        with all_at_once(place, "diagnosis.html") as new:
+            paths = write_diagnosis(found, new)
+    return found, {name: place / path.name for name, path in paths.items()}
+
+
+@torch_defaults()
+def diagnosis_of(
+    model,
+    name,
+    ensemble=None,
+    n=2000,
+    route="ode",
+    steps=None,
+    method=None,
+    grid=None,
+    seed=1,
+    levels=10,
+    progress=None,
+):
+    """Everything there is to know about a model's proposal.
+
+    Parameters
+    ----------
+    model : ScoreModel
+    name : str
+        On the page.
+    ensemble : path-like, optional
+    n : int
+        Draws, and at most as many exact configurations.
+    route, steps, method, grid
+        See `latticediff.stages.densities.refined`.
+    seed : int
+    levels : int
+        Noise levels of the score error; 0 leaves it out.
+    progress : Progress, optional
+
+    Returns
+    -------
+    Diagnosis
+
+    Raises
+    ------
+    UserError
+        Fewer than 50 draws, or weights without overlap.
+    """
+    began, progress = time.perf_counter(), progress or Progress()
+    if n < 50:
+        raise UserError(f"n is {n}; expected at least 50 draws")
+    streams, action = Streams(seed).child("diagnose"), model.action
+    proposal = refined(model, route, steps, method, grid, batch=BATCH)
+    phis, source = _reference(model, ensemble, n, streams, progress)
+    flat = phis.reshape(-1, *model.shape)
+    draws, reverse = np.empty((n, *model.shape)), np.empty(n)
+    with progress.task("draws", n) as task:
+        for start in range(0, n, BATCH):
+            part = slice(start, start + BATCH)
+            draw = proposal.draw(min(BATCH, n - start), streams.generator("draw"))
+            draws[part], reverse[part] = draw.phi, -action(draw.phi) - draw.log_q
+            task.reach(min(part.stop, n))
+    forward = np.empty(len(flat))
+    with progress.task("weighing", len(flat)) as task:
+        for start in range(0, len(flat), BATCH):
+            part = slice(start, start + BATCH)
+            forward[part] = -action(flat[part]) - require_density(proposal.weigh(flat[part], streams.generator("path")))
+            task.reach(min(part.stop, len(flat)))
+    forward = forward.reshape(phis.shape[:2])
+    longest, acceptance = longest_rejection(reverse, streams.generator("chain"))
+    axes = tuple(range(1, flat.ndim))
+    m_reverse, m_forward = draws.mean(axis=axes), flat.mean(axis=axes).reshape(forward.shape)
+    some = flat[:: max(1, len(flat) // N_INTEGRATION)][:N_INTEGRATION]
+    with progress.task("integration error", 1) as task:
+        integration, epsilon, inversion = _integration(proposal, action, some, streams)
+        task.advance()
+    level_error = None
+    if levels:
+        with progress.task("score error", levels) as task:
+            few = flat[:: max(1, len(flat) // N_SCORE)][:N_SCORE]
+            level_error = score_error(model, few, levels, seed=seed, progress=task.reach)
+    finite = np.isfinite(reverse)
+    return Diagnosis(
+        name=name,
+        action=action.describe(),
+        shape=model.shape,
+        proposal=proposal.describe(),
+        reference=source,
+        log_weight_reverse=reverse,
+        log_weight_forward=forward,
+        m_reverse=m_reverse,
+        m_forward=m_forward,
+        largest_reverse=np.abs(draws).max(axis=axes),
+        largest_forward=np.abs(flat).max(axis=axes).reshape(forward.shape),
+        weights=weight_report(reverse, forward),
+        free_energy=free_energy(reverse, forward),
+        longest_rejection=longest,
+        acceptance=acceptance,
+        expected_stay=expected_stay(reverse, forward.max()),
+        sign={"draws": _sign(m_reverse[None]), "configurations": _sign(m_forward, correlated=True)},
+        shares=_shares(reverse[finite], draws[finite]),
+        integration=integration[0],
+        integration_draws=integration[1],
+        doubling=epsilon,
+        inversion=inversion,
+        score_error=level_error,
+        seed=seed,
+        seconds=time.perf_counter() - began,
+        device=describe_device(model.gaussian.device),
+        versions={"latticediff": version(), **collect("{}", "", []).libraries},
+    )
+
+
+def _reference(model, ensemble, n, streams, progress):
+    if ensemble is not None:
+        phis = from_ensemble(ensemble, model.action, model.shape, n)
+        return phis, f"{phis.shape[0]} chains of {Path(ensemble).name}, {phis.shape[1]} configurations of each"
+    with progress.task("HMC configurations", 1) as task:
+        phis = fresh_configurations(model.action, model.shape, n, streams)
+        task.advance()
+    return phis, f"a short run of {phis.shape[0]} HMC chains, {phis.shape[1]} configurations of each"
+
+
+def _sign(m, correlated=False):
+    """Share of m > 0 and its deviation from one half in standard errors."""
+    positive = (m > 0).astype(np.float64)
+    share, spread = positive.mean(), 0.5 / np.sqrt(m.size)
+    if correlated and not np.diff(positive, axis=1).any():
+        spread = 0.5 / np.sqrt(len(m))  # every chain keeps its sign: one number each
+    elif correlated:
+        spread *= np.sqrt(2 * tau_int(positive, name="sign of m").value)
+    return float(share), float((share - 0.5) / spread)
+
+
+def _shares(log_weight, phis):
+    """Regressions of log_weight on shells, on operators, and on both."""
+    shells, shell_names = shell_powers(phis)
+    operators, operator_names = local_operators(phis)
+
+    def row(label, features):
+        found = explained(log_weight, features)
+        return label, found.value, found.error
+
+    return {
+        "shells": [row(label, shells[:, [i]]) for i, label in enumerate(shell_names)],
+        "operators": [row(label, operators[:, [i]]) for i, label in enumerate(operator_names)],
+        "together": [
+            row("all shells", shells),
+            row("all operators", operators),
+            row("both", np.hstack([shells, operators])),
+        ],
+    }
+
+
+def _integration(proposal, action, phis, streams):
+    """`IntegrationBias` on configurations and on draws, epsilon of the former, and how well a draw is inverted.
+
+    Nothing to find on the paths of the SDE.
+    """
+    if not isinstance(proposal, Integrated):
+        return (None, None), None, {}
+    epsilon = doubling_error(proposal, phis)
+    given = integration_bias(epsilon, field_series(phis, action))
+    noise = streams.generator("invert").standard_normal((min(100, len(phis)), *proposal.noise_shape))
+    draw = proposal.transport(noise)
+    usable = sound_rows(draw)
+    drawn, known = draw.phi[usable], draw.log_q[usable]
+    drawn_bias = integration_bias(doubling_error(proposal, drawn, known), field_series(drawn, action))
+    back, log_q = proposal.invert(drawn)
+    changes = {
+        "noise": np.abs(back - noise[usable]).reshape(len(back), -1).max(axis=1),
+        "log_q": np.abs(log_q - known),
+    }
+    inversion = {name: (float(np.median(c)), float(c.max())) for name, c in changes.items() if len(c)}
+    return (given, drawn_bias), epsilon, inversion

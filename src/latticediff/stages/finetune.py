@@ -1,0 +1,247 @@
+"""Stage finetune: a trained model, its ensembles, and training through the flow, into another model folder."""
+
+import copy
+from contextlib import ExitStack
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+
+from .. import bill
+from ..analysis import ess_forward, ess_reverse
+from ..atomic import claimed
+from ..build.device import describe_device, pick_device
+from ..build.learned import passing_proposal, store_grid
+from ..errors import CardError, UserError
+from ..gaussian.reference import GaussianReference
+from ..host import torch_defaults
+from ..job.log import JsonLog
+from ..job.progress import Progress
+from ..metropolis import doubling_error
+from ..model.score_model import ScoreModel, load_model, save_model
+from ..streams import Streams
+from ..training import Task
+from ..training.calibrate import finish_model
+from ..training.data import by_chain, evenly
+from ..training.finetune import FineTuner, FineTuningPlan
+from .train import (
+    CHECKPOINT,
+    clear_checkpoint,
+    fingerprints,
+    gaussian_of,
+    holds_model,
+    metrics,
+    open_sources,
+    weighed,
+)
+
+__all__ = ["figures", "finetune", "plan_of", "summary"]
+
+N_FIGURES = 2000  # proposals and held-out configurations behind the figures before and after
+SITES = 2**21  # of them in all: fewer configurations above 32x32, where they would take longer than the tuning
+FEWEST_FIGURES = 100
+LOG_EVERY = 10
+
+
+def plan_of(card):
+    """The `FineTuningPlan` of a card."""
+    if not card.finetune.steps:
+        raise CardError("finetune.steps = 0 leaves the model as it is; say e.g. --set finetune.steps=300")
+    keys = {field.name for field in fields(FineTuningPlan)} - {"seed"}
+    return FineTuningPlan(**{key: getattr(card.finetune, key) for key in keys}, seed=card.run.seed)
+
+
+@torch_defaults()
+def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+    """Fine-tune a model on an ensemble of its theory, or on several, and write another model folder.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    start : path-like or str
+        Model folder, or name of a shipped model; it is not changed.
+    ensembles : path-like or sequence of path-like
+        See `latticediff.stages.train.train`. The new model is of their theories, the first its own; one that
+        the model has not seen gets a propagator measured on its data.
+    folder : path-like
+        Model folder to write; while the work is unfinished it holds a checkpoint.
+    resume, progress, log, stop, gate : optional
+        See `latticediff.stages.train.train`.
+
+    Returns
+    -------
+    ScoreModel
+        Frozen; ``card["finetune"]`` has the figures before and after, and why the guard stopped, if it did.
+
+    Raises
+    ------
+    FileError, ModelError
+        A model or checkpoint is in the way, or model or ensemble is of another action or lattice.
+    GateError
+        The ensemble is not fit to train on.
+    StopRequested
+        `stop` gave a reason; the checkpoint is written.
+    UserError
+        The guard objected before anything was gained; nothing is written.
+    """
+    folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
+    if holds_model(folder, resume):
+        return load_model(folder, action=card.theory(), shape=card.shape)
+    model = load_model(start, pick_device(card.training.device), card.theory(), card.shape)
+    with ExitStack() as open_files:
+        open_files.enter_context(claimed(folder))
+        if holds_model(folder, resume):  # another process has finished it meanwhile
+            return load_model(folder, action=card.theory(), shape=card.shape)
+        device = model.gaussian.device
+        sources, about = open_sources(card, ensembles, device, open_files, log, gate)
+        tasks = [Task(_background(model, source), source.data, source.frequency) for source in sources]
+        _warn_of_fluctuations(card, model, tasks, progress)
+        network = copy.deepcopy(model.network)
+        tuner = FineTuner(network, tasks, model.noise, plan_of(card), card.finetune.method)
+        tuner.sources = [model.fingerprint(), *fingerprints(about)]
+        _run(card, tuner, start, folder, progress, log, stop)
+        # what describes the first training stays true of the network
+        about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}
+        own, *further = tasks
+        tuned = finish_model(
+            tuner.averaged(), own.gaussian, model.noise, own.data, about, card.run.seed, further=further
+        )
+        own_figures, *further_figures = (
+            {
+                when: figures(card, ScoreModel.for_flow(of.network, task.gaussian, of.noise), task.data)
+                for when, of in (("before", model), ("after", tuned))
+            }
+            for task in tasks
+        )
+        tuned.card["finetune"] = {
+            **asdict(tuner.plan),
+            "method": tuner.method.name,
+            "model": model.fingerprint(),
+            "steps_done": tuner.step,
+            "stopped": tuner.stopped,
+            "seconds": tuner.seconds,
+            "seconds_before": bill.finetuning_seconds(model.card),
+            "device": describe_device(device),
+            **own_figures,
+        }
+        if further:
+            tuned.card["finetune"]["further"] = [
+                {"theory": str(task), **found} for task, found in zip(further, further_figures, strict=True)
+            ]
+        row = bill.training_row(
+            bill.FINE_TUNING, tuned.fingerprint(), tuner.seconds, tuned.shape, describe_device(device)
+        )
+        tuned.card[bill.KEY] = bill.extended(bill.rows_of(model.card), [*about[bill.KEY], row])
+        store_grid(card, tuned)
+        tuned.card["metrics"] = metrics(card, tuned, own.data)
+        save_model(tuned, folder)
+        clear_checkpoint(folder)
+    log("finetuned", folder=folder.name, fingerprint=tuned.fingerprint(), seconds=tuner.seconds)
+    return tuned
+
+
+def _background(model, source):
+    """What the model knows of an ensemble's theory, or its propagator measured."""
+    for member in model.theories():
+        if member.is_of(source.action, source.data.shape):
+            return GaussianReference(
+                source.action, member.propagator, model.gaussian.device, vacuum=model.gaussian.vacuum
+            )
+    return gaussian_of(source, "broken" if model.gaussian.vacuum else "symmetric")
+
+
+def _warn_of_fluctuations(card, model, tasks, progress):
+    for task in tasks:
+        wanted = card.training.sigma_max_factor * task.gaussian.g_max**0.5
+        if model.noise.sigma_max < (1 - 1e-6) * wanted:
+            progress.say(
+                f"the noise of {model.noise.sigma_max:.3g} hardly drowns the fluctuations of {task}; sigma_max ="
+                f" {wanted:.3g} would: train on this ensemble first"
+            )
+
+
+def _run(card, tuner, start, folder, progress, log, stop):
+    """Run the tuner with everything that listens to it.
+
+    Raises
+    ------
+    UserError
+        Nothing was gained; no checkpoint is left.
+    """
+    with progress.task("fine-tuning", card.finetune.steps) as task:
+        tuner.run(
+            folder / CHECKPOINT,
+            card.finetune.checkpoint_every,
+            log=lambda row: log("finetuning", **row),
+            log_every=LOG_EVERY,
+            progress=lambda step, steps, spread: task.reach(step, log_weight_variance=spread),
+            stop=stop,
+        )
+    if tuner.stopped:
+        log("guard", reason=tuner.stopped)
+        if tuner.good_step == 0:
+            clear_checkpoint(folder)
+            raise UserError(
+                f"fine-tuning gained nothing: {tuner.stopped}, which are those of {start}. Nothing was written;"
+                " lower finetune.learning_rate, or raise finetune.integration_steps"
+            )
+        progress.say(f"stopped by the guard at {tuner.stopped}")
+
+
+@torch_defaults()
+def figures(card, model, data):
+    """What log_weight says of a model under the card's ODE proposal, on a uniform grid; JSON-able.
+
+    ``var_reverse`` and ``var_forward`` are per site, of draws and of held-out configurations; of the change of
+    log_weight under twice the integration steps, ``doubling`` is the median size and ``doubling_spread`` the standard
+    deviation, which is what chains notice.
+    """
+    proposal, action = passing_proposal(card, model), model.action
+    rng = Streams(card.run.seed).child("metrics").generator("figures")
+    held_out = data.held_out
+    n = max(FEWEST_FIGURES, min(N_FIGURES, SITES // model.gaussian.volume))
+    draw, some = proposal.draw(n, rng), evenly(held_out, n)
+    reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - weighed(proposal, some)
+    change = doubling_error(proposal, some, -action(some) - forward)
+    found = ess_reverse(reverse), ess_forward(by_chain(forward, len(held_out), data.held_out_chains))
+    return {
+        "var_reverse": float(reverse[np.isfinite(reverse)].var() / model.gaussian.volume),
+        "var_forward": float(forward.var() / model.gaussian.volume),
+        "ess_reverse": [found[0].value, found[0].error],
+        "ess_forward": [found[1].value, found[1].error],
+        "largest_forward": float(forward.max() - forward.mean()),
+        "doubling": float(np.median(np.abs(change))),
+        "doubling_spread": float(change.std()),
+    }
+
+
+LABELS = {
+    "var_reverse": "var(log_weight)/V, draws",
+    "var_forward": "var(log_weight)/V, ensemble",
+    "ess_reverse": "ESS reverse",
+    "ess_forward": "ESS forward",
+    "largest_forward": "largest forward log_weight",
+    "doubling": "change under doubled steps, median",
+    "doubling_spread": "change under doubled steps, spread",
+}
+
+
+def summary(model):
+    """The figures before and after as tables for people, one for each ensemble."""
+    found, lines = model.card["finetune"], []
+    further = found.get("further", [])
+    for row in (found, *further):
+        if further:
+            lines.append(row.get("theory") or str(model.gaussian))
+        lines.append(f"{'':34}{'before':>18}{'after':>18}")
+        for key, label in LABELS.items():
+            if key not in row["before"]:  # a model of an earlier version
+                continue
+            lines.append(f"{label:34}{_number(row['before'][key]):>18}{_number(row['after'][key]):>18}")
+    if found["stopped"]:
+        lines.append(f"stopped by the guard at {found['stopped']}")
+    return "\n".join(lines)
+
+
+def _number(value):
+    return f"{value[0]:.4f} +- {value[1]:.4f}" if isinstance(value, list) else f"{value:.3g}"

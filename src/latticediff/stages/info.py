@@ -1,0 +1,131 @@
+"""What a file is, in words: ensemble files, runs that go on, model folders, run folders."""
+
+import json
+from pathlib import Path
+
+from ..action import CONVENTIONS
+from ..ensemble import Ensemble
+from ..ensemble.check import UNSEALED
+from ..errors import FileError, UserError
+from ..job.folder import fingerprint, read_identity, read_marker
+from ..untrusted import printable, status
+from .measure import acceptance
+
+__all__ = ["action_lines", "info"]
+
+
+def info(path):
+    """Text that describes `path`.
+
+    Raises
+    ------
+    FileError
+        Nothing there, or nothing that this package wrote.
+    """
+    path = Path(path)
+    status(path)  # a name too long, for instance
+    if (path / "stages").is_dir():
+        return _table(_run_rows(path))
+    if (path / "weights.safetensors").exists():
+        return _table(_model_rows(path))
+    if path.is_dir() and not (path / "run.json").exists():
+        raise FileError(f"{path} is no run folder, model folder or ensemble; expected what latticediff wrote")
+    with Ensemble(path) as ensemble:
+        return _table(_ensemble_rows(ensemble))
+
+
+def _table(rows):
+    return "\n".join(f"{printable(name):16}{printable(text)}" for name, text in rows)
+
+
+def _number(value):
+    return f"{value:.6g}"
+
+
+def action_lines(action):
+    """``(label, text)`` rows: the action as given, and the same theory in every other convention."""
+    description = action.describe()
+    if description.get("name") != "phi4":
+        return [("action", json.dumps(description))]
+
+    def couplings(values):
+        return ", ".join(f"{name} = {_number(value)}" for name, value in values.items())
+
+    own = action.convention
+    c, a, b = action.coefficients
+    rows = [
+        ("action", f"phi4, convention {own}: {couplings(action.couplings)}"),
+        ("", f"S = sum_x [ {CONVENTIONS[own].formula} ]"),
+        ("", "internal form -c sum_mu phi phi' + a phi^2 + b phi^4:"),
+        ("", f"c = {_number(c)}, a = {_number(a)}, b = {_number(b)}"),
+    ]
+    for name in CONVENTIONS:
+        if name == own:
+            continue
+        try:
+            values, scale = action.in_convention(name)
+        except UserError as exc:
+            rows.append(("", f"convention {name}: none, {exc}"))
+            continue
+        rows.append(("", f"convention {name}: {couplings(values)} (phi_{own} = {_number(scale)} phi_{name})"))
+    return rows
+
+
+def _ensemble_rows(ensemble):
+    accepted, provenance = acceptance(ensemble), ensemble.provenance
+    lattice = "x".join(map(str, ensemble.shape))
+    rows = [
+        ("file", f"{ensemble.path}, {'ensemble' if ensemble.is_complete else 'unfinished run of an ensemble'}"),
+        *action_lines(ensemble.action),
+        ("lattice", f"{lattice}, periodic, {ensemble.action.ndim}D"),
+        ("algorithm", json.dumps(ensemble.algorithm)),
+        ("configurations", f"{ensemble.n_cfg} of {ensemble.n_chains} chains, every {ensemble.thin}. update stored"),
+        (
+            "updates",
+            f"{ensemble.n_updates} per chain recorded, first stored after {ensemble.first_update + ensemble.thin}",
+        ),
+        ("acceptance", "not recorded" if accepted is None else f"{accepted:.4f}"),
+        ("written by", f"{provenance.program} {provenance.version}, commit {provenance.commit}, {provenance.created}"),
+    ]
+    rows += [("made from", f"{parent['file']}, fingerprint {parent['fingerprint']}") for parent in provenance.parents]
+    if ensemble.is_complete:
+        rows.append(("fingerprint", ensemble.fingerprint()))
+    if not ensemble.is_sealed:
+        rows.append(("note", UNSEALED))
+    return rows
+
+
+def _model_rows(path):
+    from ..action import Phi4
+    from ..model.score_model import read_card
+
+    card = read_card(path)
+    rows = [
+        ("model", f"{path}, hash {card.get('sha256', 'missing')}"),
+        *action_lines(Phi4.from_description(card["action"])),
+        ("lattice", f"{'x'.join(map(str, card['shape']))}, periodic, {len(card['shape'])}D"),
+    ]
+    rows += [
+        (section, ", ".join(f"{key} = {value}" for key, value in card[section].items()))
+        for section in ("network", "noise", "training", "finetune", "metrics", "ensemble", "program")
+        if section in card
+    ]
+    return rows
+
+
+def _run_rows(path):
+    from ..config import load_card
+
+    card = load_card(path / "card.toml")
+    wanted = read_identity(path / "run.json").get("card_sha256")
+    if wanted is not None and fingerprint(path / "card.toml") != wanted:
+        raise FileError(f"{path / 'card.toml'} is not the card of this run; it was changed, restore it")
+    rows = [
+        ("folder", f"{path}, run {card.run.name!r}, seed {card.run.seed}"),
+        *action_lines(card.theory()),
+        ("lattice", f"{'x'.join(map(str, card.shape))}, periodic, {len(card.shape)}D"),
+    ]
+    for file in sorted((path / "stages").glob("*.json"), key=lambda file: file.stat().st_mtime):
+        stage = read_marker(file)
+        rows.append((stage["stage"], f"{'finished' if stage['finished'] else 'unfinished'}, {stage['seconds']:.1f} s"))
+    return rows

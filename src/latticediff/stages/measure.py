@@ -1,0 +1,233 @@
+"""Stage measure: observables and autocorrelation times of one ensemble file."""
+
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..analysis import REPORTED, Beside, Estimate, beside, observables_table, short_chain_notice, tau_table
+from ..analysis.estimates import TAU_NAMES, definitions
+from ..analysis.gamma import TauInt, format_error
+from ..build.configurations import require_finite
+from ..ensemble import Ensemble
+from ..errors import UserError
+from ..host import numpy_defaults
+from ..metropolis.proposed import COLUMNS, proposed_series
+from ..observables import BUILT_IN, installed_names, measure_primary
+from ..untrusted import printable
+from .spectrum import Spectrum, measure_spectrum
+
+__all__ = ["Measurement", "acceptance", "field_batches", "measure", "measure_ensemble", "read_series", "read_weighted"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What `measure` finds; tau_int in updates (stored configurations times `thin`)."""
+
+    source: str
+    action: object
+    shape: tuple
+    n: int  #: configurations, all chains together
+    n_chains: int
+    n_updates: int  #: per chain
+    thin: int
+    acceptance: float | None
+    series: dict  #: primary observables, name -> (n_chains, n / n_chains)
+    observables: dict  #: name -> latticediff.analysis.Estimate
+    tau_int: dict  #: name -> (value, error)
+    weighted: Beside | None = None  #: averages by the weights of independent proposals; None: it has none
+    notices: tuple = ()  #: one line for each series too short for its tau_int, or without error
+    spectrum: Spectrum | None = None  #: correlator and effective masses, if asked for
+
+    def to_dict(self):
+        """``{"observables", "tau_int", "n"}`` as in ``report.json``; null for what is not defined."""
+        return {
+            "observables": _pairs(self.observables),
+            "weighted_observables": None if self.weighted is None else _pairs(self.weighted.observables),
+            "weighted_differences_sigma": None if self.weighted is None else self.weighted.sigmas(),
+            "tau_int": {name: list(pair) for name, pair in self.tau_int.items()},
+            "n": self.n,
+            "n_chains": self.n_chains,
+            "n_updates": self.n_updates,
+            "acceptance": self.acceptance,
+            **({} if self.spectrum is None else {"spectrum": self.spectrum.to_dict()}),
+        }
+
+    def to_json(self):
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_text(self):
+        """A table for people."""
+        size = f"{self.n} configurations, {self.n_chains} chains of {self.n_updates} updates, thin {self.thin}"
+        lines = [f"{printable(self.source)}: {self.action!r} on {'x'.join(map(str, self.shape))}; {size}"]
+        if self.acceptance is not None:
+            lines.append(f"acceptance        {self.acceptance:.4f}")
+        if self.weighted is not None:
+            lines.append(f"{'':17} {'chain':20} {'weights':20} difference (joint error)")
+        lines += [self._line(name) for name in self.observables]
+        lines.append("tau_int = 1/2 + sum of rho(t), t >= 1, in updates (0.5 is independent):")
+        lines += [f"  {name:15} {format_error(*pair)}" for name, pair in self.tau_int.items()]
+        lines += [] if self.spectrum is None else [self.spectrum.to_text()]
+        return "\n".join(lines)
+
+    def _line(self, name):
+        if self.weighted is None or name not in self.weighted.observables:
+            return f"{name:17} {self.observables[name]}"
+        sigma = self.weighted.sigmas()[name]
+        said = "-" if sigma is None else f"{sigma:+.1f} sigma"
+        return f"{name:17} {self.observables[name]!s:20} {self.weighted.observables[name]!s:20} {said}"
+
+
+def _pairs(table):
+    return {name: estimate.pair() for name, estimate in table.items()}
+
+
+def read_weighted(ensemble, series, s_tau=1.5):
+    """`Beside` of a chain of independent proposals, or None where the history does not hold what it takes.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+    series : dict
+        Of `read_series`.
+    s_tau : float
+    """
+    if not {"log_weight", *COLUMNS} <= set(ensemble.history_names):
+        return None
+    log_weight = ensemble.history("log_weight").T
+    if not np.isfinite(log_weight).any():
+        return None  # no draw has a weight
+    proposed = proposed_series(ensemble.history)
+    return beside(series, proposed, log_weight, ensemble.action, ensemble.shape, ensemble.thin, s_tau=s_tau)
+
+
+def field_batches(ensemble):
+    """Fields of an open `Ensemble` as batches (n, n_chains, *lattice), checked to be finite."""
+    for phis in ensemble.batches():
+        yield require_finite(phis, ensemble.path).reshape(-1, ensemble.n_chains, *ensemble.shape)
+
+
+def read_series(ensemble, names=None):
+    """Primary series of an open `Ensemble`, (n_chains, n) each; streamed, so files may be larger than memory."""
+    return measure_primary(field_batches(ensemble), ensemble.action, names)
+
+
+def acceptance(ensemble):
+    """Accepted fraction over the whole history, or None where the algorithm recorded none."""
+    if "accepted" not in ensemble.history_names or ensemble.n_updates == 0:
+        return None
+    return float(np.mean(ensemble.history("accepted")))
+
+
+@numpy_defaults()
+def measure(path, s_tau=1.5, names=None, correlator=False, axis=None):
+    """`measure_ensemble` of the file `path` (or of the finished part of a run that goes on).
+
+    Parameters
+    ----------
+    path : path-like
+    s_tau, names, correlator, axis
+        See `measure_ensemble`.
+
+    Raises
+    ------
+    FileError
+        The file is missing, torn or no ensemble.
+    UserError
+        As `measure_ensemble`.
+    """
+    with Ensemble(path) as ensemble:
+        return measure_ensemble(ensemble, s_tau, names, correlator, axis)
+
+
+@numpy_defaults()
+def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=None, installed=True):
+    """Observables with errors and tau_int by the Gamma method.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+    s_tau : float
+        S of the automatic window.
+    names : sequence of str, optional
+        Observables wanted: names that `latticediff.analysis.observables_table` knows, primary ones, or installed ones.
+        Default: the seven of the report and all that other packages install.
+    correlator : bool
+        Correlator and effective masses too.
+    axis : int, optional
+        The axis that is time for them; the first of the longest by default.
+    installed : bool
+        Measure what other packages install; False imports nothing of theirs.
+
+    Returns
+    -------
+    Measurement
+        tau_int of ``m, abs_m, m2, action`` and of installed observables, or of the names wanted.
+
+    Raises
+    ------
+    UserError
+        Fewer than two configurations per chain, a chain that never moved, an unknown name.
+    FileError
+        A field that is not finite.
+    """
+    if not s_tau > 0:
+        raise UserError(f"s_tau is {s_tau}; expected a number above 0, usually 1 to 2")
+    action, shape, thin, n_chains = ensemble.action, ensemble.shape, ensemble.thin, ensemble.n_chains
+    others = installed_names() if installed else []
+    wanted = (*REPORTED, *others) if names is None else tuple(dict.fromkeys(names))
+    # built-in ones always: nearly everything derives from them; of the installed only what was asked for
+    series = read_series(ensemble, [*BUILT_IN, *(name for name in others if name in wanted)])
+    if names is not None:
+        definitions(wanted, series, action, shape)  # an unknown name is refused before anything is worked out
+    observables, silent = {}, {}
+    for name in wanted:
+        try:
+            observables |= observables_table(series, action, shape, [name], s_tau)
+        except UserError as exc:
+            if name not in others or not _is_constant(series[name]):
+                raise  # a chain that does not move; of another package's observable, that may be how it is
+            observables[name], silent[name] = Estimate(float(series[name].mean()), math.nan, n=ensemble.n_cfg), str(exc)
+    if names is None:
+        timed = [*TAU_NAMES, *(name for name in others if name not in silent)]
+        tau = tau_table(series, timed, s_tau)
+        times = {name: (found.value * thin, found.error * thin) for name, found in tau.items()}
+        notices = [short_chain_notice(found, n_chains, name=name) for name, found in tau.items()]
+    else:
+        times = {
+            name: (found.tau_int * thin, found.tau_int_error * thin)
+            for name, found in observables.items()
+            if math.isfinite(found.tau_int)
+        }
+        notices = [_notice_of(name, found, n_chains) for name, found in observables.items()]
+    return Measurement(
+        source=ensemble.path.name,
+        action=action,
+        shape=shape,
+        n=ensemble.n_cfg,
+        n_chains=n_chains,
+        n_updates=ensemble.n_updates or ensemble.n_cfg // n_chains * thin,
+        thin=thin,
+        acceptance=acceptance(ensemble),
+        series=series,
+        observables=observables,
+        tau_int=times,
+        weighted=read_weighted(ensemble, series, s_tau),
+        notices=tuple(f"{line}; an entry is {thin} updates" for line in notices if line) + tuple(silent.values()),
+        spectrum=measure_spectrum(field_batches(ensemble), action, shape, thin, axis, s_tau) if correlator else None,
+    )
+
+
+def _is_constant(series):
+    return bool((np.diff(series, axis=1) == 0).all())
+
+
+def _notice_of(name, estimate, n_chains):
+    """As `short_chain_notice`, of an `Estimate`."""
+    if estimate.window_found or not math.isfinite(estimate.tau_int):
+        return ""
+    empty = np.zeros(0)
+    tau = TauInt(estimate.tau_int, estimate.tau_int_error, estimate.window, estimate.n, empty, estimate.window_found)
+    return short_chain_notice(tau, n_chains, name=name)

@@ -1,0 +1,119 @@
+"""Stage report: measure every chain of a run folder and write the page."""
+
+import numpy as np
+
+from .. import bill
+from ..analysis import ess_reverse, mean
+from ..build.device import describe_device, pick_device
+from ..build.learned import route_named, routes_of
+from ..ensemble import Ensemble
+from ..errors import UserError
+from ..job.log import read_log
+from ..model.score_model import read_card
+from ..provenance import version
+from ..report import RunResult, write_report
+from .chains import chain_result
+from .measure import read_series
+from .weigh import forward_ess, read_weights, step_doubling
+
+__all__ = ["report"]
+
+STAGES = ("generate", "sample_hmc", "train", "finetune")
+#: paid before the first sample, by the weights that a route wants
+PAID = {"flow": ("generate", "train", "finetune"), "score": ("generate", "train")}
+
+
+def report(folder, progress):
+    """Write ``report.json``, figures and ``report.html`` of a finished chain of stages.
+
+    Parameters
+    ----------
+    folder : RunFolder
+    progress : Progress
+
+    Returns
+    -------
+    dict of str to Path
+        As `latticediff.report.write_report`.
+    """
+    card = folder.card
+    routes = {name: route_named(name) for name in routes_of(card)}
+    stages = (*STAGES, *(f"sample_{name}" for name in routes))
+    seconds = {stage: folder.marker(stage)["seconds"] for stage in stages}
+    with progress.task("measuring", 1 + len(routes)) as task:
+        with Ensemble(folder.ensemble) as ensemble:
+            checks = {"schwinger_dyson": _pair(mean(read_series(ensemble, ["sd"])["sd"]))}
+            checks["exp_minus_delta_h"] = _exp_minus_delta_h(ensemble)
+            provenance = ensemble.provenance
+        with Ensemble(folder.chain("hmc")) as ensemble:
+            before = {"thermalise": _seconds_of(folder, "thermalised"), "search": _seconds_of(folder, "searched")}
+            before = {item: spent for item, spent in before.items() if spent or item == "thermalise"}
+            hmc = chain_result("hmc", "HMC", ensemble, s_tau=card.analysis.s_tau, setup_seconds=before)
+        task.advance()
+        chains = [hmc]
+        for name, route in routes.items():
+            setup = {**_inherited(folder, route), **{key: seconds[key] for key in PAID[route.weights]}}
+            chains.append(_learned(folder, name, route.label, setup))
+            task.advance()
+    doubling = next((c.log_weight_step_doubling for c in chains if c.log_weight_step_doubling), {})
+    checks |= {f"log_weight_step_doubling_{key}": value for key, value in doubling.items()}
+    spent = [folder.marker(path.stem)["seconds"] for path in (folder.path / "stages").glob("*.json")]
+    result = RunResult(
+        action=card.theory().describe(),
+        shape=card.shape,
+        chains=chains,
+        title=f"Run {card.run.name!r}",
+        seed=card.run.seed,
+        seconds={**seconds, "total": float(sum(spent))},
+        checks=checks,
+        training=[row for row in read_log(folder.log, "training") if row.get("loss") is not None],
+        device=describe_device(pick_device(card.training.device)),
+        versions={"latticediff": version(), **provenance.libraries},
+        card=card.to_toml(),
+    )
+    return write_report(result, folder.path)
+
+
+def _seconds_of(folder, event):
+    return sum(row["seconds"] for row in read_log(folder.log, event))
+
+
+def _pair(estimate):
+    return estimate.value, estimate.error
+
+
+def _exp_minus_delta_h(ensemble):
+    """(value, error) of ``<exp(-delta_h)>``; a diverged trajectory (+inf) counts as 0."""
+    values = np.exp(-ensemble.history("delta_h").T)
+    try:
+        return _pair(mean(values))
+    except UserError:  # an exact integrator: constant, hence without error
+        return float(values.mean()), None
+
+
+def _inherited(folder, route):
+    """What was spent on other models, whose weights this route's network began with."""
+    card = read_card(folder.score if route.weights == "score" else folder.model)
+    spent = {"ancestors": bill.inherited_seconds(card), "ancestor_data": bill.inherited_data_seconds(card)}
+    return {item: seconds for item, seconds in spent.items() if seconds > 0}
+
+
+def _learned(folder, route, label, setup):
+    card = folder.card
+    weights = read_weights(folder.weights(route))
+    with Ensemble(folder.chain(route)) as ensemble:
+        # correlated moves record no weights of independent draws
+        known = "log_weight" in ensemble.history_names
+        proposals = ensemble.history("log_weight").ravel() if known else weights["log_weight_reverse"]
+        return chain_result(
+            route,
+            label,
+            ensemble,
+            s_tau=card.analysis.s_tau,
+            ess_reverse=_pair(ess_reverse(proposals)),
+            ess_forward=_pair(forward_ess(weights)),
+            log_weight_reverse=proposals,
+            log_weight_forward=weights["log_weight"],
+            log_weight_step_doubling=step_doubling(weights),
+            setup_seconds=setup,
+        )

@@ -1,0 +1,128 @@
+"""The main job: generate, train, fine-tune, sample, weigh, report, in one folder that can be resumed."""
+
+import time
+from contextlib import suppress
+
+from ..errors import FileError, StopRequested
+from ..host import torch_defaults
+from ..job.folder import RunFolder
+from ..job.log import JsonLog
+from ..job.progress import Progress
+from .generate import generate
+from .sample_hmc import baseline
+
+__all__ = ["run"]
+
+
+@torch_defaults()
+def run(card, out, *, resume=False, progress=None, stop=None):
+    """Run every stage of a card into the folder `out`.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    out : path-like
+        New, empty, or with `resume` a folder of this very card.
+    resume : bool
+        Skip finished stages and go on inside the unfinished one.
+    progress : Progress, optional
+    stop : callable, optional
+        See `latticediff.signals.Stop`.
+
+    Returns
+    -------
+    RunFolder
+
+    Raises
+    ------
+    FileError
+        The folder is not free.
+    GateError
+        The ensemble is not fit to train on; change the card and take another folder.
+    CardError
+        A network that cannot be built, or that the ODE route could not afford.
+    StopRequested
+        `stop` gave a reason; everything done is saved.
+    """
+    from ..build.network import check_network  # imports torch, and `latticediff --help` must not
+
+    check_network(card)
+    progress = progress or Progress()
+    with RunFolder(out, card, resume) as folder:
+        if folder.is_finished("report"):
+            progress.say(f"{folder.path} is finished; open {folder.path / 'report.html'}")
+            return folder
+        log = JsonLog(folder.log)
+        log("run", card=card.digest(), name=card.run.name, resumed=bool(resume))
+        common = {"progress": progress, "stop": stop}
+        resumable = {**common, "log": log, "resume": True}
+        made = [folder.ensemble]
+        _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable), made)
+        hmc = folder.chain("hmc")
+        _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable), [hmc])
+        from ..build.learned import route_named, routes_of
+        from .finetune import finetune
+        from .report import report
+        from .sample import sample
+        from .train import train
+        from .weigh import weigh
+
+        _stage(
+            folder,
+            log,
+            stop,
+            "train",
+            lambda: train(card, folder.ensemble, folder.score, gate=False, **resumable),
+            [folder.score],
+        )
+        if card.finetune.steps:
+            arguments = card, folder.score, folder.ensemble, folder.model
+            tune = lambda: finetune(*arguments, gate=False, **resumable)  # noqa: E731
+            _stage(folder, log, stop, "finetune", tune, [folder.model])
+        for route in routes_of(card):
+            chain, weights = folder.chain(route), folder.weights(route)
+            model = folder.score if route_named(route).weights == "score" else folder.model
+            _stage(
+                folder,
+                log,
+                stop,
+                f"sample_{route}",
+                lambda m=model, r=route, c=chain: sample(card, m, r, c, **resumable),
+                [chain],
+            )
+            _stage(
+                folder,
+                log,
+                stop,
+                f"weigh_{route}",
+                lambda m=model, r=route, w=weights: weigh(card, folder.ensemble, m, r, w, **common),
+                [weights],
+            )
+        _stage(folder, log, stop, "report", lambda: report(folder, progress))
+        progress.say(f"done; open {folder.path / 'report.html'}")
+        return folder
+
+
+def _stage(folder, log, stop, name, work, outputs=()):
+    """Do `work`, which writes `outputs`, unless `name` is finished; its seconds are recorded however it ends."""
+    if folder.is_finished(name):
+        folder.require_output(name)
+        log("skip", stage=name)
+        return
+    if stop is not None and (reason := stop()):
+        raise StopRequested(f"{reason} before {name}; run the same command with --resume to go on", reason.exit_code)
+    log("begin", stage=name)
+    began = time.perf_counter()
+
+    def note(finished):
+        seconds = time.perf_counter() - began
+        folder.record(name, seconds, finished, outputs)
+        log("end", stage=name, finished=finished, seconds=seconds)
+
+    try:
+        work()
+    except BaseException:
+        with suppress(FileError):  # of a disk that is full already; what went wrong first is what to tell
+            note(finished=False)
+        raise
+    note(finished=True)

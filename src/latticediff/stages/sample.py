@@ -1,0 +1,81 @@
+"""Stage sample: Metropolis chains driven by the network's proposals, into an ensemble file."""
+
+from pathlib import Path
+
+from ..atomic import refuse_existing
+from ..build.learned import accept_density, build_kernel
+from ..build.model import model_for
+from ..ensemble import run_chain, run_directory
+from ..errors import FileError
+from ..host import torch_defaults
+from ..job.log import JsonLog
+from ..job.progress import Progress
+from ..streams import Streams
+from .generate import provenance_of
+
+__all__ = ["sample"]
+
+
+@torch_defaults()
+def sample(card, folder, route, path, *, resume=False, progress=None, log=None, stop=None, outside=False):
+    """Run the learned chains of a route into the ensemble file `path`.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    folder : path-like
+        Model folder, of the card's action and lattice.
+    route : str
+        ``ode`` or ``sde``.
+    path : path-like
+    resume, progress, log, stop
+        See `generate`; a resumed run has the bits of an uninterrupted one.
+    outside : bool
+        Take a model of other couplings or another size too, and say what ESS to expect: chains stay exact.
+
+    Returns
+    -------
+    Ensemble
+
+    Raises
+    ------
+    FileError, ModelError
+        Something is in the way, or the model is of another theory or lattice, or is damaged.
+    UserError
+        A knob that does not fit the model or the lattice; a log_q that is no density (`sampling.max_doubling`).
+    StopRequested
+        `stop` gave a reason; everything done is saved.
+    """
+    path, progress, log = Path(path), progress or Progress(), log or JsonLog()
+    if not resume:
+        refuse_existing(path)
+        if run_directory(path).is_dir():
+            raise FileError(
+                f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out"
+            )
+    model = model_for(card, folder, route, outside, progress)
+    kernel, section = build_kernel(card, model, route), getattr(card.sampling, route)
+    accept_density(card, model, route)
+    streams = Streams(card.run.seed).child(route)
+
+    def start():
+        # the first field of a chain is drawn from the model, not from the target; a few updates forget that
+        state = kernel.hot_start(section.n_chains, streams)
+        state, _ = kernel.advance(state, streams, section.n_warmup, section.n_warmup)
+        return state._replace(update=0), streams
+
+    with progress.task(f"{route.upper()} chain", section.n_updates) as task:
+        ensemble = run_chain(
+            kernel,
+            start,
+            path,
+            section.n_updates,
+            thin=1,
+            block=max(1, card.sampling.batch // section.n_chains),
+            provenance=provenance_of(card, [{"file": Path(folder).name, "fingerprint": model.fingerprint()}]),
+            resume=resume,
+            progress=lambda done, total, block: task.reach(done, acceptance=float(block.info["accepted"].mean())),
+            stop=stop,
+        )
+    log("sampled", route=route, file=path.name, fingerprint=ensemble.fingerprint())
+    return ensemble

@@ -1,0 +1,359 @@
+"""Stage train: a score network on an ensemble, into a model folder."""
+
+import copy
+from contextlib import ExitStack
+from dataclasses import asdict, fields
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import bill
+from ..analysis import ess_forward, ess_reverse
+from ..atomic import claimed
+from ..build.device import describe_device, pick_device
+from ..build.learned import build_proposal, store_grid
+from ..build.network import build_network
+from ..diffusion.ladder import NoiseRange
+from ..ensemble import Ensemble
+from ..errors import FileError
+from ..gaussian.propagator import measured_propagator, measured_vacuum, smooth_propagator
+from ..gaussian.reference import GaussianReference
+from ..gaussian.vacua import check_vacua
+from ..host import torch_defaults
+from ..job.log import JsonLog
+from ..job.progress import Progress
+from ..model.score_model import load_model, read_card, save_model
+from ..networks.contract import ClosedFormTrace, Conditioned
+from ..provenance import commit, version
+from ..streams import Streams
+from ..training import Task, Trainer, TrainingData, TrainingPlan, Watching
+from ..training.calibrate import finish_model
+from ..training.data import by_chain, evenly
+from ..training.ranks import ALONE, data_parallel, local_device
+from ..untrusted import status
+from .gate import pass_gate
+from .watch import Tracker, Watcher
+
+__all__ = [
+    "CHECKPOINT",
+    "Source",
+    "build_trainer",
+    "clear_checkpoint",
+    "fingerprints",
+    "gaussian_of",
+    "holds_model",
+    "metrics",
+    "open_sources",
+    "train",
+    "weighed",
+]
+
+N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
+
+CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
+
+
+class Source(NamedTuple):
+    """Data of one theory, on their way to becoming a `Task`."""
+
+    action: object
+    data: TrainingData
+    frequency: float = 1.0
+
+
+@torch_defaults()
+def build_trainer(card, sources, ranks=ALONE, say=None):
+    """`Trainer` of a card on one or several `Source`, the card's own theory first.
+
+    `ranks` and `say` as in `Trainer`.
+
+    Raises
+    ------
+    CardError
+        Options that the network does not take.
+    UserError
+        Data that cannot be trained on, a batch larger than the data, or no room between the noise levels.
+    """
+    section = card.training
+    tasks = [Task(gaussian_of(source, section.phase), source.data, source.frequency) for source in sources]
+    # the noise has to drown the largest fluctuation of all
+    widest = max(float(task.gaussian.propagator_full.flatten()[0]) for task in tasks)
+    noise = NoiseRange(section.sigma_min, section.sigma_max_factor * widest**0.5)
+    for task in tasks:
+        check_vacua(task.gaussian, noise.sigma_max)
+    keys = [field.name for field in fields(TrainingPlan) if field.name != "seed"]
+    plan = TrainingPlan(**{key: getattr(section, key) for key in keys}, seed=card.run.seed)
+    network = build_network(card)
+    if section.init is None and isinstance(network, Conditioned):  # else they are those of the first weights
+        network.centre_on([task.gaussian.action for task in tasks])
+    network.to(tasks[0].gaussian.device)
+    return Trainer(network, tasks, noise, plan, ranks, section.micro_batch, say)
+
+
+@torch_defaults()
+def gaussian_of(source, phase="symmetric"):
+    """Vacuum and propagator of the training configurations.
+
+    The propagator is smooth where it can be; halves are the earlier and the later Monte Carlo time.
+    """
+    data = source.data
+    n, shape = len(data.train), tuple(data.shape)
+    halves = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
+    vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
+    halves = (measured_propagator(_pieces(data, *half), shape, vacuum) for half in halves)
+    return GaussianReference(source.action, smooth_propagator(*halves), data.train.device, vacuum=vacuum)
+
+
+def _pieces(data, start, stop):
+    # piece by piece: streamed data are never in memory as a whole
+    for low in range(start, stop, 4096):
+        yield data.train[low : min(low + 4096, stop)].double().cpu().numpy()
+
+
+def open_sources(card, ensembles, device, open_files, log, gate=True):
+    """The data of a training: the ensembles asked for, and those of ``training.ensembles``.
+
+    Parameters
+    ----------
+    card, ensembles, gate
+        See `train`.
+    device : torch.device
+    open_files : contextlib.ExitStack
+        Keeps the files open: data may be streamed.
+    log : JsonLog
+
+    Returns
+    -------
+    sources : list of Source
+    about : dict
+        For the model's card: the program and where the data came from.
+    """
+    files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
+    files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
+    sources, parents, data_rows = [], [], []
+    for number, (path, frequency) in enumerate(files):
+        ensemble = open_files.enter_context(Ensemble(path))
+        if number == 0:
+            ensemble.expect(card.theory(), card.shape)
+        if gate or number > 0:
+            pass_gate(ensemble, card.gate, log)
+        data = TrainingData(ensemble, held_out=card.training.held_out, device=device, where=card.training.data)
+        sources.append(Source(ensemble.action, data, frequency))
+        parents.append(ensemble.parent())
+        data_rows.append(bill.row_of_ensemble(ensemble))
+    return sources, {
+        "program": {"name": "latticediff", "version": version(), "commit": commit()},
+        "ensemble": parents[0],
+        **({"further_ensembles": parents[1:]} if parents[1:] else {}),
+        bill.KEY: data_rows,
+    }
+
+
+def fingerprints(about):
+    """Of the ensembles that `open_sources` opened: a checkpoint belongs to these data and no others."""
+    return [parent["fingerprint"] for parent in (about["ensemble"], *about.get("further_ensembles", ()))]
+
+
+@torch_defaults()
+def train(card, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+    """Train the network of a card on an ensemble, or on several, and write the model folder.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    ensembles : path-like or sequence of path-like
+        The first of the card's action and lattice, which become the model's own; further ones carry
+        their own. Those of ``training.ensembles`` follow.
+    folder : path-like
+        Model folder; while training is unfinished it holds a checkpoint.
+    resume : bool
+        Go on from the checkpoint, to the same weights as an uninterrupted run; a finished model is left as it is.
+    progress, log, stop : optional
+        See `generate`; what is watched goes to ``log.jsonl`` in the folder if there is no log.
+    gate : bool
+        Apply the gate to the first ensemble; false only where it has been passed already.
+
+    Returns
+    -------
+    ScoreModel
+        Frozen; None in all processes but the first of a training under torchrun.
+
+    Raises
+    ------
+    FileError
+        A model or checkpoint is in the way, another process is at work in the folder, or the ensemble is of another
+        action or lattice.
+    GateError
+        An ensemble is not fit to train on.
+    StopRequested
+        `stop` gave a reason; the checkpoint is written.
+    """
+    listens = log is None and card.training.watch_every > 0  # what is watched must go somewhere
+    folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
+    checkpoint = folder / CHECKPOINT
+    if holds_model(folder, resume):
+        return load_model(folder, action=card.theory(), shape=card.shape)
+    device = local_device(pick_device(card.training.device))
+    with data_parallel(device) as ranks, ExitStack() as open_files:
+        if not ranks.writes:
+            progress, log = Progress(), JsonLog()
+        else:
+            open_files.enter_context(claimed(folder))
+            if holds_model(folder, resume):  # another process has finished it meanwhile
+                return load_model(folder, action=card.theory(), shape=card.shape)
+            log = JsonLog(folder / LOG) if listens else log
+        sources, about = open_sources(card, ensembles, device, open_files, log, gate)
+        trainer = build_trainer(card, sources, ranks, progress.say)
+        trainer.sources = fingerprints(about)
+        if card.training.init is not None:  # its weights were paid for
+            about[bill.KEY] = bill.extended(bill.rows_of(read_card(card.training.init)), about[bill.KEY])
+        last = _run(card, trainer, checkpoint, progress, log, stop)
+        if not ranks.writes:
+            return None
+        about["training"] = _about(card, trainer, last)
+        model = _save_models(card, trainer, about, folder)
+        clear_checkpoint(folder)
+    log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
+    return model
+
+
+def holds_model(folder, resume):
+    """Whether a folder holds a finished model, which a resumed call leaves as it is.
+
+    Raises
+    ------
+    FileError
+        A model or a checkpoint is there, and `resume` is false.
+    """
+    finished = status(folder / "card.toml") is not None
+    if finished and not resume:
+        raise FileError(f"{folder} already holds a model and is never overwritten; choose another --out")
+    if status(folder / CHECKPOINT) is not None and not resume:
+        raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
+    return finished
+
+
+def clear_checkpoint(folder):
+    """Remove the checkpoints of a training that is over."""
+    for leftover in folder.glob(f"{CHECKPOINT}*"):
+        leftover.unlink()
+
+
+def _run(card, trainer, checkpoint, progress, log, stop):
+    """Run the trainer with everything that listens to it; returns the last row of the log."""
+    section, rows, warned = card.training, [{}], set()
+    track = Tracker(checkpoint.parent / "tensorboard") if section.tensorboard and trainer.ranks.writes else None
+
+    def record(row):
+        rows.append(row)
+        log("training", **row)
+        if track is not None:
+            track(row)
+
+    def report(row):
+        log("watch", **row)
+        if track is not None:
+            track(row)
+        for number in set(row["too_few_data"]) - warned:
+            warned.add(number)
+            gap, error = row["gaps"][number]
+            progress.say(
+                f"too few training data on {trainer.tasks[number].gaussian.shape}: at step {row['step']} the held-out"
+                f" loss exceeds that on the training data by {gap:.2g} +- {error:.1g} per site; generate more"
+            )
+
+    watching = None
+    if section.watch_every:
+        watching = Watching(section.watch_every, Watcher(card), report, section.early_stop)
+    with progress.task("training", section.steps) as task:
+        trainer.run(
+            checkpoint,
+            section.checkpoint_every,
+            log=record if trainer.ranks.writes else None,
+            progress=lambda step, steps, loss: task.reach(step, loss=loss),
+            stop=stop,
+            watching=watching,
+        )
+    if track is not None:
+        track.close()
+    return rows[-1]
+
+
+def _about(card, trainer, last):
+    """The training in a model's card."""
+    about = {
+        **{key: value for key, value in asdict(trainer.plan).items() if value is not None},
+        "held_out": card.training.held_out,
+        "configurations": sum(len(task.data.train) for task in trainer.tasks),
+        "seconds": trainer.seconds,
+        "device": describe_device(trainer.gaussian.device),
+        **{key: last[key] for key in ("loss", "held_out_loss") if key in last},
+    }
+    if trainer.w0 is not None:
+        about["w0_fitted"] = trainer.w0
+    if trainer.finished:
+        about["stopped_early_at"] = trainer.step
+    return about
+
+
+def _save_models(card, trainer, about, folder):
+    """Write the last weights and, where they differ, the best ones: one is the model, the other lies beside it."""
+    own, *further = trainer.tasks
+    networks = {"last": (trainer.step, trainer.averaged())}
+    if trainer.best.weights and trainer.best.step != trainer.step:
+        best = copy.deepcopy(trainer.averaged())
+        best.load_state_dict(trainer.best.weights)
+        networks["best"] = (trainer.best.step, best)
+    kept = card.training.keep if card.training.keep in networks else "last"
+    # the one that is kept goes last: with its card the folder is a model
+    for name in sorted(networks, key=lambda name: name == kept):
+        place = folder if name == kept else folder / name
+        if (place / "card.toml").exists():
+            continue  # of a call that was killed after this
+        step, network = networks[name]
+        text = {**about, "training": {**about["training"], "step": step}} if len(networks) > 1 else about
+        model = finish_model(network, own.gaussian, trainer.noise, own.data, text, card.run.seed, further)
+        row = bill.training_row(
+            bill.SCORE_MATCHING, model.fingerprint(), trainer.seconds, model.shape, about["training"]["device"]
+        )
+        model.card[bill.KEY] = [*about[bill.KEY], row]
+        store_grid(card, model)
+        model.card["metrics"] = metrics(card, model, own.data)
+        save_model(model, place)
+    return model
+
+
+def weighed(proposal, phis, rng=None):
+    """log q of held-out fields for the figures of a model that may be hardly trained, (n,).
+
+    Where the proposal finds no noise that leads to a field, which `weigh` says by NaN and chains refuse, one
+    integration upwards stands in: the figures then say how bad the model is instead of ending its training.
+    """
+    log_q = proposal.weigh(phis, rng)
+    lost = np.isnan(log_q)
+    if lost.any() and hasattr(proposal, "estimate"):
+        log_q[lost] = proposal.estimate(phis[lost])
+    return log_q
+
+
+@torch_defaults()
+def metrics(card, model, data):
+    """ESS both ways, as the model's card states it; the report measures it on more."""
+    # of the ODE, unless its divergence costs backward passes: that could take longer than the training
+    route = "ode" if isinstance(model.network, ClosedFormTrace) else "sde"
+    proposal = build_proposal(card, model, route)
+    proposal = getattr(proposal, "inner", proposal)  # the model's own, not what annealing makes of it
+    rng = Streams(card.run.seed).child("metrics").generator("propose")
+    draw = proposal.draw(N_METRICS, rng)
+    some = evenly(data.held_out, N_METRICS)
+    forward = -model.action(some) - weighed(proposal, some, rng)
+    found = {
+        "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
+        "ess_forward": ess_forward(by_chain(forward, len(data.held_out), data.held_out_chains)),
+    }
+    pairs = {name: [estimate.value, estimate.error] for name, estimate in found.items()}
+    scheme = {key: getattr(card.sampling.ode, key) for key in ("method", "grid")} if route == "ode" else {}
+    return {"proposal": route, "steps": proposal.steps, **scheme, "n": N_METRICS, **pairs}

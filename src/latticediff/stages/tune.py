@@ -1,0 +1,194 @@
+"""Which knob costs least: tau_int of |m|, acceptance and cost of learned chains against one knob of a card."""
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ..analysis import tau_int
+from ..analysis.gamma import format_error
+from ..build.learned import accept_density, build_kernel
+from ..build.model import model_for
+from ..errors import StopRequested, UserError
+from ..host import torch_defaults
+from ..job.progress import Progress
+from ..streams import Streams
+
+__all__ = ["Trial", "Tuning", "default_values", "knob_of", "tune"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Chains at one value of the knob."""
+
+    value: float
+    acceptance: float
+    tau: float  #: tau_int of |m|, in updates; inf: the chains did not move
+    tau_error: float
+    evaluations: float  #: network evaluations per update
+    seconds: float  #: per update of one chain, as measured; other work on the machine counts
+
+    @property
+    def cost(self):
+        """Network evaluations per independent value of |m|, ``2 tau_int * evaluations``."""
+        return 2 * self.tau * self.evaluations
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All trials of a knob, and the cheapest."""
+
+    knob: str
+    route: str
+    kernel: dict
+    n_chains: int
+    n_updates: int
+    trials: tuple
+
+    @property
+    def best(self):
+        """The `Trial` of least cost among those whose tau_int is known to a third; of all, if there is none."""
+        known = [trial for trial in self.trials if trial.tau_error < trial.tau / 3]
+        return min(known or self.trials, key=lambda trial: trial.cost)
+
+    def to_dict(self):
+        """JSON-able; null for what is not finite."""
+        rows = [{**asdict(trial), "cost": trial.cost} for trial in self.trials]
+        finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in rows]
+        return {
+            "knob": self.knob,
+            "route": self.route,
+            "kernel": self.kernel,
+            "n_chains": self.n_chains,
+            "n_updates": self.n_updates,
+            "trials": finite,
+            "best": self.best.value,
+        }
+
+    def to_json(self):
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_text(self):
+        """A table for people."""
+        lines = [f"{self.route} route, {self.n_chains} chains of {self.n_updates} updates at each value"]
+        lines.append(f"{self.knob:>8}{'acceptance':>12}{'tau_int(|m|)':>15}{'evaluations':>13}{'ms/update':>11}  cost")
+        for trial in self.trials:
+            tau = format_error(trial.tau, trial.tau_error) if math.isfinite(trial.tau) else "no move"
+            mark = "  <- least" if trial is self.best else ""
+            lines.append(
+                f"{trial.value:8.4g}{trial.acceptance:12.3f}{tau:>15}{trial.evaluations:13.4g}"
+                f"{1e3 * trial.seconds:11.3g}  {trial.cost:.4g}{mark}"
+            )
+        lines.append("cost: network evaluations per independent |m|, 2 tau_int times evaluations per update")
+        return "\n".join(lines)
+
+
+def knob_of(kernel):
+    """The key of ``[sampling.kernel]`` that decides how far its move goes."""
+    if kernel.move == "independence":
+        return "tries"
+    if kernel.move == "block":
+        return "block"
+    return "sigma" if kernel.noise == "white" else "eps"
+
+
+def default_values(knob, model):
+    """A grid that covers what the knob can be."""
+    if knob == "tries":
+        return [1, 2, 4, 8]
+    if knob == "block":
+        shortest = min(model.shape)
+        return [edge for edge in (2, 4, 8, 16, 32, 64) if edge < shortest] + [shortest]
+    if knob == "eps":
+        return [0.2, 0.35, 0.5, 0.7, 0.85, 1.0]
+    low = 0.3 * math.sqrt(model.gaussian.g_mean)  # a third of a site's width: one Gaussian step
+    return [float(f"{value:.3g}") for value in np.geomspace(low, 0.999 * model.noise.sigma_max, 6)]
+
+
+@torch_defaults()
+def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progress=None, stop=None, outside=False):
+    """Run chains at each value of the card's knob and compare their cost.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+        ``[sampling.kernel]`` says which move; its knob (`knob_of`) is varied.
+    folder : path-like
+        Model folder, or name of a shipped model.
+    route : str
+        ``ode`` or ``sde``.
+    values : sequence of float, optional
+        Default: `default_values`.
+    n_chains, n_updates : int
+        At each value; a tenth of the updates more are left out at the beginning.
+    progress, stop
+        See `latticediff.stages.generate.generate`.
+    outside : bool
+        Take a model of other couplings or another size too; see `latticediff.build.model.model_for`.
+
+    Returns
+    -------
+    Tuning
+
+    Raises
+    ------
+    UserError
+        A value that does not fit; a log_q that is no density.
+    ModelError
+        The model is of another theory or lattice, unless `outside`.
+    StopRequested
+        `stop` gave a reason; nothing is saved.
+    """
+    progress = progress or Progress()
+    if n_chains < 1 or n_updates < 20:
+        raise UserError(f"got {n_chains} chains of {n_updates} updates; expected at least 1 of 20")
+    model = model_for(card, folder, route, outside, progress)
+    accept_density(card, model, route)
+    knob = knob_of(card.sampling.kernel)
+    values = default_values(knob, model) if values is None else list(values)
+    if knob in ("tries", "block"):
+        values = [int(value) for value in values]
+    kernels = [build_kernel(_with_knob(card, knob, value), model, route) for value in values]
+    streams, phi, trials = Streams(card.run.seed).child(f"tune-{route}"), None, []
+    with progress.task(f"tuning {knob}", len(values)) as task:
+        for value, kernel in zip(values, kernels, strict=True):
+            branch = streams.child(f"{knob}-{value}")
+            state = kernel.hot_start(n_chains, branch) if phi is None else kernel.start(phi)
+            trial, phi = _trial(value, kernel, state, branch, n_updates)
+            trials.append(trial)
+            task.advance(**{"acceptance": trial.acceptance})
+            if stop is not None and (reason := stop()):
+                raise StopRequested(f"{reason} after {len(trials)} of {len(values)} values", reason.exit_code)
+    about = card.sampling.kernel.model_dump(exclude_none=True, exclude={"block", "sigma"})
+    return Tuning(knob, route, about, n_chains, n_updates, tuple(trials))
+
+
+def _with_knob(card, knob, value):
+    """The card with another value, checked like any card."""
+    section = card.sampling.kernel
+    try:
+        kernel = type(section).model_validate({**section.model_dump(), knob: value})
+    except ValueError as exc:
+        raise UserError(f"{knob} = {value}: {exc.errors()[0]['msg'].lower()}") from None
+    sampling = card.sampling.model_copy(update={"kernel": kernel})
+    return card.model_copy(update={"sampling": sampling})
+
+
+def _trial(value, kernel, state, streams, n_updates):
+    state, _ = kernel.advance(state, streams, max(1, n_updates // 10), n_updates)
+    began = time.perf_counter()
+    state, block = kernel.advance(state._replace(update=0), streams, n_updates)
+    seconds = (time.perf_counter() - began) / (n_updates * len(state.phi))
+    abs_m = np.abs(block.phi.reshape(*block.phi.shape[:2], -1).mean(axis=2)).T
+    accepted = [rows for name, rows in block.info.items() if name.rpartition("_")[2] == "accepted"]
+    try:
+        found = tau_int(abs_m, name="|m|")
+        tau, error = found.value, found.error
+    except UserError:  # a chain that never moved
+        tau, error = math.inf, math.inf
+    # of a sequence, the learned part's: it is the last
+    rate = float(accepted[-1].mean())
+    return Trial(value, rate, tau, error, float(kernel.evaluations_per_update), seconds), state.phi

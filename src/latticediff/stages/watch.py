@@ -1,0 +1,92 @@
+"""Physics while training: how good a proposal the averaged weights are now, by ESS and acceptance."""
+
+import copy
+import math
+from pathlib import Path
+
+from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_above_mean
+from ..build.learned import passing_proposal
+from ..errors import UserError
+from ..model.score_model import ScoreModel
+from ..streams import Streams
+from ..training.data import by_chain, evenly
+
+__all__ = ["Tracker", "Watcher"]
+
+
+class Watcher:
+    """``measure`` of `latticediff.training.Watching`: the ODE proposal of every task, on a copy of the weights.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+        Its seed, ``training.watch_samples`` and ``sampling.ode``, on a uniform grid. Every watch uses the same
+        noise and the same held-out configurations, weighed by one integration (`OdeProposal.estimate`), a third of
+        the price of their density and off by the integration error.
+    """
+
+    def __init__(self, card):
+        self.card, self.n = card, card.training.watch_samples
+
+    def __call__(self, trainer):
+        """ESS both ways, acceptance and largest forward weight of the task that is served worst; all in a list."""
+        network = copy.deepcopy(trainer.averaged())  # a model freezes its network
+        rows = [self._measure(network, trainer.noise, task) for task in trainer.tasks]
+        worst = min(rows, key=lambda row: row["ess_forward"])
+        return {**worst, **({"tasks": rows} if len(rows) > 1 else {})}
+
+    def _measure(self, network, noise, task):
+        model = ScoreModel.for_flow(network, task.gaussian, noise)
+        proposal = passing_proposal(self.card, model)
+        draw = proposal.draw(self.n, Streams(self.card.run.seed).child("watch").generator("propose"))
+        held_out = task.data.held_out
+        some = evenly(held_out, self.n)
+        reverse = -model.action(draw.phi) - draw.log_q
+        forward = -model.action(some) - proposal.estimate(some)
+        try:
+            return {
+                "ess_reverse": ess_reverse(reverse).value,
+                "acceptance": expected_acceptance(reverse),
+                "ess_forward": ess_forward(by_chain(forward, len(held_out), task.data.held_out_chains)).value,
+                "largest_forward_weight": largest_above_mean(forward),
+            }
+        except UserError:  # young weights may have no finite weight at all; no reason to stop a training
+            keys = ("ess_reverse", "acceptance", "ess_forward", "largest_forward_weight")
+            return dict.fromkeys(keys, math.nan)
+
+
+class Tracker:
+    """Numbers of a training as TensorBoard curves, if the extra ``track`` is installed.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where the event files go.
+
+    Raises
+    ------
+    UserError
+        TensorBoard is not installed.
+    """
+
+    def __init__(self, folder):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "training.tensorboard needs the extra: pip install 'latticediff[track]', or set it to false"
+            ) from None
+        self._writer = SummaryWriter(str(Path(folder)))
+
+    def __call__(self, row):
+        """Every number of a row at its step; lists and tables are left to the JSON log."""
+        for key, value in row.items():
+            if key != "step" and isinstance(value, int | float) and not isinstance(value, bool):
+                self._writer.add_scalar(f"training/{key}", value, row["step"])
+        for number, error in enumerate(row.get("binned_loss", ())):
+            for sigma, fisher in zip(error["sigma"], error["fisher"], strict=True):
+                self._writer.add_scalar(f"fisher/{number}/sigma_{sigma:.3g}", fisher, row["step"])
+
+    def close(self):
+        """Write what is pending."""
+        self._writer.close()

@@ -1,0 +1,179 @@
+"""Stage weigh: what the model gives to configurations that it never saw, and what its integrator hides.
+
+Reverse ESS shows only where the model puts its draws; forward ESS, on held-out HMC data, shows what
+it misses. ESS does not show the integration error of a density, so that is measured by doubling the steps.
+"""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..analysis import ess_forward, ess_reverse, integration_bias
+from ..analysis.weights import largest_above_mean
+from ..atomic import whole
+from ..build.configurations import require_finite
+from ..build.learned import build_proposal
+from ..build.model import model_for
+from ..ensemble import Ensemble
+from ..ensemble.readers import read_arrays
+from ..errors import StopRequested
+from ..host import torch_defaults
+from ..job.progress import Progress
+from ..metropolis import doubling_error
+from ..metropolis.checks import require_density, sound_rows
+from ..metropolis.contract import Integrated
+from ..streams import Streams
+from ..training import TrainingData
+from ..training.data import chain_numbers, evenly
+from ..untrusted import printable
+
+__all__ = ["Weighing", "forward_ess", "read_weights", "step_doubling", "weigh"]
+
+N_REVERSE = 2000  # fresh draws weighed where the chain's own history has no weights of independent draws
+N_DOUBLING = 300  # configurations, and draws, whose density is computed with twice the steps too
+
+
+@torch_defaults()
+def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None, outside=False, all_chains=False):
+    """Weigh configurations under a route's proposal; writes ``.npz`` and returns its arrays.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    ensemble_path : path-like
+        Of the card's theory and lattice. The held-out chains are weighed, as of the ensemble trained on, at most
+        ``sampling.n_forward`` configurations.
+    folder : path-like
+        Model folder, or name of a shipped model.
+    route : str
+    path : path-like
+        Replaced if it exists.
+    progress, stop
+        See `latticediff.stages.generate.generate`.
+    outside : bool
+        Take a model of other couplings or another size too; see `latticediff.build.model.model_for`.
+    all_chains : bool
+        Weigh all chains: of an ensemble that the model was not trained on.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``log_weight`` (n,) and ``chain`` (n,), the number of the chain that each is of; for the ODE ``doubling``
+        (n',) and ``doubling_draws`` (n'',): the change of log_weight of configurations and of draws under twice the
+        steps, signed. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
+
+    Raises
+    ------
+    FileError, ModelError
+        Ensemble or model are of another theory or lattice, or damaged.
+    StopRequested
+        `stop` gave a reason; nothing is saved.
+    """
+    progress, action = progress or Progress(), card.theory()
+    with Ensemble(ensemble_path) as ensemble:
+        ensemble.expect(action, card.shape)
+        phis, n_chains = require_finite(ensemble.phis(), ensemble.path), ensemble.n_chains
+        if not all_chains:
+            data = TrainingData(phis, n_chains, card.training.held_out)
+            phis, n_chains = data.held_out, data.held_out_chains
+    # every k-th, so that all of the Monte Carlo time is covered
+    n_rows = len(phis)
+    phis = evenly(torch.as_tensor(phis), card.sampling.n_forward)
+    model = model_for(card, folder, route, outside, progress)
+    proposal = build_proposal(card, model, route)
+    rng = Streams(card.run.seed).child(f"weigh-{route}").generator("path")
+    log_weight = np.empty(len(phis))
+    with progress.task(f"weighing, {route.upper()}", len(phis)) as task:
+        for start in range(0, len(phis), card.sampling.batch):
+            part = slice(start, start + card.sampling.batch)
+            log_weight[part] = -action(phis[part]) - require_density(proposal.weigh(phis[part], rng))
+            task.reach(min(part.stop, len(phis)))
+            if stop is not None and (reason := stop()):
+                raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
+    arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
+    density = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
+    if isinstance(density, Integrated):
+        some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
+        draw = density.draw(N_DOUBLING, Streams(card.run.seed).child(f"weigh-{route}").generator("doubling"))
+        rows = sound_rows(draw)
+        arrays["doubling"] = doubling_error(density, some)
+        arrays["doubling_draws"] = doubling_error(density, draw.phi[rows], draw.log_q[rows])
+    if card.sampling.kernel.move != "independence":
+        draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
+        arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
+    with whole(path) as file:
+        np.savez(file, **arrays)
+    return arrays
+
+
+def step_doubling(arrays):
+    """What doubled steps do to log_weight; empty where nothing is integrated.
+
+    ``median`` and ``max`` of its size on configurations, ``spread`` and ``bias_bound`` of the change, the same two on
+    draws (``draws_spread``, ``draws_bias_bound``; files of earlier versions do not hold them).
+    """
+    if "doubling" not in arrays:
+        return {}
+    change = arrays["doubling"]
+    found = {"median": float(np.median(np.abs(change))), "max": float(np.abs(change).max())}
+    for where, prefix in (("doubling", ""), ("doubling_draws", "draws_")):
+        change = arrays.get(where, np.empty(0))
+        if np.isfinite(change).all() and len(change) > 1:
+            bias = integration_bias(change)
+            found |= {f"{prefix}spread": bias.std, f"{prefix}bias_bound": bias.bias_bound}
+    return found
+
+
+def read_weights(path):
+    """Arrays that `weigh` wrote."""
+    return read_arrays(path)
+
+
+def forward_ess(arrays):
+    """Forward ESS of what `weigh` wrote; blocks of the error follow each chain. Old files do not name the chains."""
+    log_weight = arrays["log_weight"]
+    if "chain" not in arrays:
+        return ess_forward(log_weight)
+    return ess_forward([log_weight[arrays["chain"] == number] for number in np.unique(arrays["chain"])])
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """What the arrays of `weigh` say, for people and programs."""
+
+    source: str
+    route: str
+    arrays: dict
+
+    def to_dict(self):
+        """JSON-able; null for what is not known."""
+        forward, drawn = self.arrays["log_weight"], self.arrays.get("log_weight_reverse")
+        largest = largest_above_mean(forward)
+        return {
+            "source": self.source,
+            "route": self.route,
+            "n": len(forward),
+            "ess_forward": forward_ess(self.arrays).pair(),
+            "ess_reverse": None if drawn is None else ess_reverse(drawn).pair(),
+            "largest_forward": largest if np.isfinite(largest) else None,
+            "step_doubling": step_doubling(self.arrays) or None,
+        }
+
+    def to_json(self):
+        """`to_dict` as JSON text."""
+        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
+
+    def to_text(self):
+        """A table for people."""
+        forward, doubling = self.arrays["log_weight"], step_doubling(self.arrays)
+        lines = [f"{printable(self.source)}: {len(forward)} configurations weighed by the {self.route} route"]
+        lines.append(f"  {'ESS forward':26} {forward_ess(self.arrays)}")
+        if "log_weight_reverse" in self.arrays:
+            lines.append(f"  {'ESS of fresh draws':26} {ess_reverse(self.arrays['log_weight_reverse'])}")
+        lines.append(f"  {'largest above the mean':26} {largest_above_mean(forward):.3g}")
+        if doubling:
+            found = ", ".join(f"{name.replace('_', ' ')} {value:.1e}" for name, value in doubling.items())
+            lines.append(f"  {'change under doubled steps':26} {found}")
+        return "\n".join(lines)
