@@ -1,8 +1,7 @@
 """A frozen ridge model as tables for the compiled flow: the CPU's way to propose.
 
-`CompiledFlow` does what `latticediff.diffusion.flow.ProbabilityFlow` does, configuration by
-configuration in `latticediff._kernels.flow`: several times faster, and with the same bits for any
-batch and any number of threads.
+`CompiledFlow` does what `latticediff.diffusion.flow.ProbabilityFlow` does, several configurations at a time in
+`latticediff._kernels.lanes`: many times faster, and with the same bits for any batch and any number of threads.
 """
 
 import copy
@@ -11,18 +10,16 @@ import math
 import numpy as np
 import torch
 
-from .._kernels import flow as kernels
-from .._kernels.ridge import frame
+from .._kernels import lanes as kernels
+from .._kernels.flow import Levels
 from .._kernels.threads import over_groups
+from .._kernels.vectors import LANES
 from ..fourier import basis_from_momenta, real_fourier, transform
 from ..gaussian.vacua import vacua
 
 __all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
 
-LANES = 8  # interleaved configurations on small lattices
-SMALL = 512  # sites below which configurations are interleaved: it gains 20 % at 16x16 and loses 15 % at 32x32
-NO_STAGES = np.empty((0, 0, 0, 0))  # a passage that will not be differentiated
-COST = 200  # a network evaluation of a site, in plain site updates; decides whether threads pay
+COST = 50  # a network evaluation of a site, in plain site updates; decides whether threads pay
 
 
 class CompiledRidge:
@@ -39,24 +36,35 @@ class CompiledRidge:
 
     def __init__(self, network, gaussian, log_sigma, tables=None):
         self.shape, self.volume = gaussian.shape, gaussian.volume
-        self.lanes = LANES if self.volume < SMALL else 1
-        self.frame = frame(self.shape, network.offsets, self.lanes)
-        self._bases()
+        self.extents = np.array(self.shape, np.int64)
         if tables is None:
             exact = copy.deepcopy(network).cpu().double()
             with torch.no_grad():
                 tables = exact.level_tables(gaussian.to("cpu", torch.float64), log_sigma)
-        self.levels = _as_arrays(tables)
+        self._lay_out(network, gaussian, Levels(*(tensor.detach() for tensor in tables)))
         self.vacua = vacua(gaussian.vacuum, self.volume, "modes")
         self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape).ravel()
 
-    def _bases(self):
-        largest = max(self.shape)
-        self.matrices = np.zeros((len(self.shape), largest, largest), np.float32)
-        for axis, extent in enumerate(self.shape):
-            self.matrices[axis, :extent, :extent] = real_fourier(extent)
-        self.transposes = np.ascontiguousarray(self.matrices.transpose(0, 2, 1))
-        self.extents = np.array(self.shape, np.int64)
+    def _lay_out(self, network, gaussian, tables):
+        """Tables as the kernel wants them: rows in blocks of four, sums and what is linear in float64."""
+        self.lanes = LANES
+        bases = [real_fourier(extent) for extent in self.shape]
+        self.blocks = _axes([_in_fours(basis) for basis in bases])
+        self.inverse_blocks = _axes([_in_fours(basis.T) for basis in bases])
+        into = network.taps(gaussian).numpy()
+        self.taps = np.ascontiguousarray(into), np.ascontiguousarray(np.argsort(into, axis=1))
+        features = -tables.amplitudes.shape[1] % 4
+        pad = torch.nn.functional.pad
+        self.levels = Levels(
+            _single(_in_fours(tables.kernels_in.numpy())),
+            _single(pad(tables.amplitudes, (0, 0, 0, features)).numpy()),
+            _single(_in_fours(pad(tables.kernels_out, (0, features)).numpy())),
+            _single(pad(tables.kappa, (0, features)).numpy()),
+            _single(tables.inner.numpy()),
+            _single(tables.outer.numpy()),
+            tables.linear.double().numpy(),
+            tables.numbers.double().numpy(),
+        )
 
     def transform(self, fields, inverse=False):
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, one configuration at a time."""
@@ -76,7 +84,7 @@ class CompiledRidge:
         return np.ascontiguousarray(states[:n])
 
     def _geometry(self):
-        return self.lanes, self.extents, self.matrices, self.transposes, *self.frame, *self.levels
+        return self.extents, self.blocks, self.inverse_blocks, *self.taps, *self.levels
 
     def slope(self, y, level):
         """``dy / d log sigma`` of whitened fields (n, V) at the level with this number; float64."""
@@ -123,17 +131,22 @@ class CompiledFlow:
 
     def _scheme(self, up):
         passage = self.passages[int(up)]
-        return passage.steps, self.stage_levels[int(up)], passage.matrix, passage.weights
+        # a stage from the one before it: of a multistep scheme only the last few slopes enter
+        rows = np.concatenate([np.zeros((1, len(passage.weights))), passage.matrix, passage.weights[None]])
+        increments = np.diff(rows, axis=0)
+        stage, used = np.nonzero(increments)
+        depth = max([1, *(stage - used)])
+        return passage.steps, self.stage_levels[int(up)], increments[:-1], increments[-1], passage.weights, int(depth)
 
     def _work(self, n):
         return COST * self.evaluations * n * self.ridge.volume
 
-    def _run(self, states, up, stages=NO_STAGES):
+    def _run(self, states, up):
         """Integrate states (n, V) in the Fourier basis; returns them and the integrated traces (n,)."""
         ridge = self.ridge
         packed = ridge._pack(states)
         integrals = np.zeros((len(packed), ridge.lanes))
-        arguments = packed, integrals, stages, *self._scheme(up), *ridge._geometry()
+        arguments = packed, integrals, *self._scheme(up), *ridge._geometry()
         over_groups(kernels.flow, len(packed), self._work(len(states)), *arguments)
         return ridge._unpack(packed, len(states)), integrals.ravel()[: len(states)]
 
@@ -190,26 +203,21 @@ class CompiledModes:
         return x * multiplier
 
 
-def _as_arrays(tables):
-    """The level tables as the kernels want them: float32 and padded, sums and what is linear in float64."""
-    t = kernels.Levels(*(tensor.detach() for tensor in tables))
-    return kernels.Levels(
-        _padded(t.kernels_in),
-        _single(t.amplitudes),
-        _padded(t.kernels_out),
-        _single(t.kappa),
-        _single(t.inner),
-        _single(t.outer),
-        t.linear.double().numpy(),
-        t.numbers.double().numpy(),
-    )
+def _single(array):
+    return np.ascontiguousarray(array.astype(np.float32))
 
 
-def _single(tensor):
-    return np.ascontiguousarray(tensor.detach().numpy().astype(np.float32))
+def _in_fours(matrices):
+    """Matrices (..., rows, columns) as (..., rows / 4, columns, 4), the rows filled up with zeros."""
+    *lead, rows, columns = matrices.shape
+    filled = np.zeros((*lead, -(-rows // 4) * 4, columns))
+    filled[..., :rows, :] = matrices
+    return filled.reshape(*lead, -1, 4, columns).swapaxes(-1, -2)
 
 
-def _padded(matrices):
-    """Rows and columns filled up with zeros to multiples of four."""
-    _, rows, columns = matrices.shape
-    return _single(torch.nn.functional.pad(matrices, (0, -columns % 4, 0, -rows % 4)))
+def _axes(blocks):
+    """The blocks of all axes in one float32 array, filled up to the largest."""
+    filled = np.zeros((len(blocks), *np.max([block.shape for block in blocks], axis=0)), np.float32)
+    for axis, block in enumerate(blocks):
+        filled[axis, : block.shape[0], : block.shape[1]] = block
+    return filled

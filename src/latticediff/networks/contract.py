@@ -52,6 +52,10 @@ class Compiled(ClosedFormTrace, Protocol):
 
     offsets: tuple[tuple[int, ...], ...]  #: of the kernels' taps
 
+    def taps(self, gaussian: Any) -> Tensor:
+        """The site y + offset_t for every tap t and site y of the lattice, (T, V), int64."""
+        ...
+
     def level_tables(self, gaussian: Any, log_sigma: Any) -> Any:
         """`latticediff._kernels.flow.Levels` of tensors at noise levels (n,); gradients flow to the weights."""
         ...

@@ -1,0 +1,150 @@
+"""Vectors as values in compiled code: `LANES` floats that are added, multiplied and kept in registers together.
+
+A loop that LLVM is left to vectorise needs proof that its arrays do not overlap, and keeps its sums in memory where
+the proof fails. Here one lane is one configuration: a kernel written for one configuration in terms of these values
+works on `LANES` at once, and every lane has the bits that it would have alone. `Single` holds float32, `Double`
+float64; ``+ - * /`` act lane by lane. A product that is added may be rounded once (fused) where the machine can.
+"""
+
+import operator
+
+import llvmlite.binding
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+__all__ = ["LANES", "load", "narrow", "root", "spread", "store", "widen"]
+
+
+def _lanes():
+    """Floats of a register, twice where there are 32 registers: sums of eight vectors then stay in registers."""
+    features = numba.config.CPU_FEATURES
+    if features is None:
+        known = llvmlite.binding.get_host_cpu_features()
+        return 16 if numba.config.CPU_NAME is None and known.get("avx512f") else 8
+    return 16 if "+avx512f" in features else 8
+
+
+LANES = _lanes()
+CONTRACT = ("contract",)
+
+
+class Vector(types.Type):
+    """Numba's type of `LANES` numbers."""
+
+    def __init__(self, scalar, element):
+        self.scalar, self.vector = scalar, ir.VectorType(element, LANES)
+        super().__init__(name=f"Vector({scalar} x {LANES})")
+
+
+Single, Double = Vector(types.float32, ir.FloatType()), Vector(types.float64, ir.DoubleType())
+
+
+@register_model(Vector)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, kind.vector)
+
+
+def _of(scalar):
+    return {types.float32: Single, types.float64: Double}.get(scalar)
+
+
+class _Elementwise(AbstractTemplate):
+    def generic(self, args, kws):
+        if len(args) == 2 and args[0] == args[1] and isinstance(args[0], Vector):
+            return signature(args[0], *args)
+        return None
+
+
+def _register(operation, instruction):
+    def lower(context, builder, sig, args):
+        return getattr(builder, instruction)(*args, flags=CONTRACT)
+
+    infer_global(operation)(type("_Template", (_Elementwise,), {}))
+    lower_builtin(operation, Vector, Vector)(lower)
+
+
+for _operation, _instruction in (("add", "fadd"), ("sub", "fsub"), ("mul", "fmul"), ("truediv", "fdiv")):
+    _register(getattr(operator, _operation), _instruction)
+    _register(getattr(operator, f"i{_operation}"), _instruction)
+
+
+def _pointer(context, builder, kind, array, index, vector):
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The vector at ``array[index : index + LANES]`` of a flat array; no bounds are checked."""
+    kind = _of(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], kind.vector))
+        value.align = array.dtype.bitwidth // 8
+        return value
+
+    return kind(array, types.int64), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """``array[index : index + LANES] = value``."""
+    if not isinstance(value, Vector):
+        return None
+
+    def codegen(context, builder, sig, args):
+        done = builder.store(args[2], _pointer(context, builder, sig.args[0], args[0], args[1], value.vector))
+        done.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, value), codegen
+
+
+@intrinsic
+def spread(typingctx, number):
+    """A number in all lanes."""
+    kind = _of(number)
+
+    def codegen(context, builder, sig, args):
+        empty = ir.Constant(kind.vector, ir.Undefined)
+        first = builder.insert_element(empty, args[0], ir.Constant(ir.IntType(32), 0))
+        return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+    return kind(number), codegen
+
+
+@intrinsic
+def widen(typingctx, value):
+    """float32 to float64."""
+
+    def codegen(context, builder, sig, args):
+        return builder.fpext(args[0], Double.vector)
+
+    return Double(Single), codegen
+
+
+@intrinsic
+def narrow(typingctx, value):
+    """float64 to float32."""
+
+    def codegen(context, builder, sig, args):
+        return builder.fptrunc(args[0], Single.vector)
+
+    return Single(Double), codegen
+
+
+@intrinsic
+def root(typingctx, value):
+    """Square root, correctly rounded on every machine."""
+
+    def codegen(context, builder, sig, args):
+        name = f"llvm.sqrt.v{LANES}f{value.scalar.bitwidth}"
+        kind = ir.FunctionType(value.vector, [value.vector])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+    return value(value), codegen
