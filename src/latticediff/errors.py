@@ -42,6 +42,6 @@ class StopRequested(Exception):
         128 plus the signal number, or 75 ("try again later") for a deadline.
     """
 
-    def __init__(self, message, exit_code=75):
+    def __init__(self, message: str, exit_code: int = 75) -> None:
         super().__init__(message)
         self.exit_code = exit_code

@@ -9,8 +9,11 @@ than an FFT and has one fixed order of additions. NumPy, float64.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
+
+from .types import Extents, FloatArray, IntArray
 
 __all__ = ["basis_from_momenta", "mode_numbers", "momenta_from_basis", "real_fourier", "transform"]
 
@@ -30,7 +33,7 @@ def real_fourier(extent):
     return matrix
 
 
-def mode_numbers(extent):
+def mode_numbers(extent: int) -> IntArray:
     """``|n|`` of each basis function, momentum ``2 pi n / extent``; int64."""
     numbers = [0]
     for n in range(1, (extent - 1) // 2 + 1):
@@ -40,8 +43,11 @@ def mode_numbers(extent):
     return np.array(numbers)
 
 
-def transform(fields, shape, inverse=False):
-    """Between fields (..., *shape) and their coefficients in the basis, float64; the same bits for any batch."""
+def transform(fields: FloatArray, shape: Extents, inverse: bool = False) -> FloatArray:
+    """Coefficients (..., *shape) of fields (..., *shape) in the basis, float64; with `inverse` the way back.
+
+    The bits do not depend on how many fields are transformed together.
+    """
     for axis, extent in enumerate(shape, start=fields.ndim - len(shape)):
         basis = real_fourier(extent)
         # plain einsum, no BLAS: one order of additions, whatever the batch
@@ -50,13 +56,29 @@ def transform(fields, shape, inverse=False):
     return fields
 
 
-def basis_from_momenta(values, shape):
-    """A function on the full momentum grid (..., *lattice), even in each component, on the basis (..., *lattice)."""
-    return values[(..., *np.ix_(*[mode_numbers(extent) for extent in shape]))]
+def basis_from_momenta(values: FloatArray, shape: Extents) -> FloatArray:
+    """Values of a function of momentum at each basis function, from those on the full momentum grid.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., *lattice)
+        On the full grid, even in every momentum component.
+    shape : sequence of int
+        Lattice extents.
+
+    Returns
+    -------
+    ndarray, shape (..., *lattice)
+    """
+    index: tuple[Any, ...] = (..., *np.ix_(*[mode_numbers(extent) for extent in shape]))
+    return values[index]
 
 
-def momenta_from_basis(values, shape):
-    """The reverse of `basis_from_momenta`; cosine and sine of one momentum are averaged."""
+def momenta_from_basis(values: FloatArray, shape: Extents) -> FloatArray:
+    """The inverse of `basis_from_momenta`: values on the full momentum grid, (..., *lattice).
+
+    Values at the cosine and the sine of one momentum may differ, as measured ones do; their mean is taken.
+    """
     axes = range(values.ndim - len(shape), values.ndim)
     averages = []
     for extent in shape:

@@ -11,6 +11,7 @@ import numbers
 import numpy as np
 
 from .errors import UserError
+from .types import Extents, FloatArray, IntArray, Shape
 
 __all__ = ["MOST_SITES", "check_shape", "cos_sum", "mode_weights", "momenta", "neighbours", "p_hat_squared", "volume"]
 
@@ -18,7 +19,7 @@ MAX_NDIM = 4
 MOST_SITES = 2**56  #: of a lattice, or of all fields held at once: in bytes still a number that NumPy can address
 
 
-def check_shape(shape, ndim=None):
+def check_shape(shape: Extents, ndim: int | None = None) -> Shape:
     """Return `shape` as a tuple of ints, or say what is wrong with it.
 
     Parameters
@@ -50,13 +51,21 @@ def check_shape(shape, ndim=None):
     return tuple(int(extent) for extent in extents)
 
 
-def volume(shape):
+def volume(shape: Extents) -> int:
     """Number of sites."""
     return math.prod(shape)
 
 
-def momenta(shape, half=False):
-    """Momentum components :math:`k_\\mu`, one array per axis, broadcastable to the (half) grid."""
+def momenta(shape: Extents, half: bool = False) -> list[FloatArray]:
+    """Momentum components :math:`k_\\mu = 2\\pi n_\\mu / L_\\mu`, float64: one array per axis, to be broadcast.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Lattice extents.
+    half : bool
+        For the half grid instead of the full one.
+    """
     components = []
     for axis, extent in enumerate(shape):
         n = np.arange(extent // 2 + 1 if half and axis == len(shape) - 1 else extent)
@@ -65,17 +74,17 @@ def momenta(shape, half=False):
     return components
 
 
-def cos_sum(shape, half=False):
+def cos_sum(shape: Extents, half: bool = False) -> FloatArray:
     r"""``sum_mu cos k_mu`` on the (half) momentum grid, float64."""
     return sum(np.cos(k) for k in momenta(shape, half)) + np.zeros(())
 
 
-def p_hat_squared(shape, half=False):
+def p_hat_squared(shape: Extents, half: bool = False) -> FloatArray:
     r"""Lattice momentum squared, ``sum_mu 4 sin^2(k_mu / 2)``, on the (half) grid, float64."""
     return sum(4 * np.sin(k / 2) ** 2 for k in momenta(shape, half)) + np.zeros(())
 
 
-def mode_weights(shape):
+def mode_weights(shape: Extents) -> FloatArray:
     """How many modes of the full grid each half-grid entry stands for (1 or 2), float64.
 
     ``(mode_weights(shape) * f_half).sum()`` equals ``f_full.sum()`` for ``f(k) = f(-k)``.
@@ -88,7 +97,7 @@ def mode_weights(shape):
     return np.broadcast_to(weights, (*shape[:-1], last // 2 + 1))
 
 
-def neighbours(shape):
+def neighbours(shape: Extents) -> IntArray:
     """Site indices of the neighbours in C order.
 
     Returns

@@ -4,24 +4,28 @@ All kernels act on a *batch* of independent chains at once, since that is what v
 chain is a batch of one. State (what must be carried) is apart from info (what is worth knowing).
 """
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
-import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from . import registry
+from .action import Action
 from .errors import FileError, UserError
+from .streams import Streams
+from .types import Description, FloatArray
 
-__all__ = ["Block", "ChainState", "Kernel", "Restorable", "chain", "kernel_from_description"]
+__all__ = ["ActionKernel", "Block", "ChainState", "Kernel", "Restorable", "chain", "kernel_from_description"]
 
 
 class ChainState(NamedTuple):
     """The state of a batch of chains; with the streams it is all that a resumed run needs."""
 
-    phi: np.ndarray  #: (n_chains, *lattice), float64
-    action: np.ndarray  #: (n_chains,), S(phi), float64
+    phi: FloatArray  #: (n_chains, *lattice)
+    action: FloatArray  #: (n_chains,), S(phi)
     update: int  #: updates done since the start; counter of the random streams
-    log_q: np.ndarray | None = None  #: (n_chains,), density of phi under the proposal; None: not known
-    latent: np.ndarray | None = None  #: (n_chains, ...), the noise that the proposal maps to phi; None: not known
+    log_q: FloatArray | None = None  #: (n_chains,), log density of phi under the proposal; None: not known
+    latent: FloatArray | None = None  #: (n_chains, ...), the noise that the proposal maps to phi; None: not known
 
 
 class Block(NamedTuple):
@@ -31,19 +35,19 @@ class Block(NamedTuple):
     (n_updates, n_chains) under the field's names: ``accepted``, ``delta_h``, ``log_weight``.
     """
 
-    phi: np.ndarray  #: (n_kept, n_chains, *lattice), float64
-    action: np.ndarray  #: (n_kept, n_chains), float64
-    info: dict
+    phi: FloatArray  #: (n_kept, n_chains, *lattice)
+    action: FloatArray  #: (n_kept, n_chains)
+    info: dict[str, NDArray[Any]]
 
 
 @runtime_checkable
 class Kernel(Protocol):
     """A transition that leaves exp(-S) invariant."""
 
-    def start(self, phi):
+    def start(self, phi: ArrayLike) -> ChainState:
         """`ChainState` at update 0 from fields (n_chains, *lattice)."""
 
-    def advance(self, state, rng, n_updates, thin=1):
+    def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """Run `n_updates` updates of every chain.
 
         Parameters
@@ -61,20 +65,29 @@ class Kernel(Protocol):
         block : Block
         """
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble; ``"name"`` is that of the entry point."""
 
 
 @runtime_checkable
-class Restorable(Kernel, Protocol):
+class ActionKernel(Kernel, Protocol):
+    """A kernel that says for which action it is: what can be combined with others (`latticediff.composite`)."""
+
+    @property
+    def action(self) -> Action:
+        """S, of the invariant density exp(-S)."""
+
+
+@runtime_checkable
+class Restorable(ActionKernel, Protocol):
     """A kernel that its description builds again, so that a file can be run on without the card that began it."""
 
     @classmethod
-    def from_description(cls, action, description):
-        """The kernel for `action` of which `describe` gave `description`."""
+    def from_description(cls, action: Action, description: Description) -> Self:
+        """The kernel for `action` whose `describe` gave this description."""
 
 
-def kernel_from_description(action, description):
+def kernel_from_description(action: Action, description: Description) -> Restorable:
     """The frozen kernel that wrote a file; inverse of the kernel's ``describe``.
 
     Parameters
@@ -88,7 +101,7 @@ def kernel_from_description(action, description):
     FileError
         No such kernel is installed, or it cannot be built from a description.
     """
-    name = description.get("name")
+    name: Any = description.get("name")
     try:
         kind = registry.load("kernels", name)
     except UserError as exc:
@@ -98,7 +111,9 @@ def kernel_from_description(action, description):
     return kind.from_description(action, description)
 
 
-def chain(kernel, state, rng, block=1, thin=1):
+def chain(
+    kernel: Kernel, state: ChainState, rng: Streams, block: int = 1, thin: int = 1
+) -> Iterator[tuple[ChainState, Block]]:
     """Generator of ``(state, block)``, for ever; the caller stores and decides when to stop.
 
     Parameters

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ class Provenance:
 
 
 @cache
-def version():
+def version() -> str:
     """Installed version of this package, "unknown" when it runs from a bare source tree."""
     try:
         return installed_version(PROGRAM)
@@ -41,7 +42,7 @@ def version():
 
 
 @cache
-def commit():
+def commit() -> str:
     """Commit of the source tree, "-dirty" appended when it was changed; "unknown" outside a checkout."""
     here = Path(__file__).resolve().parent
     if not any((parent / ".git").exists() for parent in here.parents[:2]):
@@ -70,7 +71,7 @@ def _state_of(folder):
 
 
 @cache
-def _libraries():
+def _libraries() -> dict[str, str]:
     found = {}
     for name in ("numpy", "numba", "h5py", "torch"):
         with suppress(PackageNotFoundError):

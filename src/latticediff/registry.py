@@ -6,7 +6,9 @@ nothing is imported before it is asked for.
 
 import difflib
 import functools
+from collections.abc import Iterable
 from importlib import metadata
+from typing import Any
 
 from .errors import UserError
 
@@ -26,20 +28,20 @@ GROUPS = (
 )
 
 
-def nearest(word, known):
-    """``" (did you mean 'x'?)"`` for the nearest of `known`, or ``""`` where none is near."""
+def nearest(word: object, known: Iterable[object]) -> str:
+    """``" (did you mean 'x'?)"`` for the name in `known` that is most like `word`, or ``""`` if none is like it."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 @functools.cache
-def _entry_points(group):
+def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
     if group not in GROUPS:
         raise UserError(f"registry group is {group!r}; expected one of {', '.join(GROUPS)}{nearest(group, GROUPS)}")
     return {point.name: point for point in metadata.entry_points(group=f"latticediff.{group}")}
 
 
-def names(group):
+def names(group: str) -> list[str]:
     """Names registered in `group`, sorted; imports nothing.
 
     Raises
@@ -50,7 +52,7 @@ def names(group):
     return sorted(_entry_points(group))
 
 
-def require(group, name):
+def require(group: str, name: str) -> None:
     """Check that `name` is registered in `group`, without importing it.
 
     Raises
@@ -66,7 +68,7 @@ def require(group, name):
         )
 
 
-def load(group, name):
+def load(group: str, name: str) -> Any:
     """The object registered as `name` in `group`; its module is imported now.
 
     Parameters

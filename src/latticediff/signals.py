@@ -10,6 +10,8 @@ import re
 import signal
 import threading
 import time
+from types import FrameType
+from typing import Any, Self
 
 from .errors import UserError
 
@@ -21,17 +23,17 @@ DEADLINE_EXIT_CODE = 75  # EX_TEMPFAIL: run me again
 
 
 class StopReason(str):
-    """Why to stop, with the exit code that says so."""
+    """The reason for a stop, in words, and the exit code of a program that stops for it."""
 
-    exit_code = DEADLINE_EXIT_CODE
+    exit_code: int = DEADLINE_EXIT_CODE
 
-    def __new__(cls, text, exit_code=DEADLINE_EXIT_CODE):
+    def __new__(cls, text: str, exit_code: int = DEADLINE_EXIT_CODE) -> "StopReason":
         reason = super().__new__(cls, text)
         reason.exit_code = exit_code
         return reason
 
 
-def parse_duration(text):
+def parse_duration(text: str | float) -> float:
     """Seconds in ``"90"``, ``"1:30:00"`` (h:m:s), ``"2-00:00:00"`` (days) or ``"1h30m"``.
 
     Raises
@@ -42,7 +44,8 @@ def parse_duration(text):
     text = str(text).strip()
     clock = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     units = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text)
-    parts = (clock or units).groups() if clock or units else ()
+    found = clock or units
+    parts = found.groups() if found else ()
     seconds = sum(float(part or 0) * scale for part, scale in zip(parts, (86400, 3600, 60, 1), strict=False))
     if not seconds > 0:
         raise UserError(f"duration is {text!r}; expected seconds, h:m:s or a form such as 1h30m, above zero")
@@ -62,13 +65,13 @@ class Stop:
         far, and half as much again, would not end too late.
     """
 
-    def __init__(self, max_walltime=None):
+    def __init__(self, max_walltime: float | None = None) -> None:
         self._deadline = None if max_walltime is None else time.monotonic() + max_walltime
         self._last_call, self._longest = time.monotonic(), 0.0
-        self._received = None
-        self._previous = {}
+        self._received: int | None = None
+        self._previous: dict[int, Any] = {}
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
                 number = getattr(signal, name, None)  # SIGUSR1 does not exist everywhere
@@ -77,17 +80,17 @@ class Stop:
         self._last_call = time.monotonic()
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
-    def _handle(self, number, frame):
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._received is not None:
             raise KeyboardInterrupt
         self._received = self._received or number
 
-    def __call__(self):
+    def __call__(self) -> StopReason | None:
         now = time.monotonic()
         self._longest = max(self._longest, now - self._last_call)
         self._last_call = now

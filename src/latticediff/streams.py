@@ -10,8 +10,11 @@ Two ways to draw, both reproducible whatever the threads, processes or batch siz
 """
 
 import zlib
+from collections.abc import Iterable
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import UserError
 
@@ -34,36 +37,37 @@ class Streams:
         If `seed` is no non-negative integer.
     """
 
-    def __init__(self, seed, path=()):
+    def __init__(self, seed: int, path: Iterable[str] = ()) -> None:
         if isinstance(seed, bool) or int(seed) != seed or seed < 0:
             raise UserError(f"seed is {seed!r}; expected an integer of at least 0")
         self.seed = int(seed)
         self.path = tuple(path)
-        self._generators = {}
-        self._children = {}
+        self._generators: dict[str, np.random.Generator] = {}
+        self._children: dict[str, Streams] = {}
 
-    def child(self, name):
+    def child(self, name: str) -> "Streams":
         """The independent branch called `name`; every call returns the same object."""
         if name not in self._children:
             self._children[name] = Streams(self.seed, (*self.path, name))
         return self._children[name]
 
-    def _sequence(self, purpose):
+    def _sequence(self, purpose: str) -> np.random.SeedSequence:
         # crc32 is a fixed, documented hash; Python's own hash() changes from process to process
         words = [zlib.crc32(part.encode()) for part in (*self.path, purpose)]
         return np.random.SeedSequence(self.seed, spawn_key=words)
 
-    def key(self, purpose):
+    def key(self, purpose: str) -> NDArray[np.uint64]:
         """Philox key of `purpose`: two uint64 words, a pure function of seed, path and purpose."""
-        return self._sequence(purpose).generate_state(2, np.uint64)
+        words: Any = self._sequence(purpose).generate_state(2, np.uint64)  # NumPy declares uint32 as well
+        return words
 
-    def generator(self, purpose):
+    def generator(self, purpose: str) -> np.random.Generator:
         """The sequential generator of `purpose`; every call returns the same object."""
         if purpose not in self._generators:
             self._generators[purpose] = np.random.Generator(np.random.Philox(self._sequence(purpose)))
         return self._generators[purpose]
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """JSON-able snapshot: seed, path and the position of every sequential generator used, branches included."""
         positions = {}
         for purpose, generator in self._generators.items():
@@ -80,8 +84,8 @@ class Streams:
         return {"seed": self.seed, "path": list(self.path), "generators": positions, "children": children}
 
     @classmethod
-    def restore(cls, state):
-        """Streams at the position that `state` recorded."""
+    def restore(cls, state: dict[str, Any]) -> Self:
+        """Streams at the position that `state` recorded; the inverse of `Streams.state`."""
         streams = cls(state["seed"], state["path"])
         for purpose, saved in state["generators"].items():
             streams.generator(purpose).bit_generator.state = {

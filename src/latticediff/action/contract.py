@@ -1,42 +1,48 @@
 """What other rooms ask of an action, and the action that a description names."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import ArrayLike
 
 from .. import registry
 from ..errors import FileError
 from ..untrusted import printable
 
-__all__ = ["Action", "action_from_description"]
+__all__ = ["Action", "NumbaPotential", "action_from_description"]
+
+#: ``(v, dv, params)``: Numba-callable ``v(phi, params)`` and ``dv(phi, params)`` of one site, and their parameters
+NumbaPotential = tuple[Callable[..., Any], Callable[..., Any], FloatArray]
 
 
 @runtime_checkable
 class Action(Protocol):
     """What every other room asks of an action."""
 
-    ndim: int
+    ndim: int  #: dimensions of the lattice
     hopping: float  #: c, the coefficient of the nearest-neighbour product
 
-    def __call__(self, phi):
-        """S, summed over the last `ndim` axes; float64, shape of the leading axes."""
+    def __call__(self, phi: ArrayLike) -> FloatArray:
+        """S(phi), summed over the last `ndim` axes: float64, shape of the leading axes; a scalar if there are none."""
 
-    def force(self, phi):
-        """-dS/dphi, the shape of `phi`, float64."""
+    def force(self, phi: ArrayLike) -> FloatArray:
+        """``-dS/dphi`` at every site: float64, shape of `phi`."""
 
-    def potential(self, phi):
-        """V(phi), site by site."""
+    def potential(self, phi: FloatArray) -> FloatArray:
+        """The local potential ``V(phi)``, site by site."""
 
-    def potential_derivative(self, phi):
-        """V'(phi), site by site."""
+    def potential_derivative(self, phi: FloatArray) -> FloatArray:
+        """Its derivative ``V'(phi)``, site by site."""
 
-    def numba_potential(self):
-        """``(v, dv, params)``: Numba-callable ``v(phi, params)``, ``dv(phi, params)`` and their float64 array."""
+    def numba_potential(self) -> NumbaPotential:
+        """V and V' as Numba-callable functions of one site, and their parameters: see `NumbaPotential`."""
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able description; two actions are the same theory if and only if these are equal."""
 
 
-def action_from_description(description):
-    """The `Action` object that `describe` described.
+def action_from_description(description: Description) -> Action:
+    """The action whose `describe` gave this description.
 
     It is found through the entry-point group ``latticediff.actions`` by ``description["name"]`` and builds itself
     with its classmethod ``from_description``.

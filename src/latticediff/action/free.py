@@ -15,8 +15,22 @@ from ..lattice import check_shape, momenta
 __all__ = ["free_log_z", "free_propagator"]
 
 
-def free_propagator(action, shape, half=False):
-    r"""``<|phi_k|^2> / V = 1 / (2a - 2c sum_mu cos k_mu)`` on the (half) momentum grid.
+def free_propagator(action: Phi4, shape: Extents, half: bool = False) -> FloatArray:
+    r"""``<|phi_k|^2> / V = 1 / (2a - 2c sum_mu cos k_mu)``.
+
+    Parameters
+    ----------
+    action : Phi4
+        With b = 0.
+    shape : sequence of int
+        Lattice extents.
+    half : bool
+        On the half grid of `numpy.fft.rfftn` instead of the full one.
+
+    Returns
+    -------
+    ndarray, float64
+        On the momentum grid, in units of phi^2.
 
     Raises
     ------
@@ -34,6 +48,6 @@ def free_propagator(action, shape, half=False):
     return 1 / inverse
 
 
-def free_log_z(action, shape):
-    r"""``log Z = 1/2 sum_k log(2 pi G(k))``, Z the integral of exp(-S) over all sites."""
+def free_log_z(action: Phi4, shape: Extents) -> float:
+    r"""``log Z = 1/2 sum_k log(2 pi G(k))``, Z the integral of exp(-S) over all sites; errors as `free_propagator`."""
     return float(0.5 * np.log(2 * np.pi * free_propagator(action, shape)).sum())

@@ -7,9 +7,12 @@ periodic, forward directions only, any dimension. NumPy, float64; the fast kerne
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..types import Description, FloatArray
+from .contract import NumbaPotential
 
 __all__ = ["LocalAction"]
 
@@ -28,7 +31,7 @@ class LocalAction:
         Dimensions of the lattice, 1 to 4.
     """
 
-    def __init__(self, hopping, ndim):
+    def __init__(self, hopping: float, ndim: int) -> None:
         if not np.isfinite(hopping):
             raise UserError(f"hopping coefficient is {hopping}; expected a finite number")
         if ndim not in (1, 2, 3, 4):
@@ -36,12 +39,12 @@ class LocalAction:
         self.hopping = float(hopping)
         self.ndim = int(ndim)
 
-    def _axes(self, phi):
+    def _axes(self, phi: FloatArray) -> tuple[int, ...]:
         if phi.ndim < self.ndim:
             raise UserError(f"phi has shape {phi.shape}; the action wants at least {self.ndim} lattice axes")
         return tuple(range(phi.ndim - self.ndim, phi.ndim))
 
-    def __call__(self, phi):
+    def __call__(self, phi: ArrayLike) -> FloatArray:
         r"""S(phi) in float64.
 
         Parameters
@@ -52,7 +55,7 @@ class LocalAction:
         Returns
         -------
         ndarray, shape (...), float64
-            The action of each configuration, a dimensionless number.
+            The action of each configuration, a dimensionless number; a NumPy scalar for a single one.
 
         Raises
         ------
@@ -74,14 +77,18 @@ class LocalAction:
             force = force + self.hopping * (np.roll(phi, -1, axis) + np.roll(phi, 1, axis))
         return force
 
-    def potential(self, phi):
+    def potential(self, phi: FloatArray) -> FloatArray:
+        """The local potential ``V(phi)``, site by site; a subclass supplies it."""
         raise NotImplementedError
 
-    def potential_derivative(self, phi):
+    def potential_derivative(self, phi: FloatArray) -> FloatArray:
+        """``V'(phi)``, site by site; a subclass supplies it."""
         raise NotImplementedError
 
-    def numba_potential(self):
+    def numba_potential(self) -> NumbaPotential:
+        """V and V' for the compiled kernels; a subclass supplies them. See `NumbaPotential`."""
         raise NotImplementedError
 
-    def describe(self):
+    def describe(self) -> Description:
+        """JSON-able name and options; a subclass supplies it. Equal descriptions mean the same theory."""
         raise NotImplementedError

@@ -9,10 +9,13 @@ acceptance and ESS do not.
 import math
 import sys
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from ..errors import UserError
+from ..types import Description, FloatArray
+from .contract import NumbaPotential
 from .local import LocalAction
 
 __all__ = ["CONVENTIONS", "Convention", "Phi4"]
@@ -37,7 +40,7 @@ class Convention:
     rescale: object
 
 
-def _unit_potential_scale(c, a, b):
+def _unit_potential_scale(c: float, a: float, b: float) -> float:
     """u with a u = 1 - 2 b u^2: the hopping forms fix a + 2 b = 1."""
     if b == 0 and a <= 0:
         raise UserError(f"a = {a} with b = 0 has no hopping form; it needs a > 0")
@@ -130,7 +133,7 @@ class Phi4(LocalAction):
         Unknown convention or coupling, a non-finite value, or an integral of exp(-S) that diverges.
     """
 
-    def __init__(self, convention, couplings, ndim=2):
+    def __init__(self, convention: str, couplings: Mapping[str, float], ndim: int = 2) -> None:
         if convention not in CONVENTIONS:
             given = repr(str(convention)[:80])
             raise UserError(f"action convention is {given}; expected one of {', '.join(CONVENTIONS)}")
@@ -165,32 +168,32 @@ class Phi4(LocalAction):
         self.couplings = values
 
     @classmethod
-    def from_couplings(cls, convention, couplings, ndim=2):
+    def from_couplings(cls, convention: str, couplings: Mapping[str, float], ndim: int = 2) -> Self:
         """The same as the constructor; reads better beside a run-card."""
         return cls(convention, couplings, ndim)
 
     @classmethod
-    def A(cls, m2, lam, ndim=2):
+    def A(cls, m2: float, lam: float, ndim: int = 2) -> Self:
         """Flow literature: ``sum_mu (d phi)^2 + m2 phi^2 + lam phi^4``, no factor 1/2."""
         return cls("A", {"m2": m2, "lam": lam}, ndim)
 
     @classmethod
-    def H(cls, kappa, lam, ndim=2):
+    def H(cls, kappa: float, lam: float, ndim: int = 2) -> Self:
         """Hopping form, ``-2 kappa sum_mu phi phi' + (1 - 2 lam) phi^2 + lam phi^4``."""
         return cls("H", {"kappa": kappa, "lam": lam}, ndim)
 
     @classmethod
-    def B(cls, beta, lam, ndim=2):
+    def B(cls, beta: float, lam: float, ndim: int = 2) -> Self:
         """Hopping form with beta = 2 kappa."""
         return cls("B", {"beta": beta, "lam": lam}, ndim)
 
     @classmethod
-    def SL(cls, mu0_sq, lam, ndim=2):
+    def SL(cls, mu0_sq: float, lam: float, ndim: int = 2) -> Self:
         """``1/2 (d phi)^2 + 1/2 mu0_sq phi^2 + lam/4 phi^4``."""
         return cls("SL", {"mu0_sq": mu0_sq, "lam": lam}, ndim)
 
     @classmethod
-    def N(cls, m2, lam, ndim=2):
+    def N(cls, m2: float, lam: float, ndim: int = 2) -> Self:
         """``1/2 (d phi)^2 + 1/2 m2 phi^2 + lam/24 phi^4``."""
         return cls("N", {"m2": m2, "lam": lam}, ndim)
 
@@ -206,7 +209,7 @@ class Phi4(LocalAction):
         """The internal (c, a, b)."""
         return self.hopping, self.a, self.b
 
-    def in_convention(self, name):
+    def in_convention(self, name: str) -> tuple[dict[str, float], float]:
         """Couplings of the same theory in another convention, and the field rescaling between them.
 
         Returns
@@ -237,23 +240,23 @@ class Phi4(LocalAction):
             raise UserError(f"{self!r} in convention {name} is {told}: beyond the range of float64; keep its own form")
         return couplings, math.sqrt(u)
 
-    def potential(self, phi):
+    def potential(self, phi: FloatArray) -> FloatArray:
         """``a phi^2 + b phi^4``, site by site."""
         square = phi * phi
         return square * (self.a + self.b * square)
 
-    def potential_derivative(self, phi):
+    def potential_derivative(self, phi: FloatArray) -> FloatArray:
         """``2 a phi + 4 b phi^3``, site by site."""
         return phi * (2 * self.a + 4 * self.b * phi * phi)
 
-    def numba_potential(self):
+    def numba_potential(self) -> NumbaPotential:
         """Numba-callable V and V' with parameters (a, b); see `LocalAction`."""
         from .._kernels.potentials import phi4_derivative, phi4_value
 
         return phi4_value, phi4_derivative, np.array([self.a, self.b])
 
-    def describe(self):
-        """Name, convention, couplings, dimension and the internal coefficients."""
+    def describe(self) -> Description:
+        """JSON-able: name, convention, couplings, dimension and the internal coefficients (c, a, b)."""
         c, a, b = self.coefficients
         return {
             "name": "phi4",
@@ -264,16 +267,16 @@ class Phi4(LocalAction):
         }
 
     @classmethod
-    def from_description(cls, description):
-        """Inverse of `describe`."""
+    def from_description(cls, description: Description) -> Self:
+        """The action whose `describe` gave this description."""
         return cls(description["convention"], description["couplings"], description["ndim"])
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Phi4) and self.describe() == other.describe()
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self.convention, self.coefficients, self.ndim))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         couplings = ", ".join(f"{k}={v:g}" for k, v in self.couplings.items())
         return f"Phi4.{self.convention}({couplings}, ndim={self.ndim})"

@@ -6,13 +6,15 @@ site). The modulus never moves, so a cluster update is one part of a `composite.
 or local updates for the rest.
 """
 
-import numpy as np
+from typing import Self
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from ..streams import Streams
+from ..types import Description
 
 __all__ = ["Cluster"]
 
@@ -36,7 +38,7 @@ class Cluster:
 
     force_evaluations_per_update = 0
 
-    def __init__(self, action, method="swendsen-wang", n_clusters=1):
+    def __init__(self, action: Action, method: str = "swendsen-wang", n_clusters: int = 1) -> None:
         if method not in ("swendsen-wang", "wolff"):
             raise UserError(f"cluster method is {method!r}; expected 'swendsen-wang' or 'wolff'")
         if isinstance(n_clusters, bool) or int(n_clusters) != n_clusters or n_clusters < 1:
@@ -83,10 +85,10 @@ class Cluster:
         return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
 
     @classmethod
-    def from_description(cls, action, description):
-        """The kernel that `describe` described."""
+    def from_description(cls, action: Action, description: Description) -> Self:
+        """The kernel whose `describe` gave this description."""
         return cls(action, description["method"], description["n_clusters"])
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {"name": "cluster", "method": self.method, "n_clusters": self.n_clusters}

@@ -1,10 +1,12 @@
 """What every classical kernel refuses."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import check_shape
+from ..types import FloatArray
 
 __all__ = ["check_counts", "check_fields"]
 
@@ -25,8 +27,8 @@ def check_fields(phi, action):
     return phi
 
 
-def check_counts(n_updates, thin):
-    """Refuse a negative number of updates and a thinning below one."""
+def check_counts(n_updates: int, thin: int) -> None:
+    """Refuse a number of updates below 0 and a thinning below 1, by a `UserError`."""
     if n_updates < 0 or int(n_updates) != n_updates:
         raise UserError(f"n_updates is {n_updates!r}; expected an integer of at least 0")
     if thin < 1 or int(thin) != thin:

@@ -6,36 +6,50 @@ free field oscillates with :math:`\omega^2 = K(k) / M(k)`; for ``K = c (p_hat^2 
 fast Fourier transforms (SciPy), kicks through the compiled loops.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import scipy.fft
 
 from ..arrays import real_array
 from ..lattice import mode_weights, p_hat_squared
 from ..markov import Block, ChainState
+from ..streams import Streams
+from ..types import FloatArray, Shape
 from .checks import check_fields
+
+if TYPE_CHECKING:
+    from .kernel import HMC
 
 __all__ = ["advance", "integrate"]
 
 
-def _velocity(kernel, momentum):
+def _mass(kernel: "HMC") -> float:
+    assert kernel.mass is not None  # this room serves kernels with Fourier masses only
+    return kernel.mass
+
+
+def _velocity(kernel: "HMC", momentum: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``M^-1 p`` on the lattice and the kinetic energy, momentum (n_chains, *lattice)."""
     shape = momentum.shape[1:]
     axes = tuple(range(1, momentum.ndim))
     # one worker: how SciPy groups transforms over threads is not ours to promise bits for
     spectrum = scipy.fft.rfftn(momentum, axes=axes)
-    scaled = spectrum / (p_hat_squared(shape, half=True) + kernel.mass)
+    scaled = spectrum / (p_hat_squared(shape, half=True) + _mass(kernel))
     energy = 0.5 * (mode_weights(shape) * (spectrum.conj() * scaled).real).sum(axis=axes) / np.prod(shape)
     return scipy.fft.irfftn(scaled, s=shape, axes=axes), energy
 
 
-def integrate(kernel, phi, momentum):
-    """One trajectory; returns field, momentum and Hamiltonian at its end."""
+def integrate(kernel: "HMC", phi: FloatArray, momentum: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """One trajectory of fields and momenta (n_chains, *lattice); returns both and H, (n_chains,), at its end."""
     phi, momentum, kinetic, action = _trajectory(kernel, phi, momentum, 1.0)
     return phi, momentum, kinetic + action
 
 
-def _trajectory(kernel, phi, momentum, factor):
-    """Step sizes times `factor`; field, momentum, kinetic energy and action at the end."""
+def _trajectory(
+    kernel: "HMC", phi: FloatArray, momentum: FloatArray, factor: float
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """A trajectory with all step sizes times `factor`; field, momentum, kinetic energy and action at its end."""
     phi, momentum = phi.copy(), momentum.copy()
     action = np.empty(phi.shape[0])
     for kick, drift in zip(kernel._kicks, kernel._drifts, strict=False):
@@ -47,7 +61,7 @@ def _trajectory(kernel, phi, momentum, factor):
         return phi, momentum, _velocity(kernel, momentum)[1], action
 
 
-def _kick(kernel, phi, momentum, amount, action):
+def _kick(kernel: "HMC", phi: FloatArray, momentum: FloatArray, amount: float, action: FloatArray) -> None:
     from .._kernels import layout
     from .._kernels.threads import over_groups
 
@@ -59,17 +73,17 @@ def _kick(kernel, phi, momentum, amount, action):
     )  # fmt: skip
 
 
-def _momenta(kernel, noise, shape):
+def _momenta(kernel: "HMC", noise: FloatArray, shape: Shape) -> FloatArray:
     """Momenta of covariance M: white noise (n_chains, >= V) times sqrt(M)."""
     lattice = shape[1:]
     axes = tuple(range(1, len(shape)))
     spectrum = scipy.fft.rfftn(noise[:, : np.prod(lattice)].reshape(shape), axes=axes)
-    spectrum *= np.sqrt(p_hat_squared(lattice, half=True) + kernel.mass)
+    spectrum *= np.sqrt(p_hat_squared(lattice, half=True) + _mass(kernel))
     return scipy.fft.irfftn(spectrum, s=lattice, axes=axes)
 
 
-def advance(kernel, state, rng, n_updates, thin):
-    """`HMC.advance` with Fourier masses; the same streams, the same info."""
+def advance(kernel: "HMC", state: ChainState, rng: Streams, n_updates: int, thin: int) -> tuple[ChainState, Block]:
+    """`HMC.advance` with Fourier masses: it uses the same streams and reports the same info."""
     from .._kernels.random import fill_chains, uniform
 
     phi, action = check_fields(state.phi, kernel.action).copy(), real_array(state.action, "action").copy()

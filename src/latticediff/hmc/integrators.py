@@ -8,6 +8,7 @@ consecutive steps are one force evaluation.
 import numpy as np
 
 from ..errors import UserError
+from ..types import FloatArray
 
 __all__ = ["INTEGRATORS", "ORDERS", "schedule"]
 
@@ -26,7 +27,7 @@ INTEGRATORS = {
 ORDERS = {name: entry[0] for name, entry in INTEGRATORS.items()}
 
 
-def schedule(name, step_size, n_steps):
+def schedule(name: str, step_size: float, n_steps: int) -> tuple[FloatArray, FloatArray]:
     """Kicks (n + 1,) and drifts (n,) of a trajectory of `n_steps` steps, float64.
 
     Raises

@@ -4,13 +4,15 @@ Momenta from a unit Gaussian, a trajectory of ``H = p^2/2 + S(phi)`` by a revers
 preserving integrator, accepted with probability min(1, exp(-delta_h)).
 """
 
-import numpy as np
+from typing import Any, Self
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import volume
 from ..markov import Block, ChainState
+from ..streams import Streams
+from ..types import Description, FloatArray, Shape
 from . import fourier
 from .checks import check_counts, check_fields
 from .integrators import INTEGRATORS, schedule
@@ -18,7 +20,7 @@ from .integrators import INTEGRATORS, schedule
 __all__ = ["HMC"]
 
 
-def _positive(name, number):
+def _positive(name: str, number: float) -> float:
     if not (np.isfinite(number) and number > 0):
         raise UserError(f"{name} is {number!r}; expected a positive number")
     return float(number)
@@ -57,7 +59,16 @@ class HMC:
     function of (streams, chain number, update), not of threads, batch or block cuts.
     """
 
-    def __init__(self, action, step_size, n_leapfrog, integrator="leapfrog", jitter=0.0, mass=None, tuning=None):
+    def __init__(
+        self,
+        action: Action,
+        step_size: float,
+        n_leapfrog: int,
+        integrator: str = "leapfrog",
+        jitter: float = 0.0,
+        mass: float | None = None,
+        tuning: dict[str, Any] | None = None,
+    ) -> None:
         if isinstance(n_leapfrog, bool) or int(n_leapfrog) != n_leapfrog or n_leapfrog < 1:
             raise UserError(f"n_leapfrog is {n_leapfrog!r}; expected an integer of at least 1")
         if not 0 <= jitter < 1:
@@ -70,15 +81,15 @@ class HMC:
         self.mass = None if mass is None else _positive("mass", mass)
         self.tuning = tuning
         self._kicks, self._drifts = schedule(integrator, self.step_size, self.n_leapfrog)
-        self._plans = {}
+        self._plans: dict[Shape, tuple[Any, tuple[Any, ...]]] = {}
 
     @property
-    def trajectory_length(self):
+    def trajectory_length(self) -> float:
         """``n_leapfrog * step_size``, molecular-dynamics time."""
         return self.n_leapfrog * self.step_size
 
     @property
-    def force_evaluations_per_update(self):
+    def force_evaluations_per_update(self) -> int:
         """Evaluations of -dS/dphi on the whole lattice per update and chain."""
         return self._kicks.size
 
@@ -99,7 +110,7 @@ class HMC:
         phi = check_fields(phi, self.action).copy()
         return ChainState(phi, np.asarray(self.action(phi)), 0)
 
-    def _plan(self, shape):
+    def _plan(self, shape: Shape) -> tuple[Any, tuple[Any, ...]]:
         """Compiled functions and the leading geometry arguments for one lattice."""
         if shape not in self._plans:
             from .._kernels import hmc as kernels
@@ -188,21 +199,21 @@ class HMC:
         compiled.integrate(end, back, *geometry, self._kicks, self._drifts, energies)
         return end.reshape(fields.shape), back.reshape(fields.shape), energies.sum(axis=1)
 
-    def reversibility_error(self, phi, momentum):
-        """Largest ``|phi - phi'|`` after a trajectory forth and back; rounding errors only, unless unstable."""
+    def reversibility_error(self, phi: FloatArray, momentum: FloatArray) -> float:
+        """Largest ``|phi - phi'|`` after a trajectory and its reverse: rounding errors, if the integrator is stable."""
         end, back, _ = self.integrate(phi, momentum)
         again, _, _ = self.integrate(end, -back)
         return float(np.abs(again - phi).max())
 
     @classmethod
-    def from_description(cls, action, description):
-        """The kernel that `describe` described."""
+    def from_description(cls, action: Action, description: Description) -> Self:
+        """The kernel whose `describe` gave this description."""
         keys = ("step_size", "n_leapfrog", "integrator", "jitter", "tuning")
         mass = description["mass"]
         mass = None if mass == "unit" else mass["p_hat_squared_plus"]
         return cls(action, **{key: description[key] for key in keys}, mass=mass)
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {
             "name": "hmc",

@@ -8,10 +8,13 @@ leave exp(-S) invariant: `tune` returns a frozen one, and the updates of the sea
 """
 
 import math
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import erfcinv
 
+from ..action import Action
 from ..errors import UserError
 from ..host import numpy_defaults
 from .integrators import ORDERS
@@ -23,32 +26,32 @@ __all__ = ["tune", "warm_up"]
 _MAX_STEPS = 4096
 
 
-def _spread(acceptance):
+def _spread(acceptance: float) -> float:
     """s with ``erfc(s / 2 sqrt 2) = acceptance``."""
     return 2 * math.sqrt(2) * float(erfcinv(acceptance))
 
 
 @numpy_defaults()
 def warm_up(
-    action,
-    phi,
-    streams,
-    target_acceptance=0.85,
-    trajectory_length=1.0,
-    integrator="leapfrog",
-    jitter=0.0,
-    n_rounds=10,
-    updates_per_round=20,
-    **options,
-):
-    """As `tune`, and the state that the search ended in.
+    action: Action,
+    phi: ArrayLike,
+    streams: Streams,
+    target_acceptance: float = 0.85,
+    trajectory_length: float = 1.0,
+    integrator: str = "leapfrog",
+    jitter: float = 0.0,
+    n_rounds: int = 10,
+    updates_per_round: int = 20,
+    **options: Any,
+) -> tuple[HMC, ChainState]:
+    """The kernel of `tune`, and the state in which the search left the chains. Parameters and errors as there.
 
     Where target, length or integrator is "search", `latticediff.hmc.search.search` looks for it and takes the options.
 
     Returns
     -------
-    HMC
-    ChainState
+    kernel : HMC
+    state : ChainState
         At update 0: what came before is warm-up and does not count.
     """
     if SEARCH in (target_acceptance, trajectory_length, integrator):
@@ -62,7 +65,7 @@ def warm_up(
             f"n_rounds is {n_rounds!r} and updates_per_round {updates_per_round!r}; expected at least 2 and 1"
         )
 
-    def kernel(n_steps, tuning=None):
+    def kernel(n_steps: int, tuning: dict[str, Any] | None = None) -> HMC:
         return HMC(action, trajectory_length / n_steps, n_steps, integrator, jitter, tuning=tuning, **options)
 
     order = ORDERS.get(integrator, 2)

@@ -4,13 +4,15 @@ Checkerboard order, so that all sites of a colour could be updated at once and t
 product of two reversible updates.
 """
 
-import numpy as np
+from typing import Self
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from ..streams import Streams
+from ..types import Description, Extents
 
 __all__ = ["LocalMetropolis"]
 
@@ -38,7 +40,7 @@ class LocalMetropolis:
         A width that is not positive, or no Metropolis sweep (reflections alone are not ergodic).
     """
 
-    def __init__(self, action, width, n_metropolis=1, n_reflections=0):
+    def __init__(self, action: Action, width: float, n_metropolis: int = 1, n_reflections: int = 0) -> None:
         if not (np.isfinite(width) and width > 0):
             raise UserError(f"width is {width!r}; expected a positive number")
         if int(n_metropolis) != n_metropolis or n_metropolis < 1:
@@ -63,7 +65,7 @@ class LocalMetropolis:
         return ChainState(phi, np.asarray(self.action(phi)), 0)
 
     @staticmethod
-    def _check_even(shape):
+    def _check_even(shape: Extents) -> None:
         odd = [extent for extent in shape if extent % 2]
         if odd:
             raise UserError(
@@ -99,11 +101,11 @@ class LocalMetropolis:
         return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
 
     @classmethod
-    def from_description(cls, action, description):
-        """The kernel that `describe` described."""
+    def from_description(cls, action: Action, description: Description) -> Self:
+        """The kernel whose `describe` gave this description."""
         return cls(action, description["width"], description["n_metropolis"], description["n_reflections"])
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {
             "name": "local_metropolis",
