@@ -21,29 +21,50 @@ positive for c > 0.
 """
 
 import torch
+from torch import Tensor
+
+from .reference import GaussianReference, Signs
 
 __all__ = ["implicit_cubic", "local_response"]
 
 LEAST = 0.1  # of lambda
 
 
-def local_response(gaussian, C):
-    """``(c, lambda)``, each (n, 1, ..., 1): posterior variance per site, and 1 + 12 b c (y^2 - m_0^2) at y = 0."""
+def local_response(gaussian: GaussianReference, C: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance per site ``c = V^-1 sum_k C(k)`` and ``lambda = max(1 - 12 b c m_0^2, 1/10)``, both (n, 1, ..., 1).
+
+    Parameters
+    ----------
+    gaussian : GaussianReference
+    C : tensor, shape (n or 1, *lattice)
+        Posterior covariance on the basis.
+    """
     c = gaussian.expand(gaussian.at_origin(C))
     return c, (1 - 12 * gaussian.action.b * gaussian.vacuum**2 * c).clamp(min=LEAST)
 
 
-def implicit_cubic(gaussian, x_modes, W, C, trace=False, signs=0.0, linear=None, screen=None):
-    r"""R_0 in two parts, and ``tr(C dR_0/dx)``.
+def implicit_cubic(
+    gaussian: GaussianReference,
+    x_modes: Tensor,
+    W: Tensor,
+    C: Tensor,
+    trace: bool = False,
+    signs: Signs = 0.0,
+    linear: Tensor | None = None,
+    screen: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    r"""R_0 in two parts, and ``tr(C dR_0/dx)``: theory page, eqs. (11) and (12), around two vacua (12b).
 
     Parameters
     ----------
     gaussian : GaussianReference
     x_modes : tensor, shape (n, *lattice)
-        Of the fluctuation around the vacuum.
+        Coefficients of the fluctuation around the vacuum.
     W, C : tensor, shape (n or 1, *lattice)
+        See `GaussianReference.posterior`.
     trace : bool
-    signs : tensor, shape (n, 1, ..., 1), or 0
+        Whether the trace is wanted.
+    signs : tensor, shape (n, 1, ..., 1), or float
         Of the vacua; see `GaussianReference.signs`.
     linear : tensor, shape (n or 1, *lattice), optional
         A multiplier in place of l(k), `latticediff.networks.ridge.normal_ordering.baseline_linear`.
@@ -54,9 +75,9 @@ def implicit_cubic(gaussian, x_modes, W, C, trace=False, signs=0.0, linear=None,
     Returns
     -------
     linear : tensor, shape (n, *lattice)
-        The linear part, left in the Fourier basis.
+        Coefficients of the linear part: it is left in the Fourier basis.
     local : tensor, shape (n, *lattice)
-        The cubic part.
+        The cubic part, on sites.
     trace : tensor, shape (n,), float64, or None
     """
     q = 4 * gaussian.action.b
@@ -73,5 +94,5 @@ def implicit_cubic(gaussian, x_modes, W, C, trace=False, signs=0.0, linear=None,
     slope = (q * 3 * (square + width) - local * 6 * q * c * y) / denominator
     over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
     weight = gaussian.at_origin(W * C if screen is None else W * C * screen)
-    trace = weight * over_sites + gaussian.at_origin(C * response) * gaussian.volume
-    return x_modes * response, local, trace
+    total = weight * over_sites + gaussian.at_origin(C * response) * gaussian.volume
+    return x_modes * response, local, total

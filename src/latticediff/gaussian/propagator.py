@@ -7,11 +7,15 @@ and no local network can take it back; `smooth_propagator` fits it away. NumPy o
 
 import itertools
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UserError
 from ..lattice import volume
+from ..types import Extents, FloatArray
 
 __all__ = ["measured_propagator", "measured_vacuum", "smooth_propagator", "symmetrise"]
 
@@ -20,13 +24,17 @@ FEWEST = 40  # distinct momenta below which the measured values are kept: there 
 TOLERANCE = 1.5  # residual variance of a fit, in units of that of the noise
 
 
-def symmetrise(full):
+def symmetrise(full: FloatArray) -> FloatArray:
     r"""Average over the lattice symmetries: reflections of every axis, permutations of equal extents.
 
     Parameters
     ----------
     full : ndarray, shape (*lattice)
         A function of k on the full momentum grid.
+
+    Returns
+    -------
+    ndarray, shape (*lattice)
     """
     for axis in range(full.ndim):
         full = 0.5 * (full + np.roll(np.flip(full, axis), 1, axis))
@@ -35,11 +43,12 @@ def symmetrise(full):
         for order in itertools.permutations(range(full.ndim))
         if all(full.shape[i] == full.shape[j] for i, j in enumerate(order))
     ]
-    return sum(np.transpose(full, order) for order in permutations) / len(permutations)
+    total: Any = sum(np.transpose(full, order) for order in permutations)
+    return total / len(permutations)
 
 
-def measured_vacuum(batches):
-    """``m_0 = <|m|>`` of a stream of configurations (n, *lattice)."""
+def measured_vacuum(batches: Iterable[NDArray[Any]]) -> float:
+    """``m_0 = <|m|>``, m the mean of a configuration, over an iterable of stacks (n, *lattice) that is read once."""
     total, count = 0.0, 0
     for phis in batches:
         total += np.abs(phis.reshape(len(phis), -1).mean(axis=1)).sum()
@@ -47,7 +56,7 @@ def measured_vacuum(batches):
     return float(total / count)
 
 
-def measured_propagator(batches, shape, vacuum=0.0):
+def measured_propagator(batches: Iterable[NDArray[Any]], shape: Extents, vacuum: float = 0.0) -> FloatArray:
     r"""``G(k) = <|phi_k|^2> / V`` on the full grid, from a stream of configurations.
 
     Parameters
@@ -84,7 +93,7 @@ def measured_propagator(batches, shape, vacuum=0.0):
     return symmetrise(total / (count * volume(shape)))
 
 
-def smooth_propagator(first, second):
+def smooth_propagator(first: FloatArray, second: FloatArray) -> FloatArray:
     r"""A smooth function of momentum through two independent measurements of G.
 
     .. math:: \log G(k) = \sum_{n \le 7} c_n T_n(t) + A\,(d_0 + d_1 u + d_2 A), \qquad
@@ -105,7 +114,8 @@ def smooth_propagator(first, second):
     """
     mean, d = 0.5 * (first + second), first.ndim
     grids = np.meshgrid(*(4 * np.sin(np.pi * np.arange(n) / n) ** 2 for n in mean.shape), indexing="ij")
-    u, square = sum(grids) / (4 * d), sum(g * g for g in grids) / (16 * d)
+    u: Any = sum(grids) / (4 * d)
+    square: Any = sum(g * g for g in grids) / (16 * d)
     moving = u > 0
     moving[(0,) * d] = False
     if len(np.unique(np.round(np.stack([u, square])[:, moving], 9), axis=1).T) < FEWEST:

@@ -18,9 +18,13 @@ belongs to (`latticediff.gaussian.vacua`); with :math:`\bar x = s\,m_0`, the sam
 import copy
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ..arrays import real_array
 from ..contracts import require
@@ -31,15 +35,18 @@ from ..lattice import check_shape, cos_sum
 from .contract import Expandable
 from .vacua import signs_of
 
-__all__ = ["GaussianReference"]
+__all__ = ["GaussianReference", "Signs"]
+
+Signs = Tensor | float  #: signs of the vacua, (n, 1, ..., 1), or one number for all fields
 
 DENSE = 128  # sites up to which one matrix for all axes beats one per axis
 
 
 class GaussianReference:
-    """Action, lattice and propagator of one theory, as filters in the real Fourier basis.
+    """The Gaussian reference: action, lattice and propagator of one theory, as filters in the real Fourier basis.
 
-    Networks take it as an argument, so the same weights serve several lattices or couplings.
+    Networks take it as an argument, so the same weights serve several lattices or couplings. A *multiplier* is an
+    even function of momentum given on the basis, (..., *lattice); *modes* are coefficients in it.
 
     Parameters
     ----------
@@ -82,39 +89,39 @@ class GaussianReference:
         linear = 2 * action.a - 2 * action.hopping * cosines - 1 / self._G + 12 * action.b * square
         self.linear = linear.to(self.device, dtype)
         self.tilt = (2 * action.a - 2 * action.hopping * self.ndim + 12 * action.b * square) * self.vacuum
-        bases = [real_fourier(extent) for extent in self.shape]
+        bases: list[Any] = [real_fourier(extent) for extent in self.shape]
         if self.volume <= DENSE:  # one product for all axes
             bases = [functools.reduce(np.kron, bases)]
         self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
         self._cosines = {}
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Theory and lattice, for messages."""
         return f"{self.action!r} on {'x'.join(map(str, self.shape))}"
 
-    def _on_basis(self, function):
+    def _on_basis(self, function: FloatArray) -> Tensor:
         return torch.as_tensor(basis_from_momenta(function, self.shape))
 
-    def to(self, device=None, dtype=None):
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianReference":
         """The same reference elsewhere or in another precision."""
         return GaussianReference(
             self.action, self.propagator_full, device or self.device, dtype or self.dtype, self.vacuum
         )
 
-    def signs(self, x):
-        """Signs s of the vacua that fields (n, *lattice) belong to, (n, 1, ..., 1); 0 if there is one vacuum."""
+    def signs(self, x: Tensor) -> Signs:
+        """Signs s of the vacua that fields (n, *lattice) belong to, (n, 1, ..., 1); 0.0 if there is one vacuum."""
         if self._is_upper:
             return 1.0
         return signs_of(x, self.ndim) if self.vacuum else 0.0
 
-    def fluctuation(self, x):
+    def fluctuation(self, x: Tensor) -> tuple[Signs, Tensor]:
         """``(s, x - s m_0)`` of fields (n, *lattice), s being `signs`; with one vacuum 0 and x itself."""
         if not self.vacuum:
             return 0.0, x
         signs = self.signs(x)
         return signs, x - signs * self.vacuum
 
-    def upper(self):
+    def upper(self) -> "GaussianReference":
         """The same reference for fields that belong to the vacuum +m_0, whatever the sign of their mean."""
         if not self.vacuum:
             return self
@@ -122,19 +129,19 @@ class GaussianReference:
         upper._is_upper = True
         return upper
 
-    def expand(self, values):
-        """(n,) -> (n, 1, ..., 1), to multiply fields or filters."""
+    def expand(self, values: Tensor) -> Tensor:
+        """Numbers (n,) as (n, 1, ..., 1), to multiply fields or multipliers (n, *lattice)."""
         return values.reshape(-1, *([1] * self.ndim))
 
-    def to_modes(self, x):
+    def to_modes(self, x: Tensor) -> Tensor:
         """Coefficients (..., *lattice) of fields (..., *lattice) in the real Fourier basis."""
         return self._transform(x, [basis.T for basis in self._bases])
 
-    def from_modes(self, modes):
-        """The reverse of `to_modes`."""
+    def from_modes(self, modes: Tensor) -> Tensor:
+        """Fields (..., *lattice) of coefficients (..., *lattice); the inverse of `to_modes`."""
         return self._transform(modes, self._bases)
 
-    def _transform(self, x, matrices):
+    def _transform(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         if len(matrices) < self.ndim:
             return (x.flatten(-self.ndim) @ matrices[0]).reshape(x.shape)
         for matrix in reversed(matrices):
@@ -142,21 +149,21 @@ class GaussianReference:
             x = torch.movedim(x @ matrix, -1, -self.ndim)
         return x
 
-    def filter(self, x, multiplier):
-        """Multiply by an even function of momentum, given on the basis."""
+    def filter(self, x: Tensor, multiplier: Tensor) -> Tensor:
+        """``f * x``: fields (..., *lattice) multiplied by an even function of momentum, given on the basis."""
         return self.from_modes(self.to_modes(x) * multiplier)
 
-    def at_origin(self, multiplier):
-        """``V^-1 sum_k f(k)``, the value at distance zero, for multipliers (..., *lattice)."""
+    def at_origin(self, multiplier: Tensor) -> Tensor:
+        """``V^-1 sum_k f(k)``, the value at distance zero, (...), of multipliers (..., *lattice)."""
         return multiplier.flatten(-self.ndim).mean(-1)
 
-    def to_distances(self, multiplier):
-        """``V^-1 sum_k f(k) cos(k r)`` at every distance r, (..., *lattice)."""
+    def to_distances(self, multiplier: Tensor) -> Tensor:
+        """``V^-1 sum_k f(k) cos(k r)`` at every distance r, (..., *lattice), of multipliers (..., *lattice)."""
         delta = torch.zeros(self.shape, dtype=multiplier.dtype, device=multiplier.device)
         delta[(0,) * self.ndim] = 1
         return self.from_modes(multiplier * self.to_modes(delta))
 
-    def at_distances(self, multiplier, sites):
+    def at_distances(self, multiplier: Tensor, sites: Tensor) -> Tensor:
         """`to_distances` at a few sites only: (..., *lattice) -> (..., n_sites), ``sites`` being flat indices."""
         key = tuple(sites.tolist())
         if key not in self._cosines:
@@ -166,40 +173,47 @@ class GaussianReference:
             self._cosines[key] = (modes[0] * modes[1:]).T.contiguous()
         return multiplier.flatten(-self.ndim) @ self._cosines[key]
 
-    def add_vacuum(self, inputs, signs):
-        """Input fields (n, J, *lattice) of a network, the second of them raised from 2 W chi to 2 (s m_0 + W chi).
+    def add_vacuum(self, inputs: Tensor, signs: Signs) -> Tensor:
+        """Input fields (n, J, *lattice) of a network, the second one raised from 2 W chi to 2 (s m_0 + W chi).
 
-        Around a vacuum the force has even parts; a constant in one input makes odd features able to have them.
+        Around a vacuum the force has parts that are even in chi. With a constant added to one of their inputs odd
+        features can represent them.
         """
         if not self.vacuum:
             return inputs
         raised = inputs[:, 1] + 2 * self.vacuum * signs
         return torch.stack([inputs[:, 0], raised, *inputs[:, 2:].unbind(1)], 1)
 
-    def posterior(self, v):
-        """``(W, C)`` for v of shape (n, 1, ..., 1): the linear response and the posterior covariance."""
+    def posterior(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """``W = G / (G + v)`` and ``C = v W``, (n, *lattice), for v = sigma^2 of shape (n, 1, ..., 1).
+
+        The linear response and the covariance of the posterior of the Gaussian theory (theory page, eq. 4).
+        """
         W = self.G / (self.G + v)
         return W, v * W
 
-    def delta_force(self, phi):
-        """``DF(phi) = dS/dphi - G^-1 chi``, a target for R with no noise at small sigma."""
+    def delta_force(self, phi: Tensor) -> Tensor:
+        """The residual force ``DF(phi) = dS/dphi - G^-1 chi`` of fields (n, *lattice) (theory page, eqs. 4 and 12a).
+
+        Its conditional mean given the noised field is R, so it is a target for R, without noise at small sigma.
+        """
         signs, fluctuation = self.fluctuation(phi)
         return self.filter(fluctuation, self.linear) + self.local_force(phi, signs)
 
-    def local_force(self, phi, signs):
+    def local_force(self, phi: Tensor, signs: Signs) -> Tensor:
         """The part of `delta_force` that is local: ``4b phi (phi^2 - 3 m_0^2) + s tilt``."""
         if not self.vacuum:
             return 4 * self.action.b * phi**3
         return 4 * self.action.b * phi * (phi * phi - 3 * self.vacuum**2) + signs * self.tilt
 
-    def whiten(self, x, v):
-        """``y = (G + v)^(-1/2) x`` of fluctuations."""
+    def whiten(self, x: Tensor, v: float | Tensor) -> Tensor:
+        """``y = (G + v)^(-1/2) x`` for fluctuations x (n, *lattice)."""
         return self.filter(x, torch.rsqrt(self.G + v))
 
-    def colour(self, y, v):
+    def colour(self, y: Tensor, v: float | Tensor) -> Tensor:
         """``x = (G + v)^(1/2) y``, the inverse of `whiten`."""
         return self.filter(y, torch.sqrt(self.G + v))
 
-    def half_log_det(self, v):
-        """``1/2 sum_k log(G + v)``, float64."""
+    def half_log_det(self, v: float) -> float:
+        """``1/2 sum_k log(G(k) + v)``, summed in float64."""
         return 0.5 * float(torch.log(self._G + v).sum())

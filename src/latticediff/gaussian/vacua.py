@@ -20,21 +20,57 @@ Arrays of NumPy or torch, on the lattice or in the real Fourier basis, whose fir
 """
 
 import math
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import scipy.special
 import torch
+from torch import Tensor
 
 from ..errors import UserError
+from ..types import FloatArray
 
-__all__ = ["OneVacuum", "TwoVacua", "check_vacua", "signs_of", "vacua"]
+if TYPE_CHECKING:
+    from .reference import GaussianReference
+
+__all__ = ["OneVacuum", "TwoVacua", "Vacua", "check_vacua", "signs_of", "vacua"]
+
+Fields = TypeVar("Fields", FloatArray, Tensor)  # NumPy in, NumPy out; torch in, torch out
 
 APART = 6.0  # standard deviations of the noised zero mode between a vacuum and m = 0: beyond are 1e-9 of the draws
 FAR = 30.0  # of |u|: beyond, tails of the normal law are handled by their logarithms
 MIDDLE = 0.67  # of |u|, near z = 0: below, the small tail of z is known to all digits; above, the large one
 
 
-def vacua(value, volume, layout="sites"):
+class Vacua(Protocol):
+    """The vacua of a theory: `OneVacuum` or `TwoVacua`.
+
+    A sign s belongs to every field, (n, 1, ..., 1), or None where there is one vacuum; only methods of the same
+    object make anything of it.
+    """
+
+    log_probability: float  #: of a sign: 0 or -log 2
+
+    def enter(self, noise: Fields) -> tuple[Any, Fields]:
+        """``(sign, noise within the vacuum)`` of standard normal noise."""
+
+    def leave(self, sign: Any, noise: Fields) -> Fields:
+        """The inverse of `enter`."""
+
+    def fields(self, sign: Any, fluctuation: Fields) -> Fields:
+        """Fields ``s (m_0 + chi)`` of signs and fluctuations."""
+
+    def fluctuations(self, x: Fields) -> tuple[Any, Fields]:
+        """``(sign, fluctuation)`` of fields; the inverse of `fields`."""
+
+    def turn(self, sign: Any, x: Fields) -> Fields:
+        """Fields or forces times their sign."""
+
+    def admit(self, sign: Any, x: Fields, log_q: Fields) -> Fields:
+        """`log_q` (n,) of fields x drawn with this sign; +inf for those that ended with the other one."""
+
+
+def vacua(value: float, volume: int, layout: str = "sites") -> "Vacua":
     """`OneVacuum` for value = 0, else `TwoVacua`.
 
     Parameters
@@ -43,12 +79,12 @@ def vacua(value, volume, layout="sites"):
         m_0, in units of phi.
     volume : int
     layout : str
-        Of the arrays: ``"sites"`` (n, *lattice), or ``"modes"`` (n, V).
+        Of the arrays: ``"sites"`` (n, *lattice), or ``"modes"`` (n, V), the real Fourier basis.
     """
     return TwoVacua(value, volume, layout) if value else OneVacuum()
 
 
-def check_vacua(gaussian, sigma_max):
+def check_vacua(gaussian: "GaussianReference", sigma_max: float) -> None:
     """Refuse to expand around vacua whose peaks overlap at the largest noise.
 
     Raises
@@ -66,39 +102,39 @@ def check_vacua(gaussian, sigma_max):
         )
 
 
-def signs_of(x, ndim):
+def signs_of(x: Tensor, ndim: int) -> Tensor:
     """Sign of the mean of fields (..., *lattice) as a tensor (..., 1, ..., 1); +1 for zero."""
     mean = x.mean(tuple(range(-ndim, 0)), keepdim=True)
     return torch.where(mean < 0, -1.0, 1.0).to(x.dtype)
 
 
 class OneVacuum:
-    """Fields around zero: nothing to do. The interface is that of `TwoVacua`."""
+    """Fields around zero: every method returns its argument as it is. The interface is that of `Vacua`."""
 
     log_probability = 0.0
 
-    def enter(self, noise):
+    def enter(self, noise: Fields) -> tuple[None, Fields]:
         """``(sign, noise within the vacuum)`` of standard normal noise."""
         return None, noise
 
-    def leave(self, sign, noise):
-        """The reverse of `enter`."""
+    def leave(self, sign: Any, noise: Fields) -> Fields:
+        """The inverse of `enter`."""
         return noise
 
-    def fields(self, sign, fluctuation):
+    def fields(self, sign: Any, fluctuation: Fields) -> Fields:
         """Fields of signs and fluctuations."""
         return fluctuation
 
-    def fluctuations(self, x):
+    def fluctuations(self, x: Fields) -> tuple[None, Fields]:
         """``(sign, fluctuation)`` of fields."""
         return None, x
 
-    def turn(self, sign, x):
-        """Multiply by the sign."""
+    def turn(self, sign: Any, x: Fields) -> Fields:
+        """Fields or forces times their sign."""
         return x
 
-    def admit(self, sign, x, log_q):
-        """`log_q` of fields drawn with this sign."""
+    def admit(self, sign: Any, x: Fields, log_q: Fields) -> Fields:
+        """`log_q` as it is: no draw can end in another vacuum."""
         return log_q
 
 
@@ -113,63 +149,63 @@ class TwoVacua:
     Attributes
     ----------
     log_probability : float
-        Of a sign.
+        ``-log 2``: both signs are equally likely.
     """
 
     log_probability = -math.log(2)
 
-    def __init__(self, value, volume, layout):
+    def __init__(self, value: float, volume: int, layout: str) -> None:
         self.value, self.root, self.layout = float(value), math.sqrt(volume), layout
 
-    def _zero_mode(self, x):
+    def _zero_mode(self, x: Fields) -> Fields:
         """Coefficient of the zero mode, (n, 1, ...)."""
         if self.layout == "modes":
             return x[:, :1]
         return x.reshape(len(x), -1).sum(1).reshape(-1, *[1] * (x.ndim - 1)) / self.root
 
-    def _raised(self, x, amount):
+    def _raised(self, x: Fields, amount: Fields | float) -> Fields:
         """`x` with `amount`, (n, 1, ...) or a number, added to the zero mode."""
         if self.layout == "sites":
             return x + amount / self.root
         first = x[:, :1] + amount
         return np.concatenate([first, x[:, 1:]], 1) if isinstance(x, np.ndarray) else torch.cat([first, x[:, 1:]], 1)
 
-    def _signs(self, x):
+    def _signs(self, x: Fields) -> Fields:
         where = np.where if isinstance(x, np.ndarray) else torch.where
         return where(self._zero_mode(x) < 0, -1.0, 1.0)
 
-    def enter(self, noise):
-        """``(sign, noise within the vacuum)`` of standard normal noise; both independent."""
+    def enter(self, noise: Fields) -> tuple[Fields, Fields]:
+        """``(sign, noise within the vacuum)`` of standard normal noise; the noise is normal and independent of s."""
         sign = self._signs(noise)
         turned = sign * noise
         u = self._zero_mode(turned)
         return sign, self._raised(turned, _from_half(u) - u)
 
-    def leave(self, sign, noise):
-        """The reverse of `enter`."""
+    def leave(self, sign: Fields, noise: Fields) -> Fields:
+        """The inverse of `enter`."""
         z = self._zero_mode(noise)
         return sign * self._raised(noise, _to_half(z) - z)
 
-    def fields(self, sign, fluctuation):
-        """``s (m_0 + chi)``."""
+    def fields(self, sign: Fields, fluctuation: Fields) -> Fields:
+        """Fields ``s (m_0 + chi)``."""
         return sign * self._raised(fluctuation, self.value * self.root)
 
-    def fluctuations(self, x):
+    def fluctuations(self, x: Fields) -> tuple[Fields, Fields]:
         """``(s, chi)`` of fields."""
         sign = self._signs(x)
         return sign, self._raised(sign * x, -self.value * self.root)
 
-    def turn(self, sign, x):
-        """Multiply by the sign."""
+    def turn(self, sign: Fields, x: Fields) -> Fields:
+        """Fields or forces times their sign."""
         return sign * x
 
-    def admit(self, sign, x, log_q):
-        """`log_q`, infinite (weight zero) where a field has not the sign with which it was drawn."""
+    def admit(self, sign: Fields, x: Fields, log_q: Fields) -> Fields:
+        """`log_q`, and +inf (weight zero) for a field that does not have the sign with which it was drawn."""
         astray = (self._signs(x) != sign).reshape(-1)
         return np.where(astray, np.inf, log_q) if isinstance(log_q, np.ndarray) else log_q.masked_fill(astray, math.inf)
 
 
-def _from_half(u):
+def _from_half(u: Fields) -> Fields:
     """``Phi^-1(2 Phi(u) - 1)`` for u > 0: half-normal to normal."""
     if isinstance(u, np.ndarray):
         with np.errstate(divide="ignore"):
@@ -180,8 +216,8 @@ def _from_half(u):
     return torch.where(wide < MIDDLE, low, torch.where(wide < FAR, -high, _far(wide, math.log(2)))).to(u.dtype)
 
 
-def _to_half(z):
-    """The reverse of `_from_half`."""
+def _to_half(z: Fields) -> Fields:
+    """The inverse of `_from_half`."""
     if isinstance(z, np.ndarray):
         low = math.sqrt(2) * scipy.special.erfinv(scipy.special.ndtr(z))
         high = -scipy.special.ndtri(0.5 * scipy.special.ndtr(-z))
