@@ -9,7 +9,7 @@ float64, the inside of the network is float32.
 Small lattices are handled `lanes` configurations at a time, interleaved.
 """
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,19 +20,22 @@ one, two, three = np.float32(1.0), np.float32(2.0), np.float32(3.0)
 half = np.float32(0.5)
 
 
-class Levels(NamedTuple):
-    """Everything that depends on the noise level, one row per level."""
+Array = TypeVar("Array")
 
-    kernels_in: np.ndarray  #: (n_levels, F, J T) float32, padded as `ridge.correlate` wants it
-    amplitudes: np.ndarray  #: (n_levels, F, 2) float32
-    kernels_out: np.ndarray  #: (n_levels, M T, F) float32, padded
-    kappa: np.ndarray  #: (n_levels, F) float32
-    inner: np.ndarray  #: (n_levels, J, V) float32, state to input fields
-    outer: np.ndarray  #: (n_levels, M, V) float32, output fields to slope
-    linear: np.ndarray  #: (n_levels, V) float64, the baseline's linear part of the slope
+
+class Levels(NamedTuple, Generic[Array]):
+    """Everything that depends on the noise level, one row per level: NumPy arrays, or tensors without padding."""
+
+    kernels_in: Array  #: (n_levels, F, J T) float32, padded as `ridge.correlate` wants it
+    amplitudes: Array  #: (n_levels, F, 2) float32
+    kernels_out: Array  #: (n_levels, M T, F) float32, padded
+    kappa: Array  #: (n_levels, F) float32
+    inner: Array  #: (n_levels, J, V) float32, state to input fields
+    outer: Array  #: (n_levels, M, V) float32, output fields to slope
+    linear: Array  #: (n_levels, V) float64, the baseline's linear part of the slope
     #: (n_levels, 9) float64: output scale, 4b, posterior variance c, baseline trace, linear trace; and of the vacuum
     #: lambda, c - m_0^2, tilt (`gaussian.baseline`), shift of the second input's zero mode
-    numbers: np.ndarray
+    numbers: Array
 
 
 @cached

@@ -7,15 +7,31 @@ one of two ways: as a closed form (`ClosedFormTrace`) or by passes backwards thr
 networks have a fast flow on the CPU.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["BackwardTrace", "ClosedFormTrace", "Compiled", "Conditioned", "Differentiable", "Network"]
+from .._kernels.flow import Levels
+from ..action import Phi4
+from ..gaussian.reference import GaussianReference
+
+__all__ = ["BackwardTrace", "ClosedFormTrace", "Compiled", "Conditioned", "Differentiable", "Network", "Residual"]
+
+
+class Residual(Protocol):
+    """A residual R(x, sigma) that can be called: a network, or a function that wraps one."""
+
+    def __call__(
+        self, gaussian: GaussianReference, x: Tensor, log_sigma: Tensor, trace: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """R (n, *lattice) of fields x at log sigma (n,) or (1,); with `trace` also tr(C dR/dx), (n,) float64."""
+        ...
 
 
 @runtime_checkable
-class Network(Protocol):
+class Network(Residual, Protocol):
     """The residual R(x, sigma) on any lattice of `ndim` dimensions."""
 
     name: str  #: as registered in the entry-point group ``latticediff.networks``
@@ -25,7 +41,9 @@ class Network(Protocol):
         """Registered name and options, JSON-able, enough to build the network again."""
         ...
 
-    def forward(self, gaussian: Any, x: Tensor, log_sigma: Tensor, trace: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, gaussian: GaussianReference, x: Tensor, log_sigma: Tensor, trace: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """R (n, *lattice) of fields x at log sigma (n,) or (1,); with `trace` also tr(C dR/dx), (n,) float64."""
         ...
 
@@ -39,16 +57,16 @@ class ClosedFormTrace(Network, Protocol):
 
 @runtime_checkable
 class BackwardTrace(Network, Protocol):
-    """The exact divergence costs backward passes; ``forward(..., trace=method)`` names how they are made."""
+    """The exact divergence costs backward passes; ``forward(..., trace=method)`` says by which method they are made."""
 
-    def passes(self, gaussian: Any) -> dict[str, int]:
+    def passes(self, gaussian: GaussianReference) -> dict[str, int]:
         """Backward passes that each method costs on the lattice of `gaussian`."""
         ...
 
 
 @runtime_checkable
 class Compiled(ClosedFormTrace, Protocol):
-    """One hidden layer of pointwise functions between small kernels: the compiled flow works on its tables."""
+    """One hidden layer of pointwise functions between small kernels, as tables on which the compiled flow works."""
 
     offsets: tuple[tuple[int, ...], ...]  #: of the kernels' taps
 
@@ -63,15 +81,15 @@ class Compiled(ClosedFormTrace, Protocol):
 
 @runtime_checkable
 class Differentiable(Compiled, Protocol):
-    """The compiled flow of the tables may be differentiated by them: fine-tuning on the CPU uses it."""
+    """The compiled flow can be differentiated with respect to the tables: fine-tuning on the CPU uses it."""
 
     differentiable_tables: bool  #: True
 
 
 @runtime_checkable
 class Conditioned(Network, Protocol):
-    """The network may depend on the couplings, which it wants centred on those that it is trained on."""
+    """A network that may depend on the couplings; before training it is told for which theories it will be trained."""
 
-    def centre_on(self, actions: Any) -> None:
+    def centre_on(self, actions: Sequence[Phi4]) -> None:
         """Count couplings from their mean over `actions`, in units of their standard deviation there."""
         ...

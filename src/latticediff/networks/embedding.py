@@ -13,11 +13,15 @@ No cost per site: networks turn e into gains, amplitudes and biases of their cha
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..action import Phi4
 from ..errors import UserError
+from ..gaussian.reference import GaussianReference
 
 __all__ = ["Embedding", "coupling_features"]
 
@@ -25,7 +29,7 @@ N_COUPLINGS = 3
 SPREAD = 8.0
 
 
-def coupling_features(action):
+def coupling_features(action: Phi4) -> tuple[float, ...]:
     r"""Three numbers that name the theory whatever the normalisation of its field.
 
     Parameters
@@ -60,7 +64,10 @@ class Embedding(nn.Sequential):
         If `hidden` is below 1.
     """
 
-    def __init__(self, hidden=64, conditioned=False):
+    frequencies: Tensor
+    couplings: Tensor | None
+
+    def __init__(self, hidden: int = 64, conditioned: bool = False) -> None:
         if hidden < 1:
             raise UserError(f"hidden = {hidden}; expected at least 1")
         # no faster than sigma^2 crosses over: the flow's integration error grows with the highest frequency
@@ -72,7 +79,7 @@ class Embedding(nn.Sequential):
         self.register_buffer("frequencies", frequencies)
         self.register_buffer("couplings", None)  # (2, 3): mean and unit of the features; None: as they are
 
-    def centre_on(self, actions):
+    def centre_on(self, actions: Sequence[Phi4]) -> None:
         """Count the features of couplings from their mean over these theories, in units of their standard deviation.
 
         A feature that they share keeps its unit. Nothing happens if the embedding is not conditioned.
@@ -88,13 +95,13 @@ class Embedding(nn.Sequential):
         unit = torch.where(unit > 1e-6, unit, 1.0)
         self.couplings = torch.stack([features.mean(0), unit]).to(self.frequencies)
 
-    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         # a model from before couplings were centred has none, and keeps its features as they are
         found = state_dict.get(f"{prefix}couplings")
         self.couplings = None if found is None else found.detach().clone().to(self.frequencies)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    def forward(self, gaussian, log_sigma):
+    def forward(self, gaussian: GaussianReference, log_sigma: Tensor) -> Tensor:  # type: ignore[override]
         """The vectors e.
 
         Parameters

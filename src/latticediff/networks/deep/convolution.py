@@ -8,9 +8,10 @@ constant is even under phi -> -phi.
 
 import itertools
 import math
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ...errors import UserError
@@ -20,8 +21,13 @@ __all__ = ["PeriodicConvolution", "orbits"]
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
-def orbits(ndim, kernel_size):
-    """Number of the orbit of each tap under reflections and permutations of the axes, (kernel_size^ndim,) int64."""
+def orbits(ndim: int, kernel_size: int) -> Tensor:
+    """For each tap the number of its orbit under reflections and permutations of the axes.
+
+    Returns
+    -------
+    tensor, shape (kernel_size^ndim,), int64
+    """
     reach = kernel_size // 2
     offsets = itertools.product(range(-reach, reach + 1), repeat=ndim)
     keys = [tuple(sorted(abs(o) for o in offset)) for offset in offsets]
@@ -54,7 +60,16 @@ class PeriodicConvolution(nn.Module):
         If `kernel_size` is even or a size is below 1.
     """
 
-    def __init__(self, ndim, inputs, outputs, kernel_size=3, dilation=1, symmetric=False, zero=False):
+    def __init__(
+        self,
+        ndim: int,
+        inputs: int,
+        outputs: int,
+        kernel_size: int = 3,
+        dilation: int = 1,
+        symmetric: bool = False,
+        zero: bool = False,
+    ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
@@ -67,21 +82,21 @@ class PeriodicConvolution(nn.Module):
         n_weights = int(tap_orbits.max()) + 1 if self.tap_orbits is not None else taps
         scale = 0.0 if zero else 1 / math.sqrt(inputs * taps)
         self.weight = nn.Parameter(scale * torch.randn(outputs, inputs, n_weights))
-        self._wrapped = {}
+        self._wrapped: dict[tuple[Any, ...], Tensor] = {}
 
     @property
-    def reach(self):
-        """Largest distance along an axis at which the result feels a site."""
+    def reach(self) -> int:
+        """Largest distance along an axis, in sites, over which a field value influences the result."""
         return self.kernel_size // 2 * self.dilation
 
-    def kernel(self):
+    def kernel(self) -> Tensor:
         """The kernel (outputs, inputs, k, ..., k)."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.tap_orbits is not None:
             weight = weight[..., self.tap_orbits.to(weight.device)]
         return weight.unflatten(2, (self.kernel_size,) * self.ndim)
 
-    def _wrap(self, h):
+    def _wrap(self, h: Tensor) -> Tensor:
         """`h` continued periodically by the reach on every side, by one gather."""
         shape, reach = h.shape[2:], self.reach
         if reach == 0:
@@ -94,14 +109,14 @@ class PeriodicConvolution(nn.Module):
             self._wrapped[key] = sites.flatten().to(h.device)
         return h.flatten(2)[..., self._wrapped[key]].unflatten(2, [extent + 2 * reach for extent in shape])
 
-    def forward(self, h):
+    def forward(self, h: Tensor) -> Tensor:
         """``K * h``, shape (n, outputs, *lattice)."""
         h, kernel = self._wrap(h), self.kernel()
         if self.ndim in CONVOLUTIONS:
             return CONVOLUTIONS[self.ndim](h, kernel, dilation=self.dilation)
         # four dimensions: three at a time, slices of the first axis as a batch
         n, extent = len(h), h.shape[2] - 2 * self.reach
-        total = 0.0
+        total: Any = 0.0
         for tap in range(self.kernel_size):
             start = tap * self.dilation
             slices = h[:, :, start : start + extent].movedim(2, 1).flatten(0, 1)

@@ -24,12 +24,16 @@ derivative is needed. There is no stochastic method here, since a density may no
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from ...errors import UserError
+from ...gaussian.reference import GaussianReference
 from ...registry import nearest
 from ...targets.objectives.traces import colouring, count_colours
+from ...types import Extents
 
 __all__ = ["METHODS", "passes", "trunk_trace"]
 
@@ -37,7 +41,7 @@ METHODS = ("full", "coloured")
 CHUNK = 2**19  # numbers of the trunk's input in the passes that go backward together; bounds the memory
 
 
-def passes(shape, reach, n_outputs):
+def passes(shape: Extents, reach: int, n_outputs: int) -> dict[str, int]:
     """Backward passes of each method for a trunk of `n_outputs` channels that reaches `reach` sites.
 
     Returns
@@ -47,7 +51,16 @@ def passes(shape, reach, n_outputs):
     return {"full": math.prod(shape), "coloured": n_outputs * count_colours(shape, 2 * reach)}
 
 
-def trunk_trace(gaussian, u, out, inner, outer, C, reach, method):
+def trunk_trace(
+    gaussian: GaussianReference,
+    u: Tensor,
+    out: Tensor,
+    inner: Tensor,
+    outer: Tensor,
+    C: Tensor,
+    reach: int,
+    method: str,
+) -> Tensor:
     """``tr(C dR/dx) - tr(C dR_0/dx)``.
 
     Parameters
@@ -90,7 +103,9 @@ def trunk_trace(gaussian, u, out, inner, outer, C, reach, method):
     return torch.cat(terms).sum(0)
 
 
-def _full(gaussian, inner, outer, C, at_once):
+def _full(
+    gaussian: GaussianReference, inner: Tensor, outer: Tensor, C: Tensor, at_once: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs p (n or 1, P, M, *lattice) and q (n or 1, P, J, *lattice), P at a time."""
     p = gaussian.to_distances(C[:, None] * outer)
     q = gaussian.to_distances(inner)
@@ -98,7 +113,9 @@ def _full(gaussian, inner, outer, C, at_once):
         yield _translates(p, sites), _translates(q, sites)
 
 
-def _coloured(gaussian, inner, outer, C, reach, at_once):
+def _coloured(
+    gaussian: GaussianReference, inner: Tensor, outer: Tensor, C: Tensor, reach: int, at_once: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Pairs as those of `_full`; all channels of the output for some colours at a time."""
     Q = gaussian.to_distances(outer[:, :, None] * (C[:, None, None] * inner[:, None]))  # (n, M, J, *lattice)
     Q = Q * _window(gaussian.shape, reach).to(Q)
@@ -106,13 +123,13 @@ def _coloured(gaussian, inner, outer, C, reach, at_once):
     channels = torch.eye(n_outputs).to(Q).reshape(n_outputs, n_outputs, *([1] * gaussian.ndim))
     masks = colouring(gaussian.shape, 2 * reach).to(Q)
     for some in masks.split(max(1, at_once // n_outputs)):
-        q = [_translates(Q.flatten(1, 2), mask.flatten().nonzero().flatten()).sum(1) for mask in some]
-        q = torch.stack([field.unflatten(1, Q.shape[1:3]) for field in q], 1)
+        fields = [_translates(Q.flatten(1, 2), mask.flatten().nonzero().flatten()).sum(1) for mask in some]
+        q = torch.stack([field.unflatten(1, Q.shape[1:3]) for field in fields], 1)
         p = some[:, None, None] * channels
         yield p.flatten(0, 1)[None], q.flatten(1, 2)
 
 
-def _window(shape, reach):
+def _window(shape: Extents, reach: int) -> Tensor:
     """1 at the distances, wrapped around, that the trunk can see."""
     window = torch.ones(())
     for extent in shape:
@@ -121,10 +138,11 @@ def _window(shape, reach):
     return window
 
 
-def _translates(kernel, sites):
+def _translates(kernel: Tensor, sites: Tensor) -> Tensor:
     """``f(. - x)`` of a kernel (n, K, *lattice) for each site x of (P,), shape (n, P, K, *lattice)."""
     shape = kernel.shape[2:]
-    index, rest, stride = 0, sites, 1
+    index: Tensor | int = 0
+    rest, stride = sites, 1
     for axis in reversed(range(len(shape))):
         extent = shape[axis]
         r = (torch.arange(extent, device=sites.device) - rest[:, None] % extent) % extent

@@ -12,11 +12,16 @@ begins at zero, so an untrained network is the baseline itself. A trunk may take
 commute with translations and grow at most linearly; its divergence is exact by backward passes (`divergence`).
 """
 
-import torch
-from torch import nn
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor, nn
+
+from ...action import Phi4
 from ...errors import UserError
 from ...gaussian.baseline import implicit_cubic
+from ...gaussian.reference import GaussianReference
+from ...types import Description
 from ..embedding import Embedding
 from .divergence import passes, trunk_trace
 
@@ -45,11 +50,9 @@ class DeepNetwork(nn.Module):
         If a size is out of range.
     """
 
-    name = None
-    #: Largest distance along an axis, in sites, at which an output of the trunk feels its input.
-    reach = None
+    name: str  #: in the registry
 
-    def __init__(self, ndim, hidden, conditioned, **options):
+    def __init__(self, ndim: int, hidden: int, conditioned: bool, **options: int) -> None:
         super().__init__()
         if ndim not in (1, 2, 3, 4):
             raise UserError(f"ndim is {ndim!r}; expected 1, 2, 3 or 4")
@@ -60,23 +63,28 @@ class DeepNetwork(nn.Module):
         self.options = {**options, "hidden": hidden, "conditioned": bool(conditioned)}
         self.embed = Embedding(hidden, conditioned)
 
-    def trunk(self, u, e):
-        """T: fields (n, 3, *lattice) and embeddings (n or 1, hidden) to (n, 2, *lattice); odd in u."""
+    @property
+    def reach(self) -> int:
+        """Largest distance along an axis, in sites, over which an input of the trunk influences its output."""
         raise NotImplementedError
 
-    def describe(self):
+    def trunk(self, u: Tensor, e: Tensor) -> Tensor:
+        """T(u; e), (n, 2, *lattice), of fields u (n, 3, *lattice) and embeddings e (n or 1, hidden); odd in u."""
+        raise NotImplementedError
+
+    def describe(self) -> Description:
         """Registered name and options, enough to build the network again."""
         return {"name": self.name, **self.options}
 
-    def centre_on(self, actions):
+    def centre_on(self, actions: Sequence[Phi4]) -> None:
         """Count couplings from their mean over `actions`; see `Embedding.centre_on`."""
         self.embed.centre_on(actions)
 
-    def passes(self, gaussian):
-        """Backward passes through the trunk that each exact trace costs on this lattice, a dict by method."""
+    def passes(self, gaussian: GaussianReference) -> dict[str, int]:
+        """Backward passes through the trunk that an exact trace costs on this lattice, by method."""
         return passes(gaussian.shape, self.reach, N_OUTPUT)
 
-    def filters(self, gaussian, v, W):
+    def filters(self, gaussian: GaussianReference, v: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2."""
         G = gaussian.G
         inner = torch.stack([torch.rsqrt(G + v), 2 * W, torch.rsqrt(gaussian.g_mean + v).expand_as(W)], dim=1)
@@ -84,7 +92,9 @@ class DeepNetwork(nn.Module):
         outer = torch.stack([scale.expand_as(W), scale * W], dim=1)
         return inner, outer
 
-    def forward(self, gaussian, x, log_sigma, trace=False):
+    def forward(
+        self, gaussian: GaussianReference, x: Tensor, log_sigma: Tensor, trace: bool | str = False
+    ) -> tuple[Tensor, Tensor | None]:
         """The residual R and, if asked, ``tr(C dR/dx)``.
 
         Parameters
@@ -112,11 +122,12 @@ class DeepNetwork(nn.Module):
             out = self.trunk(u, e)
         else:
             costs = self.passes(gaussian)
-            method = min(costs, key=costs.get) if trace is True else trace
+            method = min(costs, key=lambda name: costs[name]) if trace is True else trace
             with torch.enable_grad():
                 if not u.requires_grad:
                     u.requires_grad_(True)
                 out = self.trunk(u, e)
+            assert total is not None  # the baseline has a trace wherever one is asked for
             total = total + trunk_trace(gaussian, u, out, inner, outer, C, self.reach, method)
             if not torch.is_grad_enabled():
                 out = out.detach()

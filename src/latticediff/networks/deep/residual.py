@@ -14,8 +14,10 @@ one hidden layer lacks: the fluctuations around a site, and so its mean force, d
 next to it. gamma, beta and alpha are functions of log sigma and, if asked, the couplings.
 """
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .convolution import PeriodicConvolution
 from .network import N_INPUT, N_OUTPUT, DeepNetwork
@@ -34,7 +36,7 @@ class GatedBlock(nn.Module):
         `ndim`, `kernel_size`, `dilation`, `symmetric` of `PeriodicConvolution`.
     """
 
-    def __init__(self, channels, hidden, **convolution):
+    def __init__(self, channels: int, hidden: int, **convolution: Any) -> None:
         super().__init__()
         self.odd = PeriodicConvolution(inputs=channels, outputs=channels, **convolution)
         self.even = PeriodicConvolution(inputs=channels, outputs=channels, **convolution)
@@ -42,11 +44,11 @@ class GatedBlock(nn.Module):
         self.coefficients = nn.Linear(hidden, 4 * channels)
 
     @property
-    def reach(self):
-        """Sites along an axis that the block looks away."""
+    def reach(self) -> int:
+        """Largest distance along an axis, in sites, over which h influences the result."""
         return self.odd.reach
 
-    def forward(self, h, e):
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
         """``h + M g(h)``, shape of h, for embeddings e of shape (n or 1, hidden)."""
         gain, bias, alpha_1, alpha_2 = per_channel(self.coefficients(e), h).chunk(4, 1)
         a = self.odd(h) * (1 + gain)
@@ -57,8 +59,8 @@ class GatedBlock(nn.Module):
         return h + self.mix(a * gate)
 
 
-def per_channel(values, h):
-    """(n, K) -> (n, K, 1, ..., 1), to multiply channels of h."""
+def per_channel(values: Tensor, h: Tensor) -> Tensor:
+    """Numbers (n, K) as (n, K, 1, ..., 1), to multiply the channels of h (n, K, *lattice)."""
     return values.reshape(*values.shape, *([1] * (h.ndim - 2)))
 
 
@@ -90,21 +92,31 @@ class ResidualNetwork(DeepNetwork):
 
     name = "residual"
 
-    def __init__(self, ndim=2, channels=12, depth=2, kernel_size=3, hidden=64, symmetric=False, conditioned=False):
+    def __init__(
+        self,
+        ndim: int = 2,
+        channels: int = 12,
+        depth: int = 2,
+        kernel_size: int = 3,
+        hidden: int = 64,
+        symmetric: bool = False,
+        conditioned: bool = False,
+    ) -> None:
         options = {"channels": channels, "depth": depth, "kernel_size": kernel_size, "symmetric": symmetric}
         super().__init__(ndim, hidden, conditioned, **options)
-        shared = {"ndim": ndim, "kernel_size": kernel_size, "symmetric": symmetric}
+        shared: dict[str, Any] = {"ndim": ndim, "kernel_size": kernel_size, "symmetric": symmetric}
         self.read = PeriodicConvolution(inputs=N_INPUT, outputs=channels, **shared)
         self.blocks = nn.ModuleList(GatedBlock(channels, hidden, **shared) for _ in range(depth))
         self.gain = nn.Linear(hidden, channels)
         self.write = PeriodicConvolution(inputs=channels, outputs=N_OUTPUT, zero=True, **shared)
 
     @property
-    def reach(self):
-        """Sites along an axis at which the trunk feels its input."""
-        return self.read.reach + sum(block.reach for block in self.blocks) + self.write.reach
+    def reach(self) -> int:
+        """See `DeepNetwork.reach`."""
+        blocks: Any = self.blocks
+        return self.read.reach + sum(block.reach for block in blocks) + self.write.reach
 
-    def trunk(self, u, e):
+    def trunk(self, u, e: Tensor) -> Tensor:
         """See `DeepNetwork.trunk`."""
         h = self.read(u)
         for block in self.blocks:

@@ -15,8 +15,10 @@ exponentially with the levels, the cost linearly: with kernels of radius r and n
 :math:`2 r + r (3 \cdot 2^n - 2) + 2^n - 1` sites: 7, 15 and 31 with 3x3 kernels and 1, 2 and 3 levels.
 """
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .convolution import PeriodicConvolution
 from .network import N_INPUT, N_OUTPUT, DeepNetwork
@@ -25,7 +27,7 @@ from .residual import GatedBlock, per_channel
 __all__ = ["UNetwork", "smooth"]
 
 
-def smooth(h, distance):
+def smooth(h: Tensor, distance: int) -> Tensor:
     """Binomial filter along each lattice axis of h (n, channels, *lattice), neighbours `distance` sites apart."""
     for axis in range(2, h.ndim):
         h = 0.5 * h + 0.25 * (torch.roll(h, distance, axis) + torch.roll(h, -distance, axis))
@@ -60,10 +62,19 @@ class UNetwork(DeepNetwork):
 
     name = "unet"
 
-    def __init__(self, ndim=2, channels=8, levels=2, kernel_size=3, hidden=64, symmetric=False, conditioned=False):
+    def __init__(
+        self,
+        ndim: int = 2,
+        channels: int = 8,
+        levels: int = 2,
+        kernel_size: int = 3,
+        hidden: int = 64,
+        symmetric: bool = False,
+        conditioned: bool = False,
+    ) -> None:
         options = {"channels": channels, "levels": levels, "kernel_size": kernel_size, "symmetric": symmetric}
         super().__init__(ndim, hidden, conditioned, **options)
-        shared = {"ndim": ndim, "kernel_size": kernel_size, "symmetric": symmetric}
+        shared: dict[str, Any] = {"ndim": ndim, "kernel_size": kernel_size, "symmetric": symmetric}
         self.distances = tuple(2**level for level in range(levels))
         self.read = PeriodicConvolution(inputs=N_INPUT, outputs=channels, **shared)
         self.down, self.up = (
@@ -76,12 +87,12 @@ class UNetwork(DeepNetwork):
         self.write = PeriodicConvolution(inputs=channels, outputs=N_OUTPUT, zero=True, **shared)
 
     @property
-    def reach(self):
-        """Sites along an axis at which the trunk feels its input."""
-        parts = [self.read, *self.down, self.bottom, *self.up, self.write]
+    def reach(self) -> int:
+        """See `DeepNetwork.reach`."""
+        parts: list[Any] = [self.read, *self.down, self.bottom, *self.up, self.write]
         return sum(part.reach for part in parts) + sum(self.distances)
 
-    def trunk(self, u, e):
+    def trunk(self, u: Tensor, e: Tensor) -> Tensor:
         """See `DeepNetwork.trunk`."""
         h, kept = self.read(u), []
         for block, distance in zip(self.down, self.distances, strict=True):

@@ -15,7 +15,9 @@ already, since W is symmetric. The trace stays closed form [Salimans, Ho 2021 co
 """
 
 import torch
+from torch import Tensor
 
+from ...gaussian.reference import GaussianReference
 from .network import RidgeNetwork
 
 __all__ = ["ConservativeRidgeNetwork"]
@@ -33,21 +35,21 @@ class ConservativeRidgeNetwork(RidgeNetwork):
 
     name = "conservative_ridge"
 
-    def _make_output(self, n_taps, hidden):
-        """Nothing of its own: the output is the transposed input."""
+    def _make_output(self, n_taps: int, hidden: int) -> None:
+        """Makes nothing: the output kernels are the reflected input kernels."""
 
-    def output_kernels(self):
-        """Kernels (3, F, T): offset T-1-t is minus offset t."""
+    def output_kernels(self) -> Tensor:
+        """The reflected input kernels, (3, F, T); offset T-1-t is minus offset t."""
         return self.A.flip(-1).transpose(0, 1)[ORDER]
 
-    def _output_gains(self, e, gain_in):
+    def _output_gains(self, e: Tensor, gain_in: Tensor) -> Tensor:
         return gain_in.transpose(1, 2)[:, ORDER]
 
-    def screen(self, gaussian, C):
-        """None: W D f(W x) is no gradient."""
+    def screen(self, gaussian: GaussianReference, C: Tensor) -> None:
+        """None: this network is never screened, since with a screen D the vector field W D f(W x) is not a gradient."""
         return None
 
-    def filters(self, gaussian, v, W):
+    def filters(self, gaussian: GaussianReference, v: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """Input filters I and output filters I / W, both (n, 3, *lattice), at v = sigma^2."""
         inner, _ = super().filters(gaussian, v, W)
         return inner, (inner / torch.unsqueeze(W, 1))[:, ORDER]

@@ -1,32 +1,47 @@
 """The Numba core as a differentiable torch function (CPU); equal to `ridge.ridge_core` to float32 rounding."""
 
 import functools
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ..._kernels import ridge as kernels
 from ..._kernels.threads import over_groups
+from ...types import Shape
 
 __all__ = ["fused_core"]
 
 
 @functools.lru_cache(maxsize=32)
-def lattice_frame(shape, offsets):
-    """Index tables of a lattice for a kernel, made once."""
+def lattice_frame(shape: Shape, offsets: tuple[Shape, ...]) -> kernels.Frame:
+    """Index tables of a lattice for a kernel with these offsets; kept for later calls."""
     return kernels.frame(shape, offsets)
 
 
-def _work(fields):
+def _work(fields: Tensor) -> int:
     return 200 * fields.shape[0] * fields.shape[2]  # a site of the core costs about 200 of a plain update
 
 
-_calls = {}  # number of the last forward call of each size: whose hidden features the workspace holds
+_calls: dict[
+    tuple[int, ...], int
+] = {}  # number of the last forward call of each size: whose hidden features the workspace holds
 
 
 class _Core(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out, frame):
+    def forward(
+        ctx: Any,
+        fields: Tensor,
+        kernels_in: Tensor,
+        gain_in: Tensor,
+        amplitudes: Tensor,
+        kernels_out: Tensor,
+        gain_out: Tensor,
+        frame: kernels.Frame,
+    ) -> Tensor:
         tensors = (fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out)
         arrays = [tensor.detach().contiguous().numpy() for tensor in tensors]
         n, features = len(fields), len(kernels_in)
@@ -38,7 +53,7 @@ class _Core(torch.autograd.Function):
         return torch.from_numpy(out)
 
     @staticmethod
-    def backward(ctx, d_out):
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.call != _calls[ctx.hidden.shape]:
             raise RuntimeError("fused_core was called again before this call was differentiated; its workspace is gone")
         fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out = ctx.arrays
@@ -53,12 +68,21 @@ class _Core(torch.autograd.Function):
 
 
 @functools.lru_cache(maxsize=16)
-def _workspace(shape, _which=0):
+def _workspace(shape: Shape, _which: int = 0) -> NDArray[np.float32]:
     # kept from step to step: fresh pages for megabytes would cost as much as the arithmetic
     return np.empty(shape, np.float32)
 
 
-def fused_core(fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out, shape, offsets):
+def fused_core(
+    fields: Tensor,
+    kernels_in: Tensor,
+    gain_in: Tensor,
+    amplitudes: Tensor,
+    kernels_out: Tensor,
+    gain_out: Tensor,
+    shape: Shape,
+    offsets: tuple[Shape, ...],
+) -> Tensor:
     """The ridge core on the CPU for training; gradients flow to kernels, gains and amplitudes, not to the fields.
 
     One call has to be differentiated before the next one of the same size: the hidden features live in
@@ -73,6 +97,15 @@ def fused_core(fields, kernels_in, gain_in, amplitudes, kernels_out, gain_out, s
     gain_in, amplitudes, gain_out : tensor, shape (n or 1, F, 3), (n or 1, F, 2), (n or 1, 2, F)
     shape : tuple of int
     offsets : tuple of tuple of int
+
+    Returns
+    -------
+    tensor, shape (n, 2, V), float32
+
+    Raises
+    ------
+    RuntimeError
+        On the way back, if another call of the same size came in between.
     """
     n = len(fields)
     gain_in, amplitudes, gain_out = (t.expand(n, *t.shape[1:]) for t in (gain_in, amplitudes, gain_out))

@@ -17,12 +17,19 @@ linearly. phi -> -phi and translations are built in. The trace needs no derivati
 
 import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 
+from ..._kernels.flow import Levels
+from ...action import Phi4
 from ...errors import UserError
 from ...gaussian.baseline import implicit_cubic
+from ...gaussian.reference import GaussianReference
+from ...types import Description
 from ..embedding import Embedding
 from .normal_ordering import baseline_linear, ordered_amplitudes
 from .screening import screen
@@ -33,7 +40,9 @@ __all__ = ["RidgeNetwork"]
 N_INPUT, N_OUTPUT, N_AMPLITUDES = 3, 2, 2
 
 
-def ridge_core(fields, kernels_in, amplitudes, kernels_out, taps, slopes=False):
+def ridge_core(
+    fields: Tensor, kernels_in: Tensor, amplitudes: Tensor, kernels_out: Tensor, taps: Tensor, slopes: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """``sum_f B_f * g_f(A_f * u)`` by gathers and matrix products; any dimension, any device.
 
     Parameters
@@ -45,7 +54,12 @@ def ridge_core(fields, kernels_in, amplitudes, kernels_out, taps, slopes=False):
     taps : tensor, shape (T, V), int64
         ``taps[t, y]`` is the site y + offset_t.
     slopes : bool
-        Also return ``sum_y g_f'(h_f(y))``, shape (n, F).
+        Also return ``sum_y g_f'(h_f(y))``.
+
+    Returns
+    -------
+    out : tensor, shape (n, M, V)
+    slopes : tensor, shape (n, F), or None
     """
     n = len(fields)
     columns = fields[:, :, taps].flatten(1, 2)  # (n, J T, V)
@@ -94,7 +108,16 @@ class RidgeNetwork(nn.Module):
     name = "ridge"  #: in the registry
     closed_form_trace = differentiable_tables = True  #: see `latticediff.networks.contract`
 
-    def __init__(self, ndim=2, features=24, kernel_size=3, hidden=64, conditioned=False, ordered=False, screened=False):
+    def __init__(
+        self,
+        ndim: int = 2,
+        features: int = 24,
+        kernel_size: int = 3,
+        hidden: int = 64,
+        conditioned: bool = False,
+        ordered: bool = False,
+        screened: bool = False,
+    ) -> None:
         super().__init__()
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
@@ -115,18 +138,18 @@ class RidgeNetwork(nn.Module):
         self.amplitude = nn.Linear(hidden, features * N_AMPLITUDES)
         nn.init.zeros_(self.amplitude.weight)  # an untrained network is the baseline itself
         nn.init.zeros_(self.amplitude.bias)
-        self._taps = {}
+        self._taps: dict[tuple[Any, ...], Any] = {}
 
-    def _make_output(self, n_taps, hidden):
+    def _make_output(self, n_taps: int, hidden: int) -> None:
         features = self.features
         self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
         self.gain_out = nn.Linear(hidden, N_OUTPUT * features)
 
-    def output_kernels(self):
+    def output_kernels(self) -> Tensor:
         """Kernels B (M, F, T) without gains."""
         return self.B
 
-    def describe(self):
+    def describe(self) -> Description:
         """Registered name and options, enough to build the network again."""
         return {
             "name": self.name,
@@ -137,8 +160,8 @@ class RidgeNetwork(nn.Module):
             **{name: True for name in ("ordered", "screened") if getattr(self, name)},
         }
 
-    def taps(self, gaussian):
-        """Site table (T, V) of the kernel's offsets on this lattice."""
+    def taps(self, gaussian: GaussianReference) -> Tensor:
+        """Site numbers ``y + offset_t`` on this lattice, (T, V) int64."""
         key = (gaussian.shape, gaussian.device)
         if key not in self._taps:
             sites = torch.arange(gaussian.volume).reshape(gaussian.shape)
@@ -147,8 +170,8 @@ class RidgeNetwork(nn.Module):
             self._taps[key] = torch.stack(rolled).to(gaussian.device)
         return self._taps[key]
 
-    def differences(self, gaussian):
-        """Sites that are differences of two offsets, and which of them ``offset_t' - offset_t`` is, (T, T)."""
+    def differences(self, gaussian: GaussianReference) -> tuple[Tensor, Tensor]:
+        """The sites that are differences of two offsets, and which of them ``offset_t' - offset_t`` is, (T, T)."""
         key = (gaussian.shape, gaussian.device, "differences")
         if key not in self._taps:
             taps = self.taps(gaussian)
@@ -156,7 +179,7 @@ class RidgeNetwork(nn.Module):
             self._taps[key] = torch.unique(taps[:, taps[:, 0].flip(0)].T, return_inverse=True)
         return self._taps[key]
 
-    def coefficients(self, gaussian, log_sigma):
+    def coefficients(self, gaussian: GaussianReference, log_sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gains and amplitudes at each noise level.
 
         Parameters
@@ -175,14 +198,14 @@ class RidgeNetwork(nn.Module):
         gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT)
         return gain_in, self.amplitude(e).view(-1, self.features, N_AMPLITUDES), self._output_gains(e, gain_in)
 
-    def _output_gains(self, e, gain_in):
+    def _output_gains(self, e: Tensor, gain_in: Tensor) -> Tensor:
         return 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
 
-    def kernels(self, gain_in, gain_out):
+    def kernels(self, gain_in: Tensor, gain_out: Tensor) -> tuple[Tensor, Tensor]:
         """Effective kernels A (n, F, 3, T) and B (n, 2, F, T) with their gains."""
         return self.A * gain_in[..., None], self.output_kernels() * gain_out[..., None]
 
-    def filters(self, gaussian, v, W):
+    def filters(self, gaussian: GaussianReference, v: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
         """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2; the first is flat."""
         G = gaussian.G
         inner = torch.stack([torch.rsqrt(G + v), 2 * W, torch.rsqrt(gaussian.g_mean + v).expand_as(W)], dim=1)
@@ -190,14 +213,28 @@ class RidgeNetwork(nn.Module):
         outer = torch.stack([scale.expand_as(W), scale * W], dim=1)
         return inner, outer
 
-    def screen(self, gaussian, C):
-        """Multiplier (n, *lattice) of all that is local in R; None for one. Off around two vacua, as `order`."""
+    def screen(self, gaussian: GaussianReference, C: Tensor) -> Tensor | None:
+        """Multiplier D (n, *lattice) of all that is local in R (theory page, eq. 15d); None: there is no screening.
+
+        Around the two vacua of a broken phase it is always off, as is `order`.
+        """
         return screen(gaussian, C) if self.screened and not gaussian.vacuum else None
 
-    def order(self, gaussian, inner, v, W, C, kernels_in, amplitudes, screen=None):
-        """Normal ordering, if it is on: the amplitudes (n, F, 2) and the baseline's linear multiplier, None for l(k).
+    def order(
+        self,
+        gaussian: GaussianReference,
+        inner: Tensor,
+        v: Tensor,
+        W: Tensor,
+        C: Tensor,
+        kernels_in: Tensor,
+        amplitudes: Tensor,
+        screen: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Normal ordering, if it is on: amplitudes (n, F, 2), and a multiplier in place of the baseline's l(k).
 
-        Around the two vacua of a broken phase, where features have a mean and no mode is wide, it is always off.
+        Theory page, eq. (15c). Where it is off, the amplitudes come back as they are, with None for the multiplier.
+        It is always off around the two vacua of a broken phase, where features have a mean and no mode is wide.
         """
         if not self.ordered or gaussian.vacuum:
             return amplitudes, None
@@ -205,10 +242,18 @@ class RidgeNetwork(nn.Module):
         amplitudes = ordered_amplitudes(gaussian, inner, v, kernels_in, amplitudes, pairs)
         return amplitudes, baseline_linear(gaussian, v, W, C, screen)
 
-    def kappa(self, gaussian, inner, outer, C, kernels_in, kernels_out):
-        r"""``kappa_f = V^-1 sum_k A_f(k) B_f(k) C(k)``, shape (n, F).
+    def kappa(
+        self,
+        gaussian: GaussianReference,
+        inner: Tensor,
+        outer: Tensor,
+        C: Tensor,
+        kernels_in: Tensor,
+        kernels_out: Tensor,
+    ) -> Tensor:
+        r"""``kappa_f = V^-1 sum_k A_f(k) B_f(k) C(k)``, shape (n, F) (theory page, eq. 15).
 
-        Evaluated on the lattice: products of kernels times the filters' correlation at
+        Evaluated on the lattice: products of kernels times the correlation of the filters at
         the sum of their offsets.
         """
         product = inner[:, :, None] * (outer * C[:, None])[:, None]  # (n, J, M, *lattice)
@@ -219,7 +264,9 @@ class RidgeNetwork(nn.Module):
         Q = lattice[..., pair]  # (n, J, M, T, T)
         return torch.einsum("nfjt,nmfs,njmts->nf", kernels_in, kernels_out, Q)
 
-    def forward(self, gaussian, x, log_sigma, trace=False):
+    def forward(
+        self, gaussian: GaussianReference, x: Tensor, log_sigma: Tensor, trace: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """The residual R and, if asked, ``tr(C dR/dx)``.
 
         Parameters
@@ -262,19 +309,20 @@ class RidgeNetwork(nn.Module):
             R = gaussian.from_modes(out + gaussian.to_modes(local) * D)
         if not trace:
             return R, None
+        assert total is not None and slopes is not None  # both were asked for
         kappa = self.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
         return R, total + (kappa.double() * slopes.double()).sum(1)
 
-    def level_tables(self, gaussian, log_sigma):
-        """What the compiled flow knows of the network at fixed noise levels; see `tables.level_tables`."""
+    def level_tables(self, gaussian: GaussianReference, log_sigma: ArrayLike) -> Levels[Tensor]:
+        """The network at fixed noise levels as tables for the compiled flow; see `tables.level_tables`."""
         return level_tables(self, gaussian, log_sigma)
 
-    def centre_on(self, actions):
+    def centre_on(self, actions: Sequence[Phi4]) -> None:
         """Count couplings from their mean over `actions`; see `Embedding.centre_on`."""
         self.embed.centre_on(actions)
 
     @staticmethod
-    def _can_fuse(x, fields, trace):
+    def _can_fuse(x: Tensor, fields: Tensor, trace: bool) -> bool:
         # the Numba core has no gradient with respect to its fields and keeps no slopes
         on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
         return on_cpu and not trace and not (torch.is_grad_enabled() and fields.requires_grad)

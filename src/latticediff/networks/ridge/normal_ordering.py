@@ -25,12 +25,15 @@ At small noise, where the field is anything but Gaussian, :math:`\eta \to 1` lea
 
 import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
+from torch import Tensor
 
 from ...gaussian.baseline import local_response
+from ...gaussian.reference import GaussianReference
 
 __all__ = ["baseline_linear", "feature_variance", "gaussian_mean", "ordered_amplitudes", "slope_ratio", "slope_weights"]
 
@@ -39,7 +42,7 @@ KNOTS = 512  # of the table
 NODES = 33  # of h >= 0: m_p to 1e-6 for any s below 100, in float32 too
 
 
-def gaussian_mean(function, s):
+def gaussian_mean(function: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
     r"""``<f(h)>`` of an even f for h ~ N(0, s^2), by the trapezoidal rule in ``arsinh h``.
 
     Exponentially accurate for functions that are smooth on the scale of ``(1 + h^2)^(1/2)``, wide or narrow.
@@ -64,7 +67,7 @@ def gaussian_mean(function, s):
     return (weight * function(h)).sum(-1) / weight.sum(-1)
 
 
-def slope_weights(s):
+def slope_weights(s: Tensor) -> tuple[Tensor, Tensor]:
     r"""``(<g'> of g = h r, <g'> of g = h (1 - r^2))`` for h ~ N(0, s^2): ``m_3`` and ``1 + m_2 - 2 m_4``."""
     first = gaussian_mean(lambda h: (1 + h * h) ** -1.5, s)
     # 1 + r^2 - 2 r^4 without its cancellation at small h
@@ -72,7 +75,7 @@ def slope_weights(s):
     return first, second
 
 
-def slope_ratio(variance):
+def slope_ratio(variance: Tensor) -> Tensor:
     r"""``(1 + m_2 - 2 m_4) / m_3`` at s^2, from a table: integrals for every feature would cost more than the network.
 
     The table holds ``P = ratio (1 + s) / s^2`` as a cubic spline in ``t = s / (1 + s)``, good to 1e-8; P falls from 3
@@ -88,7 +91,7 @@ def slope_ratio(variance):
 
 
 @functools.cache
-def _spline(dtype, device):
+def _spline(dtype: torch.dtype, device: str) -> Tensor:
     knots = torch.arange(KNOTS + 1, dtype=torch.float64) / KNOTS
     s = (knots / (1 - knots))[1:-1]
     first, second = slope_weights(s)
@@ -97,7 +100,9 @@ def _spline(dtype, device):
     return torch.as_tensor(CubicSpline(knots.numpy(), values).c, device=device).to(dtype)
 
 
-def feature_variance(gaussian, inner, v, kernels_in, differences):
+def feature_variance(
+    gaussian: GaussianReference, inner: Tensor, v: Tensor, kernels_in: Tensor, differences: tuple[Tensor, Tensor]
+) -> Tensor:
     r"""``s_f^2 = <h_f^2>`` for x ~ N(0, G + v), shape (n, F).
 
     Parameters
@@ -120,7 +125,14 @@ def feature_variance(gaussian, inner, v, kernels_in, differences):
     return (torch.matmul(rows, D) * rows).sum(-1)
 
 
-def ordered_amplitudes(gaussian, inner, v, kernels_in, amplitudes, differences):
+def ordered_amplitudes(
+    gaussian: GaussianReference,
+    inner: Tensor,
+    v: Tensor,
+    kernels_in: Tensor,
+    amplitudes: Tensor,
+    differences: tuple[Tensor, Tensor],
+) -> Tensor:
     """Amplitudes (n, F, 2) whose features have the mean slope ``eta beta_1 m_3``.
 
     Parameters
@@ -128,15 +140,26 @@ def ordered_amplitudes(gaussian, inner, v, kernels_in, amplitudes, differences):
     gaussian, inner, v, kernels_in, differences
         See `feature_variance`.
     amplitudes : tensor, shape (n or 1, F, 2)
-        ``(beta_1, alpha_2)``, what the network says.
+        ``(beta_1, alpha_2)``, as the network gives them.
     """
     ratio = slope_ratio(feature_variance(gaussian, inner, v, kernels_in, differences))
     slope, curved = amplitudes.unbind(-1)
     return torch.stack([_eta(gaussian, v).flatten(1) * slope - curved * ratio, curved], -1)
 
 
-def baseline_linear(gaussian, v, W, C, screen=None):
-    """The multiplier ``eta l(k) - (1 - eta) lambda D(k)`` in place of l(k), (n, *lattice); D is the screen or one."""
+def baseline_linear(
+    gaussian: GaussianReference, v: Tensor, W: Tensor, C: Tensor, screen: Tensor | None = None
+) -> Tensor:
+    """The multiplier ``eta l(k) - (1 - eta) lambda D(k)`` that replaces l(k), (n, *lattice) (theory page, eq. 15c).
+
+    Parameters
+    ----------
+    gaussian : GaussianReference
+    v : tensor, shape (n, 1, ..., 1)
+    W, C : tensor, shape (n, *lattice)
+    screen : tensor, shape (n, *lattice), optional
+        D(k), `latticediff.networks.ridge.screening.screen`; one by default.
+    """
     q = 4 * gaussian.action.b
     eta = _eta(gaussian, v)
     c, lift = local_response(gaussian, C)
@@ -145,7 +168,7 @@ def baseline_linear(gaussian, v, W, C, screen=None):
     if q == 0:
         return eta * gaussian.linear
 
-    def slope(h):  # y f(y) / <y^2> with y = h / bend^(1/2)
+    def slope(h: Tensor) -> Tensor:  # y f(y) / <y^2> with y = h / bend^(1/2)
         square = h * h / bend.flatten()[:, None]
         return q * square * (square + 3 * c.flatten()[:, None]) / (1 + h * h)
 
@@ -154,5 +177,5 @@ def baseline_linear(gaussian, v, W, C, screen=None):
     return eta * gaussian.linear - (1 - eta) * counterterm * (1 if screen is None else screen)
 
 
-def _eta(gaussian, v):
+def _eta(gaussian: GaussianReference, v: Tensor) -> Tensor:
     return gaussian.g_mean / (gaussian.g_mean + v)

@@ -11,12 +11,16 @@ the features, passes the filter
 which is one for all modes at small noise, where C = v. It is a multiplier in momentum, so the trace stays closed form.
 """
 
+from torch import Tensor
+
+from ...gaussian.reference import GaussianReference
+
 __all__ = ["screen"]
 
 STRENGTH = 0.25
 
 
-def screen(gaussian, C):
-    """D (n, *lattice) for posterior covariances C (n, *lattice)."""
+def screen(gaussian: GaussianReference, C: Tensor) -> Tensor:
+    """The screening filter D(k), (n, *lattice), for posterior covariances C (n, *lattice) (theory page, eq. 15d)."""
     mean = gaussian.expand(gaussian.at_origin(C))
     return (1 + STRENGTH) / (1 + STRENGTH * C / mean)

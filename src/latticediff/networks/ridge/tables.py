@@ -1,17 +1,24 @@
 """A ridge network at fixed noise levels: the tables that the compiled flow works on, differentiable by the weights."""
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ..._kernels.flow import Levels
 from ...gaussian.baseline import local_response
+from ...gaussian.reference import GaussianReference
+
+if TYPE_CHECKING:
+    from .network import RidgeNetwork
 
 __all__ = ["level_tables"]
 
 
-def level_tables(network, gaussian, log_sigma):
-    """What the compiled flow knows of a network at fixed noise levels, as tensors; gradients flow to its weights.
+def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma: ArrayLike) -> Levels[Tensor]:
+    """A network at fixed noise levels, as tables for the compiled flow through which gradients flow to its weights.
 
     Parameters
     ----------
@@ -33,7 +40,8 @@ def level_tables(network, gaussian, log_sigma):
     W, C = gaussian.posterior(v)
     inner, outer = network.filters(gaussian, v, W)
     D = network.screen(gaussian, C)
-    scale = outer[(slice(None), 0, *([0] * gaussian.ndim))]  # of the first output, flat but for the screen
+    first: tuple[Any, ...] = (slice(None), 0, *([0] * gaussian.ndim))
+    scale = outer[first]  # of the first output, flat but for the screen
     if D is not None:
         outer = outer * D[:, None]
     amplitudes, response = network.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
