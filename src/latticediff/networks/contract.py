@@ -7,7 +7,7 @@ one of two ways: as a closed form (`ClosedFormTrace`) or by passes backwards thr
 networks have a fast flow on the CPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import ArrayLike
@@ -17,7 +17,19 @@ from .._kernels.flow import Levels
 from ..action import Phi4
 from ..gaussian.reference import GaussianReference
 
-__all__ = ["BackwardTrace", "ClosedFormTrace", "Compiled", "Conditioned", "Differentiable", "Network", "Residual"]
+__all__ = [
+    "BackwardTrace",
+    "ClosedFormTrace",
+    "Compiled",
+    "Conditioned",
+    "Differentiable",
+    "Network",
+    "Residual",
+    "Score",
+]
+
+
+Score = Callable[[Tensor, Tensor], Tensor]  #: ``score(x, sigma)`` of fields (n, *lattice) at sigma (n,), shape of x
 
 
 class Residual(Protocol):

@@ -19,10 +19,16 @@ the three targets are blended mode by mode, with the weights of least variance (
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from ..gaussian.baseline import local_response
+from ..gaussian.reference import GaussianReference
+
+if TYPE_CHECKING:
+    from ..diffusion.ladder import NoiseRange
 
 __all__ = ["BlendedTarget", "fit_blend", "three_targets"]
 
@@ -32,8 +38,8 @@ RIDGE = 1e-4  # of the diagonal: where targets coincide, do not chase rounding e
 TINY = 1e-30
 
 
-def three_targets(gaussian, phi, z, v):
-    """``(T_stein, T_force, T_noise)``, each with conditional mean R, (n, *lattice).
+def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``(T_stein, T_force, T_noise)``, each (n, *lattice) with conditional mean R (theory page, eqs. 9 and 10).
 
     Parameters
     ----------
@@ -77,10 +83,11 @@ class BlendedTarget:
         sigma and momentum alone, so the blend is unbiased whatever their values.
     """
 
-    def __init__(self, low, high, betas):
+    def __init__(self, low: float, high: float, betas: Tensor) -> None:
         self.low, self.high, self.betas = low, high, betas
 
-    def __call__(self, gaussian, phi, z, v):
+    def __call__(self, gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        """The blended target, (n, *lattice); arguments as in `three_targets`."""
         stein, force, noise = three_targets(gaussian, phi, z, v)
         position = (0.5 * v.flatten().log() - self.low) / (self.high - self.low) * (len(self.betas) - 1)
         level = position.long().clamp(0, len(self.betas) - 2)
@@ -91,7 +98,7 @@ class BlendedTarget:
 
 
 @torch.no_grad()
-def fit_blend(gaussian, phi, noise, seed=0):
+def fit_blend(gaussian: GaussianReference, phi: Tensor, noise: "NoiseRange", seed: int = 0) -> BlendedTarget:
     r"""Weights of least variance, from second moments of the targets.
 
     All targets have the conditional mean R, so the blend of least second moment is the one of least
@@ -103,7 +110,9 @@ def fit_blend(gaussian, phi, noise, seed=0):
     phi : tensor, shape (n, *lattice)
         Training configurations.
     noise : NoiseRange
+        Levels at which weights are fitted: equidistant in log sigma between its ends.
     seed : int
+        Of the draws of configurations and noise.
 
     Returns
     -------
@@ -132,13 +141,13 @@ def fit_blend(gaussian, phi, noise, seed=0):
     return BlendedTarget(low, high, torch.stack(betas))
 
 
-def _orbits(gaussian):
+def _orbits(gaussian: GaussianReference) -> Tensor:
     """Number of the orbit under lattice symmetries of each basis function, from the values of the propagator."""
     _, orbits = torch.unique((gaussian._G.flatten() * 1e12).round(), return_inverse=True)
     return orbits.to(gaussian.device)
 
 
-def _averaged(values, orbits):
+def _averaged(values: Tensor, orbits: Tensor) -> Tensor:
     counts = torch.bincount(orbits).to(values.dtype)
     sums = torch.zeros(*values.shape[:-1], len(counts), dtype=values.dtype, device=values.device)
     sums.index_add_(-1, orbits, values)

@@ -13,11 +13,23 @@ noise low at both ends of the ladder. The loss
 is the denoising loss :math:`|D - \phi|^2 / \sigma^2` up to a constant: likelihood weighting.
 """
 
-__all__ = ["denoising_loss", "mixed_target"]
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from ..gaussian.reference import GaussianReference
+
+__all__ = ["Target", "denoising_loss", "mixed_target"]
+
+#: ``target(gaussian, phi, z, v)``: fields (n, *lattice) of conditional mean R, for v = sigma^2 of shape (n, 1, ..., 1)
+Target = Callable[[GaussianReference, Tensor, Tensor, Tensor], Tensor]
 
 
-def mixed_target(gaussian, phi, z, v, w0=0.2):
-    """``w DF(phi) + (1 - w) (z / sigma - G^-1 phi)`` with ``w = 1 / (1 + w0 v / mean(G))``.
+def mixed_target(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor, w0: float = 0.2) -> Tensor:
+    """``w DF(phi) + (1 - w) (z / sigma - G^-1 phi)`` with ``w = 1 / (1 + w0 v / mean(G))``, (n, *lattice).
+
+    The mixture of the two targets of theory page, eq. (9); around a vacuum the second one has the fluctuation for phi.
 
     Parameters
     ----------
@@ -26,7 +38,7 @@ def mixed_target(gaussian, phi, z, v, w0=0.2):
     v : tensor, shape (n, 1, ..., 1)
         sigma^2.
     w0 : float
-        0: the force alone; infinity in the limit: the noise alone.
+        With 0 the target is the force alone; for w0 to infinity it becomes that of the noise.
     """
     w = 1 / (1 + w0 * v / gaussian.g_mean)
     # both targets share one transform: w DF - (1 - w) phi / G
@@ -36,8 +48,15 @@ def mixed_target(gaussian, phi, z, v, w0=0.2):
     return linear + w * gaussian.local_force(phi, signs) + (1 - w) * z / v.sqrt()
 
 
-def denoising_loss(network, gaussian, phi, z, log_sigma, target=mixed_target):
-    r"""``|C (T - R)|^2 / sigma^2`` of every configuration, shape (n,).
+def denoising_loss(
+    network: Callable[[GaussianReference, Tensor, Tensor], tuple[Tensor, Any]],
+    gaussian: GaussianReference,
+    phi: Tensor,
+    z: Tensor,
+    log_sigma: Tensor,
+    target: Target = mixed_target,
+) -> Tensor:
+    r"""``|C (T - R)|^2 / sigma^2`` of every configuration, shape (n,), in the dtype of the fields (theory page, eq. 8).
 
     Parameters
     ----------

@@ -1,14 +1,21 @@
 """What every objective refuses at its door."""
 
 import torch
+from torch import Tensor
 
 from ...errors import UserError
 
 __all__ = ["check_samples", "noise_levels"]
 
 
-def check_samples(name, x):
-    """`x` itself, a non-empty finite floating-point tensor (n, ...)."""
+def check_samples(name: str, x: Tensor) -> Tensor:
+    """`x` itself, a floating-point tensor (n, *lattice) with at least one configuration and only finite values.
+
+    Raises
+    ------
+    UserError
+        Anything else; `name` is what the message calls it.
+    """
     if not torch.is_tensor(x) or not x.is_floating_point():
         raise UserError(f"{name} is {type(x).__name__}; expected a floating-point tensor of shape (n, *lattice)")
     if x.ndim < 2 or x.numel() == 0:
@@ -18,8 +25,14 @@ def check_samples(name, x):
     return x
 
 
-def noise_levels(sigma, x):
-    """`sigma` (number or (n,)) as a tensor (n,) beside `x`; finite and not negative."""
+def noise_levels(sigma: float | Tensor, x: Tensor) -> Tensor:
+    """`sigma`, a number or (n,), as a tensor (n,) of the dtype and device of `x`.
+
+    Raises
+    ------
+    UserError
+        Another shape, or values that are negative or not finite.
+    """
     levels = torch.as_tensor(sigma, dtype=x.dtype, device=x.device)
     if levels.ndim > 1 or (levels.ndim == 1 and len(levels) not in (1, len(x))):
         raise UserError(f"sigma has shape {tuple(levels.shape)}; expected a number or ({len(x)},)")
@@ -28,6 +41,6 @@ def noise_levels(sigma, x):
     return levels.expand(len(x)) if levels.ndim else levels.repeat(len(x))
 
 
-def per_field(values, x):
-    """(n,) -> (n, 1, ..., 1), to multiply `x`."""
+def per_field(values: Tensor, x: Tensor) -> Tensor:
+    """Numbers (n,) as (n, 1, ..., 1), to multiply `x` (n, *lattice)."""
     return values.reshape(-1, *([1] * (x.ndim - 1)))

@@ -10,15 +10,33 @@ anything: followed to sigma = 0 it returns the training data (memorisation). Vin
 """
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ...arrays import real_array
 from ...errors import UserError
 from .checks import check_samples, noise_levels, per_field
 
 __all__ = ["EmpiricalScore"]
+
+
+class Rows(Protocol):
+    """Configurations by number, in memory or not: an array, a tensor, an HDF5 dataset, rows that are streamed."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, *lattice)."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, index: slice, /) -> Any:
+        """Consecutive rows, (n, *lattice)."""
 
 
 class EmpiricalScore:
@@ -40,7 +58,7 @@ class EmpiricalScore:
         Empty or non-finite data, weights that do not fit, sigma = width = 0.
     """
 
-    def __init__(self, data, weights=None, width=0.0, block=4096):
+    def __init__(self, data: Rows, weights: ArrayLike | None = None, width: float = 0.0, block: int = 4096) -> None:
         if len(data) == 0 or len(data.shape) < 2:
             raise UserError(f"data has shape {tuple(data.shape)}; expected (N, *lattice) with N of at least 1")
         weights = np.ones(len(data)) if weights is None else real_array(weights, "weights")
@@ -52,19 +70,29 @@ class EmpiricalScore:
         with np.errstate(divide="ignore"):  # a weight of zero is a point that is not there
             self.log_weights = torch.as_tensor(np.log(weights / weights.sum()))
 
-    def _blocks(self):
+    def _blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(self.data), self.block):
             rows = torch.as_tensor(self.data[start : start + self.block], dtype=torch.float64)
             yield check_samples("data", rows), self.log_weights[start : start + self.block]
 
-    def moments(self, x, sigma):
-        """Log-density, posterior mean and posterior mean of ``|x_i - x|^2``, by a running logsumexp.
+    def moments(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-density, posterior mean and posterior mean of ``|x_i - x|^2``, by a running logsumexp; float64.
+
+        Parameters
+        ----------
+        x : tensor, shape (n, *lattice)
+        sigma : float or tensor, shape (n,)
 
         Returns
         -------
         log_p : tensor, shape (n,)
         mean : tensor, shape (n, *lattice)
         square : tensor, shape (n,)
+
+        Raises
+        ------
+        UserError
+            Fields that do not fit the data, or sigma = 0 on points without width.
         """
         x = check_samples("x", x).double()
         v = noise_levels(sigma, x) ** 2 + self.width**2
@@ -90,19 +118,19 @@ class EmpiricalScore:
         log_p = top + total.log() - 0.5 * flat.shape[1] * torch.log(2 * math.pi * v)
         return log_p, (mean / total[:, None]).reshape(x.shape), square / total
 
-    def __call__(self, x, sigma):
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """``grad log p_sigma(x)``, shape of x, float64."""
         _, mean, _ = self.moments(x, sigma)
         v = noise_levels(sigma, mean) ** 2 + self.width**2
         return (mean - x) / per_field(v, mean)
 
-    def trace(self, x, sigma):
+    def trace(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """``tr ds/dx = (var / v - V) / v`` with the posterior variance over the data, shape (n,)."""
         _, mean, square = self.moments(x, sigma)
         v = noise_levels(sigma, mean) ** 2 + self.width**2
         variance = square - (mean - x).square().flatten(1).sum(1)
         return (variance / v - x[0].numel()) / v
 
-    def log_density(self, x, sigma):
+    def log_density(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """``log p_sigma(x)``, shape (n,), float64."""
         return self.moments(x, sigma)[0]

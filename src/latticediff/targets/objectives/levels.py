@@ -6,11 +6,18 @@ KL(p || q) of the reverse process [Song et al. 2101.09258, theorem 1]; the weigh
 [Song, Ermon 1907.05600, eq. (6)] is the same thing when levels are uniform in log sigma, and only then.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...errors import UserError
 from ...registry import nearest
+from ...types import FloatArray
+
+if TYPE_CHECKING:
+    from ...diffusion.ladder import NoiseRange
 
 __all__ = ["LEVELS", "WEIGHTINGS", "draw_levels", "ladder_weights"]
 
@@ -22,23 +29,23 @@ WEIGHTINGS = {
 }
 
 
-def _independent(n, rng):
+def _independent(n: int, rng: np.random.Generator) -> FloatArray:
     return rng.random(n)
 
 
-def _antithetic(n, rng):
+def _antithetic(n: int, rng: np.random.Generator) -> FloatArray:
     half = rng.random((n + 1) // 2)
     return np.concatenate([half, 1 - half])[:n]
 
 
-def _stratified(n, rng):
+def _stratified(n: int, rng: np.random.Generator) -> FloatArray:
     return rng.permutation((np.arange(n) + rng.random(n)) / n)  # permuted: a configuration owns no stratum
 
 
 LEVELS = {"independent": _independent, "antithetic": _antithetic, "stratified": _stratified}
 
 
-def draw_levels(noise, n, rng, method="stratified"):
+def draw_levels(noise: "NoiseRange", n: int, rng: np.random.Generator, method: str = "stratified") -> Tensor:
     """Draw sigma for n configurations, uniform in log sigma.
 
     Parameters
@@ -68,8 +75,8 @@ def draw_levels(noise, n, rng, method="stratified"):
     return torch.as_tensor(np.exp(low + (high - low) * LEVELS[method](n, rng)))
 
 
-def ladder_weights(sigma, weighting="likelihood", density=1.0):
-    """``lambda`` of each level, to multiply an objective.
+def ladder_weights(sigma: Tensor, weighting: str = "likelihood", density: float | Tensor = 1.0) -> Tensor:
+    """The weight lambda of each level, (n,), by which an objective is to be multiplied.
 
     Parameters
     ----------
@@ -78,6 +85,11 @@ def ladder_weights(sigma, weighting="likelihood", density=1.0):
         Key of `WEIGHTINGS`.
     density : float or tensor, shape (n,)
         Of the levels in log sigma relative to the uniform density; 1 for `draw_levels`.
+
+    Raises
+    ------
+    UserError
+        Unknown weighting.
     """
     if weighting not in WEIGHTINGS:
         raise UserError(

@@ -22,9 +22,13 @@ Hyvarinen 2005 eqs. (2), (4); Vincent 2011 eqs. (9), (11); De Bortoli et al. 240
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
+from torch import Tensor
+
 from ...errors import UserError
+from ...networks.contract import Score
 from ...registry import nearest
 from .checks import check_samples, noise_levels, per_field
 from .traces import full_jacobian
@@ -39,12 +43,14 @@ class Estimate(NamedTuple):
     error: float
 
 
-def half_square(difference):
+def half_square(difference: Tensor) -> Tensor:
     """``1/2 sum_x d(x)^2`` of each configuration, shape (n,)."""
     return 0.5 * (difference * difference).flatten(1).sum(1)
 
 
-def fisher_divergence(score_a, score_b, samples, sigma=0.0, tau_int=0.5):
+def fisher_divergence(
+    score_a: Score, score_b: Score, samples: Tensor, sigma: float | Tensor = 0.0, tau_int: float = 0.5
+) -> Estimate:
     r""":math:`\frac12 \langle |s_a - s_b|^2 \rangle` over samples of the first density (a forward divergence).
 
     Parameters
@@ -76,7 +82,7 @@ def fisher_divergence(score_a, score_b, samples, sigma=0.0, tau_int=0.5):
     return Estimate(float(terms.mean()), error)
 
 
-def _noised(phi, z, sigma):
+def _noised(phi: Tensor, z: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
     check_samples("phi", phi)
     if check_samples("z", z).shape != phi.shape:
         raise UserError(f"z has shape {tuple(z.shape)}; expected that of phi, {tuple(phi.shape)}")
@@ -84,7 +90,7 @@ def _noised(phi, z, sigma):
     return phi + per_field(sigma, phi) * z, sigma
 
 
-def explicit(score, phi, z, sigma, *, exact):
+def explicit(score: Score, phi: Tensor, z: Tensor, sigma: float | Tensor, *, exact: Score) -> Tensor:
     """ESM, ``1/2 |s(x) - exact(x)|^2``, where the score of the noised density is known.
 
     Parameters
@@ -111,19 +117,27 @@ def explicit(score, phi, z, sigma, *, exact):
     return half_square(score(x, sigma) - exact(x, sigma))
 
 
-def implicit(score, phi, z, sigma, *, trace=full_jacobian):
-    """ISM, ``1/2 |s(x)|^2 + tr ds/dx``: no known score, but a trace; `trace` is one of `traces.TRACES`.
+def implicit(
+    score: Score,
+    phi: Tensor,
+    z: Tensor,
+    sigma: float | Tensor,
+    *,
+    trace: Callable[[Score, Tensor, Tensor], Tensor] = full_jacobian,
+) -> Tensor:
+    """ISM, ``1/2 |s(x)|^2 + tr ds/dx``: needs no known score, but the trace of the model's.
 
-    Arguments, result and errors as `explicit`. ``sigma = 0`` matches the data themselves.
+    `trace` is one of `traces.TRACES`; other arguments, result and errors as in `explicit`. ``sigma = 0`` matches the
+    data themselves.
     """
     x, sigma = _noised(phi, z, sigma)
     return half_square(score(x, sigma)) + trace(score, x, sigma)
 
 
-def denoising(score, phi, z, sigma):
-    """DSM, ``1/2 |s(x) + z / sigma|^2``: neither known score nor trace.
+def denoising(score: Score, phi: Tensor, z: Tensor, sigma: float | Tensor) -> Tensor:
+    """DSM, ``1/2 |s(x) + z / sigma|^2``: needs neither a known score nor a trace.
 
-    Arguments, result and errors as `explicit`; sigma must be positive.
+    Arguments, result and errors as in `explicit`; sigma must be positive.
     """
     x, sigma = _noised(phi, z, sigma)
     if not bool((sigma > 0).all()):
@@ -131,19 +145,24 @@ def denoising(score, phi, z, sigma):
     return half_square(score(x, sigma) + z / per_field(sigma, z))
 
 
-def target(score, phi, z, sigma, *, force):
+def target(score: Score, phi: Tensor, z: Tensor, sigma: float | Tensor, *, force: Callable[[Tensor], Tensor]) -> Tensor:
     """TSM, ``1/2 |s(x) - force(phi)|^2``: the force of a known action, at the clean field.
 
-    Arguments, result and errors as `explicit`; ``force(phi) = -dS/dphi``, e.g. ``action.force``.
+    Arguments, result and errors as in `explicit`; ``force(phi) = -dS/dphi``, e.g. ``action.force``.
     """
     x, sigma = _noised(phi, z, sigma)
     return half_square(score(x, sigma) - force(phi))
 
 
-OBJECTIVES = {"explicit": explicit, "implicit": implicit, "denoising": denoising, "target": target}
+OBJECTIVES: dict[str, Callable[..., Tensor]] = {
+    "explicit": explicit,
+    "implicit": implicit,
+    "denoising": denoising,
+    "target": target,
+}
 
 
-def objective(name):
+def objective(name: str) -> Callable[..., Tensor]:
     """The objective called `name`.
 
     Raises

@@ -12,17 +12,22 @@ An unbiased trace is good enough for a loss, but never inside Metropolis: exp(no
 
 import itertools
 import math
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...errors import UserError
+from ...networks.contract import Score
+from ...types import Extents, IntArray
 from .checks import check_samples, noise_levels
 
 __all__ = ["TRACES", "closed_form", "coloured_probes", "colouring", "count_colours", "full_jacobian", "hutchinson"]
 
 
-def _products(score, x, sigma, probes):
+def _products(score: Score, x: Tensor, sigma: float | Tensor, probes: Iterable[Tensor]) -> Iterator[Tensor]:
     """``v * (J^T v)`` for each probe field v, one backward pass each for the whole batch."""
     keep = torch.is_grad_enabled()  # training needs the graph of the trace as well
     check_samples("x", x)
@@ -38,12 +43,13 @@ def _products(score, x, sigma, probes):
             yield v * product
 
 
-def _sum(products):
-    return sum(product.flatten(1).sum(1) for product in products)
+def _sum(products: Iterable[Tensor]) -> Tensor:
+    total: Any = sum(product.flatten(1).sum(1) for product in products)
+    return total
 
 
-def full_jacobian(score, x, sigma):
-    """Every diagonal element by its own backward pass: V of them.
+def full_jacobian(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """Every diagonal element of the Jacobian by a backward pass of its own, V of them.
 
     Parameters
     ----------
@@ -59,14 +65,20 @@ def full_jacobian(score, x, sigma):
     return _sum(_products(score, x, sigma, sites))
 
 
-def _cycle_colours(extent, reach):
-    """Colours of a ring such that equal colours are more than `reach` apart: positions within near-equal blocks."""
+def _cycle_colours(extent: int, reach: int) -> IntArray:
+    """Colours of the sites of a ring, equal ones more than `reach` apart: positions in blocks of nearly one size."""
     blocks = np.array_split(np.arange(extent), max(1, extent // (reach + 1)))
     return np.concatenate([np.arange(len(block)) for block in blocks])
 
 
-def colouring(shape, reach):
-    """Masks (n_colours, *shape) of sites that do not see each other within `reach` in every direction."""
+def colouring(shape: Extents, reach: int) -> Tensor:
+    """Masks (n_colours, *shape), float64, of sites of one colour: any two are more than `reach` apart along some axis.
+
+    Raises
+    ------
+    UserError
+        `reach` is no whole number of at least 0.
+    """
     if reach < 0 or int(reach) != reach:
         raise UserError(f"reach is {reach}; expected a whole number of sites, at least 0")
     rings = [_cycle_colours(extent, int(reach)) for extent in shape]
@@ -79,12 +91,12 @@ def colouring(shape, reach):
     return torch.as_tensor(np.stack(masks))
 
 
-def count_colours(shape, reach):
-    """Number of masks that `colouring` gives, without making them."""
+def count_colours(shape: Extents, reach: int) -> int:
+    """Number of colours that `colouring` needs, without making the masks."""
     return math.prod(int(_cycle_colours(extent, reach).max()) + 1 for extent in shape)
 
 
-def coloured_probes(score, x, sigma, *, reach):
+def coloured_probes(score: Score, x: Tensor, sigma: float | Tensor, *, reach: int) -> Tensor:
     """Exact for a score whose value at a site depends on sites at most `reach` away along each axis.
 
     Sites of one colour do not see each other, so one backward pass gives all their diagonal elements;
@@ -94,30 +106,46 @@ def coloured_probes(score, x, sigma, *, reach):
     return _sum(_products(score, x, sigma, colouring(x.shape[1:], reach)))
 
 
-def closed_form(score, x, sigma):
+def closed_form(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
     """The score's own ``trace(x, sigma)``: the ridge network in `fields.ModelScore`, `EmpiricalScore`."""
     if not hasattr(score, "trace"):
         raise UserError("the score has no closed-form trace; take full_jacobian, coloured_probes or hutchinson")
     return score.trace(check_samples("x", x), noise_levels(sigma, x))
 
 
-def hutchinson(score, x, sigma, *, rng=None, n_probes=1, slices="rademacher", probes=None):
-    """Mean of ``v^T J v`` over random v with E[v v^T] = 1 (sliced score matching, Song et al. 1905.07088).
+def hutchinson(
+    score: Score,
+    x: Tensor,
+    sigma: float | Tensor,
+    *,
+    rng: np.random.Generator | None = None,
+    n_probes: int = 1,
+    slices: str = "rademacher",
+    probes: Tensor | None = None,
+) -> Tensor:
+    """Mean of ``v^T J v`` over random v with E[v v^T] = 1, (n,) (sliced score matching, Song et al. 1905.07088).
 
     Parameters
     ----------
+    score, x, sigma
+        As in `full_jacobian`.
     rng : numpy.random.Generator
     n_probes : int
     slices : str
         ``"rademacher"`` (signs; only off-diagonal elements contribute to its variance) or ``"normal"``.
     probes : tensor, shape (n_probes, n, *lattice), optional
         Such fields drawn by the caller, in place of `rng`, `n_probes` and `slices`.
+
+    Raises
+    ------
+    UserError
+        No probe, or an unknown kind of slices.
     """
     if probes is not None:
         return _sum(_products(score, x, sigma, probes)) / len(probes)
     if n_probes < 1 or slices not in ("rademacher", "normal"):
         raise UserError(f"got {n_probes} {slices!r} probes; expected at least 1, rademacher or normal")
-    draw = rng.standard_normal(size=(n_probes, *x.shape))
+    draw = rng.standard_normal(size=(n_probes, *x.shape))  # type: ignore[union-attr]  # without probes there is rng
     probes = torch.as_tensor(np.where(draw < 0, -1.0, 1.0) if slices == "rademacher" else draw)
     return _sum(_products(score, x, sigma, probes)) / n_probes
 
