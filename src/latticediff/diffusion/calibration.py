@@ -16,10 +16,13 @@ deterministic function of the model. Nothing here enters a density but through t
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from ..types import FloatArray
+from .layout import Array, Layout
 from .steps import GaussianStep, curvature
 
 __all__ = ["ResponseTable", "measure_response"]
@@ -31,16 +34,19 @@ SEED = 20_230_917
 
 
 class ResponseTable(NamedTuple):
-    """Per noise level, ascending; `strength`, `second` and `third` for each kind of step."""
+    """One number per noise level, ascending, float64; `strength`, `second` and `third` by kind of step.
 
-    log_sigma: np.ndarray
-    f_mean: np.ndarray
-    strength: dict
-    second: dict
-    third: dict
+    `f_mean` is the mean of f, `strength` the fitted t; `second` and `third` are c_2 and c_3. See the module's formulas.
+    """
 
-    def at(self, kind, variances):
-        """``(strength, f_mean)`` of a kind of step, interpolated in log sigma."""
+    log_sigma: FloatArray
+    f_mean: FloatArray
+    strength: dict[str, FloatArray]
+    second: dict[str, FloatArray]
+    third: dict[str, FloatArray]
+
+    def at(self, kind: str, variances: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``(strength, f_mean)`` of a kind of step at these noise variances, interpolated in log sigma."""
         position = 0.5 * np.log(variances)
         return (
             np.interp(position, self.log_sigma, self.strength[kind]),
@@ -48,17 +54,20 @@ class ResponseTable(NamedTuple):
         )
 
 
-def measure_response(modes, variances, covariances, prior, b):
+def measure_response(
+    modes: Layout, variances: FloatArray, covariances: Sequence[Array], prior: Array, b: float
+) -> ResponseTable:
     """Fill a `ResponseTable` along one batch of reverse paths with field-independent covariances.
 
     Parameters
     ----------
-    modes : object
-        See `latticediff.diffusion.reverse.ReverseProcess`; its levels are the table's.
+    modes : Layout
+        Its levels are those of the table.
     variances : ndarray, shape (n_levels + 1,)
     covariances : list
         Of each step; see `latticediff.diffusion.reverse.step_covariances`.
     prior : array
+        ``G + v_N`` on the basis.
     b : float
         Coefficient of phi^4 in the action.
 
@@ -70,10 +79,10 @@ def measure_response(modes, variances, covariances, prior, b):
     rng = np.random.default_rng(SEED)
     n = int(min(512, max(32, SITES // modes.volume)))
 
-    def normal():
+    def normal() -> Array:
         return modes.array(rng.standard_normal((n, modes.volume)))
 
-    def signs():
+    def signs() -> Array:
         return modes.from_sites(modes.array(rng.choice([-1.0, 1.0], (n, modes.volume))))
 
     sign, white = modes.vacua.enter(normal())
@@ -83,13 +92,13 @@ def measure_response(modes, variances, covariances, prior, b):
         rows.append(_row(modes, x, s, i, float(variances[i]), b, signs(), signs()))
         delta = float(variances[i] - variances[i - 1])
         x = x + delta * s + GaussianStep(modes, covariances[i - 1]).draw(normal(), x, s)[0]
-    rows = np.array(rows[::-1])
-    broken = ~np.isfinite(rows).all(axis=1)
+    table = np.array(rows[::-1])
+    broken = ~np.isfinite(table).all(axis=1)
     v = np.asarray(variances[1:])
-    rows[broken, 0], rows[broken, 1:3] = 0.5, 0.0
+    table[broken, 0], table[broken, 1:3] = 0.5, 0.0
     # without knowledge steps are equal in log sigma
-    rows[broken, 3:6], rows[broken, 6:] = v[broken, None] ** -2.0, 0.0
-    f_mean, site, dressed, second_0, second_1, second_2, third_0, third_1 = rows.T
+    table[broken, 3:6], table[broken, 6:] = v[broken, None] ** -2.0, 0.0
+    f_mean, site, dressed, second_0, second_1, second_2, third_0, third_1 = table.T
     return ResponseTable(
         0.5 * np.log(v),
         f_mean,
@@ -99,7 +108,7 @@ def measure_response(modes, variances, covariances, prior, b):
     )
 
 
-def _row(modes, x, s, i, v, b, u, w):
+def _row(modes: Layout, x: Array, s: Array, i: int, v: float, b: float, u: Array, w: Array) -> list[float]:
     """One level of the table: mean of f, two strengths, three second and two third moments."""
     h = SHIFT * math.sqrt(v)
     corners = [[modes.score(x + h * (p * u + q * w), i) for q in (1, -1)] for p in (1, -1)]
@@ -113,7 +122,7 @@ def _row(modes, x, s, i, v, b, u, w):
     f = 1 / (1 + kappa * D * D)
     f_mean = float(f.mean())
 
-    def average(values):
+    def average(values: Array) -> float:
         return float(modes.total(values).mean())
 
     # the mean of J is diagonal in momentum

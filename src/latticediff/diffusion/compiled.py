@@ -6,9 +6,12 @@
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from .._kernels import lanes as kernels
 from .._kernels.flow import Levels
@@ -16,6 +19,9 @@ from .._kernels.threads import over_groups
 from .._kernels.vectors import LANES
 from ..fourier import basis_from_momenta, real_fourier, transform
 from ..gaussian.vacua import vacua
+from ..networks.contract import Compiled
+from ..types import FloatArray
+from .runge_kutta import Method
 
 __all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
 
@@ -34,11 +40,17 @@ class CompiledRidge:
         What the network's `level_tables` gives; default: computed here in float64.
     """
 
-    def __init__(self, network, gaussian, log_sigma, tables=None):
+    def __init__(
+        self,
+        network: Compiled,
+        gaussian: GaussianReference,
+        log_sigma: FloatArray,
+        tables: kernels.Levels[Tensor] | None = None,
+    ) -> None:
         self.shape, self.volume = gaussian.shape, gaussian.volume
         self.extents = np.array(self.shape, np.int64)
         if tables is None:
-            exact = copy.deepcopy(network).cpu().double()
+            exact: Any = copy.deepcopy(network)
             with torch.no_grad():
                 tables = exact.level_tables(gaussian.to("cpu", torch.float64), log_sigma)
         self._lay_out(network, gaussian, Levels(*(tensor.detach() for tensor in tables)))
@@ -66,27 +78,27 @@ class CompiledRidge:
             tables.numbers.double().numpy(),
         )
 
-    def transform(self, fields, inverse=False):
+    def transform(self, fields: FloatArray, inverse: bool = False) -> FloatArray:
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, one configuration at a time."""
         modes = transform(fields.reshape(len(fields), *self.shape), self.shape, inverse)
         return modes if inverse else modes.reshape(len(fields), -1)
 
-    def _pack(self, states):
+    def _pack(self, states: FloatArray) -> FloatArray:
         """(n, V) -> (n_groups, V * lanes), the last group filled up with zeros."""
         groups = -(-len(states) // self.lanes)
-        packed = np.zeros((groups * self.lanes, self.volume))
-        packed[: len(states)] = states
-        packed = packed.reshape(groups, self.lanes, self.volume).swapaxes(1, 2)
+        padded = np.zeros((groups * self.lanes, self.volume))
+        padded[: len(states)] = states
+        packed = padded.reshape(groups, self.lanes, self.volume).swapaxes(1, 2)
         return np.ascontiguousarray(packed).reshape(groups, -1)
 
-    def _unpack(self, packed, n):
+    def _unpack(self, packed: FloatArray, n: int) -> FloatArray:
         states = packed.reshape(len(packed), self.volume, self.lanes).swapaxes(1, 2).reshape(-1, self.volume)
         return np.ascontiguousarray(states[:n])
 
     def _geometry(self):
         return self.extents, self.blocks, self.inverse_blocks, *self.taps, *self.levels
 
-    def slope(self, y, level):
+    def slope(self, y: FloatArray, level: int) -> FloatArray:
         """``dy / d log sigma`` of whitened fields (n, V) at the level with this number; float64."""
         packed = self._pack(y)
         derivatives = np.empty_like(packed)
@@ -109,7 +121,14 @@ class CompiledFlow:
         Of `up`, descending too; by default the same.
     """
 
-    def __init__(self, network, gaussian, grid, method, up_grid=None):
+    def __init__(
+        self,
+        network: Compiled,
+        gaussian: GaussianReference,
+        grid: ArrayLike,
+        method: Method,
+        up_grid: ArrayLike | None = None,
+    ) -> None:
         self.grid, self.method = np.asarray(grid, np.float64), method
         rising = self.grid[::-1] if up_grid is None else np.asarray(up_grid, np.float64)[::-1]
         # going up, the stages of a step mirror those of the step going down
@@ -121,15 +140,15 @@ class CompiledFlow:
         self.v_min = math.exp(2 * self.grid[-1])
         self.root = np.sqrt(self.ridge.propagator + self.v_min)
 
-    def _ridge(self, network, gaussian, levels):
+    def _ridge(self, network: Compiled, gaussian: GaussianReference, levels: FloatArray) -> CompiledRidge:
         return CompiledRidge(network, gaussian, levels)
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Network evaluations of one passage."""
         return self.method.evaluations(len(self.grid) - 1)
 
-    def _scheme(self, up):
+    def _scheme(self, up: bool) -> tuple[Any, ...]:
         passage = self.passages[int(up)]
         # a stage from the one before it: of a multistep scheme only the last few slopes enter
         rows = np.concatenate([np.zeros((1, len(passage.weights))), passage.matrix, passage.weights[None]])
@@ -138,7 +157,7 @@ class CompiledFlow:
         depth = max([1, *(stage - used)])
         return passage.steps, self.stage_levels[int(up)], increments[:-1], increments[-1], passage.weights, int(depth)
 
-    def _work(self, n):
+    def _work(self, n: int) -> int:
         return COST * self.evaluations * n * self.ridge.volume
 
     def _run(self, states, up):
@@ -150,8 +169,8 @@ class CompiledFlow:
         over_groups(kernels.flow, len(packed), self._work(len(states)), *arguments)
         return ridge._unpack(packed, len(states)), integrals.ravel()[: len(states)]
 
-    def down(self, y):
-        """From noise (n, *lattice) to ``(phi, log_q)``, float64 NumPy."""
+    def down(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Fields (n, *lattice) that the flow makes from noise, and their log_q (n,); float64 (theory page, eq. 17)."""
         vacua = self.ridge.vacua
         sign, states = vacua.enter(self.ridge.transform(y))
         low, integral = self._run(states, up=False)
@@ -159,18 +178,18 @@ class CompiledFlow:
         log_q = vacua.admit(sign, modes, self._log_q(states, -integral))
         return self.ridge.transform(modes, inverse=True), log_q
 
-    def up(self, phi):
-        """From fields (n, *lattice) to ``(y, log_q)``, float64 NumPy."""
+    def up(self, phi: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Noise (n, *lattice) from which the flow makes these fields, and their log_q (n,); float64."""
         vacua = self.ridge.vacua
         sign, fluctuation = vacua.fluctuations(self.ridge.transform(phi))
         high, integral = self._run(fluctuation / self.root, up=True)
         return self.ridge.transform(vacua.leave(sign, high), inverse=True), self._log_q(high, integral)
 
-    def _constant(self, volume):
+    def _constant(self, volume: int) -> float:
         normal = -0.5 * volume * math.log(2 * math.pi) - np.log(self.root).sum()
         return normal + self.ridge.vacua.log_probability
 
-    def _log_q(self, states, integral):
+    def _log_q(self, states: FloatArray, integral: FloatArray) -> FloatArray:
         return -0.5 * (states**2).sum(axis=1) + self._constant(states.shape[1]) + integral
 
 
@@ -185,12 +204,12 @@ class CompiledModes:
         ``v_0 = 0`` and the levels at which the score is wanted.
     """
 
-    def __init__(self, network, gaussian, variances):
+    def __init__(self, network: Compiled, gaussian: GaussianReference, variances: FloatArray) -> None:
         self.ridge = CompiledRidge(network, gaussian, 0.5 * np.log(variances[1:]))
         self.variances = variances
         self.G, self.vacua = self.ridge.propagator, self.ridge.vacua
 
-    def score(self, x, i):
+    def score(self, x: FloatArray, i: int) -> FloatArray:
         r"""The score at level i from the flow's slope, ``s = -(y + (G + v) / v dy/dlog sigma) / (G + v)^(1/2)``."""
         v = self.variances[i]
         root = np.sqrt(self.G + v)
@@ -198,8 +217,8 @@ class CompiledModes:
         y = fluctuation / root
         return -self.ridge.vacua.turn(sign, y / root + root / v * self.ridge.slope(y, i - 1))
 
-    def multiply(self, x, multiplier):
-        """Filter a field: in this basis a plain product."""
+    def multiply(self, x: FloatArray, multiplier: FloatArray) -> FloatArray:
+        """Fields multiplied by an even function of momentum: in this basis a plain product."""
         return x * multiplier
 
 

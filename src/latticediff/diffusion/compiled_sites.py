@@ -9,6 +9,8 @@ import numpy as np
 from .._kernels.dressing import LANES, dress, transform
 from .._kernels.threads import over_groups
 from ..fourier import real_fourier
+from ..types import Extents, FloatArray
+from .layout import Scored
 
 __all__ = ["CompiledSites"]
 
@@ -20,12 +22,12 @@ class CompiledSites:
 
     Parameters
     ----------
-    modes : object
-        ``score(x, i)`` for fields (n, V) in the basis, and ``G``; see `latticediff.diffusion.compiled.CompiledModes`.
+    modes : Scored
+        For fields (n, V) in the basis: `latticediff.diffusion.compiled.CompiledModes`.
     shape : tuple of int
     """
 
-    def __init__(self, modes, shape):
+    def __init__(self, modes: Scored, shape: Extents) -> None:
         self.score, self.G, self.vacua = modes.score, modes.G, modes.vacua
         self.shape, self.volume = tuple(shape), int(np.prod(shape))
         largest = max(shape)
@@ -35,34 +37,34 @@ class CompiledSites:
         self.transposes = np.ascontiguousarray(self.bases.transpose(0, 2, 1))
         self.extents = np.array(shape, np.int64)
 
-    def multiply(self, x, multiplier):
-        """Filter a field: in this basis a plain product."""
+    def multiply(self, x: FloatArray, multiplier: FloatArray) -> FloatArray:
+        """Fields multiplied by an even function of momentum: in this basis a plain product."""
         return x * multiplier
 
-    def total(self, x):
-        """Sum over the lattice, (n,)."""
+    def total(self, x: FloatArray) -> FloatArray:
+        """Sums over the lattice, (n,)."""
         return x.sum(axis=1)
 
-    def to_sites(self, x):
+    def to_sites(self, x: FloatArray) -> FloatArray:
         """Values on sites, (n, V)."""
         return self._transform(x, self.transposes)
 
-    def from_sites(self, x):
-        """The reverse of `to_sites`."""
+    def from_sites(self, x: FloatArray) -> FloatArray:
+        """Coefficients (n, V) of values on sites; the inverse of `to_sites`."""
         return self._transform(x, self.bases)
 
     white_to_sites, white_from_sites = to_sites, from_sites
 
-    def to_modes(self, x):
-        """Coefficients in the real Fourier basis: this is the layout."""
+    def to_modes(self, x: FloatArray) -> FloatArray:
+        """Fields as they are: this layout is that of the real Fourier basis."""
         return x
 
-    def array(self, values):
-        """NumPy values (..., V) in the layout of this class; white noise is white in both."""
+    def array(self, values: FloatArray) -> FloatArray:
+        """Values (..., V) as they are; white noise is white in either layout."""
         return values
 
-    def dress(self, x, g, K, n_terms, sign):
-        """``exp(sign / 2 K g K) x`` by its series; g on sites (n, V), K(k) (V,)."""
+    def dress(self, x: FloatArray, g: FloatArray, K: FloatArray, n_terms: int, sign: int) -> FloatArray:
+        """``exp(sign / 2 K g K) x`` by `n_terms` terms of its series; g (n, V) on sites, K(k) (V,) on the basis."""
         packed, g = self._pack(x), self._pack(g)
         out = np.empty_like(packed)
         lanes = np.repeat(K, LANES)
@@ -71,27 +73,27 @@ class CompiledSites:
         over_groups(dress, len(packed), work, *arguments)
         return self._unpack(out, len(x))
 
-    def fields(self, x):
-        """Configurations (n, *lattice) of fields in the layout of this class."""
+    def fields(self, x: FloatArray) -> FloatArray:
+        """Configurations (n, *lattice) of coefficients (n, V)."""
         return self.to_sites(x).reshape(-1, *self.shape)
 
-    def coefficients(self, phi):
-        """The reverse of `fields`."""
+    def coefficients(self, phi: FloatArray) -> FloatArray:
+        """Coefficients (n, V) of configurations (n, *lattice); the inverse of `fields`."""
         return self.from_sites(phi.reshape(len(phi), -1))
 
-    def _transform(self, x, matrices):
+    def _transform(self, x: FloatArray, matrices: FloatArray) -> FloatArray:
         packed = self._pack(x)
         out = np.empty_like(packed)
         over_groups(transform, len(packed), COST * x.size // 4, packed, out, matrices, self.extents)
         return self._unpack(out, len(x))
 
-    def _pack(self, x):
+    def _pack(self, x: FloatArray) -> FloatArray:
         """(n, V) -> (n_groups, V * LANES), the last group filled up with zeros."""
         groups = -(-len(x) // LANES)
         packed = np.zeros((groups, LANES, self.volume))
         packed.reshape(-1, self.volume)[: len(x)] = x
         return np.ascontiguousarray(packed.swapaxes(1, 2)).reshape(groups, -1)
 
-    def _unpack(self, packed, n):
+    def _unpack(self, packed: FloatArray, n: int) -> FloatArray:
         x = packed.reshape(len(packed), self.volume, LANES).swapaxes(1, 2).reshape(-1, self.volume)
         return np.ascontiguousarray(x[:n])

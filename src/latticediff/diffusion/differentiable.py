@@ -6,8 +6,12 @@ function of states and tables, differentiated stage by stage in `latticediff._ke
 are those of the discrete map, in the precision of its inside, float32.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from .._kernels import adjoint
 from .._kernels import flow as kernels
@@ -15,7 +19,11 @@ from .._kernels.flow import Levels
 from .._kernels.ridge import frame
 from .._kernels.threads import over_groups
 from ..fourier import real_fourier
+from ..gaussian.reference import GaussianReference
+from ..networks.contract import Differentiable
+from ..types import FloatArray
 from .compiled import CompiledFlow, CompiledRidge
+from .runge_kutta import Method
 
 __all__ = ["DifferentiableFlow"]
 
@@ -28,7 +36,9 @@ class _Passage(torch.autograd.Function):
     """``(states, tables) -> (states at the other end, integrated traces)``, in the Fourier basis."""
 
     @staticmethod
-    def forward(ctx, flow, up, states, *tables):
+    def forward(
+        ctx: Any, flow: "DifferentiableFlow", up: bool, states: Tensor, *tables: Tensor
+    ) -> tuple[Tensor, Tensor]:
         # without tables: they are held fixed
         ridge = flow.ridge
         groups = -(-len(states) // ridge.lanes)
@@ -38,7 +48,7 @@ class _Passage(torch.autograd.Function):
         return torch.from_numpy(ends), torch.from_numpy(integrals.copy())
 
     @staticmethod
-    def backward(ctx, d_ends, d_integrals):
+    def backward(ctx: Any, d_ends: Tensor, d_integrals: Tensor) -> tuple[Tensor | None, ...]:
         flow, ridge, n = ctx.flow, ctx.flow.ridge, len(d_ends)
         d_states = ridge._pack(d_ends.numpy())
         d_traces = np.zeros((len(d_states), ridge.lanes))
@@ -114,14 +124,17 @@ class DifferentiableFlow(CompiledFlow):
         See `CompiledFlow`.
     """
 
-    def __init__(self, network, gaussian, grid, method):
+    def __init__(self, network: Differentiable, gaussian: GaussianReference, grid: ArrayLike, method: Method) -> None:
         self.gaussian = gaussian
         super().__init__(network, gaussian, grid, method)
         self.vacua = self.ridge.vacua
         self.noise_root = torch.from_numpy(self.root)
         self.bases = [torch.tensor(real_fourier(extent)) for extent in gaussian.shape]
 
-    def _ridge(self, network, gaussian, levels):
+    # tensors where the compiled flow takes arrays: one cannot stand in for the other, hence the overrides
+    def _ridge(  # type: ignore[override]
+        self, network: Differentiable, gaussian: GaussianReference, levels: FloatArray
+    ) -> CompiledRidge:
         self.tables = network.level_tables(gaussian, levels)
         self.sizes = *self.tables.kernels_in.shape[1:], self.tables.kernels_out.shape[1]
         return TapedRidge(network, gaussian, levels, self.tables)
@@ -139,10 +152,10 @@ class DifferentiableFlow(CompiledFlow):
         over_groups(kernels.flow, len(packed), self._work(len(states)), *arguments)
         return ridge._unpack(packed, len(states)), integrals.ravel()[: len(states)]
 
-    def _pass(self, states, up, weights=True):
+    def _pass(self, states: Tensor, up: bool, weights: bool = True) -> tuple[Tensor, Tensor]:
         return _Passage.apply(self, up, states, *(self.tables[:4] if weights else ()))
 
-    def _modes(self, fields, inverse=False):
+    def _modes(self, fields: Tensor, inverse: bool = False) -> Tensor:
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, differentiable."""
         fields = fields.double().reshape(len(fields), *self.gaussian.shape)
         for axis, basis in enumerate(self.bases, start=1):
@@ -150,8 +163,8 @@ class DifferentiableFlow(CompiledFlow):
             fields = torch.movedim(torch.movedim(fields, axis, -1) @ matrix, -1, axis)
         return fields if inverse else fields.flatten(1)
 
-    def down(self, y, gradients=False):
-        """From noise (n, *lattice) to ``(phi, log_q)``, float64 tensors."""
+    def down(self, y: Tensor, gradients: bool = False) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Fields phi (n, *lattice) that the flow makes from noise y, and their log_q (n,); float64 tensors."""
         with torch.set_grad_enabled(gradients):
             sign, states = self.vacua.enter(self._modes(y))
             low, integral = self._pass(states, False)
@@ -159,18 +172,23 @@ class DifferentiableFlow(CompiledFlow):
             log_q = self.vacua.admit(sign, modes, self._log_q(states, -integral))
             return self._modes(modes, inverse=True), log_q
 
-    def field(self, y):
+    def field(self, y: Tensor) -> Tensor:
         """The field of `down` without its density, with gradients."""
         return self.down(y, gradients=True)[0]
 
-    def up(self, phi, gradients=False, weights=True):
-        """From fields (n, *lattice) to ``(y, log_q)``, float64 tensors; `weights` as in `ProbabilityFlow.up`."""
+    def up(  # type: ignore[override]
+        self, phi: Tensor, gradients: bool = False, weights: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Noise (n, *lattice) from which the flow makes these fields, and their log_q (n,); float64 tensors.
+
+        `gradients` and `weights` as in `ProbabilityFlow.up`.
+        """
         with torch.set_grad_enabled(gradients):
             sign, fluctuation = self.vacua.fluctuations(self._modes(phi))
             high, integral = self._pass(fluctuation / self.noise_root, True, weights)
             return self._modes(self.vacua.leave(sign, high), inverse=True), self._log_q(high, integral)
 
-    def _log_q(self, states, integral):
+    def _log_q(self, states: Tensor, integral: Tensor) -> Tensor:  # type: ignore[override]
         return -0.5 * (states**2).sum(1) + self._constant(states.shape[1]) + integral
 
 

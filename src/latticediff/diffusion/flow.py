@@ -12,12 +12,18 @@ integrated (theory page, eqs. 16 and 17):
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..gaussian.reference import GaussianReference
 from ..gaussian.vacua import vacua
-from .runge_kutta import Scheme, integrate
+from ..networks.contract import Residual
+from ..types import FloatArray
+from .runge_kutta import Method, Scheme, integrate
 
 __all__ = ["ProbabilityFlow"]
 
@@ -41,19 +47,30 @@ class ProbabilityFlow:
         Of `up`, descending too; by default the same.
     """
 
-    def __init__(self, network, gaussian, grid, method, recompute=False, up_grid=None):
+    def __init__(
+        self,
+        network: Residual,
+        gaussian: GaussianReference,
+        grid: FloatArray,
+        method: Method,
+        recompute: bool = False,
+        up_grid: FloatArray | None = None,
+    ) -> None:
         self.network, self.gaussian, self.grid, self.method = network, gaussian, grid, method
         self.up_grid = grid if up_grid is None else up_grid
         self.recompute = recompute and isinstance(method, Scheme)
         self.vacua, self._upper = vacua(gaussian.vacuum, gaussian.volume), gaussian.upper()
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Network evaluations of one passage."""
         return self.method.evaluations(len(self.grid) - 1)
 
-    def slope(self, y, log_sigma, trace=True):
-        """``(dy/dlog sigma, tr(C dR/dx))`` at one noise level; 0 for the trace if it is not asked for."""
+    def slope(self, y: Tensor, log_sigma: float, trace: bool = True) -> tuple[Tensor, Tensor | float]:
+        """``dy/dlog sigma`` (n, *lattice) and ``tr(C dR/dx)`` (n,) at one noise level (theory page, eq. 16).
+
+        Without `trace` the second is 0.0.
+        """
         gaussian = self.gaussian
         v = math.exp(2 * log_sigma)
         level = torch.full((1,), log_sigma, dtype=y.dtype, device=y.device)
@@ -63,8 +80,8 @@ class ProbabilityFlow:
         C = gaussian.G * v / (gaussian.G + v)
         return gaussian.filter(R, C / root), 0.0 if tr is None else tr
 
-    def down(self, y, gradients=False):
-        """From noise to field.
+    def down(self, y: Tensor, gradients: bool = False) -> tuple[Tensor, Tensor]:
+        """From noise to field (theory page, eq. 17).
 
         Parameters
         ----------
@@ -85,16 +102,22 @@ class ProbabilityFlow:
             phi = self.vacua.fields(sign, self.gaussian.colour(y_low, v))
             return phi, self.vacua.admit(sign, phi, self._log_q(y, -integral, v))
 
-    def field(self, y):
-        """The field of `down` without its density, with gradients: no trace to pay for."""
+    def field(self, y: Tensor) -> Tensor:
+        """The field of `down` without its density, (n, *lattice), with gradients; it needs no trace and costs less."""
         sign, y = self.vacua.enter(y)
         y_low, _ = self._integrate(lambda y, t: self.slope(y, t, trace=False), y, self.grid)
         return self.vacua.fields(sign, self.gaussian.colour(y_low, math.exp(2 * self.grid[-1])))
 
-    def up(self, phi, gradients=False, weights=True):
-        """From field to noise; ``log_q`` of the field as `down` would have given it. `gradients` as there.
+    def up(self, phi: Tensor, gradients: bool = False, weights: bool = True) -> tuple[Tensor, Tensor]:
+        """From field to noise, with the ``log_q`` of the field that `down` would have given.
 
-        With `weights` false only the gradient by `phi` is wanted, which a compiled flow gives for less.
+        Parameters
+        ----------
+        phi : tensor, shape (n, *lattice)
+        gradients : bool
+            As in `down`.
+        weights : bool
+            False: only the gradient with respect to `phi` is wanted, for which a compiled flow needs less time.
 
         Returns
         -------
@@ -107,16 +130,18 @@ class ProbabilityFlow:
             y, integral = self._integrate(self.slope, self.gaussian.whiten(fluctuation, v), self.up_grid[::-1])
             return self.vacua.leave(sign, y), self._log_q(y, integral, v)
 
-    def _integrate(self, rhs, y, grid):
+    def _integrate(
+        self, rhs: Callable[[Tensor, float], tuple[Tensor, Any]], y: Tensor, grid: FloatArray
+    ) -> tuple[Tensor, Any]:
         if not (self.recompute and torch.is_grad_enabled()):
             return integrate(rhs, y, grid, self.method)
-        total = 0.0
+        total: Any = 0.0
         for pair in itertools.pairwise(grid):
             y, integral = checkpoint(integrate, rhs, y, pair, self.method, use_reentrant=False)
             total = total + integral
         return y, total
 
-    def _log_q(self, y_max, integral, v_min):
+    def _log_q(self, y_max: Tensor, integral: Tensor, v_min: float) -> Tensor:
         normal = -0.5 * (y_max.double() ** 2).flatten(1).sum(1)
         constant = -0.5 * self.gaussian.volume * math.log(2 * math.pi) - self.gaussian.half_log_det(v_min)
         return normal + constant + integral + self.vacua.log_probability

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
+from ..types import FloatArray
 
 __all__ = ["LADDERS", "NoiseRange", "equal_cost"]
 
@@ -38,34 +39,45 @@ class NoiseRange:
     sigma_min: float
     sigma_max: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
             raise UserError(
                 f"sigma_min = {self.sigma_min:g}, sigma_max = {self.sigma_max:g}; expected 0 < sigma_min < sigma_max"
             )
 
     @property
-    def log_range(self):
+    def log_range(self) -> tuple[float, float]:
         """``(log sigma_min, log sigma_max)``."""
         return math.log(self.sigma_min), math.log(self.sigma_max)
 
-    def grid(self, n_steps):
-        """``n_steps + 1`` values of log sigma, descending from sigma_max to sigma_min, float64."""
+    def grid(self, n_steps: int) -> FloatArray:
+        """Equidistant log sigma, (n_steps + 1,) float64, descending from sigma_max to sigma_min.
+
+        Raises
+        ------
+        UserError
+            No step.
+        """
         if n_steps < 1:
             raise UserError(f"got {n_steps} steps; expected at least 1")
         low, high = self.log_range
         return np.linspace(high, low, n_steps + 1)
 
-    def variances(self, n_steps, first=None):
+    def variances(self, n_steps: int, first: float | None = None) -> FloatArray:
         """The geometric ladder with `n_steps` steps: 0, then `first`^2 to sigma_max^2 log-spaced, ascending.
 
         `first` (default and least value: sigma_min) is where the last reverse step starts, which leads to
         the field itself. Below about a tenth of a site's width one Gaussian step is as good as several.
+
+        Raises
+        ------
+        UserError
+            Fewer than 2 steps, or a first level that is not below sigma_max.
         """
         low, high = self._ends(n_steps, first)
         return np.concatenate([[0.0], np.exp(2 * np.linspace(low, high, n_steps))])
 
-    def cosine_variances(self, n_steps, unit, first=None):
+    def cosine_variances(self, n_steps: int, unit: float, first: float | None = None) -> FloatArray:
         r"""The cosine ladder: equidistant angles, ``sigma = unit tan(theta)``.
 
         In the variables of the variance-preserving process ``alpha = cos(theta)``, ``sigma = sin(theta)`` [Nichol,
@@ -78,13 +90,18 @@ class NoiseRange:
         unit : float
             Field unit of the variance-preserving process, usually the width of a site.
         first : float, optional
-            As in `variances`.
+            As in `variances`, and so are the errors.
+
+        Returns
+        -------
+        ndarray, shape (n_steps + 1,), float64
+            Variances, ascending from 0.
         """
         low, high = self._ends(n_steps, first)
         angles = np.linspace(math.atan(math.exp(low) / unit), math.atan(math.exp(high) / unit), n_steps)
         return np.concatenate([[0.0], (unit * np.tan(angles)) ** 2])
 
-    def _ends(self, n_steps, first):
+    def _ends(self, n_steps: int, first: float | None) -> tuple[float, float]:
         if n_steps < 2:
             raise UserError(f"the reverse SDE got {n_steps} steps; expected at least 2")
         low, high = self.log_range
@@ -95,7 +112,7 @@ class NoiseRange:
         return low, high
 
 
-def equal_cost(log_sigma, second, third, n_steps):
+def equal_cost(log_sigma: FloatArray, second: FloatArray, third: FloatArray, n_steps: int) -> FloatArray:
     r"""Levels such that every reverse step costs the same, at most `n_steps` of them.
 
     A step from v to v' contributes to the Kullback-Leibler divergence of the paths
@@ -129,7 +146,7 @@ def equal_cost(log_sigma, second, third, n_steps):
         rate = np.concatenate([rate[:1], rate])
         paths.append((np.concatenate([[0.0], np.cumsum(0.5 * (rate[1:] + rate[:-1]) * np.diff(v))]), power))
 
-    def descend(bound):
+    def descend(bound: float) -> list[int]:
         levels = [len(v) - 1]
         while levels[-1] > 0 and len(levels) <= n_steps + 1:
             here = levels[-1]

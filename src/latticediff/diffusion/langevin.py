@@ -6,16 +6,19 @@ bias of the score and of the finite steps. Exact averages need `flow` or `revers
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import UserError
+from ..networks.contract import Score
 
 __all__ = ["annealed_langevin", "checked_levels", "predictor_corrector"]
 
 
-def checked_levels(sigmas):
+def checked_levels(sigmas: Iterable[float]) -> list[float]:
     """Noise levels as a list of floats.
 
     Raises
@@ -33,16 +36,18 @@ def checked_levels(sigmas):
     return sigmas
 
 
-def _normal(rng, x):
+def _normal(rng: np.random.Generator, x: Tensor) -> Tensor:
     return torch.as_tensor(rng.standard_normal(tuple(x.shape)), dtype=x.dtype, device=x.device)
 
 
-def _level(sigma, x):
+def _level(sigma: float, x: Tensor) -> Tensor:
     return torch.full((len(x),), sigma, dtype=x.dtype, device=x.device)
 
 
 @torch.no_grad()
-def annealed_langevin(score, x, sigmas, rng, n_steps=100, step=0.1):
+def annealed_langevin(
+    score: Score, x: Tensor, sigmas: Iterable[float], rng: np.random.Generator, n_steps: int = 100, step: float = 0.1
+) -> Tensor:
     r"""Langevin dynamics on the noised densities, one after the other.
 
     .. math:: x \leftarrow x + \tfrac{\alpha_i}{2}\, s(x, \sigma_i) + \sqrt{\alpha_i}\, z, \qquad
@@ -85,7 +90,14 @@ def annealed_langevin(score, x, sigmas, rng, n_steps=100, step=0.1):
 
 
 @torch.no_grad()
-def predictor_corrector(score, x, sigmas, rng, n_corrector=1, ratio=0.16):
+def predictor_corrector(
+    score: Score,
+    x: Tensor,
+    sigmas: Iterable[float],
+    rng: np.random.Generator,
+    n_corrector: int = 1,
+    ratio: float = 0.16,
+) -> Tensor:
     r"""Reverse-SDE steps, each followed by Langevin steps at the level reached.
 
     Predictor, with :math:`\Delta = \sigma_i^2 - \sigma_{i+1}^2`: mean :math:`x + \Delta s(x, \sigma_i)`, variance
@@ -100,7 +112,16 @@ def predictor_corrector(score, x, sigmas, rng, n_corrector=1, ratio=0.16):
     n_corrector : int
         Langevin steps per level; 0 is ancestral sampling.
     ratio : float
-        rho.
+        rho, positive.
+
+    Returns
+    -------
+    tensor, shape (n, *lattice)
+
+    Raises
+    ------
+    UserError
+        Levels that do not descend, a negative number of steps, or a ratio that is not positive.
     """
     sigmas = checked_levels(sigmas)
     if n_corrector < 0 or not ratio > 0:
@@ -115,5 +136,5 @@ def predictor_corrector(score, x, sigmas, rng, n_corrector=1, ratio=0.16):
     return x
 
 
-def _norm(fields):
+def _norm(fields: Tensor) -> float:
     return float(np.mean(fields.flatten(1).norm(dim=1).double().cpu().numpy()))

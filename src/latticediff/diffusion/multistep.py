@@ -8,17 +8,20 @@ ends of its noise levels; elsewhere the first steps limit the order to two.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from ..types import FloatArray
 
 __all__ = ["Adams", "Passage"]
 
 
 class Passage(NamedTuple):
-    """An integration along a grid, as explicit steps of equal tableaus: all that is to be known of a scheme."""
+    """An integration along a grid as explicit steps that share one tableau: all that a flow needs to know of a scheme."""
 
-    steps: np.ndarray  #: (n,), lengths
-    times: np.ndarray  #: (n, s), of the stages
-    matrix: np.ndarray  #: (s, s), lower triangular: stage states, in units of the step
-    weights: np.ndarray  #: (s,)
+    steps: FloatArray  #: (n,), lengths
+    times: FloatArray  #: (n, s), of the stages
+    matrix: FloatArray  #: (s, s), lower triangular: stage states, in units of the step
+    weights: FloatArray  #: (s,)
 
 
 class Adams(NamedTuple):
@@ -32,11 +35,11 @@ class Adams(NamedTuple):
     name: str
     order: int
 
-    def evaluations(self, n_steps):
-        """Slopes along a grid of `n_steps` steps."""
+    def evaluations(self, n_steps: int) -> int:
+        """Number of slopes that are evaluated along a grid of `n_steps` steps."""
         return n_steps
 
-    def passage(self, grid):
+    def passage(self, grid: ArrayLike) -> Passage:
         """The `Passage` along a grid, (n_steps + 1,): one step of length 1, coefficients in units of time."""
         grid = np.asarray(grid, np.float64)
         n_steps = len(grid) - 1

@@ -19,51 +19,69 @@ and one score network serves both. Forward transitions are :math:`x_i | x_{i-1} 
 :math:`\beta(t)\,dt = -2\, d\log\alpha` this is the SDE :math:`dx = -\frac12 \beta x\, dt + \sqrt{\beta}\, dW`.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ..errors import UserError
+
+if TYPE_CHECKING:  # the command line reads this room without torch
+    from ..gaussian.vacua import Fields
 
 __all__ = ["PROCESSES", "NoiseProcess", "VarianceExploding", "VariancePreserving", "process"]
 
 
 class NoiseProcess(Protocol):
-    """Coordinates of the noised field, a function of the level ``ratio = sigma / alpha``."""
+    """Coordinates of the noised field, functions of the level ``ratio = sigma / alpha``."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As in `PROCESSES`."""
 
-    def alpha(self, ratio):
-        """Factor of the field."""
+    def alpha(self, ratio: float) -> float:
+        """Factor alpha of the field."""
 
-    def rates(self, lower, upper):
+    def sigma(self, ratio: float) -> float:
+        """Standard deviation of the noise, ``ratio * alpha(ratio)``."""
+
+    def score(self, exploding: Callable[[Fields, float], Fields], x: Fields, ratio: float) -> Fields:
+        """The score in these coordinates, from ``exploding(x, sigma)``, that of the variance-exploding process."""
+
+    def rates(self, lower: float, upper: float) -> tuple[float, float]:
         """``(log alpha_lower / alpha_upper, int alpha^2 d ratio^2)``: drift and variance of the reverse SDE."""
 
-    def log_slope(self, ratio):
+    def log_slope(self, ratio: float) -> float:
         """``d log alpha / d log ratio``."""
 
 
 class _Process:
     """What follows from alpha alone; see the formulas of this module."""
 
-    def sigma(self, ratio):
+    def alpha(self, ratio: float) -> float:
+        """Factor alpha of the field; a subclass supplies it."""
+        raise NotImplementedError
+
+    def sigma(self, ratio: float) -> float:
         """Standard deviation of the noise."""
         return ratio * self.alpha(ratio)
 
-    def from_exploding(self, x, ratio):
-        """The field in these coordinates."""
+    def from_exploding(self, x: Fields, ratio: float) -> Fields:
+        """``alpha x``: a field of the variance-exploding process in these coordinates."""
         return self.alpha(ratio) * x
 
-    def to_exploding(self, x, ratio):
-        """The reverse of `from_exploding`."""
+    def to_exploding(self, x: Fields, ratio: float) -> Fields:
+        """``x / alpha``, the inverse of `from_exploding`."""
         return x / self.alpha(ratio)
 
-    def score(self, exploding, x, ratio):
+    def score(self, exploding: Callable[[Fields, float], Fields], x: Fields, ratio: float) -> Fields:
         """The score in these coordinates, from ``exploding(x, sigma)``, that of the variance-exploding process."""
         alpha = self.alpha(ratio)
         return exploding(x / alpha, ratio) / alpha
 
-    def transition(self, lower, upper):
+    def transition(self, lower: float, upper: float) -> tuple[float, float]:
         """``(rho, beta)`` of the forward step between two levels: mean rho x, variance beta."""
         return self.alpha(upper) / self.alpha(lower), self.alpha(upper) ** 2 * (upper**2 - lower**2)
 
@@ -74,16 +92,19 @@ class VarianceExploding(_Process):
 
     name: ClassVar[str] = "variance_exploding"
 
-    def alpha(self, ratio):
+    def alpha(self, ratio: float) -> float:
+        """Factor alpha of the field."""
         return 1.0
 
-    def rates(self, lower, upper):
+    def rates(self, lower: float, upper: float) -> tuple[float, float]:
+        """See `NoiseProcess.rates`."""
         return 0.0, upper**2 - lower**2
 
-    def log_slope(self, ratio):
+    def log_slope(self, ratio: float) -> float:
+        """``d log alpha / d log ratio``."""
         return 0.0
 
-    def ratio(self, sigma):
+    def ratio(self, sigma: float) -> float:
         """Level at which the noise has this standard deviation."""
         return sigma
 
@@ -101,17 +122,20 @@ class VariancePreserving(_Process):
     unit: float
     name: ClassVar[str] = "variance_preserving"
 
-    def alpha(self, ratio):
+    def alpha(self, ratio: float) -> float:
+        """Factor alpha of the field."""
         return 1 / math.sqrt(self.unit**2 + ratio**2)
 
-    def rates(self, lower, upper):
+    def rates(self, lower: float, upper: float) -> tuple[float, float]:
+        """See `NoiseProcess.rates`."""
         drift = math.log(self.alpha(lower) / self.alpha(upper))
         return drift, 2 * drift  # beta is both: the process preserves the variance
 
-    def log_slope(self, ratio):
+    def log_slope(self, ratio: float) -> float:
+        """``d log alpha / d log ratio``."""
         return -(ratio**2) / (self.unit**2 + ratio**2)
 
-    def ratio(self, sigma):
+    def ratio(self, sigma: float) -> float:
         """Level at which the noise has this standard deviation, below 1."""
         if not 0 <= sigma < 1:
             raise UserError(f"sigma = {sigma:g}; the variance-preserving process has 0 <= sigma < 1")
@@ -121,7 +145,7 @@ class VariancePreserving(_Process):
 PROCESSES = ("variance_exploding", "variance_preserving")
 
 
-def process(name, unit):
+def process(name: str, unit: float) -> VarianceExploding | VariancePreserving:
     """The process called `name`; `unit` is the field's width.
 
     Raises

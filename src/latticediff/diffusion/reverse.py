@@ -18,19 +18,27 @@ and ``log_weight = -S(x_0) - log q`` is exact on the space of paths. Sums in flo
 
 import itertools
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ..gaussian.vacua import OneVacuum, vacua
-from .process import VarianceExploding
+from ..gaussian.reference import GaussianReference
+from ..gaussian.vacua import OneVacuum, Vacua, vacua
+from ..networks.contract import Residual
+from ..types import FloatArray
+from .layout import Array, Layout
+from .process import NoiseProcess, VarianceExploding
+from .steps import GaussianStep
 
 __all__ = ["FourierModes", "ReverseProcess", "score_power", "step_covariances"]
 
 LOG_2PI = math.log(2 * math.pi)
 
 
-def score_power(network, gaussian, phi, z, v):
+def score_power(network: Residual, gaussian: GaussianReference, phi: Tensor, z: Tensor, v: float) -> Tensor:
     r"""``<|s_k|^2> / V`` in the real Fourier basis at one noise level, from noised configurations.
 
     Uses :math:`\langle x_k^* R_k \rangle = 0` (Schwinger-Dyson), which leaves
@@ -55,24 +63,30 @@ class ReverseProcess:
 
     Parameters
     ----------
-    modes : object
-        Fields in some layout, and the score: ``modes.score(x, i)`` at level i (1 .. N), ``modes.multiply(x, f)``
-        by a function of momentum, ``modes.total(x)`` over the lattice, ``modes.to_sites`` and ``from_sites``;
-        see `FourierModes` and `latticediff.diffusion.compiled_sites.CompiledSites`.
+    modes : Layout
+        Fields in some layout, and the score; see `latticediff.diffusion.layout`.
     variances : ndarray, shape (N + 1,)
         ``v_0 = 0`` to ``v_N``, ascending; those of the variance-exploding process.
     steps : list
         Of `latticediff.diffusion.steps`, for x_{i-1} given x_i, i = 1 .. N.
     prior : array
-        ``G + v_N`` in the layout of `modes`.
+        ``G + v_N`` on the real Fourier basis.
     process : latticediff.diffusion.process.NoiseProcess, optional
         Coordinates in which the path is walked and its densities are taken; variance exploding by default. The
         weight of a path does not depend on them.
-    vacua : latticediff.gaussian.vacua.TwoVacua, optional
-        Around which the prior lies; around zero by default.
+    vacua : latticediff.gaussian.vacua.Vacua, optional
+        The vacua around which the prior lies; by default it lies around zero.
     """
 
-    def __init__(self, modes, variances, steps, prior, process=None, vacua=None):
+    def __init__(
+        self,
+        modes: Layout,
+        variances: Iterable[float],
+        steps: Sequence[GaussianStep],
+        prior: Array,
+        process: NoiseProcess | None = None,
+        vacua: Vacua | None = None,
+    ) -> None:
         self.modes, self.steps, self.prior = modes, steps, prior
         self.process, self.vacua = process or VarianceExploding(), vacua or OneVacuum()
         self.variances = [float(v) for v in variances]
@@ -81,12 +95,12 @@ class ReverseProcess:
         self.log_prior = -0.5 * (math.log(2 * math.pi) * modes.volume + float(_log(prior).sum()))
 
     @property
-    def n_steps(self):
-        """Reverse steps, which is also the number of network evaluations of a path."""
+    def n_steps(self) -> int:
+        """Number of reverse steps, which is also that of network evaluations for a path."""
         return len(self.deltas)
 
-    def down(self, noise):
-        """Draw paths from the prior to the field.
+    def down(self, noise: Array) -> tuple[Array, Array]:
+        """Draw paths from the prior to the field (theory page, eq. 18).
 
         Parameters
         ----------
@@ -113,7 +127,7 @@ class ReverseProcess:
             x = lower
         return x / alphas[0], log_q + modes.volume * math.log(alphas[0])
 
-    def up(self, phi, noise):
+    def up(self, phi: Array, noise: Array) -> Array:
         """Draw a forward path from the field and weigh it.
 
         Parameters
@@ -127,8 +141,8 @@ class ReverseProcess:
         """
         return self.retrace(phi, noise)[1]
 
-    def retrace(self, phi, noise):
-        """Draw a forward path from the field; the noise with which `down` would have come along it.
+    def retrace(self, phi: Array, noise: Array) -> tuple[Array, Array]:
+        """Draw a forward path from the field, and find the noise with which `down` would have walked it.
 
         Parameters
         ----------
@@ -142,7 +156,7 @@ class ReverseProcess:
         log_q : array, shape (n,), float64
         """
         modes, alphas = self.modes, self.alphas
-        back = [None] * (self.n_steps + 1)
+        back: list[Array] = [None] * (self.n_steps + 1)
         x, log_q = alphas[0] * phi, modes.volume * math.log(alphas[0])
         for i in range(1, self.n_steps + 1):
             delta = self.deltas[i - 1]
@@ -159,26 +173,39 @@ class ReverseProcess:
         stack = np.stack if isinstance(x, np.ndarray) else torch.stack
         return stack(back, 1), log_q + self._log_prior(white)
 
-    def _log_prior(self, noise):
+    def _log_prior(self, noise: Array) -> Array:
         """Density of ``x_N`` made from this noise."""
         log_alpha = self.modes.volume * math.log(self.alphas[-1])
         return self.log_prior + self.vacua.log_probability - log_alpha - 0.5 * self.modes.total(noise * noise)
 
-    def _log_forward(self, lower, higher, i):
+    def _log_forward(self, lower: Array, higher: Array, i: int) -> Array:
         """``log q(x_i | x_{i-1})``."""
         beta = self.alphas[i] ** 2 * self.deltas[i - 1]
         miss = higher - (self.alphas[i] / self.alphas[i - 1]) * lower
         return -0.5 * (self.modes.total(miss * miss) / beta + self.modes.volume * (LOG_2PI + math.log(beta)))
 
 
-def _log(x):
+def _log(x: Array) -> Array:
     return np.log(x) if isinstance(x, np.ndarray) else x.log()
 
 
-def step_covariances(G, variances, powers):
-    r"""``Delta - Delta^2 <|s_k|^2> / V`` of each step.
+def step_covariances(G: FloatArray, variances: FloatArray, powers: Iterable[FloatArray]) -> list[FloatArray]:
+    r"""``Delta_i - Delta_i^2 <|s_k|^2> / V`` of each step (theory page, eq. 19), at least 1/20 of the free field's.
 
-    The posterior is narrower than the free field's; an untrained network must not push it to zero.
+    The bound keeps variances positive where an untrained network has a score power that is far too large.
+
+    Parameters
+    ----------
+    G : ndarray, shape (...)
+        Propagator; on the momentum grid or the basis, as the powers are.
+    variances : ndarray, shape (N + 1,)
+        The ladder, ascending from 0.
+    powers : iterable of N ndarrays, shape (...)
+        ``<|s_k|^2> / V`` at levels 1 to N.
+
+    Returns
+    -------
+    list of N ndarrays, shape (...), float64
     """
     covariances = []
     for i, power in enumerate(powers, start=1):
@@ -199,7 +226,7 @@ class FourierModes:
     variances : ndarray, shape (N + 1,)
     """
 
-    def __init__(self, network, gaussian, variances):
+    def __init__(self, network: Residual, gaussian: GaussianReference, variances: FloatArray) -> None:
         self.network, self.gaussian, self.variances = network, gaussian, variances
         self.exact = gaussian.to(dtype=torch.float64)  # densities are float64, only the network is not
         self.G, self.volume = self.exact.G, gaussian.volume
@@ -207,7 +234,7 @@ class FourierModes:
         self.vacua = vacua(gaussian.vacuum, gaussian.volume)
 
     @torch.no_grad()
-    def score(self, x, i):
+    def score(self, x: Tensor, i: int) -> Tensor:
         """``s = -(G + v)^-1 (x - mean + G R)`` at level i, float64."""
         v = float(self.variances[i])
         level = torch.full((1,), 0.5 * math.log(v), dtype=self.gaussian.dtype, device=x.device)
@@ -216,23 +243,24 @@ class FourierModes:
         _, fluctuation = self.exact.fluctuation(x)
         return -self.exact.from_modes((to_modes(fluctuation) + self.G * to_modes(R.double())) / (self.G + v))
 
-    def multiply(self, x, multiplier):
-        """Filter a field."""
+    def multiply(self, x: Tensor, multiplier: Tensor) -> Tensor:
+        """Fields multiplied by an even function of momentum, given on the basis."""
         return self.exact.filter(x, multiplier)
 
-    def total(self, x):
-        """Sum over the lattice, (n,)."""
+    def total(self, x: Tensor) -> Tensor:
+        """Sums over the lattice, (n,)."""
         return x.flatten(1).sum(1)
 
-    def to_sites(self, x):
-        """Values on sites: this is the layout."""
+    def to_sites(self, x: Tensor) -> Tensor:
+        """Fields as they are: this layout is that of sites."""
         return x
 
     from_sites = white_to_sites = white_from_sites = to_sites
 
-    def dress(self, x, g, K, n_terms, sign):
-        """``exp(sign / 2 K g K) x`` by its series."""
-        total, w = 0.0, self.multiply(x, K)
+    def dress(self, x: Tensor, g: Tensor, K: Tensor, n_terms: int, sign: int) -> Tensor:
+        """``exp(sign / 2 K g K) x`` by `n_terms` terms of its series; g (n, *lattice) on sites, K(k) on the basis."""
+        total: Any = 0.0
+        w = self.multiply(x, K)
         for j in range(1, n_terms + 1):
             if j > 1:
                 w = self.multiply(w, K * K)
@@ -240,7 +268,7 @@ class FourierModes:
             total = total + w
         return x + self.multiply(total, K)
 
-    def array(self, values):
+    def array(self, values: FloatArray) -> Tensor:
         """NumPy values (..., V) or (..., *lattice) in the layout of this class, on its device."""
         tensor = torch.as_tensor(values, dtype=torch.float64, device=self.gaussian.device)
         return tensor.reshape(*tensor.shape[: tensor.ndim - 1], *self.gaussian.shape)

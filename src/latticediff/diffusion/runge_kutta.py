@@ -4,14 +4,19 @@ A fixed grid makes the map from noise to field one definite function of the weig
 adaptive step would not be; its error is checked by step doubling, not steered.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import UserError
 from .multistep import Adams, Passage
 
-__all__ = ["METHODS", "SCHEMES", "Scheme", "integrate", "scheme"]
+__all__ = ["METHODS", "SCHEMES", "Method", "Scheme", "integrate", "scheme"]
+
+
+State = TypeVar("State")  # a NumPy array or a tensor
 
 
 class Scheme(NamedTuple):
@@ -19,22 +24,22 @@ class Scheme(NamedTuple):
 
     name: str
     order: int
-    nodes: tuple
-    matrix: tuple
-    weights: tuple
+    nodes: tuple[float, ...]
+    matrix: tuple[tuple[float, ...], ...]
+    weights: tuple[float, ...]
 
-    def evaluations(self, n_steps):
-        """Slopes along a grid of `n_steps` steps."""
+    def evaluations(self, n_steps: int) -> int:
+        """Number of slopes that are evaluated along a grid of `n_steps` steps."""
         return n_steps * len(self.nodes)
 
-    def passage(self, grid):
+    def passage(self, grid: ArrayLike) -> Passage:
         """The `Passage` along a grid, (n_steps + 1,)."""
-        grid, stages = np.asarray(grid, np.float64), len(self.nodes)
-        steps = np.diff(grid)
+        nodes, stages = np.asarray(grid, np.float64), len(self.nodes)
+        steps = np.diff(nodes)
         matrix = np.zeros((stages, stages))
         for s, row in enumerate(self.matrix):
             matrix[s, : len(row)] = row
-        times = grid[:-1, None] + steps[:, None] * np.array(self.nodes, float)
+        times = nodes[:-1, None] + steps[:, None] * np.array(self.nodes, float)
         return Passage(steps, times, matrix, np.array(self.weights, float))
 
 
@@ -61,17 +66,27 @@ SCHEMES = {
     )
 }
 
-METHODS = {**SCHEMES, "adams5": Adams("adams5", 5)}
+Method = Scheme | Adams
+
+METHODS: dict[str, Method] = {**SCHEMES, "adams5": Adams("adams5", 5)}
 
 
-def scheme(name):
-    """The scheme called `name`."""
+def scheme(name: str) -> Method:
+    """The scheme called `name`, a key of `METHODS`.
+
+    Raises
+    ------
+    UserError
+        Unknown name.
+    """
     if name not in METHODS:
         raise UserError(f"integration scheme is {name!r}; expected one of {', '.join(METHODS)}")
     return METHODS[name]
 
 
-def integrate(rhs, y, grid, method):
+def integrate(
+    rhs: Callable[[State, float], tuple[State, Any]], y: State, grid: ArrayLike, method: Method
+) -> tuple[State, Any]:
     """Integrate ``dy/dt = f(y, t)`` and ``dI/dt = g(y, t)`` along a grid.
 
     Parameters
@@ -91,7 +106,7 @@ def integrate(rhs, y, grid, method):
     integral, (steps, times, matrix, weights) = 0.0, method.passage(grid)
     weights = weights.tolist()
     for step, nodes in zip(steps.tolist(), times.tolist(), strict=True):
-        slopes = []
+        slopes: list[Any] = []
         for time, row, weight in zip(nodes, matrix.tolist(), weights, strict=True):
             stage = y
             for a, slope in zip(row, slopes, strict=False):  # the tableau is lower triangular

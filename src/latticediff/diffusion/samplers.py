@@ -13,19 +13,24 @@ of `latticediff.diffusion.reverse` have no weak error there, strong order 1; the
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from ..networks.contract import Score
 from .langevin import checked_levels
-from .process import VarianceExploding
+from .process import NoiseProcess, VarianceExploding
 from .runge_kutta import integrate, scheme
 
 __all__ = ["euler_maruyama", "probability_flow"]
 
 
 @torch.no_grad()
-def euler_maruyama(score, x, levels, rng, process=None):
+def euler_maruyama(
+    score: Score, x: Tensor, levels: Iterable[float], rng: np.random.Generator, process: NoiseProcess | None = None
+) -> Tensor:
     """The reverse SDE by the Euler-Maruyama method.
 
     Parameters
@@ -60,7 +65,9 @@ def euler_maruyama(score, x, levels, rng, process=None):
 
 
 @torch.no_grad()
-def probability_flow(score, x, levels, method="rk4", process=None):
+def probability_flow(
+    score: Score, x: Tensor, levels: Iterable[float], method: str = "rk4", process: NoiseProcess | None = None
+) -> Tensor:
     """The probability-flow ODE, in log(sigma / alpha), without whitening and without density.
 
     Parameters
@@ -76,7 +83,7 @@ def probability_flow(score, x, levels, method="rk4", process=None):
     """
     process = process or VarianceExploding()
 
-    def slope(x, log_ratio):
+    def slope(x: Tensor, log_ratio: float) -> tuple[Tensor, float]:
         ratio = math.exp(log_ratio)
         s = process.score(lambda y, r: score(y, _full(r, y)), x, ratio)
         return process.log_slope(ratio) * x - process.sigma(ratio) ** 2 * s, 0.0
@@ -84,5 +91,5 @@ def probability_flow(score, x, levels, method="rk4", process=None):
     return integrate(slope, x, np.log(checked_levels(levels)), scheme(method))[0]
 
 
-def _full(ratio, x):
+def _full(ratio: float, x: Tensor) -> Tensor:
     return torch.full((len(x),), ratio, dtype=x.dtype, device=x.device)

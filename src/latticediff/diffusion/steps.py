@@ -22,6 +22,8 @@ import math
 import numpy as np
 from scipy.special import k0, k1
 
+from .layout import Array, Layout
+
 __all__ = ["STEPS", "DressedStep", "GaussianStep", "SiteStep", "curvature", "series_length"]
 
 LOG_2PI = math.log(2 * math.pi)
@@ -35,15 +37,15 @@ _z = np.linspace(-12, 12, 24_001)
 A1 = float(np.trapezoid(_z**2 * (np.sqrt(1 + _z**2) - M1) * np.exp(-0.5 * _z**2), _z) / math.sqrt(2 * math.pi))
 
 
-def _log(x):
+def _log(x: Array) -> Array:
     return np.log(x) if isinstance(x, np.ndarray) else x.log()
 
 
-def _exp(x):
+def _exp(x: Array) -> Array:
     return np.exp(x) if isinstance(x, np.ndarray) else x.exp()
 
 
-def curvature(b, c):
+def curvature(b: float, c: float) -> float:
     r"""kappa of the local response :math:`f(D) = 1 / (1 + \kappa D^2)`: the variance of a site around its mean D.
 
     A site of width c in the potential ``b phi^4`` has the variance ``c / (1 + c h)``, ``h = 12 b (D^2 + c)``; f is that
@@ -52,8 +54,8 @@ def curvature(b, c):
     return 12 * b * c / (1 + 12 * b * c * c)
 
 
-def series_length(norm):
-    """Terms after which the series of exp at an operator of this norm has converged to `ACCURACY`."""
+def series_length(norm: float) -> int:
+    """Number of terms after which the exponential series of an operator of this norm has converged to `ACCURACY`."""
     term, n = 1.0, 0
     while term > ACCURACY or n < norm:
         n += 1
@@ -66,27 +68,33 @@ class GaussianStep:
 
     Parameters
     ----------
-    modes : object
-        See `latticediff.diffusion.reverse.ReverseProcess`.
+    modes : Layout
+        See `latticediff.diffusion.layout`.
     covariance : array
-        A in the layout of `modes`.
+        A(k) on the real Fourier basis.
     """
 
-    def __init__(self, modes, covariance):
+    def __init__(self, modes: Layout, covariance: Array) -> None:
         self.modes, self.covariance = modes, covariance
         self.root = covariance**0.5
         self.log_det = float(0.5 * _log(covariance).sum())
 
-    def draw(self, noise, x, s):
-        """The step from standard normal noise, and the logarithm of its density, (n,)."""
+    def draw(self, noise: Array, x: Array, s: Array) -> tuple[Array, Array]:
+        """The step r from standard normal noise (n, *layout), and ``log p(r | x)``, (n,).
+
+        Parameters
+        ----------
+        noise, x, s : array, shape (n, *layout)
+            Noise, the field at the upper level and the score there.
+        """
         return self.modes.multiply(noise, self.root), self._log_normal(noise) - self.log_det
 
-    def retrace(self, step, x, s):
-        """The noise that `draw` makes a step from, and the logarithm of the step's density, (n,)."""
+    def retrace(self, step: Array, x: Array, s: Array) -> tuple[Array, Array]:
+        """The noise from which `draw` makes this step, (n, *layout), and ``log p(r | x)``, (n,)."""
         noise = self.modes.multiply(step, 1 / self.root)
         return noise, self._log_normal(noise) - self.log_det
 
-    def _log_normal(self, noise):
+    def _log_normal(self, noise: Array) -> Array:
         return -0.5 * (self.modes.total(noise * noise) + self.modes.volume * LOG_2PI)
 
 
@@ -112,7 +120,18 @@ class SiteStep(GaussianStep):
         Without it T = 1.
     """
 
-    def __init__(self, modes, covariance, variance, delta, kappa, tau, f_mean, response=None, skew=True):
+    def __init__(
+        self,
+        modes: Layout,
+        covariance: Array,
+        variance: float,
+        delta: float,
+        kappa: float,
+        tau: float,
+        f_mean: float,
+        response: Array | None = None,
+        skew: bool = True,
+    ) -> None:
         super().__init__(modes, covariance)
         self.variance, self.delta, self.kappa = float(variance), float(delta), float(kappa)
         # d must stay positive where f -> 0, at large fields
@@ -126,7 +145,7 @@ class SiteStep(GaussianStep):
         self.n_terms = series_length(0.5 * largest * float(np.abs(bounds).max()))
         self.vertex = vertex if skew else 0.0
 
-    def local(self, x, s):
+    def local(self, x: Array, s: Array) -> tuple[Array, Array]:
         """``(g, eta)`` on sites: logarithm of the variances, bend of the skewed normal."""
         D = self.modes.to_sites(x + self.variance * s)
         f = 1 / (1 + self.kappa * D * D)
@@ -139,7 +158,7 @@ class SiteStep(GaussianStep):
         bend = skewness / (3 * A1)
         return _log(d), bend / (1 + (bend / SKEW_CAP) ** 2) ** 0.5
 
-    def draw(self, noise, x, s):
+    def draw(self, noise: Array, x: Array, s: Array) -> tuple[Array, Array]:
         modes = self.modes
         g, eta = self.local(x, s)
         z = modes.white_to_sites(noise)
@@ -149,7 +168,7 @@ class SiteStep(GaussianStep):
         step = modes.multiply(self._dress(modes.from_sites(bent), bent, g, 1), self.root)
         return step, self._log_normal(noise) - self._log_jacobian(g, eta, z, wave, width)
 
-    def retrace(self, step, x, s):
+    def retrace(self, step: Array, x: Array, s: Array) -> tuple[Array, Array]:
         modes = self.modes
         g, eta = self.local(x, s)
         bare = modes.multiply(step, 1 / self.root)
@@ -160,13 +179,13 @@ class SiteStep(GaussianStep):
         noise = modes.white_from_sites(z)
         return noise, self._log_normal(noise) - self._log_jacobian(g, eta, z, (1 + z * z) ** 0.5, width)
 
-    def _dress(self, field, sites, g, sign):
+    def _dress(self, field: Array, sites: Array | None, g: Array, sign: int) -> Array:
         if self.K is None:
             modes = self.modes
             return modes.from_sites(_exp((0.5 * sign) * g) * (modes.to_sites(field) if sites is None else sites))
         return self.modes.dress(field, g, self.K, self.n_terms, sign)
 
-    def _log_jacobian(self, g, eta, z, wave, width):
+    def _log_jacobian(self, g: Array, eta: Array, z: Array, wave: Array, width: Array) -> Array:
         slope = (1 + eta * z / wave) / width
         return self.log_det + self.modes.total(0.5 * g + _log(slope))
 

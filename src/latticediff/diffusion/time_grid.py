@@ -12,13 +12,17 @@ approximation of one flow whose error is measured as that of any other; that it 
 fields, and against the determinant of the discrete map (`tests/test_time_grid.py`).
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.polynomial import legendre
 from scipy.optimize import least_squares
 
 from ..errors import UserError
+from ..types import FloatArray
+from .ladder import NoiseRange
 
 __all__ = ["GRIDS", "TimeGrid", "fit_grid"]
 
@@ -48,10 +52,10 @@ class TimeGrid:
         Values that do not descend, or grids that do not have the same ends and length.
     """
 
-    down: np.ndarray
-    up: np.ndarray
+    down: FloatArray
+    up: FloatArray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, values in (("down", self.down), ("up", self.up)):
             if np.ndim(values) != 1 or len(values) < 2 or not (np.diff(values) < 0).all():
                 raise UserError(f"the time grid's {name} is {np.round(values, 4)}; expected descending log sigma")
@@ -62,38 +66,38 @@ class TimeGrid:
             )
 
     @classmethod
-    def uniform(cls, noise, n_steps):
+    def uniform(cls, noise: NoiseRange, n_steps: int) -> Self:
         """Equal steps of log sigma over a `NoiseRange`, both ways."""
         grid = noise.grid(n_steps)
         return cls(grid, grid)
 
     @property
-    def n_steps(self):
+    def n_steps(self) -> int:
         """Steps of a passage."""
         return len(self.down) - 1
 
-    def bisected(self):
+    def bisected(self) -> "TimeGrid":
         """The grid with every step cut into halves."""
         return TimeGrid(_bisected(self.down), _bisected(self.up))
 
-    def inner(self):
-        """JSON-able: the nodes between the ends, which belong to the model."""
+    def inner(self) -> dict[str, list[float]]:
+        """The nodes between the ends, JSON-able; the ends themselves belong to the model."""
         return {"down": self.down[1:-1].tolist(), "up": self.up[1:-1].tolist()}
 
     @classmethod
-    def from_inner(cls, noise, inner):
-        """The grid of `inner` between the ends of a `NoiseRange`."""
+    def from_inner(cls, noise: NoiseRange, inner: Mapping[str, Sequence[float]]) -> Self:
+        """The grid with these inner nodes between the ends of a `NoiseRange`; the inverse of `inner`."""
         low, high = noise.log_range
         return cls(*(np.array([high, *inner[way], low]) for way in ("down", "up")))
 
 
-def _bisected(grid):
+def _bisected(grid: FloatArray) -> FloatArray:
     fine = np.empty(2 * len(grid) - 1)
     fine[::2], fine[1::2] = grid, 0.5 * (grid[1:] + grid[:-1])
     return fine
 
 
-def fit_grid(start, errors):
+def fit_grid(start: FloatArray, errors: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """The grid with the ends and the number of steps of `start` that makes `errors` small.
 
     Least squares in the logarithms of the step sizes, first along smooth functions of the step's number, then in all of
@@ -119,17 +123,19 @@ def fit_grid(start, errors):
         return start
     x = (2 * np.arange(n_steps) + 1) / n_steps - 1
     degree = min(DEGREE, n_steps - 1)
-    smooth = legendre.legvander(x, degree)[:, 1:]
+    smooth: Any = legendre.legvander(x, degree)[:, 1:]
     found, best = np.zeros(n_steps), start
     for basis, rounds in zip((smooth, np.eye(n_steps)), ROUNDS, strict=True):
         scale = OUTLIER * _size(errors(best))
 
-        def misses(p, basis=basis, centre=found, scale=scale):
+        def misses(
+            p: FloatArray, basis: FloatArray = basis, centre: FloatArray = found, scale: float = scale
+        ) -> FloatArray:
             logs = centre + basis @ p
             values = np.nan_to_num(errors(_grid(start, logs)), nan=np.inf)
             return np.concatenate([values.clip(-1e3 * scale, 1e3 * scale) / scale, RIDGE * logs])
 
-        def slopes(p, misses=misses):
+        def slopes(p: FloatArray, misses: Callable[[FloatArray], FloatArray] = misses) -> FloatArray:
             here = misses(p)
             return np.stack([(misses(p + SHIFT * e) - here) / SHIFT for e in np.eye(len(p))], axis=1)
 
@@ -141,7 +147,7 @@ def fit_grid(start, errors):
     return best
 
 
-def _grid(start, logs, decimals=None):
+def _grid(start: FloatArray, logs: FloatArray, decimals: int | None = None) -> FloatArray:
     """Step sizes proportional to exp(logs) between the ends of `start`."""
     sizes = np.exp(logs - logs.max())
     position = np.cumsum(sizes)[:-1] / sizes.sum()
@@ -149,6 +155,6 @@ def _grid(start, logs, decimals=None):
     return np.concatenate([start[:1], inner if decimals is None else inner.round(decimals), start[-1:]])
 
 
-def _size(values):
+def _size(values: FloatArray) -> float:
     """Median size; inf if most are not finite."""
     return float(np.median(np.nan_to_num(np.abs(values), nan=np.inf, posinf=np.inf)))

@@ -19,7 +19,7 @@ the three targets are blended mode by mode, with the weights of least variance (
 """
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -71,6 +71,24 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
     return stein, force, noise
 
 
+class Configurations(Protocol):
+    """Configurations (n, *lattice) by number: a tensor, or rows that are read from a file when they are wanted."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows are delivered."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the rows."""
+
+    def __len__(self) -> int:
+        """n."""
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        """Rows with these numbers, in that order."""
+
+
 class BlendedTarget:
     """The blend of the three targets: ``T_stein + beta_1 (T_force - T_stein) + beta_2 (T_noise - T_stein)``.
 
@@ -98,7 +116,7 @@ class BlendedTarget:
 
 
 @torch.no_grad()
-def fit_blend(gaussian: GaussianReference, phi: Tensor, noise: "NoiseRange", seed: int = 0) -> BlendedTarget:
+def fit_blend(gaussian: GaussianReference, phi: Configurations, noise: "NoiseRange", seed: int = 0) -> BlendedTarget:
     r"""Weights of least variance, from second moments of the targets.
 
     All targets have the conditional mean R, so the blend of least second moment is the one of least
@@ -107,7 +125,7 @@ def fit_blend(gaussian: GaussianReference, phi: Tensor, noise: "NoiseRange", see
     Parameters
     ----------
     gaussian : GaussianReference
-    phi : tensor, shape (n, *lattice)
+    phi : tensor or rows, shape (n, *lattice)
         Training configurations.
     noise : NoiseRange
         Levels at which weights are fitted: equidistant in log sigma between its ends.

@@ -116,7 +116,7 @@ class ResidualNetwork(DeepNetwork):
         blocks: Any = self.blocks
         return self.read.reach + sum(block.reach for block in blocks) + self.write.reach
 
-    def trunk(self, u, e: Tensor) -> Tensor:
+    def trunk(self, u: Tensor, e: Tensor) -> Tensor:
         """See `DeepNetwork.trunk`."""
         h = self.read(u)
         for block in self.blocks:
