@@ -16,7 +16,7 @@ __all__ = ["Adams", "Passage"]
 
 
 class Passage(NamedTuple):
-    """An integration along a grid as explicit steps that share one tableau: all that a flow needs to know of a scheme."""
+    """An integration along a grid as explicit steps that share one tableau: all that a flow has to know of a scheme."""
 
     steps: FloatArray  #: (n,), lengths
     times: FloatArray  #: (n, s), of the stages

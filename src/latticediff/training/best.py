@@ -1,6 +1,10 @@
 """The best averaged weights that were watched, and when to stop looking for better ones."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
 
 __all__ = ["Best"]
 
@@ -17,12 +21,14 @@ class Best:
         On the CPU.
     """
 
-    def __init__(self):
-        self.step = self.value = None
-        self.since, self.weights = 0, {}
+    def __init__(self) -> None:
+        self.step: int | None = None
+        self.value: float | None = None
+        self.since = 0
+        self.weights: dict[str, Tensor] = {}
 
-    def offer(self, step, value, network):
-        """Look at the weights of a step; returns whether they are the best so far."""
+    def offer(self, step: int, value: float, network: nn.Module) -> bool:
+        """Keep a copy of these weights if `value` is the largest so far; returns whether it is. A NaN never is."""
         better = math.isfinite(value) and (self.value is None or value > self.value)
         if better:
             self.step, self.value, self.since = step, value, 0
@@ -31,11 +37,11 @@ class Best:
             self.since += 1
         return better
 
-    def meta(self):
-        """What a checkpoint keeps beside the weights, JSON-able."""
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this object beside the weights, JSON-able."""
         return {"step": self.step, "value": self.value, "since": self.since}
 
-    def restore(self, meta, weights):
-        """The reverse of `meta` and `weights`."""
+    def restore(self, meta: Mapping[str, Any], weights: dict[str, Tensor]) -> None:
+        """Take over what `meta` and `weights` were in a checkpoint."""
         self.step, self.value, self.since = meta["step"], meta["value"], meta["since"]
         self.weights = weights

@@ -1,10 +1,14 @@
 """From a trained network to a model: measure the score power that the reverse SDE's covariances need."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from ..diffusion.ladder import NoiseRange
 from ..diffusion.reverse import score_power
 from ..diffusion.threads import one_torch_thread
 from ..fourier import momenta_from_basis
@@ -12,6 +16,9 @@ from ..gaussian.propagator import symmetrise
 from ..host import torch_defaults
 from ..model.couplings import Member
 from ..model.score_model import ScoreModel
+from ..types import FloatArray
+from .data import TrainingData
+from .tasks import Task
 
 __all__ = ["finish_model", "measured_power"]
 
@@ -34,6 +41,11 @@ def finish_model(network, gaussian, noise, data, card=None, seed=0, further=()):
     seed : int
     further : sequence of Task
         Other theories and lattices that it was trained on.
+
+    Returns
+    -------
+    ScoreModel
+        With the network itself, which is frozen: evaluation mode, no gradients.
     """
     low, high = noise.log_range
     grid = np.linspace(low, high, N_LEVELS)
@@ -51,8 +63,13 @@ def finish_model(network, gaussian, noise, data, card=None, seed=0, further=()):
 
 
 @torch.no_grad()
-def measured_power(network, gaussian, data, grid, seed=0):
-    """``(G + v) <|s_k|^2> / V`` at every log sigma of `grid`, (n_levels, *lattice), float64."""
+def measured_power(
+    network: nn.Module, gaussian: GaussianReference, data: TrainingData, grid: FloatArray, seed: int = 0
+) -> FloatArray:
+    """``(G + v) <|s_k|^2> / V`` on the momentum grid at every log sigma of `grid`, (n_levels, *lattice), float64.
+
+    Measured on training configurations with noise from `seed`; see `latticediff.diffusion.reverse.score_power`.
+    """
     generator = torch.Generator().manual_seed(seed)
     n = min(len(data.train), max(64, SITES // gaussian.volume))
     G = gaussian.propagator_full.numpy()
@@ -60,7 +77,7 @@ def measured_power(network, gaussian, data, grid, seed=0):
     for log_sigma in grid:
         index = torch.randint(len(data.train), (n,), generator=generator)
         v = math.exp(2 * log_sigma)
-        power = 0.0
+        power: Any = 0.0
         for part in index.split(1024):
             phi = data.train[part.to(data.train.device)]
             z = torch.randn(phi.shape, generator=generator).to(phi.device)

@@ -2,9 +2,13 @@
 
 import itertools
 import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from ..arrays import real_array
 from ..errors import UserError
@@ -60,6 +64,8 @@ class TrainingData:
         self.held_out_chains = int(apart[: source.n_chains].sum()) if source.n_chains > 1 else 1
         numbers = np.flatnonzero(~apart), np.flatnonzero(apart)
         self.where = choose(where, 4 * math.prod(source.shape), device)
+        self.train: Tensor | StreamedRows
+        self.held_out: Tensor | StreamedRows
         if self.where == "resident":
             self.train, self.held_out = _load(source, apart, device)
         else:
@@ -68,10 +74,10 @@ class TrainingData:
             self.train, self.held_out = (StreamedRows(source.rows, rows, self.shape, device) for rows in numbers)
         self.symmetries = lattice_symmetries(self.shape)
 
-    def batch(self, size, generator, start=0, stop=None):
+    def batch(self, size: int, generator: torch.Generator, start: int = 0, stop: int | None = None) -> Tensor:
         """`size` configurations drawn with replacement, moved by one random lattice symmetry; rows `start` to `stop`.
 
-        What is drawn does not depend on which rows are wanted.
+        The draw does not depend on which rows are wanted, so processes that share a batch agree on it.
         """
         index = torch.randint(len(self.train), (size,), generator=generator)[start:stop]
         which = int(torch.randint(len(self.symmetries), (), generator=generator))
@@ -84,31 +90,31 @@ class TrainingData:
 class _Array:
     """An array as a source of rows."""
 
-    def __init__(self, phis, n_chains):
+    def __init__(self, phis: NDArray[Any], n_chains: int) -> None:
         self.phis, self.shape, self.n_chains = phis, phis.shape, n_chains
 
-    def blocks(self):
+    def blocks(self) -> Iterable[NDArray[Any]]:
         yield self.phis
 
-    def rows(self, numbers):
+    def rows(self, numbers: IntArray) -> NDArray[Any]:
         return self.phis[numbers]
 
 
 class _File:
     """An open ensemble as a source of rows."""
 
-    def __init__(self, ensemble):
+    def __init__(self, ensemble: "Ensemble") -> None:
         self.ensemble, self.n_chains = ensemble, ensemble.n_chains
         self.shape = (ensemble.n_cfg, *ensemble.shape)
 
-    def blocks(self):
+    def blocks(self) -> Iterable[NDArray[Any]]:
         return self.ensemble.batches()
 
-    def rows(self, numbers):
+    def rows(self, numbers: IntArray) -> NDArray[Any]:
         return self.ensemble.take(numbers)
 
 
-def evenly(rows, n):
+def evenly(rows: Tensor | StreamedRows, n: int) -> FloatArray:
     """At most `n` of the configurations, evenly spread over them, as a float64 array."""
     return rows[:: max(1, len(rows) // n)][:n].double().cpu().numpy()
 
@@ -143,12 +149,12 @@ def _apart(n_cfg, n_chains, held_out):
     return apart
 
 
-def _check(block):
+def _check(block: NDArray[Any]) -> None:
     if not np.all(np.isfinite(block)):
         raise UserError("training data hold values that are not finite; verify the ensemble")
 
 
-def _load(source, apart, device):
+def _load(source: _Array | _File, apart: BoolArray, device: torch.device) -> list[Tensor]:
     """Both parts as float32 tensors, filled block by block: an ensemble is never in memory twice."""
     parts = [torch.empty(int(which.sum()), *source.shape[1:]) for which in (~apart, apart)]
     filled, begin = [0, 0], 0
@@ -163,7 +169,7 @@ def _load(source, apart, device):
     return [part.to(device) for part in parts]
 
 
-def lattice_symmetries(shape):
+def lattice_symmetries(shape: Extents) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Point symmetries of the box: (axis order, axes to flip), permutations of equal extents only."""
     ndim = len(shape)
     orders = [

@@ -13,10 +13,15 @@ import math
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
+from ..diffusion.ladder import NoiseRange
 from ..fourier import basis_from_momenta
 from ..host import torch_defaults
 from ..lattice import p_hat_squared
+from ..networks.contract import Residual
+from ..targets.matching import Target
+from ..types import Extents
 
 __all__ = ["BinnedLoss", "Gap", "binned_loss", "loss_gap", "momentum_shells"]
 
@@ -37,13 +42,13 @@ class BinnedLoss(NamedTuple):
         Bound on the Fisher divergence per site.
     """
 
-    sigma: list
-    shells: list
-    relative: list
-    fisher: list
+    sigma: list[float]
+    shells: list[float]
+    relative: list[list[float]]
+    fisher: list[float]
 
 
-def momentum_shells(shape):
+def momentum_shells(shape: Extents) -> tuple[list[float], Tensor]:
     """Upper bounds of p_hat^2, and the number of the shell of every basis function, (volume,).
 
     The zero mode, the lowest momenta, the rest of the lower half of the band, and the upper half.
@@ -56,7 +61,9 @@ def momentum_shells(shape):
 
 @torch_defaults()
 @torch.no_grad()
-def binned_loss(network, gaussian, phi, noise, target, seed=0):
+def binned_loss(
+    network: Residual, gaussian: GaussianReference, phi: Tensor, noise: NoiseRange, target: Target, seed: int = 0
+) -> BinnedLoss:
     """`BinnedLoss` of a network on configurations it has not seen.
 
     Parameters
@@ -101,12 +108,12 @@ class Gap(NamedTuple):
     error: float
 
     @property
-    def is_significant(self):
-        """Whether the network knows its training data better than others: 5 standard errors."""
+    def is_significant(self) -> bool:
+        """Whether the loss on training data is lower by more than 5 standard errors: the network has memorised some."""
         return self.gap > 5 * self.error
 
 
-def loss_gap(train, held_out, volume):
+def loss_gap(train: Tensor, held_out: Tensor, volume: int) -> Gap:
     """`Gap` of the losses of paired configurations, tensors (n,), which share noise and noise level."""
     train, held_out = (losses.double() / volume for losses in (train, held_out))
     difference = held_out - train

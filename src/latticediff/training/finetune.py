@@ -13,20 +13,26 @@ gives the weights of an uninterrupted one, bit for bit.
 """
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from ..diffusion.differentiable import DifferentiableFlow
 from ..diffusion.flow import ProbabilityFlow
+from ..diffusion.ladder import NoiseRange
 from ..diffusion.runge_kutta import scheme
 from ..errors import UserError
 from ..host import torch_defaults
 from ..networks.contract import Differentiable
+from ..types import Description, FloatArray
 from .finetune_plan import FineTuningPlan
 from .guard import Check, Guard
 from .likelihood import OBJECTIVES, jittered_grid
+from .tasks import Task
 from .trainer import Trainer
 
 __all__ = ["FineTuner", "FineTuningPlan"]
@@ -65,8 +71,10 @@ class FineTuner(Trainer):
         network.requires_grad_(True).train()
         super().__init__(network, tasks, noise, plan)
         self.method = scheme(method)
-        self.checks, self.stopped, self.good = [], "", {}
-        self.usual_norms = [None] * len(self.tasks)  # of the gradients so far
+        self.checks: list[Check] = []
+        self.stopped = ""
+        self.good: dict[str, Tensor] = {}
+        self.usual_norms: list[float | None] = [None] * len(self.tasks)  # of the gradients so far
         self.guards = [
             Guard(
                 task.gaussian,
@@ -83,14 +91,14 @@ class FineTuner(Trainer):
         ]
 
     @property
-    def good_step(self):
-        """Step of the last look that found nothing bad."""
+    def good_step(self) -> int:
+        """Step of the last look to which the guard did not object."""
         return self.checks[-1 - (len(self.tasks) if self.stopped else 0)].step
 
-    def _objective_of(self, task):
+    def _objective_of(self, task: Task) -> Any:
         return OBJECTIVES[self.plan.objective]
 
-    def _batch_of(self, task):
+    def _batch_of(self, task: Task) -> int:
         """As many sites for every lattice, and of a large one the few configurations that the objective needs."""
         batch = super()._batch_of(task)
         while task is not self.tasks[0] and not self.plan.suits(batch):
@@ -101,8 +109,19 @@ class FineTuner(Trainer):
     def fit(self):
         """Nothing to settle beforehand."""
 
-    def draw(self, step, number=0):
-        """Configurations, noise and grid of a step for one task: a function of seed, step and task alone."""
+    def draw(  # type: ignore[override]  # another draw than that of score matching, under the same name
+        self, step: int, number: int = 0
+    ) -> tuple[Tensor, Tensor, FloatArray]:
+        """Configurations, noise and grid of a step for one task: a function of seed, step and task alone.
+
+        Returns
+        -------
+        phi : tensor, shape (n, *lattice)
+        y : tensor, shape (n_drawn, *lattice)
+            From which the model draws.
+        grid : ndarray, shape (integration_steps + 1,)
+            log sigma, descending.
+        """
         plan, task, batch = self.plan, self.tasks[number], self.batches[number]
         words = [plan.seed, step, 2] + ([number] if number else [])
         seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
@@ -112,8 +131,8 @@ class FineTuner(Trainer):
         grid = self.noise.grid(plan.integration_steps)
         return phi, y, jittered_grid(self.noise, plan.integration_steps, generator) if plan.jitter else grid
 
-    def flow(self, grid, number=0):
-        """The differentiable flow of the network as it is: compiled where that exists, plain torch elsewhere."""
+    def flow(self, grid: FloatArray, number: int = 0) -> ProbabilityFlow | DifferentiableFlow:
+        """The differentiable flow with the present weights: compiled where that exists, plain torch elsewhere."""
         gaussian = self.tasks[number].gaussian
         if isinstance(self.network, Differentiable) and gaussian.device.type == "cpu":
             return DifferentiableFlow(self.network, gaussian, grid, self.method)
@@ -130,7 +149,8 @@ class FineTuner(Trainer):
         """
         phi, y, grid = self.draw(step, number)
         flow, volume = self.flow(grid, number), self.tasks[number].gaussian.volume
-        objective, seen, total = self.objectives[number], [], 0.0
+        total: Any = 0.0
+        objective, seen = self.objectives[number], []
         for start, direction in ((phi, objective.forward), (y, objective.reverse)):
             loss, log_weight = self._finite(flow, start, direction)
             if len(log_weight):
@@ -141,7 +161,9 @@ class FineTuner(Trainer):
         (total * (self.gaussian.volume / volume)).backward()
         return torch.cat(seen).var(correction=0) / volume
 
-    def _finite(self, flow, start, direction):
+    def _finite(
+        self, flow: ProbabilityFlow | DifferentiableFlow, start: Tensor, direction: Callable[..., tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor | float, Tensor]:
         """Loss and log-weights without the passages that diverge: a few do, far from the ensemble, at large volume."""
         while len(start) >= self.plan.least:
             loss, log_weight = direction(flow, start)
@@ -158,7 +180,8 @@ class FineTuner(Trainer):
             self._start_guards()
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step)
-        parameters, spread, gathered = list(self.network.parameters()), 0.0, []
+        spread: Any = 0.0
+        parameters, gathered = list(self.network.parameters()), []
         for number, weight in self.tasks_of(self.step):
             self.optimizer.zero_grad()
             spread = spread + weight * self.gradients(self.step, number)
@@ -172,15 +195,16 @@ class FineTuner(Trainer):
         self.step += 1
         return spread
 
-    def _clip(self, number):
+    def _clip(self, number: int) -> None:
         """Shorten a gradient that is longer than `clip` times the usual: rare fields far from the rest dominate it."""
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None]))
         if not 0 < norm < math.inf:
             self.optimizer.zero_grad()  # nothing is learned from this step; a run of them shows in log_weight
             return
-        usual = norm if self.usual_norms[number] is None else self.usual_norms[number]
+        before, first_before = self.usual_norms[number], self.usual_norms[0]
+        usual = norm if before is None else before
         # in units of the first task's, so that the one with the longest gradients, the worst, does not decide alone
-        first = usual if self.usual_norms[0] is None else self.usual_norms[0]
+        first = usual if first_before is None else first_before
         scale = min(1.0, self.plan.clip * usual / norm) * (first / usual)
         self.usual_norms[number] = usual + NORM_MEMORY * (min(norm, self.plan.clip * usual) - usual)
         if scale != 1:
@@ -188,7 +212,7 @@ class FineTuner(Trainer):
                 if p.grad is not None:
                     p.grad.mul_(scale)
 
-    def _start_guards(self):
+    def _start_guards(self) -> None:
         if not self.plan.check_every:
             return
         self.checks = []
@@ -197,7 +221,7 @@ class FineTuner(Trainer):
         if bad := self._look():
             raise UserError(f"before fine-tuning, {bad}; raise finetune.integration_steps")
 
-    def _look(self):
+    def _look(self) -> str:
         """Checks of the averaged weights for every task; keeps the weights if all are good, else says why not."""
         bad = ""
         for number, (task, guard) in enumerate(zip(self.tasks, self.guards, strict=True)):
@@ -222,18 +246,18 @@ class FineTuner(Trainer):
             self.stopped += f". The weights of step {self.good_step} were restored"
             self.finished = True
 
-    def _row(self, loss):
+    def _row(self, loss: float) -> dict[str, Any]:
         row = {"step": self.step, "log_weight_variance": loss, "learning_rate": self.plan.rate(self.step - 1)}
         last = [check.to_dict() for check in self.checks[-len(self.tasks) :]]
         if last:
             row |= {"check": last[0]} | ({"further_checks": last[1:]} if last[1:] else {})
         return {**row, "stopped": self.stopped, "seconds": self.seconds}
 
-    def state_dict(self):
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         checks = [check.to_dict() for check in self.checks]
         return self.good, {"checks": checks, "stopped": self.stopped, "usual_norms": self.usual_norms}
 
-    def load_state_dict(self, tensors, meta):
+    def load_state_dict(self, tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> None:
         self.good, self.stopped = tensors, meta["stopped"]
         # before there could be several tasks, a checkpoint held one number
         self.usual_norms = meta["usual_norms"] if "usual_norms" in meta else [meta["usual_norm"]]
@@ -243,9 +267,9 @@ class FineTuner(Trainer):
             guard.first = of_task[0] if of_task else None
             guard.lowest = min(of_task, key=lambda check: check.free_energy_fine, default=None)
 
-    def identity(self):
+    def identity(self) -> Description:
         return {"method": self.method.name}
 
 
-def _pairs(row):
+def _pairs(row: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
     return {key: tuple(value) for key, value in row.items() if isinstance(value, list)}

@@ -68,7 +68,7 @@ class FineTuningPlan(StepPlan):
     n_sigma: float = CARD.n_sigma
     schedule: str = CARD.schedule
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("finetune objective", self.objective, OBJECTIVES)
         check_choice("finetune schedule", self.schedule, SCHEDULES)
@@ -85,15 +85,15 @@ class FineTuningPlan(StepPlan):
                 raise UserError(f"{n} of batch = {self.batch} is {name}; a variance needs 2, take a larger batch")
 
     @property
-    def least(self):
+    def least(self) -> int:
         """Configurations that an objective needs at least."""
         return 2 if self.objective == "log_variance" else 1
 
-    def n_drawn(self, batch):
+    def n_drawn(self, batch: int) -> int:
         """Configurations of a batch that the model draws."""
         return round(self.reverse * batch)
 
-    def suits(self, batch):
+    def suits(self, batch: int) -> bool:
         """Whether both parts of a batch that are wanted at all are large enough."""
         parts = (self.reverse, self.n_drawn(batch)), (1 - self.reverse, batch - self.n_drawn(batch))
         return all(n >= self.least for share, n in parts if share > 0)

@@ -1,11 +1,17 @@
 """The gradient of a step: in pieces that fit the memory, in the precision asked for, summed over processes."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from ..errors import UserError
+from ..gaussian.reference import GaussianReference
+from ..networks.contract import Residual
+from .objective import Batch, Objective
+from .ranks import Ranks
 
 __all__ = ["Gradient", "Job"]
 
@@ -24,9 +30,9 @@ class Job(NamedTuple):
         Factor of its mean loss.
     """
 
-    objective: object
+    objective: Objective
     size: int
-    draw: object
+    draw: Callable[[int, int], Batch]
     scale: float
 
 
@@ -55,7 +61,15 @@ class Gradient:
         Reduced precision on a CPU; later, a single configuration that does not fit.
     """
 
-    def __init__(self, network, device, ranks, precision="float32", micro_batch=None, say=None):
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        ranks: Ranks,
+        precision: str = "float32",
+        micro_batch: int | None = None,
+        say: Callable[[str], object] | None = None,
+    ) -> None:
         if precision != "float32" and device.type != "cuda":
             raise UserError(f"precision = {precision} needs a CUDA device; on {device.type} take float32")
         self.network, self.device, self.ranks = network, device, ranks
@@ -63,7 +77,7 @@ class Gradient:
         self.parameters = [p for p in network.parameters() if p.requires_grad]
         self.forward = network if precision == "float32" else in_low_precision(network, device)
 
-    def __call__(self, jobs):
+    def __call__(self, jobs: Sequence[Job]) -> Tensor:
         """Leave the gradient of ``sum of scale * mean loss`` in the parameters; returns that sum, float64."""
         while True:
             for parameter in self.parameters:
@@ -75,7 +89,7 @@ class Gradient:
             self._halve(jobs)
         return self.ranks.add_gradients(self.parameters, total)
 
-    def _accumulate(self, jobs):
+    def _accumulate(self, jobs: Sequence[Job]) -> Tensor:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         for job in jobs:
             start, stop = self.ranks.share(job.size)
@@ -89,7 +103,7 @@ class Gradient:
                 total += loss.detach() * job.scale
         return total
 
-    def _halve(self, jobs):
+    def _halve(self, jobs: Sequence[Job]) -> None:
         sizes = [stop - start for start, stop in (self.ranks.share(job.size) for job in jobs)]
         tried = min(self.micro_batch or max(sizes), max(sizes))
         if tried <= 1:
@@ -106,10 +120,12 @@ class Gradient:
         )
 
 
-def in_low_precision(network, device):
+def in_low_precision(network: nn.Module, device: torch.device) -> Residual:
     """`network` with its matrix products in bfloat16 and its results in float32."""
 
-    def forward(gaussian, x, log_sigma, trace=False):
+    def forward(
+        gaussian: GaussianReference, x: Tensor, log_sigma: Tensor, trace: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         with torch.autocast(device.type, torch.bfloat16):
             R, divergence = network(gaussian, x, log_sigma, trace)
         return R.float(), divergence

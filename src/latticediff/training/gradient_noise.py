@@ -5,13 +5,17 @@ Every w0 gives the same mean gradient, so the best one has the least
 differences are known much better than the variances themselves.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
+from ..diffusion.ladder import NoiseRange
 from ..errors import UserError
-from .objective import draw_batch
+from .data import TrainingData
+from .objective import Objective, draw_batch
 
 __all__ = ["W0_GRID", "GradientNoise", "fit_w0", "gradient_noise"]
 
@@ -25,7 +29,15 @@ class GradientNoise(NamedTuple):
     error: float
 
 
-def gradient_noise(network, objective, data, noise, batch=32, n_batches=32, seed=0):
+def gradient_noise(
+    network: nn.Module,
+    objective: Objective,
+    data: TrainingData,
+    noise: NoiseRange,
+    batch: int = 32,
+    n_batches: int = 32,
+    seed: int = 0,
+) -> GradientNoise:
     """Total variance of the gradient of the mean loss per site, times the batch.
 
     Parameters
@@ -62,7 +74,15 @@ def gradient_noise(network, objective, data, noise, batch=32, n_batches=32, seed
     return GradientNoise(float(squares.mean()) * factor, float(squares.std()) * factor / n_batches**0.5)
 
 
-def fit_w0(network, objective, data, noise, grid=W0_GRID, seed=0, **options):
+def fit_w0(
+    network: nn.Module,
+    objective: Objective,
+    data: TrainingData,
+    noise: NoiseRange,
+    grid: Iterable[float] = W0_GRID,
+    seed: int = 0,
+    **options: Any,
+) -> tuple[float, dict[float, GradientNoise]]:
     """The w0 of the mixed target with the least gradient noise.
 
     Parameters

@@ -17,10 +17,14 @@ small as the integration error of the fine grid, and one look is to be compared 
 import copy
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 
 from ..analysis import Estimate, ess_forward, ess_reverse, largest_above_mean
+from ..diffusion.ladder import NoiseRange
+from ..gaussian.reference import GaussianReference
 from ..model.score_model import ScoreModel
 from ..proposal import OdeProposal
 from .data import by_chain, evenly
@@ -34,7 +38,7 @@ START_GAP = 0.25  # of the spread of log_weight: a grid to start with leaves roo
 
 @dataclass(frozen=True)
 class Check:
-    """What one look showed; everything but `free_energy` with twice the steps."""
+    """What one look at a network showed; all but `free_energy` was measured with twice the integration steps."""
 
     step: int
     free_energy: float  #: <S + log_q> of draws on the coarse grid
@@ -42,18 +46,18 @@ class Check:
     error: float  #: of either
     var_reverse: float  #: of log_weight, per site
     var_forward: float
-    ess_reverse: tuple  #: value, error
-    ess_forward: tuple
+    ess_reverse: tuple[float, float]  #: value, error
+    ess_forward: tuple[float, float]
     largest_forward: float  #: log_weight above its mean
     diverged: int  #: draws of weight zero
     task: int = 0  #: number of the theory, where there are several
 
     @property
-    def flattery(self):
-        """By how many errors the coarse grid's free energy is below that of the fine one."""
+    def flattery(self) -> float:
+        """By how many standard errors the free energy on the coarse grid is below that on the fine one."""
         return (self.free_energy_fine - self.free_energy) / self.error if self.error > 0 else 0.0
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
 
@@ -86,7 +90,7 @@ class Guard:
         self.held_out, self._n_rows, self._n_chains = evenly(held_out, n), len(held_out), n_chains
         self.first = self.lowest = None
 
-    def look(self, network, step):
+    def look(self, network: nn.Module, step: int) -> Check:
         """`Check` of a network; draws depend on seed and step alone."""
         model = ScoreModel.for_flow(copy.deepcopy(network), self.gaussian, self.noise)
         coarse = OdeProposal(model, self.steps, self.method)
@@ -113,10 +117,10 @@ class Guard:
             diverged=int(self.n - np.isfinite(F_fine).sum()),
         )
 
-    def verdict(self, check):
-        """``""``, or in words why this network must not be kept.
+    def verdict(self, check: Check) -> str:
+        """Why this network must not be kept, in words; ``""`` if it may.
 
-        The first check is what later ones are measured by.
+        The first check is the one with which later ones are compared.
         """
         if not math.isfinite(check.error):
             return f"{check.diverged} of {self.n} draws diverge"
@@ -143,8 +147,8 @@ class Guard:
             )
         return ""
 
-    def _unconfirmed(self, check):
-        """Whether what the coarse grid flatters is no better on the fine one.
+    def _unconfirmed(self, check: Check) -> bool:
+        """Whether the coarse grid shows a gain in free energy that the fine grid does not confirm.
 
         A constant error of the coarse grid is harmless: it cancels in every ratio of weights. It is held against a
         network if it has grown since the first check by more than the spread of log_weight, which falls below the
@@ -153,6 +157,7 @@ class Guard:
         gap, spread = check.free_energy_fine - check.free_energy, check.error * math.sqrt(self.n)
         if self.lowest is None:
             return gap > START_GAP * spread
+        assert self.first is not None  # there is a lowest check, so there was a first one
         if gap - max(0.0, self.first.free_energy_fine - self.first.free_energy) > spread:
             return True
         rise = check.free_energy_fine - self.lowest.free_energy_fine

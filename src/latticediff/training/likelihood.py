@@ -25,25 +25,39 @@ With ``log_weight(phi) = -S(phi) - log q(phi)``, p the ensemble and q the model:
     errors, not of one number for all sites.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+
+from ..diffusion.ladder import NoiseRange
+from ..gaussian.reference import GaussianReference
+from ..types import FloatArray
+
+if TYPE_CHECKING:
+    from ..diffusion.differentiable import DifferentiableFlow
+    from ..diffusion.flow import ProbabilityFlow
+
+    Flow = ProbabilityFlow | DifferentiableFlow
 
 __all__ = ["OBJECTIVES", "action_of", "jittered_grid"]
 
 STRETCH = 0.2  # largest exponent of the grid's stretching
 
 
-def action_of(gaussian, phi):
+def action_of(gaussian: GaussianReference, phi: Tensor) -> Tensor:
     """S of fields (n, *lattice) as a differentiable tensor (n,), float64; `action(phi)` for torch."""
     action, phi = gaussian.action, phi.double()
-    links = sum(phi * torch.roll(phi, -1, axis) for axis in range(1, phi.ndim))
+    links: Any = sum(phi * torch.roll(phi, -1, axis) for axis in range(1, phi.ndim))
     square = phi * phi
     density = action.a * square + action.b * square * square - action.hopping * links
     return density.flatten(1).sum(1)
 
 
-def jittered_grid(noise, steps, generator):
+def jittered_grid(noise: NoiseRange, steps: int, generator: torch.Generator) -> FloatArray:
     """A grid of `steps` steps between the ends of `noise.grid`, inner nodes shifted and stretched at random.
 
     The error of a fixed grid is a function of the weights that an optimiser can make favourable; here the grid of
@@ -72,12 +86,12 @@ class KL:
     """Divergences up to the unknown log Z."""
 
     @staticmethod
-    def forward(flow, phi):
+    def forward(flow: Flow, phi: Tensor) -> tuple[Tensor, Tensor]:
         _, log_q = flow.up(phi, gradients=True)
         return -log_q.mean(), -action_of(flow.gaussian, phi) - log_q.detach()
 
     @staticmethod
-    def reverse(flow, y):
+    def reverse(flow: Flow, y: Tensor) -> tuple[Tensor, Tensor]:
         phi, log_q = flow.down(y, gradients=True)
         minus_log_weight = action_of(flow.gaussian, phi) + log_q
         return minus_log_weight.mean(), -minus_log_weight.detach()
@@ -87,13 +101,13 @@ class LogVariance:
     """Half the variance of log_weight, configurations held fixed."""
 
     @staticmethod
-    def forward(flow, phi):
+    def forward(flow: Flow, phi: Tensor) -> tuple[Tensor, Tensor]:
         _, log_q = flow.up(phi, gradients=True)
         log_weight = -action_of(flow.gaussian, phi) - log_q
         return 0.5 * log_weight.var(), log_weight.detach()
 
     @classmethod
-    def reverse(cls, flow, y):
+    def reverse(cls, flow: Flow, y: Tensor) -> tuple[Tensor, Tensor]:
         return cls.forward(flow, flow.down(y)[0])
 
 
@@ -101,18 +115,18 @@ class Path:
     """Surrogates whose gradients are path gradients; their values mean nothing."""
 
     @classmethod
-    def forward(cls, flow, phi):
+    def forward(cls, flow: Flow, phi: Tensor) -> tuple[Tensor, Tensor]:
         y, force, log_weight = cls._pull(flow, phi)
         return cls._push(flow.field(y), force), log_weight
 
     @classmethod
-    def reverse(cls, flow, y):
+    def reverse(cls, flow: Flow, y: Tensor) -> tuple[Tensor, Tensor]:
         phi = flow.field(y)
         _, force, log_weight = cls._pull(flow, phi.detach())
         return cls._push(phi, force), log_weight
 
     @staticmethod
-    def _pull(flow, phi):
+    def _pull(flow: Flow, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Noise of a field, ``g = grad log_weight`` and log_weight."""
         phi = phi.detach().requires_grad_()
         y, log_q = flow.up(phi, gradients=True, weights=False)
@@ -121,7 +135,7 @@ class Path:
         return y.detach(), force, log_weight.detach()
 
     @staticmethod
-    def _push(phi, force):
+    def _push(phi: Tensor, force: Tensor) -> Tensor:
         return -(force * phi).flatten(1).sum(1, dtype=torch.float64).mean()
 
 

@@ -16,14 +16,19 @@ Likelihood weighting is lambda = 1 on levels uniform in log sigma; `uniform_log_
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from ..diffusion.ladder import NoiseRange
 from ..errors import UserError
+from ..gaussian.reference import GaussianReference
+from ..networks.contract import Residual
 from ..targets.control_variates import fit_blend
-from ..targets.matching import denoising_loss, mixed_target
+from ..targets.matching import Target, denoising_loss, mixed_target
 from ..targets.objectives import (
     EmpiricalScore,
     ModelScore,
@@ -35,6 +40,10 @@ from ..targets.objectives import (
     implicit,
     ladder_weights,
 )
+from .data import TrainingData
+
+if TYPE_CHECKING:
+    from .plan import TrainingPlan
 
 __all__ = ["Batch", "Objective", "draw_batch", "draw_probes"]
 
@@ -47,12 +56,21 @@ class Batch(NamedTuple):
     log_sigma: torch.Tensor  # (n,)
     probes: torch.Tensor | None = None  # (n, *lattice), signs; see `draw_probes`
 
-    def rows(self, start, stop):
-        """Some of its configurations."""
-        return Batch(*(None if part is None else part[start:stop] for part in self))
+    def rows(self, start: int, stop: int) -> "Batch":
+        """The configurations with numbers `start` to `stop`, and what belongs to them."""
+        probes = None if self.probes is None else self.probes[start:stop]
+        return Batch(self.phi[start:stop], self.z[start:stop], self.log_sigma[start:stop], probes)
 
 
-def draw_batch(data, n, noise, plan, words, start=0, stop=None):
+def draw_batch(
+    data: TrainingData,
+    n: int,
+    noise: NoiseRange,
+    plan: "TrainingPlan",
+    words: Sequence[int],
+    start: int = 0,
+    stop: int | None = None,
+) -> Batch:
     """Batch of `n` configurations of `data`, or its rows `start` to `stop`: a function of the integers `words` alone.
 
     Parameters
@@ -81,7 +99,7 @@ def draw_batch(data, n, noise, plan, words, start=0, stop=None):
     return Batch(phi, z[start:stop].to(phi.device), log_sigma[start:stop].to(phi.device), probes)
 
 
-def draw_probes(plan, shape, generator):
+def draw_probes(plan: "TrainingPlan", shape: torch.Size, generator: torch.Generator) -> Tensor | None:
     """Random signs for Hutchinson's trace, on the CPU; None where the objective of a plan has no use for any."""
     if plan.target != "implicit" or plan.trace != "hutchinson":
         return None
@@ -112,9 +130,17 @@ class Objective:
         A free score of an interacting theory, or a closed-form trace that the network lacks.
     """
 
-    def __init__(self, plan, gaussian, data, noise, network):
+    def __init__(
+        self,
+        plan: "TrainingPlan",
+        gaussian: GaussianReference,
+        data: TrainingData,
+        noise: NoiseRange,
+        network: nn.Module,
+    ) -> None:
         self.plan, self.gaussian = plan, gaussian
-        self.target = self.trace = None
+        self.target: Target | None = None
+        self.trace: Any = None  #: of `latticediff.targets.objectives.traces`, for the implicit objective
         if plan.target == "implicit":
             self.trace = _trace(plan, gaussian, network)
         elif plan.target == "stein":
@@ -122,16 +148,16 @@ class Objective:
         elif plan.target == "explicit":
             self.target = _known_residual(plan, gaussian, data)
         elif plan.target == "mixed":
-            self.set_w0(0.2 if plan.w0 == "fit" else plan.w0)
+            self.set_w0(0.2 if plan.w0 == "fit" else float(plan.w0))
         else:
             self.target = {"denoising": _noise_target, "force": _force_target}[plan.target]
 
-    def set_w0(self, w0):
-        """Take another mixture; see `targets.matching.mixed_target`."""
+    def set_w0(self, w0: float) -> None:
+        """Make the mixed target with this w0 the target; see `targets.matching.mixed_target`."""
         self.target = functools.partial(mixed_target, w0=w0)
 
-    def __call__(self, network, batch):
-        """The objective of every configuration of a batch, (n,)."""
+    def __call__(self, network: Residual, batch: Batch) -> Tensor:
+        """The objective for every configuration of a batch, (n,), differentiable in the weights of `network`."""
         phi, z, log_sigma, probes = batch
         if self.target is not None:
             losses = denoising_loss(network, self.gaussian, phi, z, log_sigma, self.target)
@@ -139,6 +165,7 @@ class Objective:
             sigma = log_sigma.exp()
             trace = self.trace
             if self.plan.trace == "hutchinson":  # the others look at no probes, whatever the batch holds
+                assert probes is not None  # `draw_batch` makes them for this plan
                 trace = functools.partial(trace, probes=probes[None])
             losses = 2 * sigma**2 * implicit(ModelScore(network, self.gaussian), phi, z, sigma, trace=trace)
         if self.plan.weighting == "likelihood":
@@ -147,16 +174,16 @@ class Objective:
         return losses * ladder_weights(sigma, self.plan.weighting) / sigma**2
 
 
-def _noise_target(gaussian, phi, z, v):
+def _noise_target(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor) -> Tensor:
     _, fluctuation = gaussian.fluctuation(phi)
     return z / v.sqrt() - gaussian.filter(fluctuation, 1 / gaussian.G)
 
 
-def _force_target(gaussian, phi, z, v):
+def _force_target(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor) -> Tensor:
     return gaussian.delta_force(phi)
 
 
-def _known_residual(plan, gaussian, data):
+def _known_residual(plan: "TrainingPlan", gaussian: GaussianReference, data: TrainingData) -> Target:
     """R of a known score: ``R = -W^-1 (s + (G + v)^-1 x)``."""
     if plan.oracle == "free":
         if gaussian.action.b != 0:
@@ -166,7 +193,7 @@ def _known_residual(plan, gaussian, data):
             )
         exact = gaussian.linear + 1 / gaussian.G  # 2a - 2c sum cos: the inverse of the true propagator
 
-        def residual(gaussian, phi, z, v):
+        def residual(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor) -> Tensor:
             # s = -(G0 + v)^-1 x with 1/G0 = exact, hence R = x (exact - 1/G) / (1 + v exact)
             return gaussian.filter(phi + v.sqrt() * z, (exact - 1 / gaussian.G) / (1 + v * exact))
 
@@ -174,26 +201,28 @@ def _known_residual(plan, gaussian, data):
     score = EmpiricalScore(data.train.cpu())
 
     @torch.no_grad()
-    def residual(gaussian, phi, z, v):
+    def noised_data(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor) -> Tensor:
         x = phi + v.sqrt() * z
         s = score(x.cpu(), v.sqrt().flatten().double().cpu()).to(x)
         _, fluctuation = gaussian.fluctuation(x)
         modes = gaussian.to_modes(s) * (gaussian.G + v) + gaussian.to_modes(fluctuation)
         return -gaussian.from_modes(modes / gaussian.G)
 
-    return residual
+    return noised_data
 
 
-def _trace(plan, gaussian, network):
+def _trace(plan: "TrainingPlan", gaussian: GaussianReference, network: nn.Module) -> Callable[..., Tensor]:
     if plan.trace == "full":
         return full_jacobian
     if plan.trace == "hutchinson":
         return hutchinson
     if plan.trace == "coloured":
+        assert plan.trace_reach is not None  # `TrainingPlan` refuses to go without
         return functools.partial(coloured_probes, reach=plan.trace_reach)
     with torch.no_grad():
         zero = torch.zeros(1, *gaussian.shape, dtype=gaussian.dtype, device=gaussian.device)
         if network(gaussian, zero, zero.flatten()[:1], True)[1] is None:
-            name = network.describe()["name"]
+            describe: Any = network.describe
+            name = describe()["name"]
             raise UserError(f"the network {name} has no closed-form trace; take trace = full, coloured or hutchinson")
     return closed_form

@@ -1,6 +1,7 @@
 """Numbers and choices of a training run, checked before anything starts."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,12 +25,20 @@ PRECISIONS = ("float32", "bfloat16")
 CARD = TrainingSection()  # the defaults, said once
 
 
-def check_choice(what, value, known):
+def check_choice(what: str, value: object, known: Collection[str]) -> None:
     """Refuse a value that is not among the known ones, with the nearest of them.
+
+    Parameters
+    ----------
+    what : str
+        What is chosen, for the message.
+    value : object
+    known : collection of str
 
     Raises
     ------
     UserError
+        The value is none of them.
     """
     if value not in known:
         raise UserError(f"{what} is {value!r}{nearest(value, known)}; expected one of {', '.join(known)}")
@@ -71,12 +80,12 @@ class StepPlan:
     optimizer: str = "adam"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.steps < self.fewest or self.batch < 1:
             raise UserError(f"steps = {self.steps}, batch = {self.batch}; expected at least {self.fewest} and 1")
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
 
-    def rate(self, step):
+    def rate(self, step: int) -> float:
         """Learning rate of a step."""
         ramp = min(1.0, (step + 1) / self.warmup)
         return self.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * step / self.steps))
@@ -130,7 +139,7 @@ class TrainingPlan(StepPlan):
     oracle: str = CARD.oracle
     precision: str = CARD.precision
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         choices = {
             "target": TARGETS,
             "schedule": SCHEDULES,

@@ -6,9 +6,10 @@ additions. One process writes; the others only compute.
 
 import contextlib
 import os
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 __all__ = ["ALONE", "Ranks", "data_parallel", "local_device"]
 
@@ -22,19 +23,19 @@ class Ranks:
         Number of this process, and of all of them.
     """
 
-    def __init__(self, rank=0, size=1):
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
     @property
-    def writes(self):
+    def writes(self) -> bool:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def share(self, n):
+    def share(self, n: int) -> tuple[int, int]:
         """``(start, stop)`` of this process among `n` configurations; shares differ by at most one."""
         return self.rank * n // self.size, (self.rank + 1) * n // self.size
 
-    def add_gradients(self, parameters, loss):
+    def add_gradients(self, parameters: Sequence[Tensor], loss: Tensor) -> Tensor:
         """Sum gradients and `loss` over processes, in place and in one message; returns the loss."""
         if self.size == 1:
             return loss
@@ -47,8 +48,8 @@ class Ranks:
             start += part.numel()
         return flat[-1]
 
-    def any(self, yes, device):
-        """Whether any process says yes."""
+    def any(self, yes: object, device: torch.device) -> bool:
+        """Whether `yes` is true in any of the processes; all of them have to ask."""
         if self.size == 1:
             return bool(yes)
         flag = torch.tensor([float(bool(yes))], device=device)
@@ -60,7 +61,7 @@ ALONE = Ranks()
 
 
 @contextlib.contextmanager
-def data_parallel(device):
+def data_parallel(device: torch.device) -> Iterator[Ranks]:
     """The `Ranks` of this process: those of torchrun, or a process alone; ends the process group afterwards."""
     size = int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
     if size == 1:
@@ -73,7 +74,7 @@ def data_parallel(device):
         distributed.destroy_process_group()
 
 
-def local_device(device):
+def local_device(device: torch.device) -> torch.device:
     """The GPU of this process under torchrun, where `device` names no particular one."""
     if device.type != "cuda" or device.index is not None or "LOCAL_RANK" not in os.environ:
         return device

@@ -1,11 +1,15 @@
 """Configurations that stay in their file and are read when a batch wants them."""
 
 import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from ..errors import UserError
+from ..types import Extents, IntArray
 
 __all__ = ["WHERE", "StreamedRows", "fits"]
 
@@ -30,14 +34,16 @@ class StreamedRows:
 
     dtype = torch.float32
 
-    def __init__(self, read, numbers, shape, device):
+    def __init__(
+        self, read: Callable[[IntArray], ArrayLike], numbers: ArrayLike, shape: Extents, device: torch.device | str
+    ) -> None:
         self.read, self.numbers, self.device = read, np.asarray(numbers), torch.device(device)
         self.shape = (len(self.numbers), *shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
         """Rows by slice or by a tensor of numbers, in that order."""
         wanted = self.numbers[index if isinstance(index, slice) else index.cpu().numpy()]
         unique, inverse = np.unique(wanted, return_inverse=True)
@@ -46,16 +52,16 @@ class StreamedRows:
         rows = torch.as_tensor(self.read(unique), dtype=torch.float32)
         return rows[torch.as_tensor(inverse)].to(self.device)
 
-    def split(self, size):
+    def split(self, size: int) -> Iterator[Tensor]:
         """Consecutive pieces of at most `size` rows."""
         return (self[start : start + size] for start in range(0, len(self), size))
 
-    def cpu(self):
+    def cpu(self) -> "StreamedRows":
         """The same rows, delivered on the CPU."""
         return StreamedRows(self.read, self.numbers, self.shape[1:], "cpu")
 
 
-def fits(n_bytes, device):
+def fits(n_bytes: int, device: torch.device | str) -> bool:
     """Whether `n_bytes` take at most half of the free memory of a device."""
     if torch.device(device).type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -65,7 +71,7 @@ def fits(n_bytes, device):
     return n_bytes <= free / 2
 
 
-def choose(where, n_bytes, device):
+def choose(where: str, n_bytes: int, device: torch.device | str) -> str:
     """``"resident"`` or ``"stream"``.
 
     Raises

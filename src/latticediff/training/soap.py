@@ -7,7 +7,11 @@ weights, for which this is cheap: measured at L = 8, 400 steps of fine-tuning lo
 to a third of what Adam reached (docs/records.md). No maintained release of it comes with torch.
 """
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
+from torch import Tensor
 
 __all__ = ["SOAP"]
 
@@ -33,11 +37,19 @@ class SOAP(torch.optim.Optimizer):
         Added to the root of second moments.
     """
 
-    def __init__(self, params, lr=3e-3, betas=(0.9, 0.99), factor_decay=0.98, every=10, eps=1e-12):
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.9, 0.99),
+        factor_decay: float = 0.98,
+        every: int = 10,
+        eps: float = 1e-12,
+    ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "factor_decay": factor_decay, "every": every, "eps": eps})
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update from the gradients at hand."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
@@ -46,7 +58,8 @@ class SOAP(torch.optim.Optimizer):
                     p.add_(self._update(p, group), alpha=-group["lr"])
         return loss
 
-    def _update(self, p, group):
+    def _update(self, p: Tensor, group: dict[str, Any]) -> Tensor:
+        assert p.grad is not None  # `step` skips the others
         gradient = p.grad.reshape(len(p), -1) if p.ndim > 1 else p.grad.reshape(1, -1)
         state = self.state[p]
         if not state:
@@ -65,7 +78,7 @@ class SOAP(torch.optim.Optimizer):
         return _rotate(state["first"] / (1 - b1**step) / root, state, back=True).reshape(p.shape)
 
     @staticmethod
-    def _begin(state, gradient, is_matrix):
+    def _begin(state: dict[str, Tensor], gradient: Tensor, is_matrix: bool) -> None:
         rows, columns = gradient.shape
         state["step"] = torch.zeros((), dtype=torch.int64)
         state["first"], state["second"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
@@ -75,7 +88,7 @@ class SOAP(torch.optim.Optimizer):
                 state[f"{side}_basis"] = torch.eye(size, dtype=gradient.dtype, device=gradient.device)
 
     @staticmethod
-    def _turn(state, exactly):
+    def _turn(state: dict[str, Tensor], exactly: bool) -> None:
         """Bring the bases up to date; the first moment is turned along, the second keeps its place by rank."""
         first = _rotate(state["first"], state, back=True)
         # contiguous, as a checkpoint keeps them: another memory layout would give other last bits after a resumption
@@ -93,7 +106,7 @@ class SOAP(torch.optim.Optimizer):
         state["first"] = _rotate(first, state)
 
 
-def _rotate(matrix, state, back=False):
+def _rotate(matrix: Tensor, state: dict[str, Tensor], back: bool = False) -> Tensor:
     """Into the eigenbasis, or back."""
     if "left" in state:
         basis = state["left_basis"]

@@ -1,23 +1,30 @@
 """The state of a training as a checkpoint, and back; one of another run is refused."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import FileError, UserError
+from ..types import Description, PathLikeStr
 from .checkpoint import read_checkpoint, write_checkpoint
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 __all__ = ["FORMAT", "identity", "restore_state", "save_state"]
 
 FORMAT = 1  # of the file; raised whenever an older program would misread a newer one
 
 
-def identity(trainer):
-    """What makes a training this one and no other, JSON-able."""
+def identity(trainer: "Trainer") -> Description:
+    """What a checkpoint must agree in with the training that goes on from it, JSON-able."""
     low, high = trainer.noise.log_range
+    network: Any = trainer.network
     about = {
         "plan": asdict(trainer.plan),
-        "network": trainer.network.describe(),
+        "network": network.describe(),
         "action": trainer.gaussian.action.describe(),
         "shape": list(trainer.gaussian.shape),
         "noise": [low, high],
@@ -33,7 +40,7 @@ def identity(trainer):
     return about | trainer.identity()
 
 
-def save_state(trainer, path):
+def save_state(trainer: "Trainer", path: PathLikeStr) -> None:
     """Write a checkpoint.
 
     Raises
@@ -67,7 +74,7 @@ def save_state(trainer, path):
     write_checkpoint(path, tensors, meta)
 
 
-def restore_state(trainer, path):
+def restore_state(trainer: "Trainer", path: PathLikeStr) -> None:
     """Go to the state of a checkpoint, if there is one.
 
     Raises
@@ -85,13 +92,13 @@ def restore_state(trainer, path):
             " go on with the version that wrote it, or remove it"
         )
     _expect_same(path, meta["identity"], identity(trainer), asdict(type(trainer.plan)()))
-    part = {prefix: {} for prefix in ("network", "ema", "optimizer", "best", "kept")}
+    part: dict[str, dict[str, Any]] = {prefix: {} for prefix in ("network", "ema", "optimizer", "best", "kept")}
     for name, tensor in tensors.items():
         prefix, _, rest = name.partition(".")
         part[prefix][rest] = tensor
     trainer.network.load_state_dict(part["network"])
     trainer.ema.load_state_dict(part["ema"])
-    state = {}
+    state: dict[int, dict[str, Any]] = {}
     for name, tensor in part["optimizer"].items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
@@ -104,7 +111,7 @@ def restore_state(trainer, path):
     trainer.load_state_dict(part["kept"], meta)
 
 
-def _expect_same(path, theirs, ours, defaults):
+def _expect_same(path: PathLikeStr, theirs: Description, ours: Description, defaults: Mapping[str, Any]) -> None:
     # a key that an older version did not know had what is now its default
     theirs = {**theirs, "plan": {**defaults, **theirs["plan"]}}
     if "sources" not in theirs:  # older versions did not write down which files they read
@@ -119,7 +126,7 @@ def _expect_same(path, theirs, ours, defaults):
         )
 
 
-def _flat(about):
+def _flat(about: Description) -> dict[str, Any]:
     """The keys of the plan beside the others, so that a message can name one."""
     return {f"plan.{key}": value for key, value in about["plan"].items()} | {
         key: value for key, value in about.items() if key != "plan"

@@ -7,10 +7,12 @@ a function of seed and step alone, so training resumes to the same bits.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..gaussian.reference import GaussianReference
+from ..types import FloatArray, IntArray
 from .data import TrainingData
 
 __all__ = ["SCHEDULES", "Task", "schedule", "shares"]
@@ -38,18 +40,18 @@ class Task:
     data: TrainingData
     frequency: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if tuple(self.data.shape) != self.gaussian.shape:
             raise UserError(f"training data live on {tuple(self.data.shape)}; the propagator on {self.gaussian.shape}")
         if not 0 < self.frequency < float("inf"):
             raise UserError(f"frequency of a training ensemble is {self.frequency}; expected a positive number")
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Theory and lattice, for messages."""
         return str(self.gaussian)
 
 
-def _round_robin(p, steps, seed):
+def _round_robin(p: FloatArray, steps: int, seed: int) -> IntArray:
     """The task that is most behind its share, ties to the first: 0, 1, 2, 0, 1, 2, ... for equal shares."""
     taken, order = np.zeros(len(p)), np.zeros(steps, np.int64)
     for step in range(steps):
@@ -59,12 +61,12 @@ def _round_robin(p, steps, seed):
     return order[:, None]
 
 
-def _random(p, steps, seed):
+def _random(p: FloatArray, steps: int, seed: int) -> IntArray:
     draws = np.random.default_rng([seed, 1]).random(steps)
     return np.minimum(np.searchsorted(np.cumsum(p), draws, side="right"), len(p) - 1)[:, None]
 
 
-def _all(p, steps, seed):
+def _all(p: FloatArray, steps: int, seed: int) -> IntArray:
     return np.broadcast_to(np.arange(len(p)), (steps, len(p)))
 
 
@@ -72,7 +74,7 @@ def _all(p, steps, seed):
 SCHEDULES = {"round_robin": _round_robin, "random": _random, "all": _all}
 
 
-def schedule(name, frequencies, steps, seed):
+def schedule(name: str, frequencies: ArrayLike, steps: int, seed: int) -> IntArray:
     """Numbers of the tasks of every step, int64, (steps, tasks per step).
 
     Parameters
@@ -89,7 +91,7 @@ def schedule(name, frequencies, steps, seed):
     return SCHEDULES[name](p, steps if len(p) > 1 else 1, seed)
 
 
-def shares(frequencies):
+def shares(frequencies: ArrayLike) -> FloatArray:
     """Frequencies that add up to one, float64."""
     p = real_array(frequencies, "frequencies")
     return p / p.sum()

@@ -10,12 +10,16 @@ losses are per site, so no lattice outweighs the others.
 
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ..diffusion.ladder import NoiseRange
 from ..diffusion.threads import one_torch_thread
 from ..errors import StopRequested, UserError
 from ..host import torch_defaults
@@ -24,12 +28,18 @@ from .gradient import Gradient, Job
 from .gradient_noise import fit_w0
 from .objective import Batch, Objective, draw_batch, draw_probes
 from .optimizers import OPTIMIZERS
-from .ranks import ALONE
+from .ranks import ALONE, Ranks
 from .state import restore_state, save_state
 from .tasks import Task, schedule, shares
-from .watching import N_HELD_OUT
+from .watching import N_HELD_OUT, Watching
+
+if TYPE_CHECKING:
+    from .finetune_plan import FineTuningPlan
+    from .plan import TrainingPlan
 
 __all__ = ["Trainer"]
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 STOP_EVERY = 20  # steps between questions to all processes whether to stop: each costs a message
 
@@ -79,22 +89,23 @@ class Trainer:
         if not self.tasks:
             raise UserError("there is nothing to train on; give at least one ensemble")
         self.gaussian, self.data = self.tasks[0].gaussian, self.tasks[0].data
-        self.network, self.noise, self.plan, self.ranks = network, noise, plan, ranks
+        self.plan: Any = plan
+        self.network, self.noise, self.ranks = network, noise, ranks
         self.batches = [self._batch_of(task) for task in self.tasks]
         self.shares = shares([task.frequency for task in self.tasks])
-        self.schedule = schedule(plan.schedule, self.shares, plan.steps, plan.seed)
-        self.gradient = Gradient(network, self.gaussian.device, ranks, plan.precision, micro_batch, say)
+        self.schedule = schedule(self.plan.schedule, self.shares, plan.steps, plan.seed)
+        self.gradient = Gradient(network, self.gaussian.device, ranks, self.plan.precision, micro_batch, say)
         with one_torch_thread(self.gaussian.device):
             self.objectives = [self._objective_of(task) for task in self.tasks]
         self.step, self.seconds, self.finished, self.best = 0, 0.0, False, Best()
-        self.w0 = None  # of each task, once fitted
+        self.w0: list[float] | None = None  # of each task, once fitted
         self.optimizer = OPTIMIZERS[plan.optimizer](network.parameters(), plan.learning_rate)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
 
-    def _objective_of(self, task):
+    def _objective_of(self, task: Task) -> Any:
         return Objective(self.plan, task.gaussian, task.data, self.noise, self.network)
 
-    def _batch_of(self, task):
+    def _batch_of(self, task: Task) -> int:
         """Configurations per step: as many sites for every lattice."""
         if task.gaussian.ndim != self.gaussian.ndim:
             raise UserError(
@@ -109,19 +120,19 @@ class Trainer:
             )
         return batch
 
-    def _average(self, averaged, current, count):
+    def _average(self, averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         # a young average forgets faster, or it would remember the first random weights
         decay = min(self.plan.ema_decay, float((count + 1) / (count + 10)))
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
-    def tasks_of(self, step):
+    def tasks_of(self, step: int) -> list[tuple[int, float]]:
         """``(number, weight)`` of the tasks of a step; weights add up to one."""
         numbers = self.schedule[step % len(self.schedule)]
         if len(numbers) == 1:
             return [(int(numbers[0]), 1.0)]
         return list(enumerate(self.shares.tolist()))
 
-    def draw(self, step, number=0, start=0, stop=None):
+    def draw(self, step: int, number: int = 0, start: int = 0, stop: int | None = None) -> Batch:
         """The `Batch` of a step for one task, or rows of it: a function of seed, step and task alone."""
         words = [self.plan.seed, step] + ([number] if number else [])
         return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words, start, stop)
@@ -161,8 +172,15 @@ class Trainer:
 
     @torch_defaults()
     def run(
-        self, checkpoint=None, checkpoint_every=500, log=None, log_every=100, progress=None, stop=None, watching=None
-    ):
+        self,
+        checkpoint: PathLikeStr | None = None,
+        checkpoint_every: int = 500,
+        log: Callable[[dict[str, Any]], object] | None = None,
+        log_every: int = 100,
+        progress: Callable[[int, int, float], object] | None = None,
+        stop: Callable[[], str | None] | None = None,
+        watching: Watching | None = None,
+    ) -> nn.Module:
         """Run to the end of the plan; returns the averaged network.
 
         Parameters
@@ -213,7 +231,12 @@ class Trainer:
             self.save(checkpoint)
         return self.averaged()
 
-    def _tell(self, loss, log, progress):
+    def _tell(
+        self,
+        loss: float,
+        log: Callable[[dict[str, Any]], object] | None,
+        progress: Callable[[int, int, float], object] | None,
+    ) -> None:
         if not math.isfinite(loss):
             raise UserError(
                 f"loss is {loss} at step {self.step}; lower {self.section}.learning_rate (the last checkpoint is kept)"
@@ -223,7 +246,7 @@ class Trainer:
         if progress is not None:
             progress(self.step, self.plan.steps, loss)
 
-    def _row(self, loss):
+    def _row(self, loss: float) -> dict[str, Any]:
         return {
             "step": self.step,
             "loss": loss,
@@ -232,30 +255,30 @@ class Trainer:
             "seconds": self.seconds,
         }
 
-    def inspect(self):
-        """Called after each step; a kind of training that looks after itself does it here."""
+    def inspect(self) -> None:
+        """Called after each step; does nothing here. A subclass may check the weights and end the training."""
 
-    def state_dict(self):
-        """What a checkpoint must hold beside weights, optimiser and `best`: tensors, and a JSON-able dict."""
+    def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """``(tensors, meta)`` that a checkpoint holds beside weights, optimiser and `best`; meta is JSON-able."""
         return {}, {"w0": self.w0}
 
-    def load_state_dict(self, tensors, meta):
-        """The reverse of `kept`."""
+    def load_state_dict(self, tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, from the tensors and the whole metadata of a checkpoint."""
         self.w0 = meta.get("w0")
         for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
             objective.set_w0(w0)
 
-    def identity(self):
-        """What else makes this training this one and no other, JSON-able; see `latticediff.training.state`."""
+    def identity(self) -> Description:
+        """What else a checkpoint must agree in with this training, JSON-able; see `training.state.identity`."""
         return {}
 
-    def _watch(self, watching):
+    def _watch(self, watching: Watching) -> None:
         if self.ranks.writes:
             watching(self)
         tired = watching.patience > 0 and self.best.since >= watching.patience
         self.finished = self.ranks.any(tired, self.gaussian.device)
 
-    def _stop_if_told(self, stop, checkpoint):
+    def _stop_if_told(self, stop: Callable[[], str | None] | None, checkpoint: PathLikeStr | None) -> None:
         reason = stop() if stop is not None else None
         if self.ranks.size > 1:
             if self.step % STOP_EVERY:
@@ -286,8 +309,11 @@ class Trainer:
         return float(np.dot(self.shares, losses))
 
     @torch.no_grad()
-    def losses(self, number, phi):
-        """Losses of the averaged network on configurations, with noise that depends on their number alone."""
+    def losses(self, number: int, phi: Tensor) -> Tensor:
+        """Losses (n,) of the averaged network on configurations phi (n, *lattice) of a task.
+
+        Noise and noise levels depend on n alone, so that sets of the same size are compared under the same noise.
+        """
         generator = torch.Generator().manual_seed(0)
         low, high = self.noise.log_range
         log_sigma = low + (high - low) * (torch.arange(len(phi)) + 0.5) / len(phi)

@@ -1,12 +1,18 @@
 """What is measured while training goes on; it draws from no stream of the training and changes no bit of it."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ..targets.matching import mixed_target
 from .diagnose import binned_loss, loss_gap
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 __all__ = ["N_HELD_OUT", "Watching", "look"]
 
@@ -30,15 +36,15 @@ class Watching(NamedTuple):
     """
 
     every: int
-    measure: object = None
-    report: object = None
+    measure: Callable[[Trainer], dict[str, Any]] | None = None
+    report: Callable[[dict[str, Any]], object] | None = None
     patience: int = 0
 
-    def is_due(self, step, steps):
-        """Whether to look after this step; always after the last one."""
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether to look after this step; after the last one it is always true."""
         return step % self.every == 0 or step == steps
 
-    def __call__(self, trainer):
+    def __call__(self, trainer: Trainer) -> dict[str, Any]:
         """Look at a trainer, offer its weights as the best, report; returns the row."""
         row = look(trainer)
         if self.measure is not None:
@@ -51,7 +57,7 @@ class Watching(NamedTuple):
 
 
 @torch.no_grad()
-def look(trainer, n=N_HELD_OUT):
+def look(trainer: Trainer, n: int = N_HELD_OUT) -> dict[str, Any]:
     """What the averaged network does now.
 
     Parameters
