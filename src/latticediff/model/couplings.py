@@ -8,14 +8,17 @@ interpolated in the couplings at equal momenta. NumPy only, float64.
 """
 
 import warnings
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.interpolate import LinearNDInterpolator, PchipInterpolator
 from scipy.spatial import QhullError
 
+from ..action import Phi4
 from ..errors import ModelError
 from ..lattice import check_shape, p_hat_squared
+from ..types import Extents, FloatArray, Shape
 
 __all__ = ["Member", "interpolate", "propagator_on"]
 
@@ -34,22 +37,22 @@ class Member(NamedTuple):
         See `latticediff.model.score_model.ScoreModel`.
     """
 
-    action: object
-    propagator: np.ndarray
-    power: np.ndarray
+    action: Phi4
+    propagator: FloatArray
+    power: FloatArray
 
     @property
-    def shape(self):
+    def shape(self) -> Shape:
         """Lattice extents."""
         return self.propagator.shape
 
-    def is_of(self, action, shape):
-        """Whether this is that theory on that lattice."""
+    def is_of(self, action: Phi4, shape: Extents) -> bool:
+        """Whether the member is of this theory (the same internal coefficients) and this lattice."""
         return self.shape == tuple(shape) and self.action.coefficients == action.coefficients
 
 
-def interpolate(members, action, shape, outside=False):
-    """A `Member` for any theory and lattice within the range of some.
+def interpolate(members: Sequence[Member], action: Phi4, shape: Extents, outside: bool = False) -> Member:
+    """A `Member` for any theory and lattice within the range of given ones; one of them where it fits as it is.
 
     Parameters
     ----------
@@ -88,7 +91,7 @@ def interpolate(members, action, shape, outside=False):
     return Member(action, np.exp(log_G), power)
 
 
-def _extents_outside(members, shape):
+def _extents_outside(members: Sequence[Member], shape: Extents) -> Iterator[str]:
     extents = [extent for member in members for extent in member.shape]
     low, high = min(extents), max(extents)
     if not all(low <= extent <= high for extent in shape):
@@ -96,9 +99,9 @@ def _extents_outside(members, shape):
         yield f"lattice {'x'.join(map(str, shape))} for lattices {known}"
 
 
-def _nearest_of_each_theory(members, shape):
+def _nearest_of_each_theory(members: Sequence[Member], shape: Extents) -> list[Member]:
     """For every coupling the member whose lattice is nearest in volume, the wanted one if it is there."""
-    found = {}
+    found: dict[tuple[float, float, float], tuple[float, Member]] = {}
     for member in members:
         distance = abs(np.log(np.prod(member.shape) / np.prod(shape))) + (member.shape != tuple(shape)) * 1e-3
         key = member.action.coefficients
@@ -114,7 +117,7 @@ class _Place:
     a linear fit.
     """
 
-    def __init__(self, nodes, point):
+    def __init__(self, nodes: FloatArray, point: FloatArray) -> None:
         centre, scale = nodes.mean(0), np.ptp(nodes, axis=0).max()
         self.scale = max(scale, TOLERANCE * np.abs(nodes).max())
         moved = (nodes - centre) / self.scale
@@ -126,7 +129,7 @@ class _Place:
         self.is_off = np.abs(offset - self.point @ axes).max() > 1e3 * TOLERANCE
         self.is_outside = self.is_off or not self._is_within()
 
-    def _is_within(self):
+    def _is_within(self) -> bool:
         if self.rank == 0:
             return True
         if self.rank == 1:
@@ -134,13 +137,13 @@ class _Place:
             return bool(low <= self.point[0] <= high)
         return bool(np.isfinite(self._triangulated(np.zeros((len(self.nodes), 1)))).all())
 
-    def _triangulated(self, values):
+    def _triangulated(self, values: Any) -> FloatArray:
         try:
             return LinearNDInterpolator(self.nodes, values)(self.point[None])[0]
         except QhullError:  # too few nodes for a simplex
             return np.full(values.shape[1:], np.nan)
 
-    def __call__(self, values):
+    def __call__(self, values: Any) -> FloatArray:
         """The values (arrays, one for each node) at the point."""
         values = np.stack(values)
         if self.rank == 0:
@@ -157,7 +160,7 @@ class _Place:
         return self._triangulated(flat).reshape(values.shape[1:])
 
 
-def propagator_on(propagator, shape):
+def propagator_on(propagator: FloatArray, shape: Extents) -> FloatArray:
     r"""A propagator on another lattice: :math:`G^{-1} = \sum_n c_n \hat p^{2n}` fitted with equal relative errors.
 
     Parameters
@@ -183,7 +186,7 @@ def propagator_on(propagator, shape):
     return (1 / np.clip(inverse, 0.5 / G.max(), 2 / G.min())).reshape(shape)
 
 
-def _power_on(power, old, shape):
+def _power_on(power: FloatArray, old: Shape, shape: Extents) -> FloatArray:
     """Score power on another lattice, linear in p_hat^2 between the momenta of the old one."""
     if old == tuple(shape):
         return power

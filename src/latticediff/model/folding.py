@@ -4,20 +4,25 @@ Score powers take 65 numbers for each momentum, 8 MB at 128x128; they are even o
 two dimensions, an eighth in three, is all there is to write.
 """
 
+from typing import Any
+
 import numpy as np
+
+from ..types import Extents, FloatArray
 
 __all__ = ["fold", "unfold"]
 
 
-def fold(function, ndim):
-    """The momenta 0 to n/2 of the last `ndim` axes, if that is all; else the array itself."""
+def fold(function: FloatArray, ndim: int) -> FloatArray:
+    """The values at momenta 0 to n/2 of the last `ndim` axes, if the others follow from them; else the array itself."""
     shape = function.shape[function.ndim - ndim :]
-    folded = np.ascontiguousarray(function[(..., *(slice(n // 2 + 1) for n in shape))])
+    half: tuple[Any, ...] = (..., *(slice(n // 2 + 1) for n in shape))
+    folded = np.ascontiguousarray(function[half])
     return folded if np.array_equal(unfold(folded, shape), function) else function
 
 
-def unfold(function, shape):
-    """The reverse of `fold` for a lattice of this shape."""
+def unfold(function: FloatArray, shape: Extents) -> FloatArray:
+    """The inverse of `fold` for a lattice of this shape; an array that was not folded comes back as it is."""
     ndim = len(shape)
     for axis, n in enumerate(shape, function.ndim - ndim):
         if function.shape[axis] != n:

@@ -18,10 +18,12 @@ Murray, Ermon, 2101.09258, theorem 1), and so a bound on that of its fields: whe
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..arrays import real_array
 from ..errors import UserError
@@ -41,27 +43,31 @@ GOOD = 0.6  #: acceptance at which a step size is taken
 class ScoreError:
     """D(sigma) on a grid."""
 
-    sigma: np.ndarray  #: (n_levels,), ascending
-    error: np.ndarray  #: (n_levels,), D(sigma), summed over the lattice; may be below zero by its error
-    uncertainty: np.ndarray  #: (n_levels,)
-    remembered: np.ndarray  #: (n_levels,), what D loses when stretches are further apart: 0 once forgotten
-    acceptance: np.ndarray  #: (n_levels,), of the posterior chains
+    sigma: FloatArray  #: (n_levels,), ascending
+    error: FloatArray  #: (n_levels,), D(sigma), summed over the lattice; may be below zero by its error
+    uncertainty: FloatArray  #: (n_levels,)
+    remembered: (
+        FloatArray  #: (n_levels,), by how much D falls if stretches are further apart: 0 once they are independent
+    )
+    acceptance: FloatArray  #: (n_levels,), of the posterior chains
     kl: float  #: integral over log sigma, in nats
     kl_error: float
 
-    def shares(self):
-        """Share of each level in the integral, (n_levels,)."""
+    def shares(self) -> FloatArray:
+        """Contribution of each level to `kl`, as a fraction of it, (n_levels,)."""
         return self.error * _trapezoid(np.log(self.sigma)) / self.kl
 
 
-def _trapezoid(x):
+def _trapezoid(x: FloatArray) -> FloatArray:
     weights = np.zeros(len(x))
     weights[:-1] += 0.5 * np.diff(x)
     weights[1:] += 0.5 * np.diff(x)
     return weights
 
 
-def posterior_chain(action, gaussian, phi, x, v, generator):
+def posterior_chain(
+    action: Action, gaussian: GaussianReference, phi: Tensor, x: Tensor, v: float, generator: torch.Generator
+) -> Iterator[tuple[Tensor, float]]:
     """Endless generator of fields distributed by ``exp(-S(phi) - |x - phi|^2 / 2 v)``, one trajectory apart.
 
     Parameters
@@ -82,14 +88,14 @@ def posterior_chain(action, gaussian, phi, x, v, generator):
     """
     C = gaussian.G * v / (gaussian.G + v)
 
-    def energy_of(phi):
+    def energy_of(phi: Tensor) -> Tensor:
         return torch.as_tensor(action(phi.numpy())) + (x - phi).square().flatten(1).sum(1) / (2 * v)
 
-    def force(phi):
+    def force(phi: Tensor) -> Tensor:
         return torch.as_tensor(action.force(phi.numpy())) + (x - phi) / v
 
     @np.errstate(over="ignore", invalid="ignore")  # the first step of the search may be far too long
-    def trajectory(phi, energy, n_steps):
+    def trajectory(phi: Tensor, energy: Tensor, n_steps: int) -> tuple[Tensor, Tensor, float]:
         # a quarter period of the Gaussian posterior is a fresh draw; the length varies against resonances
         length = 0.5 * math.pi * (0.7 + 0.6 * float(torch.rand(1, generator=generator, dtype=torch.float64)))
         step = length / n_steps
@@ -118,7 +124,14 @@ def posterior_chain(action, gaussian, phi, x, v, generator):
 
 @torch_defaults()
 @torch.no_grad()
-def score_error(model, phis, n_levels=10, n_fields=60, seed=0, progress=None):
+def score_error(
+    model: ScoreModel,
+    phis: FloatArray,
+    n_levels: int = 10,
+    n_fields: int = 60,
+    seed: int = 0,
+    progress: Callable[[int], object] | None = None,
+) -> ScoreError:
     """Score error by noise level, on configurations of the exact ensemble.
 
     Parameters
@@ -165,7 +178,15 @@ def score_error(model, phis, n_levels=10, n_fields=60, seed=0, progress=None):
     return ScoreError(np.exp(log_sigma), values, errors, remembered, acceptance, kl, kl_error)
 
 
-def _one_level(model, exact, blend, phi, log_sigma, n_fields, generator):
+def _one_level(
+    model: ScoreModel,
+    exact: GaussianReference,
+    blend: BlendedTarget,
+    phi: Tensor,
+    log_sigma: float,
+    n_fields: int,
+    generator: torch.Generator,
+) -> tuple[float, float, float, float]:
     """D, its error, what is remembered, and the acceptance at one level."""
     sigma = math.exp(log_sigma)
     v = torch.full((len(phi), *[1] * exact.ndim), sigma**2, dtype=torch.float64)
@@ -186,7 +207,7 @@ def _one_level(model, exact, blend, phi, log_sigma, n_fields, generator):
     R = _residual(model, x, log_sigma)
     first, second, third = (exact.filter(R - target, C) for target in stretches)
 
-    def overlap(one, other):
+    def overlap(one: Tensor, other: Tensor) -> Tensor:
         return (one * other).flatten(1).sum(1) / sigma**2
 
     near, far = 0.5 * (overlap(first, second) + overlap(second, third)), overlap(first, third)
@@ -195,7 +216,7 @@ def _one_level(model, exact, blend, phi, log_sigma, n_fields, generator):
     return float(every.mean()), error, float((near - far).mean()), float(np.mean(rates))
 
 
-def _residual(model, x, log_sigma):
+def _residual(model: ScoreModel, x: Tensor, log_sigma: float) -> Tensor:
     gaussian = model.gaussian
     level = torch.full((1,), float(log_sigma), dtype=gaussian.dtype, device=gaussian.device)
     R, _ = model.network(gaussian, x.to(gaussian.device, gaussian.dtype), level)

@@ -1,4 +1,4 @@
-"""A trained score model: network, gaussian, noise range, and the file that holds them.
+"""A trained score model: network, Gaussian reference, noise range, and the file that holds them.
 
 A model is a folder with ``weights.safetensors`` (network weights, propagator, score power; no
 pickles) and ``card.toml`` (theory, network, noise, training, metrics, hash). A loaded model is
@@ -8,8 +8,10 @@ frozen: evaluation mode, no gradients, identified by `ScoreModel.fingerprint`.
 import hashlib
 import json
 import tomllib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tomli_w
@@ -53,7 +55,7 @@ class ScoreModel:
     Attributes
     ----------
     network : torch.nn.Module
-        Frozen; see `ridge.RidgeNetwork` for the interface.
+        Frozen; see `latticediff.networks.contract` for the interface.
     gaussian : GaussianReference
     noise : NoiseRange
     power_grid : ndarray, shape (n_levels,), float64
@@ -69,31 +71,31 @@ class ScoreModel:
     network: torch.nn.Module
     gaussian: GaussianReference
     noise: NoiseRange
-    power_grid: np.ndarray
-    power: np.ndarray
-    card: dict = field(default_factory=dict)
-    members: tuple = ()
+    power_grid: FloatArray
+    power: FloatArray
+    card: dict[str, Any] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.network.eval()
         self.network.requires_grad_(False)
 
     @classmethod
-    def for_flow(cls, network, gaussian, noise):
-        """A model for the ODE, which has no use for score powers: they are left open. Freezes the network."""
+    def for_flow(cls, network: torch.nn.Module, gaussian: GaussianReference, noise: NoiseRange) -> "ScoreModel":
+        """A model for the ODE alone, which uses no score powers: they are set to 1. Freezes the network."""
         return cls(network, gaussian, noise, np.array(noise.log_range), np.ones((2, *gaussian.shape)))
 
     @property
-    def action(self):
+    def action(self) -> Phi4:
         """The theory that the model was trained for."""
         return self.gaussian.action
 
     @property
-    def shape(self):
+    def shape(self) -> Shape:
         """Lattice extents."""
         return self.gaussian.shape
 
-    def theories(self):
+    def theories(self) -> tuple[Member, ...]:
         """A `Member` for every theory and lattice that the network was trained on, the model's own first."""
         return (Member(self.action, self.gaussian.propagator_full.numpy(), self.power), *self.members)
 
@@ -134,7 +136,7 @@ class ScoreModel:
         }
         return ScoreModel(self.network, gaussian, self.noise, self.power_grid, found.power, about)
 
-    def score_power(self, variances):
+    def score_power(self, variances: Iterable[float]) -> list[FloatArray]:
         """``<|s_k|^2> / V`` at the given variances, interpolated in log sigma; float64, momentum grid."""
         G = self.gaussian.propagator_full.numpy()
         powers = []
@@ -157,12 +159,13 @@ class ScoreModel:
             tensors[f"power.{number}"] = torch.as_tensor(member.power).contiguous()
         return tensors
 
-    def description(self):
-        """What, beside the numbers, decides the density: theory, network, noise range."""
+    def description(self) -> Description:
+        """All that decides the density beside the numbers, TOML-able: theory, lattice, network, noise range."""
+        network: Any = self.network
         description = {
             "action": self.action.describe(),
             "shape": list(self.shape),
-            "network": self.network.describe(),
+            "network": network.describe(),
             "noise": {"sigma_min": self.noise.sigma_min, "sigma_max": self.noise.sigma_max},
         }
         if self.gaussian.vacuum:
@@ -208,7 +211,7 @@ def save_model(model, folder):
     return folder
 
 
-def _folded(tensors, ndim):
+def _folded(tensors: Mapping[str, Tensor], ndim: int) -> dict[str, Tensor]:
     return {
         name: torch.as_tensor(fold(t.numpy(), ndim)) if name.startswith("power") and t.ndim > ndim else t
         for name, t in tensors.items()
@@ -265,7 +268,7 @@ def load_model(folder, device="cpu", action=None, shape=None):
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name} holds values that are not finite; train again")
     try:
-        trained_action = action_from_description(card["action"])
+        trained_action = _theory(card["action"])
         options = dict(card["network"])
         make = registry.load("networks", options.pop("name"))
         with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
@@ -276,7 +279,7 @@ def load_model(folder, device="cpu", action=None, shape=None):
         powers = tensors["power_grid"].numpy(), unfold(tensors["power"].numpy(), gaussian.shape)
         members = tuple(
             Member(
-                action_from_description(about["action"]),
+                _theory(about["action"]),
                 tensors[f"propagator.{number}"].numpy(),
                 unfold(tensors[f"power.{number}"].numpy(), about["shape"]),
             )
@@ -303,9 +306,9 @@ def load_model(folder, device="cpu", action=None, shape=None):
     return model
 
 
-def _remedy(model, action=None, shape=None):
+def _remedy(model: ScoreModel, action: Phi4 | None = None, shape: Extents | None = None) -> str:
     """What to do about a model of another theory or lattice."""
-    ndim = action.ndim if shape is None else len(shape)
+    ndim = len(shape) if shape is not None else action.ndim if action is not None else len(model.shape)
     if ndim != len(model.shape):
         return f"; a network of {len(model.shape)} dimensions is of no use in {ndim}, train another one"
     wanted = "sample with it all the same (--outside, in Python model.at(..., outside=True))"

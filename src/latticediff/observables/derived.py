@@ -21,17 +21,17 @@ __all__ = [
 ]
 
 
-def chi(m2, volume):
+def chi(m2: float, volume: int) -> float:
     r"""Susceptibility without subtraction, ``chi = V <m^2>``; the propagator at zero momentum."""
     return volume * m2
 
 
-def chi_abs(m2, abs_m, volume):
+def chi_abs(m2: float, abs_m: float, volume: int) -> float:
     r"""``V (<m^2> - <|m|>^2)``, the susceptibility that peaks at the transition of a finite lattice."""
     return volume * (m2 - abs_m**2)
 
 
-def binder(m2, m4):
+def binder(m2: float, m4: float) -> float:
     r"""Binder cumulant ``U = 1 - <m^4> / (3 <m^2>^2)``: 0 for a Gaussian, 2/3 deep in the broken phase.
 
     Binder, Z. Phys. B 43 (1981) 119.
@@ -39,12 +39,12 @@ def binder(m2, m4):
     return 1 - m4 / (3 * m2**2)
 
 
-def fourth_cumulant(m2, m4, volume):
+def fourth_cumulant(m2: float, m4: float, volume: int) -> float:
     r"""Connected four-point function at zero momentum, ``chi_4 = V^3 (<m^4> - 3 <m^2>^2)``; symmetric phase."""
     return volume**3 * (m4 - 3 * m2**2)
 
 
-def xi_second_moment(m2, g_kmin, volume, extent):
+def xi_second_moment(m2: float, g_kmin: float, volume: int, extent: int) -> float:
     r"""Second-moment correlation length, ``xi = sqrt(chi / G(k_min) - 1) / (2 sin(pi / L))``, with ``chi = V <m^2>``.
 
     Caracciolo, Edwards, Pelissetto, Sokal, Nucl. Phys. B 403 (1993) 475. `extent` is L, the
@@ -66,7 +66,7 @@ def xi_second_moment(m2, g_kmin, volume, extent):
     return math.sqrt(slope) / (2 * math.sin(math.pi / extent)) if slope >= 0 else math.nan
 
 
-def renormalised_coupling(m2, m4, g_kmin, volume, extent, ndim):
+def renormalised_coupling(m2: float, m4: float, g_kmin: float, volume: int, extent: int, ndim: int) -> float:
     r"""``g_R = -chi_4 / (chi^2 xi^d)``, dimensionless; symmetric phase, ``xi << L``.
 
     Independent of the field normalisation. Luescher, Weisz, Nucl. Phys. B 295 (1988) 65.
@@ -75,7 +75,7 @@ def renormalised_coupling(m2, m4, g_kmin, volume, extent, ndim):
     return -fourth_cumulant(m2, m4, volume) / (chi(m2, volume) ** 2 * xi**ndim)
 
 
-def effective_mass(c_now, c_next, timeslice, extent, form="cosh"):
+def effective_mass(c_now: float, c_next: float, timeslice: int, extent: int, form: str = "cosh") -> float:
     r"""Effective mass from the correlator at two neighbouring separations.
 
     ``form="log"``: :math:`\ln C(t) / C(t+1)`, exact for one exponential, biased near the middle of a
@@ -117,11 +117,11 @@ def effective_mass(c_now, c_next, timeslice, extent, form="cosh"):
     return _solve_cosh(ratio, extent / 2 - timeslice)
 
 
-def _solve_cosh(ratio, distance):
+def _solve_cosh(ratio: float, distance: float) -> float:
     """Root m of log cosh(m d) - log cosh(m (d - 1)) = log ratio, by safeguarded Newton steps."""
     near, target = distance - 1, math.log(ratio)
 
-    def log_cosh(x):
+    def log_cosh(x: float) -> float:
         return abs(x) + math.log1p(math.exp(-2 * abs(x))) - math.log(2)
 
     if abs(near) >= abs(distance):

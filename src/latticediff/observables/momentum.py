@@ -8,35 +8,40 @@ momentum p only gives time slices :math:`\tilde\phi_t(p)` and the correlator
 """
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import momenta
+from ..types import FloatArray, Shape
 
 __all__ = ["momentum_susceptibility", "structure_factor", "time_slices", "timeslice_correlator"]
 
 
-def _lattice_axes(phis, ndim):
+def _lattice_axes(phis: FloatArray, ndim: int) -> tuple[int, ...]:
     if not 1 <= ndim < phis.ndim:
         raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice) with {ndim} lattice axes")
     return tuple(range(phis.ndim - ndim, phis.ndim))
 
 
-def _mode_numbers(momentum, shape):
+def _mode_numbers(momentum: int | Iterable[int], shape: Shape) -> tuple[int, ...]:
     """Integers n_mu of k_mu = 2 pi n_mu / L_mu, checked against the lattice."""
+    given: Any = momentum
     try:
-        numbers = tuple(momentum)
+        numbers = tuple(given)
     except TypeError:
-        numbers = (momentum,)
+        numbers = (given,)
     if len(numbers) != len(shape) or any(int(n) != n for n in numbers):
         raise UserError(f"momentum is {momentum!r}; expected {len(shape)} integers n with k = 2 pi n / L, L = {shape}")
     return tuple(int(n) for n in numbers)
 
 
-def structure_factor(phis, ndim):
+def structure_factor(phis: ArrayLike, ndim: int) -> FloatArray:
     r"""``|phi_k|^2 / V`` on the half grid of `numpy.fft.rfftn`; its mean is the propagator G(k).
 
     Parameters
@@ -61,7 +66,7 @@ def structure_factor(phis, ndim):
     return (modes.real**2 + modes.imag**2) / math.prod(phis.shape[a] for a in axes)
 
 
-def momentum_susceptibility(phis, momentum):
+def momentum_susceptibility(phis: ArrayLike, momentum: int | Iterable[int]) -> FloatArray:
     r"""``|phi_k|^2 / V`` at one momentum ``k_mu = 2 pi n_mu / L_mu``, without a Fourier transform of all modes.
 
     Parameters
@@ -84,19 +89,20 @@ def momentum_susceptibility(phis, momentum):
     waves = _plane_waves(shape, _mode_numbers(momentum, shape))
     flat = phis.reshape(len(phis), -1)
     # einsum, not a matrix product: BLAS may sum in another order when the batch is cut differently
-    return sum(np.einsum("ij,j->i", flat, wave) ** 2 for wave in waves) / flat.shape[1]
+    total: Any = sum(np.einsum("ij,j->i", flat, wave) ** 2 for wave in waves)
+    return total / flat.shape[1]
 
 
 @lru_cache(maxsize=64)
-def _plane_waves(shape, numbers):
+def _plane_waves(shape: Shape, numbers: tuple[int, ...]) -> tuple[FloatArray, ...]:
     """cos(k x) and sin(k x) at every site, flattened; the sine only where it does not vanish."""
     # 2 pi x_mu / L_mu has the same layout as the momenta 2 pi n_mu / L_mu
-    phase = (sum(n * k for n, k in zip(numbers, momenta(shape), strict=True)) + np.zeros(shape)).ravel()
+    phase: Any = (sum(n * k for n, k in zip(numbers, momenta(shape), strict=True)) + np.zeros(shape)).ravel()
     real_mode = all(2 * n % extent == 0 for n, extent in zip(numbers, shape, strict=True))
     return (np.cos(phase),) if real_mode else (np.cos(phase), np.sin(phase))
 
 
-def time_slices(phis, momentum=None, axis=0):
+def time_slices(phis: ArrayLike, momentum: int | Iterable[int] | None = None, axis: int = 0) -> NDArray[Any]:
     r"""Field projected on a spatial momentum, slice by slice, ``sum_x exp(-i p x) phi(t, x)``.
 
     Parameters
@@ -126,11 +132,11 @@ def time_slices(phis, momentum=None, axis=0):
     numbers = _mode_numbers((0,) * len(space) if momentum is None else momentum, space)
     if not any(numbers):
         return phis.sum(axis=spatial_axes)
-    phase = sum(n * k for n, k in zip(numbers, momenta(space), strict=True))  # as in _plane_waves
+    phase: Any = sum(n * k for n, k in zip(numbers, momenta(space), strict=True))  # as in _plane_waves
     return (phis * np.exp(-1j * phase)).sum(axis=spatial_axes)
 
 
-def timeslice_correlator(phis, momentum=None, axis=0):
+def timeslice_correlator(phis: ArrayLike, momentum: int | Iterable[int] | None = None, axis: int = 0) -> FloatArray:
     r"""``C(t; p) = V^-1 sum_t0 Re conj(phi_t0(p)) phi_{t0+t}(p)`` of each configuration.
 
     Averaged over all sources t0 and both directions, hence even: ``C(t) = C(L_t - t)``.

@@ -13,11 +13,16 @@ g_kmin    :math:`|\tilde\phi(k)|^2 / V` at :math:`k = 2\pi / L`, averaged over t
 ========  =====================================================================================
 """
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .. import registry
 from ..arrays import real_array
 from ..errors import UserError
+from ..types import FloatArray
 from .momentum import momentum_susceptibility
 
 __all__ = ["BUILT_IN", "installed_names", "measure_array", "measure_primary", "observable", "observable_names"]
@@ -32,38 +37,38 @@ def _flat(phis):
     return phis.reshape(len(phis), -1)
 
 
-def magnetization(phis, action=None):
+def magnetization(phis: FloatArray, action: Action | None = None) -> FloatArray:
     r"""``m = V^-1 sum_x phi(x)``, signed; shape (n_cfg,)."""
     return _flat(phis).mean(axis=1)
 
 
-def abs_magnetization(phis, action=None):
+def abs_magnetization(phis: FloatArray, action: Action | None = None) -> FloatArray:
     """``|m|``; shape (n_cfg,)."""
     return np.abs(magnetization(phis))
 
 
-def magnetization_2(phis, action=None):
+def magnetization_2(phis: FloatArray, action: Action | None = None) -> FloatArray:
     """``m^2``; shape (n_cfg,)."""
     return magnetization(phis) ** 2
 
 
-def magnetization_4(phis, action=None):
+def magnetization_4(phis: FloatArray, action: Action | None = None) -> FloatArray:
     """``m^4``; shape (n_cfg,)."""
     return magnetization(phis) ** 4
 
 
-def phi_squared(phis, action=None):
+def phi_squared(phis: FloatArray, action: Action | None = None) -> FloatArray:
     r"""``V^-1 sum_x phi(x)^2``; shape (n_cfg,)."""
     flat = _flat(phis)
     return np.einsum("ij,ij->i", flat, flat) / flat.shape[1]
 
 
-def total_action(phis, action):
+def total_action(phis: FloatArray, action: Action) -> FloatArray:
     """S(phi), not divided by the volume; shape (n_cfg,)."""
     return action(phis)
 
 
-def schwinger_dyson(phis, action):
+def schwinger_dyson(phis: FloatArray, action: Action) -> FloatArray:
     r"""``V^-1 sum_x phi dS/dphi``; its mean is exactly 1, by partial integration of exp(-S) phi.
 
     Any ensemble with another mean is not in equilibrium, or not of this action.
@@ -72,7 +77,7 @@ def schwinger_dyson(phis, action):
     return -np.einsum("ij,ij->i", flat, action.force(phis).reshape(flat.shape)) / flat.shape[1]
 
 
-def propagator_k_min(phis, action=None):
+def propagator_k_min(phis: FloatArray, action: Action | None = None) -> FloatArray:
     r"""``|phi_k|^2 / V`` at the smallest momentum, ``k = 2 pi / L``, averaged over the axes of the longest extent.
 
     With `m2` it gives the second-moment correlation length; see `xi_second_moment`.
@@ -81,10 +86,11 @@ def propagator_k_min(phis, action=None):
     longest = max(shape)
     axes = [axis for axis, extent in enumerate(shape) if extent == longest]
     modes = [[int(other == axis) for other in range(len(shape))] for axis in axes]
-    return sum(momentum_susceptibility(phis, mode) for mode in modes) / len(axes)
+    total: Any = sum(momentum_susceptibility(phis, mode) for mode in modes)
+    return total / len(axes)
 
 
-BUILT_IN = {
+BUILT_IN: dict[str, Observable] = {
     "m": magnetization,
     "abs_m": abs_magnetization,
     "m2": magnetization_2,
@@ -106,7 +112,7 @@ def observable_names():
     return [*BUILT_IN, *installed_names()]
 
 
-def observable(name):
+def observable(name: str) -> Observable:
     """The function ``f(phis, action) -> (n_cfg,)`` of this name.
 
     Raises
@@ -122,7 +128,7 @@ def observable(name):
     return registry.load("observables", name)
 
 
-def _resolve(observables):
+def _resolve(observables: Observables | None) -> dict[str, Observable]:
     """dict of name -> function from None, names, or a dict with the caller's own functions."""
     if observables is None:
         return dict(BUILT_IN)
@@ -131,7 +137,7 @@ def _resolve(observables):
     return {name: observable(name) for name in observables}
 
 
-def measure_primary(phis, action, observables=None):
+def measure_primary(phis: Batches, action: Action, observables: Observables | None = None) -> dict[str, FloatArray]:
     """Series of primary observables, chain by chain; one batch in memory at a time.
 
     Parameters
@@ -156,7 +162,7 @@ def measure_primary(phis, action, observables=None):
         field that is not finite, or an own observable that returns another shape.
     """
     functions = _resolve(observables)
-    columns = {name: [] for name in functions}
+    columns: dict[str, list[FloatArray]] = {name: [] for name in functions}
     for flat, n_chains in _batches(phis, action):
         rows = {name: np.empty(len(flat)) for name in functions}
         step = max(1, CHUNK_SITES // flat[0].size)
@@ -172,7 +178,7 @@ def measure_primary(phis, action, observables=None):
     return {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
 
 
-def measure_array(phis, action, function):
+def measure_array(phis: Batches, action: Action, function: Callable[[FloatArray], ArrayLike]) -> FloatArray:
     """Series of an observable that is an array, such as `timeslice_correlator`.
 
     Parameters
@@ -206,9 +212,9 @@ def measure_array(phis, action, function):
     return np.concatenate(parts, axis=1)
 
 
-def _batches(phis, action):
+def _batches(phis: Batches, action: Action) -> Iterator[tuple[FloatArray, int]]:
     """Checked batches as (n * n_chains, *lattice), chains running fastest, with n_chains."""
-    expected = None
+    expected: tuple[int, ...] | None = None
     for batch in [phis] if isinstance(phis, np.ndarray) else phis:
         batch = _with_chain_axis(real_array(batch, "phis"), action.ndim)
         if expected not in (None, batch.shape[1:]):
@@ -222,7 +228,7 @@ def _batches(phis, action):
         raise UserError("there is no configuration to measure")
 
 
-def _with_chain_axis(batch, ndim):
+def _with_chain_axis(batch: FloatArray, ndim: int) -> FloatArray:
     if batch.ndim == ndim + 1:
         return batch[:, None]
     if batch.ndim == ndim + 2:

@@ -4,10 +4,15 @@ Samples go into bins; when there are too many bins, neighbours are merged and th
 The bins end up much longer than the autocorrelation time, so a jackknife over them gives errors.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..types import FloatArray
 
 __all__ = ["RunningMean"]
 
@@ -26,16 +31,18 @@ class RunningMean:
         If `n_bins` is too small or odd.
     """
 
-    def __init__(self, n_bins=32):
+    def __init__(self, n_bins: int = 32) -> None:
         if n_bins < 2 or n_bins % 2:
             raise UserError(f"n_bins is {n_bins}; expected an even number of at least 2")
         self.n_bins = n_bins
         self.bin_size = 1  #: samples per full bin
-        self._bins = []
-        self._open, self._filled = None, 0
-        self._total, self.count = None, 0
+        self._bins: list[FloatArray] = []
+        self._open: Any = None
+        self._filled = 0
+        self._total: Any = None
+        self.count = 0
 
-    def add(self, samples):
+    def add(self, samples: ArrayLike) -> None:
         """Take samples in Monte Carlo order.
 
         Parameters
@@ -67,7 +74,7 @@ class RunningMean:
             if self._filled == self.bin_size:
                 self._close_bin()
 
-    def _close_bin(self):
+    def _close_bin(self) -> None:
         self._bins.append(self._open / self.bin_size)
         self._open, self._filled = np.zeros_like(self._open), 0
         if len(self._bins) == 2 * self.n_bins:
@@ -75,18 +82,18 @@ class RunningMean:
             self.bin_size *= 2
 
     @property
-    def mean(self):
-        """Mean over all samples, also those of the unfinished bin."""
+    def mean(self) -> FloatArray:
+        """Mean over all samples, also those of the unfinished bin; a `UserError` if there are none."""
         if not self.count:
             raise UserError("no sample was added; there is no mean")
         return self._total / self.count
 
     @property
-    def bins(self):
+    def bins(self) -> FloatArray:
         """Means of the full bins, shape (n_full, ...)."""
         return np.array(self._bins)
 
-    def estimate(self, function=None):
+    def estimate(self, function: Callable[[FloatArray], Any] | None = None) -> tuple[Any, Any]:
         """Mean, or `function` of the mean, with its jackknife error over bins.
 
         Parameters

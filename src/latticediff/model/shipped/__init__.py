@@ -5,12 +5,15 @@ wherever they take a folder. Imports nothing heavy.
 """
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...bill import data_seconds, inherited_seconds, training_seconds
 from ...digests import CARD_KEY, check_digest
 from ...errors import ModelError
 from ...registry import nearest
+from ...types import PathLikeStr
 
 __all__ = ["describe_models", "model_folder", "model_names"]
 
@@ -18,12 +21,12 @@ HERE = Path(__file__).parent
 CARD = "card.toml"
 
 
-def model_names():
+def model_names() -> list[str]:
     """Names of the shipped models, sorted."""
     return sorted(path.parent.name for path in HERE.glob(f"*/{CARD}"))
 
 
-def model_folder(name_or_path):
+def model_folder(name_or_path: PathLikeStr) -> Path:
     """The folder of a model given by path or by the name of a shipped one; a path that exists comes first.
 
     Raises
@@ -43,7 +46,7 @@ def model_folder(name_or_path):
     )
 
 
-def describe_models():
+def describe_models() -> list[dict[str, Any]]:
     """One dict per shipped model: name, couplings, shape, ESS of the ODE route, its steps, seconds of training.
 
     `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
