@@ -5,21 +5,30 @@ from pathlib import Path
 
 from ..atomic import sealed_bytes
 from ..errors import FileError
+from ..types import PathLikeStr
 from .figures import draw
 from .html import page
+from .model import RunResult
+from .style import FigureRecord
 from .tables import report_dict
 
 __all__ = ["write_figures", "write_file", "write_report"]
 
 
-def write_file(path, data):
-    """Whole or not at all: a reader never meets half a file."""
+def write_file(path: Path, data: str | bytes) -> Path:
+    """Write a file whole or not at all, so that a reader never meets half of one; returns its path.
+
+    Raises
+    ------
+    FileError
+        The disk refuses.
+    """
     data = data if isinstance(data, bytes) else data.encode()
     sealed_bytes(path, data, sync=False)
     return path
 
 
-def write_figures(records, out):
+def write_figures(records: Iterable[FigureRecord], out: PathLikeStr) -> Path:
     """Write ``figures/*.png, .pdf, .csv`` of some `FigureRecord` into the folder `out`, made if missing.
 
     Returns
@@ -44,7 +53,7 @@ def write_figures(records, out):
     return folder
 
 
-def write_report(run, out):
+def write_report(run: RunResult, out: PathLikeStr) -> dict[str, Path]:
     """Write everything about `run` into the folder `out`, replacing an earlier report there.
 
     Parameters

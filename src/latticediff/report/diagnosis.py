@@ -4,13 +4,17 @@ import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ..types import FloatArray, PathLikeStr, Shape
 from .build import write_figures, write_file
 from .diagnosis_page import diagnosis_page
 from .figures.diagnosis import draw_diagnosis
 from .model import now
+
+if TYPE_CHECKING:
+    from ..analysis import FreeEnergy, IntegrationBias, WeightReport
+    from ..model.score_error import ScoreError
 
 __all__ = ["Diagnosis", "write_diagnosis"]
 
@@ -24,18 +28,18 @@ class Diagnosis:
     """Everything `latticediff diagnose` finds about one proposal of a model; NumPy and plain numbers."""
 
     name: str
-    action: dict
-    shape: tuple
-    proposal: dict
+    action: dict[str, Any]
+    shape: Shape
+    proposal: dict[str, Any]
     reference: str  #: where the exact configurations come from, in words
-    log_weight_reverse: np.ndarray  #: (n,)
-    log_weight_forward: np.ndarray  #: (n_chains, n_times)
-    m_reverse: np.ndarray  #: (n,)
-    m_forward: np.ndarray  #: (n_chains, n_times)
-    largest_reverse: np.ndarray  #: (n,), largest |phi| of a draw
-    largest_forward: np.ndarray  #: (n_chains, n_times)
-    weights: object  #: latticediff.analysis.WeightReport
-    free_energy: object  #: latticediff.analysis.FreeEnergy
+    log_weight_reverse: FloatArray  #: (n,)
+    log_weight_forward: FloatArray  #: (n_chains, n_times)
+    m_reverse: FloatArray  #: (n,)
+    m_forward: FloatArray  #: (n_chains, n_times)
+    largest_reverse: FloatArray  #: (n,), largest |phi| of a draw
+    largest_forward: FloatArray  #: (n_chains, n_times)
+    weights: "WeightReport"
+    free_energy: "FreeEnergy"
     longest_rejection: int
     acceptance: float
     expected_stay: float  #: proposals that a chain stays at the heaviest exact configuration seen
@@ -49,19 +53,20 @@ class Diagnosis:
     seed: int = 0
     seconds: float = 0.0
     device: str = ""
-    versions: dict = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     created: str = field(default_factory=now)
 
     @property
-    def volume(self):
-        """Sites."""
+    def volume(self) -> int:
+        """Number of sites."""
         return math.prod(self.shape)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able content of ``diagnosis.json``."""
         w, level = self.weights, self.score_error
+        assert w.ess_forward is not None  # a diagnosis weighs exact configurations
 
-        def finite(x):
+        def finite(x: float | None) -> float | None:
             return float(x) if x is not None and math.isfinite(x) else None
 
         return {
@@ -112,9 +117,10 @@ class Diagnosis:
             "created": self.created,
         }
 
-    def alarms(self):
-        """One sentence for everything that should not be."""
+    def alarms(self) -> list[str]:
+        """A sentence for each finding that calls the model or its averages into question; empty if there is none."""
         w, found = self.weights, []
+        assert w.ess_forward is not None  # a diagnosis weighs exact configurations
         gap = w.ess_reverse.value - w.ess_forward.value
         if gap > FORWARD_ALARM and gap > 3 * math.hypot(w.ess_forward.error, w.ess_reverse.error):
             found.append(
@@ -146,7 +152,7 @@ class Diagnosis:
         return max((bias.bias_bound for bias in found if bias is not None), default=None)
 
 
-def write_diagnosis(diagnosis, out):
+def write_diagnosis(diagnosis: Diagnosis, out: PathLikeStr) -> dict[str, Path]:
     """Write ``diagnosis.json``, ``diagnosis.html`` and ``figures/*.png, .pdf, .csv`` into the folder `out`.
 
     Parameters

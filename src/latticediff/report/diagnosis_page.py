@@ -1,12 +1,18 @@
 """The page of a diagnosis: verdict, weights, where their spread comes from, integration error."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .numbers import OBSERVABLES, TAU_NAMES, count, scheme_text, value_error
 from .sheet import figure, sheet, table, theory
 from .verdict import describe_action
+
+if TYPE_CHECKING:
+    from .diagnosis import Diagnosis
+    from .style import FigureRecord
 
 __all__ = ["diagnosis_page"]
 
@@ -148,7 +154,7 @@ def diagnosis_page(d, records):
     """The page as a string; `records` from `figures.diagnosis.draw_diagnosis`."""
     figures = {record.name: figure(record) for record in records}
 
-    def some(*names):
+    def some(*names: str) -> str:
         return "\n".join(figures[name] for name in names if name in figures)
 
     about = table(

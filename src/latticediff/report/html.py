@@ -2,15 +2,21 @@
 
 import html
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from .model import RunResult
 from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, count, differences, seconds, value_error
-from .sheet import figure, sheet, table, text, theory
+from .sheet import Cell, figure, sheet, table, text, theory
 from .verdict import CHECK_ALARM, SIGMA_ALARM, describe_action, verdict
+
+if TYPE_CHECKING:
+    from .style import FigureRecord
 
 __all__ = ["page"]
 
 
-def _samplers(run):
+def _samplers(run: RunResult) -> str:
     chains = run.chains
 
     def pairs(values):
@@ -34,10 +40,10 @@ def _samplers(run):
     )
 
 
-def _observables(run):
+def _observables(run: RunResult) -> str:
     rows, legend = [], []
     for name, (symbol, definition) in OBSERVABLES.items():
-        row = [symbol]
+        row: list[Cell] = [symbol]
         for chain in run.chains:
             value = chain.observables.get(name)
             d = None if chain is run.reference else differences(chain, run.reference).get(name)
@@ -56,7 +62,7 @@ def _observables(run):
     )
 
 
-def _weighted(run):
+def _weighted(run: RunResult) -> str:
     """Averages by importance weights beside the chain's own, for chains of independent proposals."""
     chains = [chain for chain in run.chains if chain.weighted]
     if not chains:
@@ -81,7 +87,7 @@ def _weighted(run):
     )
 
 
-def _costs(run):
+def _costs(run: RunResult) -> str:
     def row(title, cell):
         return (title, *(cell(chain) for chain in run.chains))
 
@@ -124,7 +130,7 @@ def _costs(run):
     )
 
 
-def _checks(run):
+def _checks(run: RunResult) -> str:
     names = {
         "schwinger_dyson": "⟨Σ φ ∂S/∂φ⟩ / V (Schwinger-Dyson), 1 exactly",
         "exp_minus_delta_h": "⟨exp(−ΔH)⟩ of HMC, 1 exactly",
@@ -152,8 +158,8 @@ def _checks(run):
     )
 
 
-def _about(run):
-    rows = [
+def _about(run: RunResult) -> str:
+    rows: list[tuple[Cell, ...]] = [
         ("lattice", "×".join(map(str, run.shape)) + ", periodic, lattice units"),
         ("seed", "–" if run.seed is None else str(run.seed)),
         ("made", run.created),
@@ -171,7 +177,7 @@ def _about(run):
     return body
 
 
-def page(run, records):
+def page(run: RunResult, records: "Sequence[FigureRecord]") -> str:
     """The page as a string.
 
     Parameters
@@ -183,7 +189,7 @@ def page(run, records):
     headline, sentences = verdict(run)
     figures = {record.name: figure(record) for record in records}
 
-    def some(*names):
+    def some(*names: str) -> str:
         return "\n".join(figures.pop(name) for name in names if name in figures)
 
     sections = [

@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ..provenance import version
 from .build import write_figures, write_file
 from .figures.line import draw_line
+from .model import Pair
 from .numbers import value_error
 
 __all__ = ["Line", "Point", "write_line"]
@@ -21,10 +24,10 @@ class Point:
     trained: bool  #: whether the model has seen this coupling
     outside: bool  #: whether coupling or lattice lie outside of its range
     n: int  #: configurations, which is proposals, of all chains together
-    ess: tuple | None  #: reverse, of the proposals; None: correlated moves
+    ess: Pair | None  #: reverse, of the proposals; None: correlated moves
     acceptance: float
-    tau_abs_m: tuple  #: tau_int of abs(m), in updates
-    observables: dict  #: name -> pair, as `latticediff.analysis.observables_table`
+    tau_abs_m: Pair  #: tau_int of abs(m), in updates
+    observables: dict[str, Pair]  #: name -> pair, as `latticediff.analysis.observables_table`
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,17 @@ class Line:
     model: str
     fingerprint: str
     coupling: str
-    theory: dict  #: action and shape; the coupling that varies has some value
+    theory: dict[str, Any]  #: action and shape; the coupling that varies has some value
     route: str
-    points: tuple
-    trained: tuple  #: values of the coupling that the model was trained at
-    versions: dict = field(default_factory=lambda: {"latticediff": version()})
+    points: tuple[Point, ...]
+    trained: tuple[float, ...]  #: values of the coupling that the model was trained at
+    versions: dict[str, str] = field(default_factory=lambda: {"latticediff": version()})
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         couplings = self.theory["action"]["couplings"]
         fixed = ", ".join(f"{key} = {value:g}" for key, value in couplings.items() if key != self.coupling)
@@ -56,7 +59,7 @@ class Line:
         lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join([head, *(line.rstrip() for line in lines)])
 
-    def _row(self, point):
+    def _row(self, point: Point) -> tuple[str, ...]:
         pairs = (point.observables["abs_m"], point.observables["chi"])
         return (
             f"{point.value:.12g}",
@@ -69,7 +72,7 @@ class Line:
         )
 
 
-def write_line(line, out):
+def write_line(line: Line, out: Path) -> dict[str, Path]:
     """Write ``line.json`` and ``figures/line.png, .pdf, .csv`` into the folder `out`, replacing earlier ones.
 
     Returns

@@ -8,26 +8,32 @@ A chain needs :math:`2\tau_{int}` updates for one independent sample. Which obse
 choice, so `ChainResult.slowest` takes the largest one listed and the page names it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import check_shape
+from ..types import FloatArray, Shape
 
-__all__ = ["Autocorrelation", "ChainResult", "Correlator", "Propagator", "RunResult"]
+__all__ = ["Autocorrelation", "ChainResult", "Correlator", "Pair", "Propagator", "RunResult"]
 
 
-def _finite(what, *values):
+Pair = tuple[float, float | None]  #: (value, error); an error that is not known is None
+
+
+def _finite(what: str, *values: Any) -> None:
     """Refuse NaN and infinities at the door; a page is no place to discover them."""
     for value in values:
         if value is not None and not np.all(np.isfinite(real_array(value, what, booleans=True))):
             raise UserError(f"{what} is not finite; expected numbers, or None where the quantity has no meaning")
 
 
-def _pair(what, pair):
+def _pair(what: str, pair: Any) -> Pair:
     """(value, error) as two floats; an error that is not known is None (NaN in an `Estimate`)."""
     try:
         value, error = pair.pair() if hasattr(pair, "pair") else pair
@@ -62,12 +68,12 @@ class Autocorrelation:
         Summation window of tau_int in updates.
     """
 
-    t: np.ndarray
-    rho: np.ndarray
-    error: np.ndarray
+    t: FloatArray
+    rho: FloatArray
+    error: FloatArray
     window: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, array in zip(
             ("t", "rho", "error"), _curve("autocorrelation", self.t, self.rho, self.error), strict=True
         ):
@@ -81,11 +87,11 @@ class Propagator:
     All arrays have shape (n,), float64; `error` is the statistical error of G with its tau_int.
     """
 
-    p_hat_squared: np.ndarray
-    value: np.ndarray
-    error: np.ndarray
+    p_hat_squared: FloatArray
+    value: FloatArray
+    error: FloatArray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         arrays = _curve("propagator", self.p_hat_squared, self.value, self.error)
         for name, array in zip(("p_hat_squared", "value", "error"), arrays, strict=True):
             object.__setattr__(self, name, array)
@@ -95,11 +101,11 @@ class Propagator:
 class Correlator:
     """Momentum-projected two-point function C(timeslice) with errors; arrays of shape (n,), float64."""
 
-    timeslice: np.ndarray
-    value: np.ndarray
-    error: np.ndarray
+    timeslice: FloatArray
+    value: FloatArray
+    error: FloatArray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, array in zip(
             ("timeslice", "value", "error"), _curve("correlator", self.timeslice, self.value, self.error), strict=True
         ):
@@ -171,20 +177,20 @@ class ChainResult:
     label: str
     n_updates: int
     n_chains: int
-    series: dict
-    observables: dict
-    tau_int: dict
+    series: dict[str, FloatArray]
+    observables: dict[str, Pair]
+    tau_int: dict[str, Pair]
     thin: int = 1
     acceptance: float | None = None
-    ess_reverse: tuple | None = None
-    ess_forward: tuple | None = None
-    log_weight_reverse: np.ndarray | None = None
-    log_weight_forward: np.ndarray | None = None
+    ess_reverse: Pair | None = None
+    ess_forward: Pair | None = None
+    log_weight_reverse: FloatArray | None = None
+    log_weight_forward: FloatArray | None = None
     seconds_per_update: float | None = None
     evaluations_per_update: float | None = None
     evaluation_kind: str = "action gradients"
-    setup_seconds: dict = field(default_factory=dict)
-    autocorrelation: dict = field(default_factory=dict)
+    setup_seconds: dict[str, float] = field(default_factory=dict)
+    autocorrelation: dict[str, Autocorrelation] = field(default_factory=dict)
     propagator: Propagator | None = None
     correlator: Correlator | None = None
     effective_mass: Correlator | None = None
@@ -192,10 +198,10 @@ class ChainResult:
     weighted: dict = field(default_factory=dict)
     weighted_sigma: dict = field(default_factory=dict)
     pareto_k: float | None = None
-    algorithm: dict = field(default_factory=dict)
+    algorithm: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self):
-        def put(name, value):
+    def __post_init__(self) -> None:
+        def put(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)  # frozen afterwards
 
         series = {name: np.atleast_2d(real_array(values, f"series {name!r}")) for name, values in self.series.items()}
@@ -230,11 +236,11 @@ class ChainResult:
             put("pareto_k", None)  # a flat or a short tail has none
 
     @property
-    def slowest(self):
+    def slowest(self) -> str | None:
         """Name of the observable with the largest tau_int, or None if no tau_int is known."""
         return max(self.tau_int, key=lambda key: self.tau_int[key][0]) if self.tau_int else None
 
-    def per_independent_sample(self, cost_per_update, observable=None):
+    def per_independent_sample(self, cost_per_update: float | None, observable: str | None = None) -> Pair | None:
         """``2 tau_int * cost_per_update`` as (value, error), the error that of tau_int; None if not known.
 
         `observable` is the one whose tau_int counts; by default the slowest.
@@ -246,7 +252,8 @@ class ChainResult:
         return 2 * tau * cost_per_update, None if error is None else 2 * error * cost_per_update
 
 
-def now():
+def now() -> str:
+    """The present time, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -280,20 +287,20 @@ class RunResult:
         The effective run-card in TOML, shown at the end of the page; may be empty.
     """
 
-    action: dict
-    shape: tuple
-    chains: tuple
+    action: dict[str, Any]
+    shape: Shape
+    chains: tuple[ChainResult, ...]
     title: str = "latticediff report"
     seed: int | None = None
-    seconds: dict = field(default_factory=dict)
-    checks: dict = field(default_factory=dict)
-    training: tuple = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
+    training: tuple[Mapping[str, Any], ...] = ()
     device: str = ""
-    versions: dict = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     created: str = field(default_factory=now)
     card: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "shape", check_shape(self.shape))
         object.__setattr__(self, "chains", tuple(self.chains))
         object.__setattr__(self, "training", tuple(self.training))
@@ -305,6 +312,6 @@ class RunResult:
         _finite("stage seconds", *self.seconds.values())
 
     @property
-    def reference(self):
-        """The chain that the others are compared with."""
+    def reference(self) -> ChainResult:
+        """The first chain, with which the others are compared."""
         return self.chains[0]

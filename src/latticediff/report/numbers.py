@@ -6,8 +6,11 @@ update. Two samplers break even at :math:`N^* = (t_0' - t_0) / (c - c')`, if at 
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from ..errors import UserError
+from .model import ChainResult
 
 __all__ = [
     "OBSERVABLES",
@@ -36,7 +39,7 @@ OBSERVABLES = {
 TAU_NAMES = {"m": "m", "abs_m": "|m|", "m2": "m²", "action": "S"}
 
 
-def value_error(value, error=None, digits=2):
+def value_error(value: float | None, error: float | None = None, digits: int = 2) -> str:
     """``value(err)``: the error in units of the last digit shown, two significant digits.
 
     >>> value_error(0.141452, 0.00015), value_error(25.13, 4.2), value_error(0.5)
@@ -64,7 +67,7 @@ def value_error(value, error=None, digits=2):
     return f"{text}({err})".replace("-", "−")
 
 
-def seconds(value, error=None):
+def seconds(value: float | None, error: float | None = None) -> str:
     """Seconds in the unit that suits: ``0.12(1) ms``, ``3.1 s``, ``4.2 min``."""
     if value is None:
         return "–"
@@ -75,7 +78,7 @@ def seconds(value, error=None):
     return f"{value_error(value, error / scale) if error else f'{value:.3g}'} {unit}"
 
 
-def count(x, exact=False):
+def count(x: float, exact: bool = False) -> str:
     """A count with thin groups, ``28 000`` (no-break spaces); two digits only unless `exact`, rounded up below 1000."""
     if not exact and x >= 1000:
         scale = 10 ** (math.floor(math.log10(x)) - 1)
@@ -83,7 +86,7 @@ def count(x, exact=False):
     return f"{math.ceil(x):,}".replace(",", "\u00a0")
 
 
-def differences(chain, reference):
+def differences(chain: ChainResult, reference: ChainResult) -> dict[str, float | None]:
     """``(a - b) / sqrt(err_a^2 + err_b^2)`` for each observable of both, in the order of `OBSERVABLES`.
 
     None where neither has an error. The differences of one chain are correlated: the observables
@@ -98,7 +101,7 @@ def differences(chain, reference):
     return result
 
 
-def scheme_text(proposal):
+def scheme_text(proposal: Mapping[str, Any]) -> str:
     """The description of a proposal in words.
 
     >>> scheme_text({"name": "ode", "steps": 20, "method": "adams5", "grid": {"down": [], "up": []}})
@@ -117,12 +120,12 @@ def scheme_text(proposal):
     return ", ".join(words)
 
 
-def setup_total(chain):
+def setup_total(chain: ChainResult) -> float:
     """Seconds paid before the first sample."""
     return float(sum(chain.setup_seconds.values()))
 
 
-def cost_ratio(chain, reference):
+def cost_ratio(chain: ChainResult, reference: ChainResult) -> tuple[float, float] | None:
     """Seconds per independent sample of the reference over those of the chain, (ratio, error); None if unknown.
 
     Above 1 the chain is cheaper once its set-up is paid.
@@ -135,7 +138,7 @@ def cost_ratio(chain, reference):
     return ratio, ratio * math.hypot((ours[1] or 0.0) / ours[0], (theirs[1] or 0.0) / theirs[0])
 
 
-def break_even(chain, reference):
+def break_even(chain: ChainResult, reference: ChainResult) -> float | None:
     r"""Number of independent samples from which on the chain is cheaper, set-up included.
 
     Returns

@@ -4,7 +4,12 @@ import base64
 import html
 import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from string import Template
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .style import FigureRecord
 
 __all__ = ["figure", "formula", "sheet", "table", "text", "theory"]
 
@@ -63,27 +68,30 @@ $sections
 """)
 
 
-def text(words):
-    """Escape, keep numbers and their units on one line, set the few subscripts that the words use."""
+Cell = str | tuple[str, str]  #: text, or (text, class of the cell)
+
+
+def text(words: object) -> str:
+    """Text as HTML: escaped, numbers on one line with their units, with the few subscripts that our texts use."""
     words = re.sub(r"(?<=[\d)]) (?=(%|µs|ms|s|min|h)\b|%)", "\u00a0", html.escape(str(words)))
     return re.sub(r"([τχΣ∂])_(int|abs|μ)", r"\1<sub>\2</sub>", words)
 
 
-def formula(words):
+def formula(words: str) -> str:
     """The plain-text formula of a convention with its Greek letters; couplings keep the names that cards use."""
     for plain, fine in (("sum_mu", "Σ_μ"), ("d_mu", "∂_μ"), ("phi", "φ"), ("^2", "²"), ("^4", "⁴"), ("+mu)", "+μ)")):
         words = words.replace(plain, fine)
     return words.replace("-", "−")
 
 
-def table(caption, header, rows):
+def table(caption: str, header: Iterable[Cell], rows: Iterable[Sequence[Cell]]) -> str:
     """Rows of cells: plain text, or (text, class); the first of a row is its header. Rows of dashes are left out."""
     rows = [row for row in rows if any(cell not in ("–", ("–", "wrap")) for cell in row[1:])]
 
-    def cell(content, tag, attributes=""):
-        content, kind = content if isinstance(content, tuple) else (content, "")
+    def cell(content: Cell, tag: str, attributes: str = "") -> str:
+        words, kind = content if isinstance(content, tuple) else (content, "")
         kind = f' class="{kind}"' if kind else ""
-        return f"<{tag}{attributes}{kind}>{text(content)}</{tag}>"
+        return f"<{tag}{attributes}{kind}>{text(words)}</{tag}>"
 
     head = "".join(cell(name, "th", ' scope="col"') for name in header)
     body = "\n".join(
@@ -95,7 +103,8 @@ def table(caption, header, rows):
     )
 
 
-def figure(record):
+def figure(record: "FigureRecord") -> str:
+    """A figure as HTML, its PNG embedded as a data URI."""
     png = record.png
     width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR, PNG 1.2 section 4.1.1
     data = base64.b64encode(png).decode()
@@ -106,14 +115,14 @@ def figure(record):
     )
 
 
-def theory(description):
-    """The same couplings in every convention that can express them."""
+def theory(description: Mapping[str, Any]) -> str:
+    """A table of the couplings in every convention that can express this theory, as HTML."""
     from ..action import CONVENTIONS, Phi4
     from ..errors import UserError
 
     if description.get("name") != "phi4":
         return f"<pre>{html.escape(json.dumps(description, indent=2, ensure_ascii=False))}</pre>"
-    action, rows = Phi4.from_description(description), []
+    action, rows = Phi4.from_description(dict(description)), []
     for name, convention in CONVENTIONS.items():
         try:
             couplings, scale = action.in_convention(name)
@@ -131,8 +140,8 @@ def theory(description):
     )
 
 
-def sheet(title, subtitle, verdict, sections):
-    """The file as a string.
+def sheet(title: str, subtitle: str, verdict: Sequence[str], sections: Iterable[tuple[str, str]]) -> str:
+    """The page as a string.
 
     Parameters
     ----------

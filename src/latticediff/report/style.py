@@ -1,16 +1,20 @@
 """One look for every figure: colour-blind safe, readable at phone width and in print."""
 
 import io
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import LogLocator, NullLocator
 
+from .model import RunResult
 from .tables import csv_text
 
 __all__ = [
@@ -37,7 +41,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 10,
@@ -65,13 +69,13 @@ RC = {
 
 
 @contextmanager
-def styled():
-    """Apply the style for a while, without touching the caller's matplotlib."""
+def styled() -> Iterator[None]:
+    """A context with the style of the reports; the caller's matplotlib settings come back afterwards."""
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC, "backend": matplotlib.rcParams["backend"]}):
         yield
 
 
-def chain_styles(run):
+def chain_styles(run: RunResult) -> dict[str, tuple[Any, ...]]:
     """name -> (colour, marker, dashes): never colour alone, the same in every figure."""
     n = len(COLOURS)
     # from the second round on, colours meet other markers and dashes
@@ -82,22 +86,24 @@ def chain_styles(run):
     }
 
 
-def new_figure(height, **subplots):
+def new_figure(height: float, **subplots: Any) -> tuple[Figure, Any]:
     """Figure and axes, outside pyplot's global list (nothing to close, no display wanted)."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(**subplots)
 
 
-def is_crowded(labels):
+def is_crowded(labels: Sequence[str]) -> bool:
     """Whether labels are too many or too long for a legend inside the axes."""
     return len(labels) > 4 or max(map(len, labels), default=0) > 34
 
 
-def legend(figure, ax, loc="upper right", outside=False):
+def legend(figure: Figure, ax: Axes, loc: str = "upper right", outside: bool = False) -> None:
     """Legend of `ax`: inside at `loc`, or below the figure, which grows by it, if crowded or `outside`."""
+    handles: Any
     handles, labels = ax.get_legend_handles_labels()
     if not (outside or is_crowded(labels)):
-        ax.legend(handles, labels, loc=loc)
+        place: Any = loc
+        ax.legend(handles, labels, loc=place)
         return
     longest = max(map(len, labels))
     columns = min(len(labels), 1 if longest > 34 else 2 if longest > 20 else 3 if longest > 12 else 4)
@@ -105,7 +111,7 @@ def legend(figure, ax, loc="upper right", outside=False):
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def sigma_axis(ax):
+def sigma_axis(ax: Axes) -> None:
     """A panel of differences in sigma: bands at one and three, symmetric limits that always show three."""
     low, high = ax.dataLim.intervaly
     top = max(3.5, 1.1 * max(abs(low), abs(high))) if np.isfinite([low, high]).all() else 3.5
@@ -116,7 +122,7 @@ def sigma_axis(ax):
     ax.grid(False)
 
 
-def log_axis(ax):
+def log_axis(ax: Axes) -> None:
     """Logarithmic ordinate; plain numbers where it spans less than two decades."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
@@ -135,25 +141,25 @@ class FigureRecord:
     caption: str  #: what one sees, with conventions; plain text
     alt: str  #: for those who do not see it
     figure: Figure
-    header: tuple  #: columns of the CSV
-    rows: list
+    header: tuple[str, ...]  #: columns of the CSV
+    rows: list[Any]
 
     @cached_property
-    def png(self):
+    def png(self) -> bytes:
         """PNG bytes at 200 dots per inch."""
         return self._render("png")
 
     @cached_property
-    def pdf(self):
+    def pdf(self) -> bytes:
         """PDF bytes, fonts embedded."""
         return self._render("pdf")
 
     @property
-    def csv(self):
-        """The data as text."""
+    def csv(self) -> str:
+        """The numbers behind the figure, as CSV."""
         return csv_text(self.header, self.rows)
 
-    def _render(self, kind):
+    def _render(self, kind: str) -> bytes:
         out = io.BytesIO()
         # no dates inside: the same numbers give the same bytes
         metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}

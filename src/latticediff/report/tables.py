@@ -3,7 +3,10 @@
 import csv
 import io
 import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from .model import ChainResult, RunResult
 from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, differences, setup_total
 
 __all__ = ["REPORT_VERSION", "csv_text", "report_dict"]
@@ -11,11 +14,11 @@ __all__ = ["REPORT_VERSION", "csv_text", "report_dict"]
 REPORT_VERSION = 1
 
 
-def _listed(pair):
+def _listed(pair: Sequence[Any] | None) -> list[Any] | None:
     return None if pair is None else [pair[0], pair[1]]
 
 
-def _forward_max(chain):
+def _forward_max(chain: ChainResult) -> float | None:
     """Largest forward log_weight above its mean: how far a chain could get stuck."""
     log_weight = chain.log_weight_forward
     if log_weight is None or not len(log_weight) or not math.isfinite(log_weight.mean()):
@@ -23,7 +26,7 @@ def _forward_max(chain):
     return float(log_weight.max() - log_weight.mean())
 
 
-def _chain_dict(chain, reference):
+def _chain_dict(chain: ChainResult, reference: ChainResult) -> dict[str, Any]:
     cost = chain.per_independent_sample(chain.seconds_per_update)
     # None where it has no meaning: the keys are there for every chain, so that a reader need not guess
     return {
@@ -61,7 +64,7 @@ def _chain_dict(chain, reference):
     }
 
 
-def _amortised(run):
+def _amortised(run: RunResult) -> dict[str, Any]:
     """Per chain: what it costs before the first sample, how much cheaper a sample is, where it breaks even."""
     result = {}
     for chain in run.chains[1:]:
@@ -74,7 +77,7 @@ def _amortised(run):
     return result
 
 
-def report_dict(run):
+def report_dict(run: RunResult) -> dict[str, Any]:
     """JSON-able content of ``report.json``.
 
     Parameters
@@ -86,7 +89,7 @@ def report_dict(run):
     dict
         The fields of the schema (null where one has no meaning), and additions that a reader may ignore.
     """
-    checks = {"schwinger_dyson": None, "exp_minus_delta_h": None, "log_weight_step_doubling_max": None}
+    checks: dict[str, Any] = {"schwinger_dyson": None, "exp_minus_delta_h": None, "log_weight_step_doubling_max": None}
     checks |= {name: list(value) if isinstance(value, tuple) else value for name, value in run.checks.items()}
     stages = dict.fromkeys(("generate", "train", "finetune", "sample_ode", "sample_sde", "total"))
     return {
@@ -111,7 +114,7 @@ def report_dict(run):
     }
 
 
-def csv_text(header, rows):
+def csv_text(header: Iterable[object], rows: Iterable[Iterable[Any]]) -> str:
     """CSV with the shortest digits that read back to the same double."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -4,8 +4,11 @@ One set of rules for every sampler: a result against the learned ones is printed
 """
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ..action import CONVENTIONS
+from .model import ChainResult, RunResult
 from .numbers import (
     OBSERVABLES,
     TAU_NAMES,
@@ -34,36 +37,38 @@ MIN_TAUS = 20  # per chain; below, the automatic window ends in noise
 CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance
 
 
-def describe_action(action):
+def describe_action(action: Mapping[str, Any]) -> str:
     """``phi^4 theory, convention A (m2 = -4, lam = 6.008)`` from ``action.describe()``."""
-    known = CONVENTIONS.get(action.get("convention")) if action.get("name") == "phi4" else None
+    kind: Any = action.get("name")
+    named: Any = action.get("convention")
+    known = CONVENTIONS.get(named) if kind == "phi4" else None
     values = action.get("couplings", {})  # files sort them; the convention's order reads better
     names = [name for name in (known.couplings if known else values) if name in values]
     couplings = ", ".join(f"{name} = {values[name]:g}".replace("-", "−") for name in names)
-    name = {"phi4": "φ⁴ theory"}.get(action.get("name"), f"the action {action.get('name', 'unknown')!r}")
+    name = {"phi4": "φ⁴ theory"}.get(kind, f"the action {action.get('name', 'unknown')!r}")
     convention = f", convention {action['convention']}" if action.get("convention") else ""
     return f"{name}{convention}" + (f" ({couplings})" if couplings else "")
 
 
-def _and(items):
+def _and(items: Iterable[str]) -> str:
     items = list(items)
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
 
 
-def _sampled(run):
+def _sampled(run: RunResult) -> str:
     lattice = "×".join(str(extent) for extent in run.shape)
     runs = _and(f"{c.label} ({c.n_chains} chains of {count(c.n_updates, exact=True)} updates)" for c in run.chains)
     return f"This page shows {describe_action(run.action)} on a periodic {lattice} lattice, sampled by {runs}."
 
 
-def _agreement(run):
+def _agreement(run: RunResult) -> tuple[str, str] | None:
     """(short, sentence) on the differences from the reference; None with nothing to compare."""
     # a chain too short to judge is not said to agree; a difference of its is still said
-    short = {chain.name for chain in too_short(run)}
+    brief = {chain.name for chain in too_short(run)}
     judged = [
         chain
         for chain in run.chains[1:]
-        if chain.name not in short or any(abs(d or 0) > SIGMA_ALARM for d in differences(chain, run.reference).values())
+        if chain.name not in brief or any(abs(d or 0) > SIGMA_ALARM for d in differences(chain, run.reference).values())
     ]
     found = [
         (abs(d), d, name, chain.label)
@@ -95,7 +100,7 @@ def _agreement(run):
     return short, f"Not in agreement with {run.reference.label}: {_and(bad)}. {rule}"
 
 
-def _quality(chain):
+def _quality(chain: ChainResult) -> str | None:
     parts = []
     if chain.acceptance is not None:
         parts.append(f"accepts {100 * chain.acceptance:.1f} %")
@@ -114,7 +119,7 @@ def _quality(chain):
     return text
 
 
-def _tau(run):
+def _tau(run: RunResult) -> str | None:
     parts = []
     for name in ("m", "abs_m"):
         known = [f"{c.label} {value_error(*c.tau_int[name])}" for c in run.chains if name in c.tau_int]
@@ -125,12 +130,12 @@ def _tau(run):
     return " ".join([f"τ_int in updates (0.5 is independent) {'; '.join(parts)}.", *thinning(run)])
 
 
-def too_short(run):
+def too_short(run: RunResult) -> list[ChainResult]:
     """Chains of fewer than `MIN_TAUS` tau_int: neither tau_int nor any error of theirs is known."""
     return [c for c in run.chains if c.slowest and c.n_updates < MIN_TAUS * c.tau_int[c.slowest][0]]
 
 
-def thinning(run):
+def thinning(run: RunResult) -> list[str]:
     """Sentences on chains whose tau_int is that of a thinned series: 0.5 of it is `thin` / 2 updates."""
     return [
         f"{c.label} was recorded only every {c.thin} updates, so its τ_int cannot come out below {c.thin / 2:g} and is "
@@ -140,17 +145,17 @@ def thinning(run):
     ]
 
 
-def _cost(run):
+def _cost(run: RunResult) -> tuple[str, list[str]] | None:
     """(short, sentences) on cost; None where no seconds are known."""
-    priced = [(c, c.per_independent_sample(c.seconds_per_update)) for c in run.chains]
-    priced = [(c, p) for c, p in priced if p is not None]
+    costs = [(c, c.per_independent_sample(c.seconds_per_update)) for c in run.chains]
+    priced = [(c, p) for c, p in costs if p is not None]
     if not priced:
         return None
     text = [
         "One independent sample (2τ_int updates) costs " + _and(f"{c.label} {seconds(*p)}" for c, p in priced) + "."
     ]
-    evaluations = [(c, c.per_independent_sample(c.evaluations_per_update)) for c in run.chains]
-    evaluations = [f"{c.label} {value_error(*p)} {c.evaluation_kind}" for c, p in evaluations if p is not None]
+    counts = [(c, c.per_independent_sample(c.evaluations_per_update)) for c in run.chains]
+    evaluations = [f"{c.label} {value_error(*p)} {c.evaluation_kind}" for c, p in counts if p is not None]
     if evaluations:
         text.append(f"In evaluations: {_and(evaluations)}.")
     without_sign = [(c, c.per_independent_sample(c.seconds_per_update, "abs_m")) for c, _ in priced]
@@ -226,7 +231,7 @@ def failed_checks(run):
     ]
 
 
-def verdict(run):
+def verdict(run: RunResult) -> tuple[str, list[str]]:
     """Headline and paragraphs.
 
     Returns
@@ -240,7 +245,8 @@ def verdict(run):
         shorts.append("the run fails an exact identity")
         sentences.append(f"Do not trust this run: {name} is {value_error(value, error)} where 1 is exact.")
     for chain in too_short(run):
-        length = chain.n_updates / chain.tau_int[chain.slowest][0]
+        slowest: Any = chain.slowest  # none is too short without a tau_int
+        length = chain.n_updates / chain.tau_int[slowest][0]
         shorts.append(f"{chain.label} is too short to judge")
         sentences.append(
             f"Do not trust the errors of {chain.label}: a chain of {count(chain.n_updates, exact=True)} updates is "

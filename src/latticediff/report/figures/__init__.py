@@ -27,7 +27,7 @@ FIGURES = (
 )
 
 
-def draw(run):
+def draw(run: RunResult) -> list[FigureRecord]:
     """All figures for which the run has data, as a list of `FigureRecord`."""
     with styled():
         installed = [registry.load("figures", name) for name in registry.names("figures")]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..model import RunResult
 from ..numbers import TAU_NAMES, value_error
 from ..style import TAU, FigureRecord, chain_styles, is_crowded, legend, new_figure, sigma_axis
 
@@ -11,7 +12,7 @@ HISTORY_UPDATES = 400  # more and the reference is a solid band; the CSV holds w
 N_BLOCKS = 24  # for the error of a histogram bin
 
 
-def history(run):
+def history(run: RunResult) -> FigureRecord | None:
     """|m| against updates, one chain of each algorithm, stacked panels on one scale."""
     chains = [chain for chain in run.chains if "abs_m" in chain.series]
     if not chains:
@@ -47,7 +48,7 @@ def history(run):
     )
 
 
-def autocorrelation(run):
+def autocorrelation(run: RunResult) -> FigureRecord | None:
     """rho(t) of m and |m| with errors, in updates."""
     names = [n for n in ("m", "abs_m") if any(n in chain.autocorrelation for chain in run.chains)]
     if not names:
@@ -101,7 +102,7 @@ def _block_histogram(series, edges):
     return np.histogram(series, edges)[0] / series.size / np.diff(edges), error
 
 
-def distribution(run):
+def distribution(run: RunResult) -> FigureRecord | None:
     """Histogram of m with errors, and its difference from the reference in sigma."""
     chains = [chain for chain in run.chains if "m" in chain.series]
     if not chains:
@@ -128,7 +129,7 @@ def distribution(run):
         axes[0, 0].errorbar(
             centres + shift, density, error, color=colour, marker=marker, ls="", ms=3.5, label=chain.label
         )
-        pulls = [None] * len(centres)
+        pulls: list[float | None] = [None] * len(centres)
         if first is None:
             first = density, error
         else:
@@ -165,7 +166,7 @@ def distribution(run):
     )
 
 
-def log_weights(run):
+def log_weights(run: RunResult) -> FigureRecord | None:
     """Histograms of log_weight over proposals and over held-out data, with the identity between them."""
     # a proposal whose every weight is zero has no histogram; its ESS says enough
     chains = [c for c in run.chains if c.log_weight_reverse is not None and np.isfinite(c.log_weight_reverse).any()]
@@ -176,9 +177,11 @@ def log_weights(run):
     rows, cut = [], 0.0
     for ax, chain in zip(axes[:, 0], chains, strict=True):
         colour = styles[chain.name][0]
-        reverse = chain.log_weight_reverse[np.isfinite(chain.log_weight_reverse)]
+        drawn = chain.log_weight_reverse
+        assert drawn is not None  # such chains were left out
+        reverse = drawn[np.isfinite(drawn)]
         # log of the mean weight estimates log Z: weights are shown relative to it
-        log_z = reverse.max() + np.log(np.exp(reverse - reverse.max()).sum() / len(chain.log_weight_reverse))
+        log_z = reverse.max() + np.log(np.exp(reverse - reverse.max()).sum() / len(drawn))
         reverse = reverse - log_z
         forward = chain.log_weight_forward
         forward = None if forward is None else forward[np.isfinite(forward)] - log_z
@@ -187,7 +190,7 @@ def log_weights(run):
         high = both.max()
         pad = 0.03 * (high - low) or 0.1
         edges = np.linspace(low - pad, high + pad, 61)
-        cut = max(cut, 1 - float((reverse >= edges[0]).sum()) / len(chain.log_weight_reverse))
+        cut = max(cut, 1 - float((reverse >= edges[0]).sum()) / len(drawn))
         for values, kind, style in ((reverse, "proposals (reverse)", "-"), (forward, "held-out data (forward)", "--")):
             if values is None:
                 continue

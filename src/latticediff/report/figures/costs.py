@@ -4,6 +4,7 @@ import textwrap
 
 import numpy as np
 
+from ..model import RunResult
 from ..numbers import TAU_NAMES, break_even, cost_ratio, count, seconds, setup_total
 from ..style import TAU, FigureRecord, chain_styles, legend, log_axis, new_figure
 
@@ -12,7 +13,7 @@ __all__ = ["amortised", "cost", "training"]
 SETUP_GREYS = ("#666666", "#aaaaaa", "#d0d0d0", "#888888")
 
 
-def training(run):
+def training(run: RunResult) -> FigureRecord | None:
     """Loss against the training step, raw and averaged over about 2 % of the run."""
     losses = [
         (row["step"], row["loss"])
@@ -46,13 +47,13 @@ def training(run):
     )
 
 
-def _priced(run):
+def _priced(run: RunResult):
     return [
         (c, p) for c in run.chains if (p := c.per_independent_sample(c.seconds_per_update)) is not None and p[0] > 0
     ]
 
 
-def cost(run):
+def cost(run: RunResult) -> FigureRecord | None:
     """Seconds per independent sample, and what was paid before the first one."""
     priced = _priced(run)
     if not priced:
@@ -136,7 +137,7 @@ def _rows_axis(ax, labels):
     ax.grid(axis="y", visible=False)
 
 
-def amortised(run):
+def amortised(run: RunResult) -> FigureRecord | None:
     """Total seconds against the number of independent samples, set-up included."""
     priced = _priced(run)
     if len(priced) < 2 or not any(setup_total(chain) > 0 for chain, _ in priced):

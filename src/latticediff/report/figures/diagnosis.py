@@ -1,8 +1,13 @@
 """Figures of a diagnosis: weights, tails, noise levels, shares of the variance, integration error."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..style import COLOURS, FigureRecord, new_figure, styled
+
+if TYPE_CHECKING:
+    from ..diagnosis import Diagnosis
 
 __all__ = ["draw_diagnosis"]
 
@@ -19,7 +24,7 @@ def _bins(n):
     return int(np.clip(3 * n ** (1 / 3), 10, 50))
 
 
-def weights(d):
+def weights(d: "Diagnosis") -> FigureRecord:
     """Histograms of log_weight over draws and over exact configurations, with the identity between them."""
     log_z = d.free_energy.bridge.value
     reverse, forward = _finite(d.log_weight_reverse) - log_z, _finite(d.log_weight_forward) - log_z
@@ -48,7 +53,7 @@ def weights(d):
     )
 
 
-def tails(d):
+def tails(d: "Diagnosis") -> FigureRecord:
     """log_weight against the largest |phi| of the configuration: where baselines fail."""
     log_z = d.free_energy.bridge.value
     figure, ax = new_figure(2.9)
@@ -78,7 +83,7 @@ def tails(d):
     )
 
 
-def levels(d):
+def levels(d: "Diagnosis") -> FigureRecord | None:
     """Score error by noise level, and its running integral."""
     found = d.score_error
     if found is None:
@@ -113,7 +118,7 @@ def levels(d):
     )
 
 
-def shares(d):
+def shares(d: "Diagnosis") -> FigureRecord | None:
     """Share of the variance of log_weight explained by momentum shells and local operators."""
     groups = (("shells", "momentum shells p̂²"), ("operators", "local operators"), ("together", "all of a kind"))
     names = [(group, title, *row) for group, title in groups for row in d.shares[group]]
@@ -147,7 +152,7 @@ def shares(d):
     )
 
 
-def doubling(d):
+def doubling(d: "Diagnosis") -> FigureRecord | None:
     """Histogram of the integration error of log_q."""
     if d.doubling is None:
         return None
@@ -170,7 +175,7 @@ def doubling(d):
     )
 
 
-def draw_diagnosis(d):
+def draw_diagnosis(d: "Diagnosis") -> list[FigureRecord]:
     """All figures for which the diagnosis has data, as a list of `FigureRecord`."""
     with styled():
         records = [make(d) for make in (weights, tails, levels, shares, doubling)]

@@ -1,12 +1,17 @@
 """The figure of a line of couplings: order parameter, susceptibility and ESS against the coupling."""
 
+from typing import TYPE_CHECKING, Any
+
 from ..style import COLOURS, FigureRecord, new_figure, styled
 from .physics import SYMBOLS
+
+if TYPE_CHECKING:
+    from ..line import Line
 
 __all__ = ["draw_line"]
 
 
-def draw_line(line):
+def draw_line(line: "Line") -> FigureRecord:
     """Three panels over the coupling that varies; dotted lines are the couplings that the model was trained at.
 
     Parameters
@@ -21,11 +26,11 @@ def draw_line(line):
         return _draw(line)
 
 
-def _draw(line):
+def _draw(line: "Line") -> FigureRecord:
     figure, axes = new_figure(5.2, nrows=3, sharex=True)
     x = [point.value for point in line.points]
     low, high = min(x), max(x)
-    panels = (
+    panels: Any = (
         (SYMBOLS["abs_m"], [point.observables["abs_m"] for point in line.points]),
         (SYMBOLS["chi"], [point.observables["chi"] for point in line.points]),
         ("ESS", [point.ess or (None, None) for point in line.points]),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..model import RunResult
 from ..numbers import OBSERVABLES, differences
 from ..style import FigureRecord, chain_styles, legend, log_axis, new_figure, sigma_axis
 
@@ -19,7 +20,7 @@ SYMBOLS = {
 }
 
 
-def observables(run):
+def observables(run: RunResult) -> FigureRecord | None:
     """Differences from the reference in sigma, one row per observable."""
     others = [(chain, differences(chain, run.reference)) for chain in run.chains[1:]]
     names = [n for n in OBSERVABLES if any(diff.get(n) is not None for _, diff in others)]
@@ -60,7 +61,7 @@ def observables(run):
     )
 
 
-def _curves(run, attribute, abscissa, xlabel, ylabel, log):
+def _curves(run: RunResult, attribute, abscissa, xlabel, ylabel, log):
     """A curve with errors per chain on top; below, the difference from the first chain in sigma."""
     chains = [chain for chain in run.chains if getattr(chain, attribute) is not None]
     if not chains:
@@ -85,7 +86,7 @@ def _curves(run, attribute, abscissa, xlabel, ylabel, log):
         axes[0, 0].errorbar(x + shift, curve.value, curve.error, color=colour, marker=marker, ls="", label=chain.label)
         if i == 0:  # a line through the reference only: shifted lines would look like a difference
             axes[0, 0].plot(x, curve.value, color=colour, lw=0.7, alpha=0.6)
-        pulls = [None] * len(x)
+        pulls: list[float | None] = [None] * len(x)
         if chain is not chains[0] and len(x) == len(x0) and np.allclose(x, x0):
             total = np.hypot(curve.error, first.error)
             pulls = [float(d / s) if s > 0 else None for d, s in zip(curve.value - first.value, total, strict=True)]
@@ -108,7 +109,7 @@ def _curves(run, attribute, abscissa, xlabel, ylabel, log):
     return figure, rows, below
 
 
-def propagator(run):
+def propagator(run: RunResult) -> FigureRecord | None:
     """G(k) against the lattice momentum squared."""
     drawn = _curves(run, "propagator", "p_hat_squared", r"$\hat p^2$", r"$G(k)=\langle|\phi_k|^2\rangle/V$", log=True)
     if drawn is None:
@@ -126,7 +127,7 @@ def propagator(run):
     )
 
 
-def correlator(run):
+def correlator(run: RunResult) -> FigureRecord | None:
     """Momentum-projected two-point function against Euclidean time."""
     drawn = _curves(run, "correlator", "timeslice", "timeslice", "C(timeslice)", log=True)
     if drawn is None:
