@@ -15,11 +15,14 @@ import functools
 import hashlib
 import pathlib
 import types
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import llvmlite.binding
 import numba
 from numba.core.dispatcher import Dispatcher
 
+from ..action import Action
 from . import potentials
 from .locking import lock_cache
 
@@ -121,14 +124,14 @@ def specialise(template, bindings, name=None, inner=False, flags=FLAGS):
         return jit(clone, flags)
 
 
-def potential_name(value, derivative):
+def potential_name(value: Any, derivative: Any) -> str | None:
     """Cache name of a potential, or None for one that is not ours."""
     if value is potentials.phi4_value and derivative is potentials.phi4_derivative:
         return "phi4"
     return None
 
 
-def cached(function):
+def cached(function: Callable[..., Any]) -> Dispatcher:
     """Decorator: a compiled function of its own, cached on disk."""
     return specialise(function, {}, "shared")
 

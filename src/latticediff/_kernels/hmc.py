@@ -5,7 +5,7 @@ Templates as in `layout`; `build` puts them together for one potential, dimensio
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -178,16 +178,16 @@ def kick(first, last, phi, momenta, table, n_rows, n, size, params, hopping, amo
 class Compiled(NamedTuple):
     """The entry points of `build`."""
 
-    advance: object
-    integrate: object
-    kick: object
+    advance: Any
+    integrate: Any
+    kick: Any
 
 
 _GEOMETRY = ("close", "load", "store", "copy_lane", "lane_sums", "spread")
 
 
 @functools.cache
-def _geometry(ndim, lanes):
+def _geometry(ndim: int, lanes: int) -> dict[str, Any]:
     """The parts that know no potential, cached under the geometry: a user's theory has less to compile."""
     bindings = {"NDIM": ndim, "LANES": np.uint64(lanes)}
     for part in _GEOMETRY:
@@ -196,7 +196,7 @@ def _geometry(ndim, lanes):
 
 
 @functools.cache
-def build(value, derivative, ndim, lanes):
+def build(value: Any, derivative: Any, ndim: int, lanes: int) -> Compiled:
     """The entry points for one potential, dimension and lane count.
 
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is

@@ -11,8 +11,10 @@ The functions are templates: `NDIM`, `LANES`, `value` and `derivative` are bound
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..lattice import neighbours, volume
+from ..types import Extents
 from .potentials import phi4_derivative as derivative
 from .potentials import phi4_value as value
 
@@ -23,19 +25,19 @@ LANES = np.uint64(1)
 ONE, TWO, THREE, FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
 
 
-def lanes_for(shape):
+def lanes_for(shape: Extents) -> int:
     """Chains per group: a function of the lattice alone, so that a chain's bits depend on no other chain."""
     shortest = 12 if len(shape) == 2 else 32
     return 4 if shape[-1] < shortest else 1
 
 
-def buffer_size(shape, lanes):
+def buffer_size(shape: Extents, lanes: int) -> int:
     """Elements of one padded field."""
     rows = volume(shape[:-1]) + (2 if len(shape) == 2 else 0)
     return rows * (shape[-1] + 2) * lanes
 
 
-def row_table(shape, lanes):
+def row_table(shape: Extents, lanes: int) -> NDArray[np.uint64]:
     """Where the neighbouring rows of every row start, shape (n_rows, 2 (ndim - 1)), uint64; unused in 2D."""
     if len(shape) == 1:
         return np.zeros((1, 0), np.uint64)

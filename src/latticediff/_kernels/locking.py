@@ -9,11 +9,13 @@ import contextlib
 import functools
 import os
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 try:
     import fcntl
 except ImportError:  # no such locks on this system, and no remedy
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["LOCK_FILE", "lock_cache"]
 
@@ -21,7 +23,7 @@ LOCK_FILE = "latticediff.lock"
 _thread_lock, _depth = threading.RLock(), 0
 
 
-def lock_cache(dispatcher):
+def lock_cache(dispatcher: Any) -> Any:
     """Let a dispatcher with ``cache=True`` load and save under the lock of its cache's folder; returns it."""
     cache = dispatcher._cache
     for name in ("load_overload", "save_overload"):
@@ -29,7 +31,7 @@ def lock_cache(dispatcher):
     return dispatcher
 
 
-def _locked(method, folder):
+def _locked(method: Callable[..., Any], folder: str) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(*args, **kwargs):
         with _folder_lock(folder):
@@ -39,8 +41,8 @@ def _locked(method, folder):
 
 
 @contextlib.contextmanager
-def _folder_lock(folder):
-    """Exclusive among processes; a thread that has it may ask again."""
+def _folder_lock(folder: str) -> Iterator[None]:
+    """A lock on a folder, exclusive among processes; a thread that holds it may take it again."""
     global _depth
     with _thread_lock, contextlib.ExitStack() as held:
         if fcntl is not None and _depth == 0:

@@ -6,6 +6,7 @@ uses this room.
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -14,17 +15,17 @@ __all__ = ["action", "force", "normals", "philox", "trajectory", "uniform", "uni
 _MASK = 0xFFFFFFFF
 
 
-def _sites(shape):
+def _sites(shape: Shape) -> Iterator[tuple[int, ...]]:
     return itertools.product(*(range(extent) for extent in shape))
 
 
-def _step(site, axis, by, shape):
+def _step(site: tuple[int, ...], axis: int, by: int, shape: Shape) -> tuple[int, ...]:
     moved = list(site)
     moved[axis] = (moved[axis] + by) % shape[axis]
     return tuple(moved)
 
 
-def action(theory, phi):
+def action(theory: Action, phi: FloatArray) -> float:
     """S of one configuration (*lattice): minus c times every forward product, plus the potential; float."""
     total = []
     for site in _sites(phi.shape):
@@ -34,7 +35,7 @@ def action(theory, phi):
     return math.fsum(total)
 
 
-def force(theory, phi):
+def force(theory: Action, phi: FloatArray) -> FloatArray:
     """-dS/dphi of one configuration, shape (*lattice), float64."""
     out = np.empty_like(phi)
     for site in _sites(phi.shape):
@@ -43,7 +44,13 @@ def force(theory, phi):
     return out
 
 
-def trajectory(theory, phi, momentum, kicks, drifts):
+def trajectory(
+    theory: Action,
+    phi: FloatArray,
+    momentum: FloatArray,
+    kicks: Sequence[float] | FloatArray,
+    drifts: Sequence[float] | FloatArray,
+) -> tuple[FloatArray, FloatArray]:
     """Kicks and drifts in turn, for one configuration; returns the field and the momentum at the end."""
     for kick, drift in zip(kicks, drifts, strict=False):
         momentum = momentum + kick * force(theory, phi)
@@ -51,7 +58,7 @@ def trajectory(theory, phi, momentum, kicks, drifts):
     return phi, momentum + kicks[-1] * force(theory, phi)
 
 
-def philox(counter, key):
+def philox(counter: Sequence[int], key: Sequence[int]) -> list[int]:
     """Philox4x32-10 on Python integers: four 32-bit words from a counter of four and a key of two words."""
     c, k = list(counter), list(key)
     for _ in range(10):
@@ -61,7 +68,7 @@ def philox(counter, key):
     return c
 
 
-def _block(key, index, chain, update):
+def _block(key: int, index: int, chain: int, update: int) -> list[int]:
     return philox((index, chain, update & _MASK, update >> 32), (key & _MASK, key >> 32))
 
 
@@ -76,7 +83,7 @@ def uniform(key, index, chain, update):
     return uniforms(key, index, chain, update)[0]
 
 
-def _pair(high, low):
+def _pair(high: int, low: int) -> tuple[float, float]:
     word = high << 32 | low
     radius = math.sqrt(-2 * math.log(1 - ((word >> 24) + 0.5) / 2**40))
     angle = math.pi / 4 * (1 - ((word >> 3 & 0x1FFFFF) + 0.5) / 2**21)
@@ -86,7 +93,7 @@ def _pair(high, low):
     return (-a if word & 2 else a), (-b if word & 4 else b)
 
 
-def normals(key, chain, update, n_sites):
+def normals(key: int, chain: int, update: int, n_sites: int) -> FloatArray:
     """The standard normals of one chain and update; `n_sites` a multiple of four."""
     quarter = n_sites // 4
     out = np.empty(n_sites)

@@ -10,6 +10,7 @@ tile by tile, so that the columns and features of a tile stay in the first-level
 """
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Frame(NamedTuple):
     first: int  #: framed position where the flat run starts
 
 
-def frame(shape, offsets, lanes=1):
+def frame(shape: Extents, offsets: Iterable[tuple[int, ...]], lanes: int = 1) -> Frame:
     """The `Frame` of a lattice for a kernel with these offsets.
 
     With `lanes` > 1 that many configurations lie interleaved, lane innermost, and are treated as

@@ -6,10 +6,12 @@ than fast. Templates as in `layout`: `value` is the potential.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
 from ..lattice import neighbours
+from ..types import Extents, IntArray
 from .compile import potential_name, specialise
 from .potentials import phi4_value as value
 from .random import fill_pairs, fill_uniforms
@@ -19,12 +21,12 @@ __all__ = ["build", "checkerboard", "tables"]
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
-def tables(shape):
+def tables(shape: Extents) -> tuple[IntArray, IntArray]:
     """Neighbour indices (2 ndim, V) and the sites in checkerboard order (V,), int64."""
     return neighbours(shape), checkerboard(shape)
 
 
-def checkerboard(shape):
+def checkerboard(shape: Extents) -> IntArray:
     """Even sites, then odd ones: no two of one colour are neighbours if all extents are even."""
     colour = np.indices(shape).sum(axis=0).ravel() % 2
     return np.argsort(colour, kind="stable")
@@ -209,7 +211,7 @@ def run_cluster(
 
 
 @functools.cache
-def build(potential, derivative):
+def build(potential: Any, derivative: Any) -> tuple[Any, Any]:
     """Compiled ``(run_local, run_cluster)`` for one potential; built-in ones are cached on disk."""
     bindings = {"value": potential}
     for part in (total_action, sweep_sites, root, flip_all, flip_one):

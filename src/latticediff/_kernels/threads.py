@@ -7,17 +7,19 @@ threads is Numba's (`numba.set_num_threads`, NUMBA_NUM_THREADS).
 
 import itertools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numba
 
 __all__ = ["over_groups"]
 
 _SMALL = 2_000_000  # site updates below this take about a millisecond: not worth a thread
-_pools = {}
+_pools: dict[int, ThreadPoolExecutor] = {}
 
 
-def over_groups(function, n_groups, work, *arguments):
+def over_groups(function: Callable[..., object], n_groups: int, work: int, *arguments: Any) -> None:
     """``function(first, last, *arguments)`` for every group, in chunks over threads.
 
     Parameters

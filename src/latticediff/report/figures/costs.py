@@ -1,10 +1,11 @@
 """Figures of the price: training, seconds per independent sample, where training pays."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 
-from ..model import RunResult
+from ..model import ChainResult, Pair, RunResult
 from ..numbers import TAU_NAMES, break_even, cost_ratio, count, seconds, setup_total
 from ..style import TAU, FigureRecord, chain_styles, legend, log_axis, new_figure
 
@@ -47,7 +48,7 @@ def training(run: RunResult) -> FigureRecord | None:
     )
 
 
-def _priced(run: RunResult):
+def _priced(run: RunResult) -> list[tuple[ChainResult, Pair]]:
     return [
         (c, p) for c in run.chains if (p := c.per_independent_sample(c.seconds_per_update)) is not None and p[0] > 0
     ]
@@ -74,7 +75,8 @@ def cost(run: RunResult) -> FigureRecord | None:
             ax.errorbar(value, y, xerr=error or None, color=colour, marker=marker, ms=8)
         else:
             ax.barh(y, value, height=0.6, color=colour, xerr=error or None, error_kw={"lw": 1})
-        over = "" if narrow else f" (2 {TAU} of {TAU_NAMES.get(chain.slowest, chain.slowest)})"
+        slowest: Any = chain.slowest
+        over = "" if narrow else f" (2 {TAU} of {TAU_NAMES.get(slowest, slowest)})"
         end = (value + (error or 0)) * (1.4 if far else 1) + (0 if far else 0.02 * widest)
         ax.text(end, y, seconds(value, error) + over, va="center", fontsize=9)
         rows.append((chain.name, "per independent sample", value, error))

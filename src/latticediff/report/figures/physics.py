@@ -1,6 +1,9 @@
 """Figures of the physics: observables against the reference, propagator, two-point function."""
 
+from typing import Any
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from ..model import RunResult
 from ..numbers import OBSERVABLES, differences
@@ -61,7 +64,9 @@ def observables(run: RunResult) -> FigureRecord | None:
     )
 
 
-def _curves(run: RunResult, attribute, abscissa, xlabel, ylabel, log):
+def _curves(
+    run: RunResult, attribute: str, abscissa: str, xlabel: str, ylabel: str, log: bool
+) -> tuple[Figure, list[Any], Any] | None:
     """A curve with errors per chain on top; below, the difference from the first chain in sigma."""
     chains = [chain for chain in run.chains if getattr(chain, attribute) is not None]
     if not chains:
