@@ -7,15 +7,19 @@ one of two ways: as a closed form (`ClosedFormTrace`) or by passes backwards thr
 networks have a fast flow on the CPU.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from __future__ import annotations
 
-from numpy.typing import ArrayLike
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
 from torch import Tensor
 
-from .._kernels.flow import Levels
-from ..action import Phi4
-from ..gaussian.reference import GaussianReference
+if TYPE_CHECKING:  # a contract loads neither kernels nor references
+    from numpy.typing import ArrayLike
+
+    from .._kernels.flow import Levels
+    from ..action import Phi4
+    from ..gaussian.reference import GaussianReference
 
 __all__ = [
     "BackwardTrace",
