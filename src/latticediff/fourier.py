@@ -19,7 +19,7 @@ __all__ = ["basis_from_momenta", "mode_numbers", "momenta_from_basis", "real_fou
 
 
 @functools.cache
-def real_fourier(extent):
+def real_fourier(extent: int) -> FloatArray:
     """Basis functions as rows of an orthogonal matrix, (extent, extent), float64; one array for all callers."""
     x = np.arange(extent)
     rows = [np.full(extent, extent**-0.5)]

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Provenance", "collect", "commit", "version"]
 
@@ -50,7 +51,7 @@ def commit() -> str:
     return _state_of(here)
 
 
-def _state_of(folder):
+def _state_of(folder: Path) -> str:
     """Commit of the repository that `folder` is in, "-dirty" appended where tracked files differ from it.
 
     Nothing is written there: ``git describe --dirty`` rewrites the index, so that a commit at the same moment fails,
@@ -79,7 +80,12 @@ def _libraries() -> dict[str, str]:
     return found
 
 
-def collect(config_json="", config_toml="", parents=(), lineage=()):
+def collect(
+    config_json: str = "",
+    config_toml: str = "",
+    parents: Iterable[Mapping[str, str]] = (),
+    lineage: Iterable[Mapping[str, Any]] = (),
+) -> Provenance:
     """`Provenance` of a file written now.
 
     Parameters

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 from .. import registry
 from ..errors import FileError
+from ..types import Description, FloatArray
 from ..untrusted import printable
 
 __all__ = ["Action", "NumbaPotential", "action_from_description"]
@@ -55,7 +56,8 @@ def action_from_description(description: Description) -> Action:
         The description lacks a part, or holds something else in its place.
     """
     try:
-        return registry.load("actions", description.get("name")).from_description(description)
+        name: Any = description.get("name")  # `load` says what is wrong with it
+        return registry.load("actions", name).from_description(description)
     except (KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise FileError(
             f"the description of the action is damaged ({type(exc).__name__}: {printable(exc, 60)}):"

@@ -7,10 +7,14 @@ Computed as :math:`K(k) = 2(a - d|c|) + |c| \sum_\mu 4 \sin^2(k_\mu / 2)`, a sum
 c < 0): the difference 2a - 2dc would lose the digits of a small mass.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ..errors import UserError
 from ..lattice import check_shape, momenta
+from ..types import Extents, FloatArray
+from .phi4 import Phi4
 
 __all__ = ["free_log_z", "free_propagator"]
 
@@ -41,7 +45,7 @@ def free_propagator(action: Phi4, shape: Extents, half: bool = False) -> FloatAr
         raise UserError(f"{action!r} is interacting; the closed form needs lam = 0")
     shape = check_shape(shape, action.ndim)
     wave = np.sin if action.hopping >= 0 else np.cos
-    waves = sum(4 * wave(k / 2) ** 2 for k in momenta(shape, half))
+    waves: Any = sum(4 * wave(k / 2) ** 2 for k in momenta(shape, half))
     inverse = 2 * action.gap + abs(action.hopping) * waves
     if not np.all(inverse > 0):
         raise UserError(f"smallest inverse propagator is {inverse.min():g}; the free field needs it positive")

@@ -62,19 +62,19 @@ class LocalAction:
         UserError
             If `phi` has fewer axes than the lattice.
         """
-        phi = real_array(phi, "phi")
-        axes = self._axes(phi)
-        density = self.potential(phi)
+        field: FloatArray = real_array(phi, "phi")
+        axes = self._axes(field)
+        density = self.potential(field)
         for axis in axes:
-            density = density - self.hopping * phi * np.roll(phi, -1, axis)
+            density = density - self.hopping * field * np.roll(field, -1, axis)
         return density.sum(axis=axes)
 
-    def force(self, phi):
+    def force(self, phi: ArrayLike) -> FloatArray:
         r"""``-dS/dphi(x) = c sum_mu [phi(x+mu) + phi(x-mu)] - V'(phi(x))``, shape of `phi`, float64."""
-        phi = real_array(phi, "phi")
-        force = -self.potential_derivative(phi)
-        for axis in self._axes(phi):
-            force = force + self.hopping * (np.roll(phi, -1, axis) + np.roll(phi, 1, axis))
+        field: FloatArray = real_array(phi, "phi")
+        force = -self.potential_derivative(field)
+        for axis in self._axes(field):
+            force = force + self.hopping * (np.roll(field, -1, axis) + np.roll(field, 1, axis))
         return force
 
     def potential(self, phi: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ acceptance and ESS do not.
 
 import math
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -33,11 +34,11 @@ class Convention:
     name: str
     formula: str
     source: str
-    couplings: tuple
-    to_internal: object
-    excess: object
-    from_internal: object
-    rescale: object
+    couplings: tuple[str, ...]
+    to_internal: Callable[..., tuple[float, float, float]]  #: ``(ndim, **couplings) -> (c, a, b)``
+    excess: Callable[..., float]  #: ``(ndim, **couplings) -> r``
+    from_internal: Callable[[float, float, float], dict[str, float]]  #: ``(c, r, b) -> couplings``
+    rescale: Callable[[float, float, float], float]  #: ``(c, a, b) -> u``
 
 
 def _unit_potential_scale(c: float, a: float, b: float) -> float:
@@ -50,7 +51,7 @@ def _unit_potential_scale(c: float, a: float, b: float) -> float:
     return 1 / (root + half) if a > 0 else (root - half) / (2 * b)
 
 
-def _hopping_excess(d, beta, lam):
+def _hopping_excess(d: int, beta: float, lam: float) -> float:
     """1 - 2 lam - d beta, rounded once: near the free massless field it is a small difference of large numbers."""
     return math.fsum((1.0, -2 * lam, *(-beta,) * d))
 
@@ -198,14 +199,14 @@ class Phi4(LocalAction):
         return cls("N", {"m2": m2, "lam": lam}, ndim)
 
     @property
-    def gap(self):
+    def gap(self) -> float:
         """``a - d |c|`` to all digits: half of the smallest 1/G of the free field; negative where phi^4 is needed."""
         if self.hopping >= 0:
             return self._excess
         return math.fsum((self.a, *(self.hopping,) * self.ndim))
 
     @property
-    def coefficients(self):
+    def coefficients(self) -> tuple[float, float, float]:
         """The internal (c, a, b)."""
         return self.hopping, self.a, self.b
 

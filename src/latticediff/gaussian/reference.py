@@ -26,12 +26,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..action import Phi4
 from ..arrays import real_array
 from ..contracts import require
 from ..errors import UserError
 from ..fourier import basis_from_momenta, real_fourier
 from ..host import torch_defaults
 from ..lattice import check_shape, cos_sum
+from ..types import FloatArray
 from .contract import Expandable
 from .vacua import signs_of
 
@@ -67,7 +69,14 @@ class GaussianReference:
     """
 
     @torch_defaults()
-    def __init__(self, action, propagator, device="cpu", dtype=torch.float32, vacuum=0.0):
+    def __init__(
+        self,
+        action: Phi4,
+        propagator: ArrayLike | Tensor,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        vacuum: float = 0.0,
+    ) -> None:
         require(action, Expandable, f"action {action!r}, which the learned side cannot expand,")
         full = torch.as_tensor(real_array(propagator, "propagator"))
         self.shape = check_shape(full.shape, action.ndim)
@@ -93,7 +102,7 @@ class GaussianReference:
         if self.volume <= DENSE:  # one product for all axes
             bases = [functools.reduce(np.kron, bases)]
         self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
-        self._cosines = {}
+        self._cosines: dict[Any, Any] = {}
 
     def __str__(self) -> str:
         """Theory and lattice, for messages."""

@@ -229,7 +229,7 @@ def _to_half(z: Fields) -> Fields:
     return torch.where(wide < 0, low, torch.where(wide < FAR, high, _far(wide, -math.log(2)))).to(z.dtype)
 
 
-def _far(x, shift):
+def _far(x: Any, shift: float) -> Any:
     """The y of ``log Phi(-y) = log Phi(-x) + shift`` for large x, whose tail may be below the numbers of float64.
 
     Newton's method from ``y^2 = x^2 - 2 shift``, with the slope -(y + 1/y); three rounds give all digits.

@@ -60,10 +60,10 @@ def structure_factor(phis: ArrayLike, ndim: int) -> FloatArray:
     UserError
         If `phis` has no axis in front of the lattice.
     """
-    phis = real_array(phis, "phis")
-    axes = _lattice_axes(phis, ndim)
-    modes = np.fft.rfftn(phis, axes=axes)
-    return (modes.real**2 + modes.imag**2) / math.prod(phis.shape[a] for a in axes)
+    fields: FloatArray = real_array(phis, "phis")
+    axes = _lattice_axes(fields, ndim)
+    modes = np.fft.rfftn(fields, axes=axes)
+    return (modes.real**2 + modes.imag**2) / math.prod(fields.shape[a] for a in axes)
 
 
 def momentum_susceptibility(phis: ArrayLike, momentum: int | Iterable[int]) -> FloatArray:
@@ -84,10 +84,10 @@ def momentum_susceptibility(phis: ArrayLike, momentum: int | Iterable[int]) -> F
     UserError
         If the mode numbers do not fit the lattice.
     """
-    phis = real_array(phis, "phis")
-    shape = phis.shape[1:]
+    fields: FloatArray = real_array(phis, "phis")
+    shape = fields.shape[1:]
     waves = _plane_waves(shape, _mode_numbers(momentum, shape))
-    flat = phis.reshape(len(phis), -1)
+    flat = fields.reshape(len(fields), -1)
     # einsum, not a matrix product: BLAS may sum in another order when the batch is cut differently
     total: Any = sum(np.einsum("ij,j->i", flat, wave) ** 2 for wave in waves)
     return total / flat.shape[1]
@@ -123,17 +123,17 @@ def time_slices(phis: ArrayLike, momentum: int | Iterable[int] | None = None, ax
     UserError
         If `axis` is no lattice axis, or the mode numbers do not fit the lattice.
     """
-    phis = real_array(phis, "phis")
-    if phis.ndim < 2 or not -(phis.ndim - 1) <= axis < phis.ndim - 1:
-        raise UserError(f"time axis is {axis} for phis of shape {phis.shape}; expected a lattice axis, 0 to d - 1")
-    phis = np.moveaxis(phis, axis + 1 if axis >= 0 else axis, 1)
-    space = phis.shape[2:]
-    spatial_axes = tuple(range(2, phis.ndim))
+    fields: FloatArray = real_array(phis, "phis")
+    if fields.ndim < 2 or not -(fields.ndim - 1) <= axis < fields.ndim - 1:
+        raise UserError(f"time axis is {axis} for phis of shape {fields.shape}; expected a lattice axis, 0 to d - 1")
+    fields = np.moveaxis(fields, axis + 1 if axis >= 0 else axis, 1)
+    space = fields.shape[2:]
+    spatial_axes = tuple(range(2, fields.ndim))
     numbers = _mode_numbers((0,) * len(space) if momentum is None else momentum, space)
     if not any(numbers):
-        return phis.sum(axis=spatial_axes)
+        return fields.sum(axis=spatial_axes)
     phase: Any = sum(n * k for n, k in zip(numbers, momenta(space), strict=True))  # as in _plane_waves
-    return (phis * np.exp(-1j * phase)).sum(axis=spatial_axes)
+    return (fields * np.exp(-1j * phase)).sum(axis=spatial_axes)
 
 
 def timeslice_correlator(phis: ArrayLike, momentum: int | Iterable[int] | None = None, axis: int = 0) -> FloatArray:

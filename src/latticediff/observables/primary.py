@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import registry
+from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
 from ..types import FloatArray
@@ -27,10 +28,14 @@ from .momentum import momentum_susceptibility
 
 __all__ = ["BUILT_IN", "installed_names", "measure_array", "measure_primary", "observable", "observable_names"]
 
+Observable = Callable[[FloatArray, Action], ArrayLike]  #: ``f(phis, action)`` of fields (n, *lattice): n numbers
+Observables = Iterable[str] | Mapping[str, Any]  #: names, or functions (or names) under names of choice
+Batches = NDArray[Any] | Iterable[NDArray[Any]]  #: fields (n, n_chains, *lattice) or (n, *lattice), or several such
+
 CHUNK_SITES = 2**16  #: sites handed to the observables at once, so that temporaries stay in the cache
 
 
-def _flat(phis):
+def _flat(phis: FloatArray) -> FloatArray:
     phis = real_array(phis, "phis")
     if phis.ndim < 2:
         raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice)")
@@ -102,12 +107,12 @@ BUILT_IN: dict[str, Observable] = {
 }
 
 
-def installed_names():
+def installed_names() -> list[str]:
     """Names that other packages install under the entry-point group ``latticediff.observables``."""
     return [name for name in registry.names("observables") if name not in BUILT_IN]
 
 
-def observable_names():
+def observable_names() -> list[str]:
     """Names that `observable` knows: the built-in ones, then those that other packages install."""
     return [*BUILT_IN, *installed_names()]
 

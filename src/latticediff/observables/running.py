@@ -55,20 +55,20 @@ class RunningMean:
         UserError
             If the trailing shape changes or a value is not finite.
         """
-        samples = real_array(samples, "sample", booleans=True)
-        if not np.isfinite(samples).all():
+        rows: FloatArray = real_array(samples, "sample", booleans=True)
+        if not np.isfinite(rows).all():
             raise UserError("a sample is not finite; the ensemble is damaged or its sampler diverged")
         if self._total is None:
-            self._total = np.zeros(samples.shape[1:])
-            self._open = np.zeros(samples.shape[1:])
-        if samples.shape[1:] != self._total.shape:
-            raise UserError(f"a sample has shape {samples.shape[1:]}; the ones before it have {self._total.shape}")
-        self._total += samples.sum(axis=0)
-        self.count += len(samples)
+            self._total = np.zeros(rows.shape[1:])
+            self._open = np.zeros(rows.shape[1:])
+        if rows.shape[1:] != self._total.shape:
+            raise UserError(f"a sample has shape {rows.shape[1:]}; the ones before it have {self._total.shape}")
+        self._total += rows.sum(axis=0)
+        self.count += len(rows)
         start = 0
-        while start < len(samples):
-            stop = min(len(samples), start + self.bin_size - self._filled)
-            self._open += samples[start:stop].sum(axis=0)
+        while start < len(rows):
+            stop = min(len(rows), start + self.bin_size - self._filled)
+            self._open += rows[start:stop].sum(axis=0)
             self._filled += stop - start
             start = stop
             if self._filled == self.bin_size:
