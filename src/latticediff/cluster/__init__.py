@@ -8,6 +8,10 @@ or local updates for the rest.
 
 from typing import Self
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
@@ -53,13 +57,13 @@ class Cluster:
         self.n_clusters = int(n_clusters)
 
     @numpy_defaults()
-    def start(self, phi):
+    def start(self, phi: ArrayLike) -> ChainState:
         """`ChainState` at update 0; errors as `HMC.start`."""
         phi = check_fields(phi, self.action).copy()
         return ChainState(phi, np.asarray(self.action(phi)), 0)
 
     @numpy_defaults()
-    def advance(self, state, rng, n_updates, thin=1):
+    def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """See `markov.Kernel`; info: ``accepted`` (always) and ``flipped``, the flipped fraction of the sites."""
         from .._kernels import sites
         from .._kernels.compile import callable_potential

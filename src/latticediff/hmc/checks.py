@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
 from ..lattice import check_shape
@@ -11,20 +12,27 @@ from ..types import FloatArray
 __all__ = ["check_counts", "check_fields"]
 
 
-def check_fields(phi, action):
-    """`phi` as C-contiguous float64 (n_chains, *lattice), or say what is wrong with it."""
-    phi = real_array(phi, "phi", order="C")
-    if phi.ndim != action.ndim + 1:
+def check_fields(phi: ArrayLike, action: Action) -> FloatArray:
+    """`phi` as a C-contiguous array (n_chains, *lattice), float64.
+
+    Raises
+    ------
+    UserError
+        Another number of axes than the action's and one, no chain, an extent that is too small, or a value that is not
+        finite.
+    """
+    fields: FloatArray = real_array(phi, "phi", order="C")
+    if fields.ndim != action.ndim + 1:
         raise UserError(
-            f"phi has shape {phi.shape}; expected (n_chains, *lattice) with {action.ndim} lattice axes, one chain is a"
-            " batch of one"
+            f"phi has shape {fields.shape}; expected (n_chains, *lattice) with {action.ndim} lattice axes, one chain is"
+            " a batch of one"
         )
-    check_shape(phi.shape[1:], action.ndim)
-    if phi.shape[0] == 0:
+    check_shape(fields.shape[1:], action.ndim)
+    if fields.shape[0] == 0:
         raise UserError("phi holds no chain; expected n_chains of at least 1")
-    if not np.isfinite(phi).all():
-        raise UserError(f"phi has {np.count_nonzero(~np.isfinite(phi))} values that are NaN or infinite")
-    return phi
+    if not np.isfinite(fields).all():
+        raise UserError(f"phi has {np.count_nonzero(~np.isfinite(fields))} values that are NaN or infinite")
+    return fields
 
 
 def check_counts(n_updates: int, thin: int) -> None:

@@ -6,6 +6,10 @@ preserving integrator, accepted with probability min(1, exp(-delta_h)).
 
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
@@ -94,7 +98,7 @@ class HMC:
         return self._kicks.size
 
     @numpy_defaults()
-    def start(self, phi):
+    def start(self, phi: ArrayLike) -> ChainState:
         """`ChainState` at update 0.
 
         Parameters
@@ -132,7 +136,7 @@ class HMC:
         return self._plans[shape]
 
     @numpy_defaults()
-    def advance(self, state, rng, n_updates, thin=1):
+    def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """Run `n_updates` trajectories of every chain; see `markov.Kernel`.
 
         Returns
@@ -174,7 +178,7 @@ class HMC:
         return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block
 
     @numpy_defaults()
-    def integrate(self, phi, momentum):
+    def integrate(self, phi: ArrayLike, momentum: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
         """The deterministic trajectory by itself: for tests of reversibility and order.
 
         Parameters

@@ -16,22 +16,30 @@ bargain, and lengths are jittered, so no mode has a period of exactly one trajec
 """
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..action import Action
 from ..errors import UserError
 from ..markov import ChainState
+from ..streams import Streams
+from ..types import FloatArray
 from .integrators import INTEGRATORS
 from .kernel import HMC
 
 __all__ = ["BUDGET", "OBSERVABLES", "OVERHEAD", "SEARCH", "Pilot", "search"]
 
+Measure = Callable[[FloatArray, FloatArray], ArrayLike]  #: of fields (n, n_chains, *lattice) and actions (n, n_chains)
+
 SEARCH = "search"  #: in place of a number or a name: let the search find it
 #: Force evaluations that take as long as the rest of a trajectory; 5 to 9 from 8x8 to 64x64 on one AVX-512 core.
 OVERHEAD = 6.0
 ACCEPTANCES = (0.65, 0.75, 0.85, 0.93)
-OBSERVABLES = {
+OBSERVABLES: dict[str, Measure] = {
     "m": lambda phi, action: phi.mean(axis=tuple(range(2, phi.ndim))),
     "abs_m": lambda phi, action: np.abs(phi.mean(axis=tuple(range(2, phi.ndim)))),
     "m2": lambda phi, action: phi.mean(axis=tuple(range(2, phi.ndim))) ** 2,
@@ -52,23 +60,23 @@ class Pilot:
     target: float
     state: ChainState
     number: int
-    series: list = field(default_factory=list)
+    series: list[FloatArray] = field(default_factory=list)
     tau: float = math.inf
     error: float = math.inf
     n_updates: int = 0
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> float:
         """Force evaluations per update, and what else an update takes in the same unit."""
         return self.kernel.force_evaluations_per_update + OVERHEAD
 
     @property
-    def cost(self):
+    def cost(self) -> tuple[float, float]:
         """``2 tau_int (n_F + c)`` and its error."""
         return 2 * self.tau * self.evaluations, 2 * self.error * self.evaluations
 
-    def row(self):
-        """JSON-able."""
+    def row(self) -> dict[str, Any]:
+        """The choice and what it has shown, JSON-able."""
         finite = [value if math.isfinite(value) else None for value in (self.tau, self.error, *self.cost)]
         return {
             "trajectory_length": self.kernel.trajectory_length,
@@ -84,20 +92,33 @@ class Pilot:
 class _Search:
     """What the pilots of one search share: streams, chains in equilibrium, and the budget."""
 
-    def __init__(self, action, phi, streams, observable, integrators, jitter, mass, budget, updates_per_round):
+    def __init__(
+        self,
+        action: Action,
+        phi: FloatArray,
+        streams: Streams,
+        observable: Measure,
+        integrators: tuple[str, ...],
+        jitter: float,
+        mass: float | None,
+        budget: int,
+        updates_per_round: int | None,
+    ) -> None:
         self.action, self.streams, self.integrators = action, streams.child("search"), integrators
-        self.measure, self.options = observable, {"jitter": jitter, "mass": mass}
+        self.measure = observable
+        self.options: dict[str, Any] = {"jitter": jitter, "mass": mass}  # of `HMC`
         # an acceptance to 2 % takes some hundred trajectories, of whatever number of chains
         self.updates_per_round = updates_per_round or max(2, 320 // max(1, len(phi)))
-        self.budget, self.spent, self.pilots, self.begun, self.phi = budget, 0, [], 0, phi
+        self.budget, self.spent, self.begun, self.phi = budget, 0, 0, phi
+        self.pilots: list[Pilot] = []
         # one harmonic oscillator of the theory at lam = 0: V'' is gone beside c at the critical point
         self.unit = math.pi / (2 * math.sqrt(action.hopping)) if action.hopping > 0 else 1.0
 
-    def pilot(self, length, target, integrators=None):
+    def pilot(self, length: float, target: float, integrators: tuple[str, ...] | None = None) -> Pilot | None:
         """A new pilot at a length and acceptance, with the integrator of fewest evaluations; None: none is accepted."""
         from .tuning import warm_up
 
-        found = []
+        found: list[tuple[int, int, HMC, ChainState]] = []
         self.begun += 1
         for name in integrators or self.integrators:
             branch = self.streams.child(f"step-{self.begun}-{name}")
@@ -110,7 +131,7 @@ class _Search:
                 if self.begun == 1 and name == self.integrators[-1] and not found:
                     raise  # from these fields nothing works
                 continue
-            rounds = kernel.tuning["n_steps_and_acceptance"]
+            rounds = cast("dict[str, Any]", kernel.tuning)["n_steps_and_acceptance"]  # `warm_up` records them
             inner = len(INTEGRATORS[name][2])
             self.spent += self.updates_per_round * sum(n * inner + 1 for n, _ in rounds)
             found.append((kernel.force_evaluations_per_update, len(found), kernel, state))
@@ -121,7 +142,7 @@ class _Search:
         plain = HMC(self.action, kernel.step_size, kernel.n_leapfrog, kernel.integrator, **self.options)
         return Pilot(plain, target, state, self.begun)
 
-    def run(self, pilot, n_updates):
+    def run(self, pilot: Pilot, n_updates: int) -> int:
         """More updates of a pilot, as many as the budget allows; returns how many."""
         each = pilot.kernel.force_evaluations_per_update
         n_updates = int(max(0, min(n_updates, (self.budget - self.spent) // each)))
@@ -137,7 +158,7 @@ class _Search:
             self.phi = pilot.state.phi
         return n_updates
 
-    def refine(self, pilot, precision):
+    def refine(self, pilot: Pilot, precision: float) -> None:
         """Run on until tau_int is known to `precision`, or the budget ends; what has a tau_int is a candidate."""
         n_chains, wanted = len(pilot.state.phi), max(40, 1600 // len(pilot.state.phi))
         while True:
@@ -155,7 +176,7 @@ class _Search:
             wanted = max(wanted, pilot.n_updates + 2, 2 * LEAST_TAUS // n_chains)
 
 
-def _estimate(pilot):
+def _estimate(pilot: Pilot) -> None:
     from ..analysis import tau_int  # a later room; the search alone wants it
 
     if pilot.n_updates < 8:
@@ -169,19 +190,19 @@ def _estimate(pilot):
 
 
 def search(
-    action,
-    phi,
-    streams,
-    target_acceptance=SEARCH,
-    trajectory_length=SEARCH,
-    integrator=SEARCH,
-    jitter=0.1,
-    mass=None,
-    observable="abs_m",
-    precision=0.05,
-    budget=BUDGET,
-    updates_per_round=None,
-):
+    action: Action,
+    phi: ArrayLike,
+    streams: Streams,
+    target_acceptance: float | str = SEARCH,
+    trajectory_length: float | str = SEARCH,
+    integrator: str = SEARCH,
+    jitter: float = 0.1,
+    mass: float | None = None,
+    observable: str | Measure = "abs_m",
+    precision: float = 0.05,
+    budget: int = BUDGET,
+    updates_per_round: int | None = None,
+) -> tuple[HMC, ChainState]:
     """The frozen kernel of least cost, and the state in which the search ended; `tune` and `warm_up` call it.
 
     Parameters
@@ -232,11 +253,12 @@ def search(
         raise UserError(f"precision is {precision!r}; expected a number between 0 and 1")
     measure = observable if callable(observable) else OBSERVABLES[observable]
     integrators = tuple(INTEGRATORS) if integrator == SEARCH else (integrator,)
-    acceptances = ACCEPTANCES if target_acceptance == SEARCH else (target_acceptance,)
+    acceptances = ACCEPTANCES if target_acceptance == SEARCH else (cast(float, target_acceptance),)
     first = acceptances[len(acceptances) // 2]
-    run = _Search(action, phi, streams, measure, integrators, jitter, mass, budget, updates_per_round)
-    length = run.unit if trajectory_length == SEARCH else trajectory_length
-    pilot = run.pilot(length, first)
+    fields = cast(FloatArray, phi)  # checked where the first pilot starts
+    run = _Search(action, fields, streams, measure, integrators, jitter, mass, budget, updates_per_round)
+    length = run.unit if trajectory_length == SEARCH else cast(float, trajectory_length)
+    pilot = cast(Pilot, run.pilot(length, first))  # the first one raises where nothing is accepted
     run.refine(pilot, 2 * COARSE)
     pilot.series.clear()  # thermalisation
     pilot.n_updates, pilot.tau, pilot.error = 0, math.inf, math.inf
@@ -258,11 +280,11 @@ def search(
     return _confirmed(run, best, precision, observable)
 
 
-def _climb(run, target):
+def _climb(run: _Search, target: float) -> None:
     """The ladder of lengths, then the half rungs around its best."""
-    known = {0: run.pilots[0]}
+    known: dict[float, Pilot] = {0: run.pilots[0]}
 
-    def walk(rungs):
+    def walk(rungs: Iterable[float]) -> None:
         worse = 0
         for rung in rungs:
             if run.spent >= run.budget or worse == 2:
@@ -283,12 +305,12 @@ def _climb(run, target):
     walk([best - 0.5, best + 0.5])
 
 
-def _dearer(pilot, best, n_errors=1.5):
+def _dearer(pilot: Pilot, best: Pilot, n_errors: float = 1.5) -> bool:
     (cost, error), (least, its) = pilot.cost, best.cost
     return not cost < 1.1 * least + n_errors * math.hypot(error, its)
 
 
-def _race(run, precision):
+def _race(run: _Search, precision: float) -> Pilot:
     """Narrow the errors of all that may be the best, until no other may be; the shortest of what is level."""
     for step in (COARSE, math.sqrt(COARSE * precision), precision):
         best = min(run.pilots, key=lambda p: p.cost[0])
@@ -301,7 +323,7 @@ def _race(run, precision):
     return min(level, key=lambda p: (p.kernel.force_evaluations_per_update, p.cost[0]))
 
 
-def _confirmed(run, best, precision, observable):
+def _confirmed(run: _Search, best: Pilot, precision: float, observable: str | Measure) -> tuple[HMC, ChainState]:
     """The winner measured once more with numbers that did not elect it, and frozen with the record of it all."""
     ended = run.budget - run.spent < best.kernel.force_evaluations_per_update
     run.budget = max(run.spent, run.budget) + run.budget // 2  # what elected it has not eaten up what confirms it

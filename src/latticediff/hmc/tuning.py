@@ -17,6 +17,8 @@ from scipy.special import erfcinv
 from ..action import Action
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..markov import ChainState
+from ..streams import Streams
 from .integrators import ORDERS
 from .kernel import HMC
 from .search import SEARCH, search
@@ -106,7 +108,14 @@ def warm_up(
 
 
 @numpy_defaults()
-def tune(action, phi, streams, target_acceptance=0.85, trajectory_length=1.0, **options):
+def tune(
+    action: Action,
+    phi: ArrayLike,
+    streams: Streams,
+    target_acceptance: float = 0.85,
+    trajectory_length: float = 1.0,
+    **options: Any,
+) -> HMC:
     """HMC with the largest step size that meets a target acceptance, at a fixed trajectory length or at the cheapest.
 
     ``tune(action, phi, streams, "search", "search", integrator="search", jitter=0.1)`` looks for all three settings,

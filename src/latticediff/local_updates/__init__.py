@@ -6,6 +6,10 @@ product of two reversible updates.
 
 from typing import Self
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
 from ..hmc.checks import check_counts, check_fields
@@ -52,7 +56,7 @@ class LocalMetropolis:
         self.n_metropolis, self.n_reflections = int(n_metropolis), int(n_reflections)
 
     @numpy_defaults()
-    def start(self, phi):
+    def start(self, phi: ArrayLike) -> ChainState:
         """`ChainState` at update 0; refuses odd extents, where a checkerboard does not close.
 
         Raises
@@ -73,7 +77,7 @@ class LocalMetropolis:
             )
 
     @numpy_defaults()
-    def advance(self, state, rng, n_updates, thin=1):
+    def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """See `markov.Kernel`; ``info["accepted"]`` is the accepted fraction of the sites, float64."""
         from .._kernels import sites
         from .._kernels.compile import callable_potential
