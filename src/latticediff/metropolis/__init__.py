@@ -1,8 +1,8 @@
 """Exact Metropolis with proposals of known density; this room never sees a network.
 
-Rooms: `contract` (what a proposal must supply), `independence` (the independence sampler), `tries` (several
-proposals for one update), `latent` and `moves` (correlated proposals: partial noise, blocks), `stream` (the
-accept/reject loop), `proposed` (what is kept of every proposal), `doubling` (is log_q a density?), `doors` (what is
+Modules: `contract` (what a proposal must supply), `independence` (the independence sampler), `multiple_try` (several
+proposals for one update), `latent` and `moves` (correlated proposals: partial noise, blocks), `accept_reject` (the
+accept/reject loop), `proposed` (what is kept of every proposal), `doubling` (is log_q a density?), `checks` (what is
 refused).
 """
 

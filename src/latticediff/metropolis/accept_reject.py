@@ -6,19 +6,27 @@ left to do one after the other is a comparison of two numbers. Fields are moved 
 
 import numpy as np
 
+from ..types import BoolArray, FloatArray, IntArray
+
 __all__ = ["bounds", "scan", "windows"]
 
 FEW = 12  # chains up to which plain floats beat NumPy's overhead per call (benchmarks/accept_loop.py)
 
 
-def windows(n_updates, per_update, batch):
-    """Lengths in updates that add up to `n_updates`, each of about `batch` proposals, at least one update."""
+def windows(n_updates: int, per_update: int, batch: int) -> list[int]:
+    """Cut `n_updates` into windows of about `batch` proposals each, of which every update takes `per_update`.
+
+    Returns
+    -------
+    list of int
+        Length of each window in updates, at least one; their sum is `n_updates`.
+    """
     length = max(1, batch // per_update)
     return [min(length, n_updates - start) for start in range(0, n_updates, length)]
 
 
-def bounds(log_u, log_new, log_rest=None):
-    r"""Below which log weight of the current field a candidate is accepted.
+def bounds(log_u: FloatArray, log_new: FloatArray, log_rest: FloatArray | None = None) -> FloatArray:
+    r"""Bound on the log weight of the current field: a candidate is accepted where that weight is smaller.
 
     With the weight w' of the candidate, chosen among several with probability proportional to its weight, r the sum
     of the other candidates' weights, and w of the current field,
@@ -31,12 +39,16 @@ def bounds(log_u, log_new, log_rest=None):
 
     Parameters
     ----------
-    log_u, log_new : ndarray, shape (...)
-    log_rest : ndarray, shape (...), optional
+    log_u : ndarray, shape (...), float64
+        Logarithm of the uniform random number u.
+    log_new : ndarray, shape (...), float64
+        Log weight of the candidate, :math:`\log w'`.
+    log_rest : ndarray, shape (...), float64, optional
+        Log of the sum of the other candidates' weights, :math:`\log r`. Default: there are no others.
 
     Returns
     -------
-    ndarray, shape (...)
+    ndarray, shape (...), float64
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         if log_rest is None:
@@ -45,14 +57,16 @@ def bounds(log_u, log_new, log_rest=None):
         return np.where(log_rest == -np.inf, top, top + np.log1p(-np.exp(log_rest - top)))
 
 
-def scan(limits, log_new, log_current):
-    """Which updates accept, one after the other.
+def scan(limits: FloatArray, log_new: FloatArray, log_current: FloatArray) -> tuple[BoolArray, IntArray]:
+    """Decide one update after the other which candidates are accepted.
 
     Parameters
     ----------
-    limits, log_new : ndarray, shape (n_updates, n_chains)
-        See `bounds`; log weights of the candidates.
-    log_current : ndarray, shape (n_chains,)
+    limits : ndarray, shape (n_updates, n_chains), float64
+        From `bounds`.
+    log_new : ndarray, shape (n_updates, n_chains), float64
+        Log weights of the candidates.
+    log_current : ndarray, shape (n_chains,), float64
         Log weights of the fields before the first update.
 
     Returns
@@ -75,9 +89,10 @@ def scan(limits, log_new, log_current):
     return accepted, np.maximum.accumulate(source, axis=0)
 
 
-def _scan_one(limits, log_new, current):
+def _scan_one(limits: list[float], log_new: list[float], current: float) -> list[bool]:
     """`scan` of one chain, on lists of floats: a comparison costs less than a call into NumPy."""
-    accepted, current = [], float(current)
+    accepted: list[bool] = []
+    current = float(current)
     for limit, new in zip(limits, log_new, strict=True):
         accept = current < limit
         accepted.append(accept)

@@ -1,9 +1,22 @@
 """What every kernel of this room refuses, in one line each."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import UserError
 from ..hmc.checks import check_fields
+from ..types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ..action import Action
+    from .contract import Draw, Proposal
+
 
 __all__ = [
     "checked_log_weight",
@@ -17,8 +30,8 @@ __all__ = [
 ]
 
 
-def require_contract(proposal, names, contract="Proposal"):
-    """`proposal` has all of `names`.
+def require_contract(proposal: object, names: Iterable[str], contract: str = "Proposal") -> None:
+    """Refuse a `proposal` that lacks one of the attributes `names`; `contract` is the class that the message names.
 
     Raises
     ------
@@ -30,20 +43,20 @@ def require_contract(proposal, names, contract="Proposal"):
             raise UserError(f"{type(proposal).__name__} has no {name}; see latticediff.metropolis.{contract}")
 
 
-def require_dimension(proposal, action):
-    """The proposal's lattice has as many axes as the action.
+def require_dimension(proposal: Proposal, action: Action) -> None:
+    """Refuse a proposal whose lattice has another number of axes than the action.
 
     Raises
     ------
     UserError
-        It has not.
+        It has.
     """
     shape = proposal.lattice_shape
     if shape is not None and len(shape) != action.ndim:
         raise UserError(f"the proposal is for lattice {tuple(shape)}; {action!r} wants {action.ndim} axes")
 
 
-def checked_start(phi, proposal, action):
+def checked_start(phi: ArrayLike, proposal: Proposal, action: Action) -> FloatArray:
     """`phi` as C-contiguous float64 (n_chains, *lattice) of the proposal's lattice.
 
     Raises
@@ -51,14 +64,14 @@ def checked_start(phi, proposal, action):
     UserError
         Another shape, or a value that is not finite.
     """
-    phi, shape = check_fields(phi, action), proposal.lattice_shape
-    if shape is not None and phi.shape[1:] != tuple(shape):
-        raise UserError(f"phi has shape {phi.shape}; the proposal wants (n_chains, {', '.join(map(str, shape))})")
-    return phi
+    fields, shape = check_fields(phi, action), proposal.lattice_shape
+    if shape is not None and fields.shape[1:] != tuple(shape):
+        raise UserError(f"phi has shape {fields.shape}; the proposal wants (n_chains, {', '.join(map(str, shape))})")
+    return fields
 
 
-def sound_rows(draw):
-    """Numbers of the fields of a `Draw` that did not blow up.
+def sound_rows(draw: Draw) -> IntArray:
+    """Indices of the fields of a `Draw` that did not blow up, int64.
 
     Raises
     ------
@@ -71,8 +84,8 @@ def sound_rows(draw):
     return rows
 
 
-def sound_draw(draw):
-    """`draw` to start chains from: what blew up in it is replaced by others of its fields.
+def sound_draw(draw: Draw) -> Draw:
+    """A `Draw` from which chains can start: fields that blew up are replaced by others of the same draw.
 
     Raises
     ------
@@ -87,13 +100,15 @@ def sound_draw(draw):
     return draw._replace(phi=draw.phi[rows], log_q=draw.log_q[rows])
 
 
-def checked_log_weight(log_weight):
-    """`log_weight` of proposals: -inf (a proposal that diverged) is an honest rejection, NaN or +inf a defect.
+def checked_log_weight(log_weight: FloatArray) -> FloatArray:
+    """`log_weight` of proposals, unchanged; NaN and +inf are refused.
+
+    -inf is allowed: a proposal that diverged is simply rejected.
 
     Raises
     ------
     UserError
-        A defect.
+        A value is NaN or +inf.
     """
     sound = log_weight < np.inf
     if not np.all(sound):
@@ -101,8 +116,8 @@ def checked_log_weight(log_weight):
     return log_weight
 
 
-def require_density(log_q):
-    """`log_q` of given configurations, none of which is NaN.
+def require_density(log_q: FloatArray) -> FloatArray:
+    """`log_q` of given configurations, unchanged; NaN is refused.
 
     Raises
     ------
@@ -117,13 +132,13 @@ def require_density(log_q):
     return log_q
 
 
-def require_weighed(log_q):
-    """`log_q` of the chains' own fields is finite.
+def require_weighed(log_q: FloatArray) -> FloatArray:
+    """`log_q` of the fields where chains stand, unchanged; values that are not finite are refused.
 
     Raises
     ------
     UserError
-        It is not: the chain could never leave, or never return.
+        A value is not finite: that chain could never leave its field, or never return to it.
     """
     if not np.all(np.isfinite(log_q)):
         raise UserError(

@@ -4,15 +4,19 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..types import FloatArray, Shape
+
 __all__ = ["Draw", "LatentProposal", "Proposal", "evaluations_to_weigh"]
 
 
 class Draw(NamedTuple):
-    """Proposed fields and their log density; `log_q` has no default, for without it the chain is
-    exact for another theory."""
+    """Proposed fields and their log density.
 
-    phi: np.ndarray  #: (n, *lattice), float64
-    log_q: np.ndarray  #: (n,), float64
+    `log_q` has no default: a chain that left it out would be exact for another theory.
+    """
+
+    phi: FloatArray  #: (n, *lattice)
+    log_q: FloatArray  #: (n,)
 
 
 @runtime_checkable
@@ -25,20 +29,28 @@ class Proposal(Protocol):
     in both cases ``log_weight = -S(phi) - log_q`` is what Metropolis needs.
     """
 
-    lattice_shape: tuple | None  #: extents, or None if any lattice will do
-    is_deterministic: bool  #: True: `weigh` is a function of phi alone
-    evaluations_per_draw: int  #: network evaluations of one draw; where there is no `evaluations_per_weigh`, of both
+    @property
+    def lattice_shape(self) -> Shape | None:
+        """Extents, or None if any lattice will do."""
 
-    def draw(self, n, rng):
-        """`Draw` of n proposals. Consumes `rng` proposal by proposal, so batch splits do not matter."""
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether `weigh` is a function of phi alone."""
 
-    def weigh(self, phi, rng):
+    @property
+    def evaluations_per_draw(self) -> int:
+        """Network evaluations of one draw; also of one `weigh`, unless there is an `evaluations_per_weigh`."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> Draw:
+        """`Draw` of `n` proposals. Random numbers are taken proposal by proposal, so batch splits do not matter."""
+
+    def weigh(self, phi: FloatArray, rng: np.random.Generator) -> FloatArray:
         """log_q of given fields, (n,) float64; a path proposal draws the hidden path from `rng`.
 
-        What it cannot weigh is NaN, and refused by a chain that stands there.
+        NaN stands for a field that cannot be weighed; a chain that stands at such a field refuses to go on.
         """
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Hash of all that decides the density: weights, schedule, code version."""
 
 
@@ -49,17 +61,22 @@ class LatentProposal(Proposal, Protocol):
     The ODE's u is the noise at sigma_max; that of a path has one field for each Gaussian step, and one for its top.
     """
 
-    noise_shape: tuple  #: of one u: (..., *lattice), or (..., V) with the sites or modes in one axis
-    noise_basis: str  #: what its last axes are: "sites", or "fourier" (see `latticediff.fourier`)
+    @property
+    def noise_shape(self) -> Shape:
+        """Shape of one u: (..., *lattice), or (..., V) with the sites or modes in one axis."""
 
-    def transport(self, noise):
-        """`Draw` of the fields that u, (n, *noise_shape), leads to; one that blows up has ``log_q = +inf``."""
+    @property
+    def noise_basis(self) -> str:
+        """What the last axes of u are: "sites", or "fourier" (see `latticediff.fourier`)."""
 
-    def invert(self, phi, rng):
+    def transport(self, noise: FloatArray) -> Draw:
+        """`Draw` of the fields to which u, (n, *noise_shape), leads; one that blows up has ``log_q = +inf``."""
+
+    def invert(self, phi: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """``(u, log_q)`` of given fields; a path proposal draws the hidden path from `rng`."""
 
 
-def evaluations_to_weigh(proposal):
+def evaluations_to_weigh(proposal: Proposal) -> int:
     """Network evaluations of `weigh` for one field: those of a draw, unless the proposal states others."""
     return getattr(proposal, "evaluations_per_weigh", proposal.evaluations_per_draw)
 
@@ -68,5 +85,5 @@ def evaluations_to_weigh(proposal):
 class Integrated(Protocol):
     """A proposal whose log_q is the sum of an integration, so that its error shows when the steps are halved."""
 
-    def doubled(self):
+    def doubled(self) -> Proposal:
         """The same proposal with every step cut into halves."""

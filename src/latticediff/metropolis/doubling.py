@@ -6,18 +6,29 @@ ratio of weights, since a field has one log_q however it came; what biases a cha
 many standard deviations of any observable (`latticediff.analysis.integration_bias`). Only log Z feels the mean.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
 import numpy as np
 
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import FloatArray
 from .contract import Integrated
+
+if TYPE_CHECKING:
+    from .contract import Proposal
+
 
 __all__ = ["check_doubling", "doubling_error"]
 
+_NO_RNG: Any = None  # what is integrated is deterministic: `weigh` draws nothing
+
 
 @numpy_defaults()
-def doubling_error(proposal, phi, log_q=None):
-    """log_q of `phi` less its log_q with twice the integration steps; None where nothing is integrated.
+def doubling_error(proposal: Proposal, phi: FloatArray, log_q: FloatArray | None = None) -> FloatArray | None:
+    """log_q of `phi` minus its log_q with twice the integration steps; None where nothing is integrated.
 
     Parameters
     ----------
@@ -34,13 +45,15 @@ def doubling_error(proposal, phi, log_q=None):
     """
     if not isinstance(proposal, Integrated):
         return None
-    coarse = proposal.weigh(phi, None) if log_q is None else log_q
+    coarse = proposal.weigh(phi, _NO_RNG) if log_q is None else log_q
     with np.errstate(invalid="ignore"):
-        return coarse - proposal.doubled().weigh(phi, None)
+        return coarse - proposal.doubled().weigh(phi, _NO_RNG)
 
 
 @numpy_defaults()
-def check_doubling(proposal, phi, largest, log_q=None, largest_mean=np.inf):
+def check_doubling(
+    proposal: Proposal, phi: FloatArray, largest: float, log_q: FloatArray | None = None, largest_mean: float = np.inf
+) -> float | None:
     """Refuse a proposal whose log_q changes by more than `largest` from field to field when its steps are doubled.
 
     Parameters
@@ -72,7 +85,7 @@ def check_doubling(proposal, phi, largest, log_q=None, largest_mean=np.inf):
         return None
     if len(phi) < 2:
         raise UserError("there is one field to weigh; a spread needs at least two")
-    error = doubling_error(proposal, phi, log_q)
+    error = cast(FloatArray, doubling_error(proposal, phi, log_q))  # None only where nothing is integrated
     finite = np.isfinite(error).all()
     for what, found, allowed in (
         ("by {} from field to field (standard deviation)", float(error.std()) if finite else np.inf, largest),

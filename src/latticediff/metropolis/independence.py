@@ -7,7 +7,9 @@ nothing hidden in the state). Dropping log_q gives a chain that is exact for ano
 (`test_metropolis` shows it).
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -15,10 +17,19 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from ..types import BoolArray, Description, FloatArray, IntArray
 from .accept_reject import bounds, scan, windows
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .proposed import COLUMNS, proposed_columns
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from ..action import Action
+    from ..streams import Streams
+    from .contract import Proposal
+
 
 __all__ = ["Candidates", "IndependenceMetropolis"]
 
@@ -26,12 +37,13 @@ __all__ = ["Candidates", "IndependenceMetropolis"]
 class Candidates(NamedTuple):
     """One candidate for each of some updates of every chain; arrays (n_updates, n_chains, ...)."""
 
-    phi: np.ndarray
-    action: np.ndarray
-    log_q: np.ndarray
-    log_weight: np.ndarray
-    drawn: dict  #: of one fresh proposal, not selected by its weight, for the record: its ``log_weight`` and `COLUMNS`
-    log_rest: np.ndarray | None = None  #: of the candidates not chosen; see `stream.bounds`
+    phi: FloatArray
+    action: FloatArray
+    log_q: FloatArray
+    log_weight: FloatArray
+    #: of one fresh proposal, not selected by its weight, for the record: its ``log_weight`` and `COLUMNS`
+    drawn: dict[str, FloatArray]
+    log_rest: FloatArray | None = None  #: of the candidates not chosen; see `accept_reject.bounds`
 
 
 class IndependenceMetropolis:
@@ -56,7 +68,7 @@ class IndependenceMetropolis:
     name = "independence_metropolis"
     tries = 1
 
-    def __init__(self, proposal, action, refresh=None, batch=1024):
+    def __init__(self, proposal: Proposal, action: Action, refresh: bool | None = None, batch: int = 1024) -> None:
         require_contract(proposal, ("draw", "weigh", "fingerprint", "is_deterministic", "lattice_shape"))
         if refresh and proposal.is_deterministic:
             raise UserError("refresh redraws a hidden path; a deterministic proposal has none")
@@ -67,16 +79,16 @@ class IndependenceMetropolis:
         self.refresh = (not proposal.is_deterministic) if refresh is None else bool(refresh)
 
     @property
-    def evaluations_per_update(self):
+    def evaluations_per_update(self) -> int:
         """Network evaluations per update of one chain."""
         return self.proposal.evaluations_per_draw * self.tries + self.refresh * evaluations_to_weigh(self.proposal)
 
     @property
-    def evaluations_to_weigh(self):
+    def evaluations_to_weigh(self) -> int:
         """Network evaluations that an update costs in addition where another kernel has moved the field."""
         return 0 if self.refresh else evaluations_to_weigh(self.proposal)
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble."""
         inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
         return {
@@ -87,13 +99,13 @@ class IndependenceMetropolis:
         }
 
     @numpy_defaults()
-    def start(self, phi):
+    def start(self, phi: ArrayLike) -> ChainState:
         """`ChainState` at update 0 from fields (n_chains, *lattice); their density is found at the first update."""
         phi = checked_start(phi, self.proposal, self.action)
         return ChainState(phi, np.asarray(self.action(phi)), 0, None)
 
     @numpy_defaults()
-    def hot_start(self, n_chains, rng):
+    def hot_start(self, n_chains: int, rng: Streams) -> ChainState:
         """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
 
         Raises
@@ -105,7 +117,7 @@ class IndependenceMetropolis:
         return ChainState(draw.phi, np.asarray(self.action(draw.phi)), 0, draw.log_q)
 
     @numpy_defaults()
-    def advance(self, state, rng, n_updates, thin=1):
+    def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """See `latticediff.markov.Kernel`; info holds ``accepted``, ``log_weight`` and `COLUMNS` of the proposals."""
         check_counts(n_updates, thin)
         n_chains = len(state.phi)
@@ -114,7 +126,9 @@ class IndependenceMetropolis:
         elif state.log_q is None:
             log_q = require_weighed(self.proposal.weigh(state.phi, rng.generator("start")))
             state = state._replace(log_q=log_q)
-        pieces = [(np.empty((0, *state.phi.shape)), *(np.empty((0, n_chains), kind) for kind in (float, bool)))]
+        pieces: list[tuple[NDArray[Any], ...]] = [
+            (np.empty((0, *state.phi.shape)), *(np.empty((0, n_chains), kind) for kind in (float, bool)))
+        ]
         drawn = {name: [np.empty((0, n_chains))] for name in ("log_weight", *COLUMNS)}
         for length in windows(n_updates, n_chains * self.tries, self.batch):
             candidates = self._candidates(length, n_chains, rng)
@@ -123,7 +137,8 @@ class IndependenceMetropolis:
             if self.refresh:
                 accepted, source = self._step_by_step(state, candidates, limits, rng)
             else:
-                accepted, source = scan(limits, candidates.log_weight, -state.action - state.log_q)
+                log_q = cast(FloatArray, state.log_q)  # known: found above where it was not
+                accepted, source = scan(limits, candidates.log_weight, -state.action - log_q)
             kept = np.flatnonzero((state.update + 1 + np.arange(length)) % thin == 0)
             pieces.append(
                 (
@@ -134,7 +149,7 @@ class IndependenceMetropolis:
             )
             for name, rows in candidates.drawn.items():
                 drawn[name].append(rows)
-            last = {
+            last: dict[str, Any] = {
                 name: None if before is None else _fields_after(before, getattr(candidates, name), source[-1:])[0]
                 for name, before in (("phi", state.phi), ("action", state.action), ("log_q", state.log_q))
             }
@@ -144,24 +159,29 @@ class IndependenceMetropolis:
             phi, action, {"accepted": accepted, **{name: np.concatenate(rows) for name, rows in drawn.items()}}
         )
 
-    def _candidates(self, n_updates, n_chains, rng):
+    def _candidates(self, n_updates: int, n_chains: int, rng: Streams) -> Candidates:
         """`Candidates`: here every proposal is one."""
         phi, action, log_q, log_weight = self._fresh((n_updates, n_chains), rng)
         return Candidates(phi, action, log_q, log_weight, self._record(phi, action, log_weight))
 
-    def _record(self, phi, action, log_weight):
+    def _record(self, phi: FloatArray, action: FloatArray, log_weight: FloatArray) -> dict[str, FloatArray]:
         """What the history keeps of proposals, (n_updates, n_chains) each."""
         return {"log_weight": log_weight, **proposed_columns(phi, action, log_weight, self.action)}
 
-    def _fresh(self, counts, rng):
+    def _fresh(self, counts: tuple[int, ...], rng: Streams) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Proposals as arrays (*counts, ...): phi, action, log_q, log_weight."""
         draw = self.proposal.draw(int(np.prod(counts)), rng.generator("propose"))
         action = np.asarray(self.action(draw.phi))
         log_weight = checked_log_weight(-action - draw.log_q)
-        return tuple(rows.reshape(*counts, *rows.shape[1:]) for rows in (*draw[:1], action, draw.log_q, log_weight))
+        phi, action, log_q, log_weight = (
+            rows.reshape(*counts, *rows.shape[1:]) for rows in (draw.phi, action, draw.log_q, log_weight)
+        )
+        return phi, action, log_q, log_weight
 
-    def _step_by_step(self, state, candidates, limits, rng):
-        """As `stream.scan`, the path of the current field redrawn before each update."""
+    def _step_by_step(
+        self, state: ChainState, candidates: Candidates, limits: FloatArray, rng: Streams
+    ) -> tuple[BoolArray, IntArray]:
+        """As `accept_reject.scan`, but the path of the current field is redrawn before each update."""
         accepted, source = np.empty(limits.shape, bool), np.empty(limits.shape, int)
         phi, action, came_from = state.phi.copy(), state.action.copy(), np.full(len(state.phi), -1)
         for k in range(len(limits)):
@@ -172,7 +192,7 @@ class IndependenceMetropolis:
         return accepted, source
 
 
-def _fields_after(before, fresh, source):
+def _fields_after(before: FloatArray, fresh: FloatArray, source: IntArray) -> FloatArray:
     """Rows (n_kept, n_chains, ...) picked by `source` from `fresh` (n_updates, n_chains, ...), -1 from `before`."""
     rows = fresh[np.maximum(source, 0), np.arange(len(before))]
     np.copyto(rows, before, where=(source < 0).reshape(*source.shape, *[1] * (before.ndim - 1)))

@@ -13,8 +13,12 @@ meet in x_j.
 
 Several tries share a centre v, half a move away from u: given v, candidates half a move from v are
 independent and the current u is one of their kind, so that the rule of independent tries holds
-(`stream.bounds`; compare [Tjelmeland, NTNU Statistics 4/2004]).
+(`accept_reject.bounds`; compare [Tjelmeland, NTNU Statistics 4/2004]).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -22,13 +26,32 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from ..types import Description, FloatArray, Shape
 from .accept_reject import bounds
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .moves import in_basis
 from .multiple_try import choose
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ..action import Action
+    from ..streams import Streams
+    from .contract import LatentProposal
+    from .moves import Move
+
+
 __all__ = ["LatentMetropolis"]
+
+
+class _Candidate(NamedTuple):
+    """Where chains may go next: arrays (n_chains, ...)."""
+
+    phi: FloatArray
+    action: FloatArray
+    log_q: FloatArray
+    latent: FloatArray
 
 
 class LatentMetropolis:
@@ -55,7 +78,7 @@ class LatentMetropolis:
     """
 
     @numpy_defaults()
-    def __init__(self, proposal, action, move, tries=1):
+    def __init__(self, proposal: LatentProposal, action: Action, move: Move, tries: int = 1) -> None:
         names = (
             "transport",
             "invert",
@@ -71,25 +94,26 @@ class LatentMetropolis:
         if tries < 1:
             raise UserError(f"tries = {tries}; expected at least 1")
         self.proposal, self.action, self.move, self.tries = proposal, action, move, int(tries)
-        lattice, shape = tuple(proposal.lattice_shape), tuple(proposal.noise_shape)
+        lattice = tuple(cast(Shape, proposal.lattice_shape))  # a map from noise is for one lattice
+        shape = tuple(proposal.noise_shape)
         # a path's noise may have all sites, or modes, in one axis: moves see the axes of the lattice
         lead = shape[: -len(lattice)] if shape[-len(lattice) :] == lattice else shape[:-1]
-        self._noise_shape = (*lead, *lattice)
+        self._lattice, self._noise_shape = lattice, (*lead, *lattice)
         # a move that does not fit is refused now; nothing of this draw is used
         move.correlations((1, *self._noise_shape), lattice, np.random.default_rng(0))
 
     @property
-    def evaluations_per_update(self):
+    def evaluations_per_update(self) -> int:
         """Network evaluations per update of one chain."""
         refresh = 0 if self.proposal.is_deterministic else evaluations_to_weigh(self.proposal)
         return self.proposal.evaluations_per_draw * self.tries + refresh
 
     @property
-    def evaluations_to_weigh(self):
+    def evaluations_to_weigh(self) -> int:
         """Network evaluations that an update costs in addition where another kernel has moved the field."""
         return evaluations_to_weigh(self.proposal) if self.proposal.is_deterministic else 0
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble."""
         inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
         return {
@@ -101,13 +125,13 @@ class LatentMetropolis:
         }
 
     @numpy_defaults()
-    def start(self, phi):
+    def start(self, phi: ArrayLike) -> ChainState:
         """`ChainState` at update 0 from fields (n_chains, *lattice); their noise is found at the first update."""
         phi = checked_start(phi, self.proposal, self.action)
         return ChainState(phi, np.asarray(self.action(phi)), 0)
 
     @numpy_defaults()
-    def hot_start(self, n_chains, rng):
+    def hot_start(self, n_chains: int, rng: Streams) -> ChainState:
         """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
 
         Raises
@@ -118,18 +142,17 @@ class LatentMetropolis:
         return self.start(sound_draw(self.proposal.draw(n_chains, rng.generator("start"))).phi)
 
     @numpy_defaults()
-    def advance(self, state, rng, n_updates, thin=1):
+    def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """See `latticediff.markov.Kernel`."""
         check_counts(n_updates, thin)
         n_chains, is_deterministic = len(state.phi), self.proposal.is_deterministic
         phi, action = state.phi.copy(), np.array(state.action)
-        known = is_deterministic and state.latent is not None and state.log_q is not None
-        if known:
+        u: Any = None  # None until it is known, which it is in every update
+        log_q: Any = None
+        if is_deterministic and state.latent is not None and state.log_q is not None:
             u, log_q = state.latent.copy(), state.log_q.copy()
         elif is_deterministic and n_updates:
             u, log_q = self._invert(phi, rng.generator("start"))
-        else:
-            u, log_q = None, None
         n_kept = (state.update + n_updates) // thin - state.update // thin
         kept_phi, kept_action, at = np.empty((n_kept, *phi.shape)), np.empty((n_kept, n_chains)), 0
         accepted, deltas = np.empty((n_updates, n_chains), bool), np.empty((n_updates, n_chains))
@@ -150,13 +173,13 @@ class LatentMetropolis:
         block = Block(kept_phi, kept_action, {"accepted": accepted, "delta_log_weight": deltas})
         return ChainState(phi, action, state.update + n_updates, *latent), block
 
-    def _invert(self, phi, rng):
+    def _invert(self, phi: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         u, log_q = self.proposal.invert(phi, rng)
         return u.reshape(len(phi), *self._noise_shape), require_weighed(log_q)
 
-    def _candidate(self, u, rng):
-        """One candidate for each chain as a `ChainState`, and `log_rest` of the others (None: there are none)."""
-        draws, move, lattice = rng.generator("propose"), self.move, self.proposal.lattice_shape
+    def _candidate(self, u: FloatArray, rng: Streams) -> tuple[_Candidate, FloatArray | None]:
+        """One candidate for each chain, and `log_rest` of the others (None: there are none)."""
+        draws, move, lattice = rng.generator("propose"), self.move, self._lattice
         has = self.proposal.noise_basis
         rho = move.correlations(u.shape, lattice, draws)
         u = in_basis(u, lattice, has, move.basis)
@@ -172,12 +195,12 @@ class LatentMetropolis:
         action = np.asarray(self.action(draw.phi))
         log_weight = checked_log_weight(-action - draw.log_q)
         if self.tries == 1:
-            return ChainState(draw.phi, action, 0, draw.log_q, candidates), None
+            return _Candidate(draw.phi, action, draw.log_q, candidates), None
         index, log_rest = choose(log_weight.reshape(-1, self.tries), rng.generator("choose").random(len(u)))
         chosen = np.arange(len(u)) * self.tries + index
-        return ChainState(draw.phi[chosen], action[chosen], 0, draw.log_q[chosen], candidates[chosen]), log_rest
+        return _Candidate(draw.phi[chosen], action[chosen], draw.log_q[chosen], candidates[chosen]), log_rest
 
 
-def _step(u, rho, rng):
+def _step(u: FloatArray, rho: FloatArray, rng: np.random.Generator) -> FloatArray:
     """The autoregressive step of `moves`."""
     return rho * u + np.sqrt(1 - rho**2) * rng.standard_normal(u.shape)

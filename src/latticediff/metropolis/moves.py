@@ -10,13 +10,16 @@ Stuart, White, Statist. Sci. 28 (2013) 424, eq. (6)]). What differs is which com
 """
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..fourier import basis_from_momenta, transform
+from ..types import Description, Extents, FloatArray, Shape
 
 __all__ = ["Block", "Coloured", "Infrared", "KeepTop", "Move", "White", "in_basis"]
 
@@ -26,21 +29,21 @@ class Move(Protocol):
 
     basis: str | None  #: in which `correlations` are diagonal: "sites", "fourier"; None: in either
 
-    def correlations(self, u_shape, lattice, rng):
-        """rho in [0, 1], to broadcast against u of shape (n, ..., *lattice)."""
+    def correlations(self, u_shape: Shape, lattice: Shape, rng: np.random.Generator) -> FloatArray:
+        """Correlations rho in [0, 1], in a shape that broadcasts against u of shape (n, ..., *lattice)."""
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
 
 
-def in_basis(u, lattice, has, wanted):
-    """Latents `u` from the basis `has` in the basis `wanted` (None: as they are)."""
+def in_basis(u: FloatArray, lattice: Extents, has: str, wanted: str | None) -> FloatArray:
+    """Noise `u`, given in the basis `has`, in the basis `wanted` ("sites" or "fourier"; None: as it is)."""
     if wanted is None or wanted == has:
         return u
     return transform(u, lattice, inverse=wanted == "sites")
 
 
-def _checked_eps(eps):
+def _checked_eps(eps: float) -> float:
     if not 0 < eps <= 1:
         raise UserError(f"eps = {eps}; expected 0 < eps <= 1, where 1 redraws everything")
     return float(eps)
@@ -55,14 +58,14 @@ class Coloured:
 
     basis = None
 
-    def __init__(self, eps):
+    def __init__(self, eps: float) -> None:
         self.eps = _checked_eps(eps)
 
-    def correlations(self, u_shape, lattice, rng):
+    def correlations(self, u_shape: Shape, lattice: Shape, rng: np.random.Generator) -> FloatArray:
         """See `Move`."""
-        return np.float64(math.sqrt(1 - self.eps**2))
+        return np.array(math.sqrt(1 - self.eps**2))
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {"name": "coloured", "eps": self.eps}
 
@@ -70,18 +73,22 @@ class Coloured:
 class _PerMode:
     """A correlation for every momentum, made from the propagator once the lattice is known."""
 
-    basis = "fourier"
+    basis: str | None = "fourier"
 
-    def __init__(self, propagator):
+    def __init__(self, propagator: ArrayLike) -> None:
         self.propagator = real_array(propagator, "propagator")
         if not (np.isfinite(self.propagator).all() and (self.propagator > 0).all()):
             raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
 
-    def correlations(self, u_shape, lattice, rng):
+    def correlations(self, u_shape: Shape, lattice: Shape, rng: np.random.Generator) -> FloatArray:
         """See `Move`."""
         if self.propagator.shape != tuple(lattice):
             raise UserError(f"propagator has shape {self.propagator.shape}; expected {tuple(lattice)}")
         return self._of_mode(basis_from_momenta(self.propagator, lattice))
+
+    def _of_mode(self, G: FloatArray) -> FloatArray:
+        """rho of every basis function, from the propagator there."""
+        raise NotImplementedError
 
 
 class White(_PerMode):
@@ -91,16 +98,16 @@ class White(_PerMode):
     modes with ``G(k) >> sigma^2``, the long ones, hardly move.
     """
 
-    def __init__(self, sigma, propagator):
+    def __init__(self, sigma: float, propagator: ArrayLike) -> None:
         super().__init__(propagator)
         if not 0 < sigma < math.inf:
             raise UserError(f"sigma = {sigma}; expected a positive number")
         self.sigma = float(sigma)
 
-    def _of_mode(self, G):
+    def _of_mode(self, G: FloatArray) -> FloatArray:
         return G / (G + self.sigma**2)
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {"name": "white", "sigma": self.sigma}
 
@@ -108,25 +115,27 @@ class White(_PerMode):
 class Infrared(_PerMode):
     r"""Long modes move most: :math:`1 - \rho(k)^2 = \epsilon^2 G(k) / \max G`."""
 
-    def __init__(self, eps, propagator):
+    def __init__(self, eps: float, propagator: ArrayLike) -> None:
         super().__init__(propagator)
         self.eps = _checked_eps(eps)
 
-    def _of_mode(self, G):
+    def _of_mode(self, G: FloatArray) -> FloatArray:
         return np.sqrt(1 - self.eps**2 * G / G.max())
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {"name": "infrared", "eps": self.eps}
 
 
 class KeepTop:
-    """Of a path's noise all is redrawn but the first field: the path starts at the same x_j, which is
-    the current field noised up to the ladder's top. The partial-noise move of a reverse SDE."""
+    """The partial-noise move of a reverse SDE: all of a path's noise is redrawn except its first field.
 
-    basis = None
+    So the path starts at the same x_j, which is the current field noised up to the ladder's top.
+    """
 
-    def correlations(self, u_shape, lattice, rng):
+    basis: str | None = None
+
+    def correlations(self, u_shape: Shape, lattice: Shape, rng: np.random.Generator) -> FloatArray:
         """See `Move`."""
         if len(u_shape) != len(lattice) + 2:
             raise UserError("keeping the top of a path wants a path proposal; the ODE has no path")
@@ -134,16 +143,16 @@ class KeepTop:
         rho[0] = 1.0
         return rho
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {"name": "keep_top"}
 
 
 class Block:
-    r"""Noise inside a cube at a random place moves, that outside stays.
+    r"""Noise inside a cube at a random place moves, noise outside stays.
 
     The field outside follows through the map as far as correlations reach, so the change of log_weight
-    grows with the volume of the block and not of the lattice.
+    grows with the volume of the block and not with that of the lattice.
 
     Parameters
     ----------
@@ -158,15 +167,16 @@ class Block:
         An edge below 1, in the wrong order, or longer than the lattice.
     """
 
-    basis = "sites"
+    basis: str | None = "sites"
 
-    def __init__(self, size, eps=1.0):
-        self.low, self.high = (size, size) if np.isscalar(size) else tuple(size)
+    def __init__(self, size: int | Sequence[int], eps: float = 1.0) -> None:
+        low, high = (size, size) if np.isscalar(size) else tuple(cast("Sequence[int]", size))  # not narrowed by NumPy
+        self.low, self.high = cast(int, low), cast(int, high)
         self.eps = _checked_eps(eps)
         if not 1 <= self.low <= self.high:
             raise UserError(f"block = {size}; expected edges of at least 1, the smaller first")
 
-    def correlations(self, u_shape, lattice, rng):
+    def correlations(self, u_shape: Shape, lattice: Shape, rng: np.random.Generator) -> FloatArray:
         """See `Move`; every chain has its own block."""
         if self.high > max(lattice):
             raise UserError(f"block edge {self.high} is longer than the lattice {tuple(lattice)}")
@@ -180,6 +190,6 @@ class Block:
         rho = np.where(inside, math.sqrt(1 - self.eps**2), 1.0)
         return rho.reshape(n, *[1] * (len(u_shape) - 1 - ndim), *lattice)
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {"name": "block", "size": [int(self.low), int(self.high)], "eps": self.eps}

@@ -1,28 +1,39 @@
 r"""Several independent proposals for one update, drawn in one batch.
 
 Of K fresh proposals one is chosen with probability proportional to its weight, and accepted with the
-rule of `stream.bounds`. As K grows the chosen one becomes a draw of the target by importance
+rule of `accept_reject.bounds`. As K grows the chosen one becomes a draw of the target by importance
 resampling, so the autocorrelation time falls towards 1/2 whatever the weights, at K times the cost:
 worth it where proposals in a batch cost less than one at a time (GPU), or where chains are few and short.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import Description, FloatArray, IntArray
 from .independence import Candidates, IndependenceMetropolis
+
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..streams import Streams
+    from .contract import Proposal
+
 
 __all__ = ["MultipleTry", "choose"]
 
 
 @numpy_defaults()
-def choose(log_weight, u):
-    """One of several candidates, with probability proportional to its weight.
+def choose(log_weight: FloatArray, u: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Choose one of several candidates with probability proportional to its weight.
 
     Parameters
     ----------
-    log_weight : ndarray, shape (..., tries)
-    u : ndarray, shape (...)
+    log_weight : ndarray, shape (..., tries), float64
+    u : ndarray, shape (...), float64
         Uniform in [0, 1).
 
     Returns
@@ -69,17 +80,19 @@ class MultipleTry(IndependenceMetropolis):
 
     name = "several_tries"
 
-    def __init__(self, proposal, action, tries=8, refresh=None, batch=1024):
+    def __init__(
+        self, proposal: Proposal, action: Action, tries: int = 8, refresh: bool | None = None, batch: int = 1024
+    ) -> None:
         super().__init__(proposal, action, refresh, batch)
         if tries < 1:
             raise UserError(f"tries = {tries}; expected at least 1")
         self.tries = int(tries)
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble."""
         return {**super().describe(), "tries": self.tries}
 
-    def _candidates(self, n_updates, n_chains, rng):
+    def _candidates(self, n_updates: int, n_chains: int, rng: Streams) -> Candidates:
         phi, action, log_q, log_weight = self._fresh((n_updates, n_chains, self.tries), rng)
         index, log_rest = choose(log_weight, rng.generator("choose").random((n_updates, n_chains)))
         at = (*np.ogrid[:n_updates, :n_chains], index)

@@ -5,9 +5,19 @@ Proposals are draws of q with :math:`w \propto \pi / q`, so they carry averages 
 only; of its proposals the history keeps a few numbers, beside ``log_weight``.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..observables import measure_primary
+from ..types import FloatArray
+
+if TYPE_CHECKING:
+    from ..action import Action
+
 
 __all__ = ["COLUMNS", "proposed_columns", "proposed_series"]
 
@@ -16,14 +26,16 @@ MEASURED = ("m", "phi2", "g_kmin")  #: the action is known already, and powers o
 COLUMNS = tuple(PREFIX + name for name in (*MEASURED, "action"))  #: of the history
 
 
-def proposed_columns(phi, values, log_weight, action):
-    """History columns of proposals.
+def proposed_columns(
+    phi: FloatArray, values: FloatArray, log_weight: FloatArray, action: Action
+) -> dict[str, FloatArray]:
+    """Measure proposals for the history.
 
     Parameters
     ----------
-    phi : ndarray, shape (n_updates, n_chains, *lattice)
-    values, log_weight : ndarray, shape (n_updates, n_chains)
-        Their actions and weights.
+    phi : ndarray, shape (n_updates, n_chains, *lattice), float64
+    values, log_weight : ndarray, shape (n_updates, n_chains), float64
+        Actions and log weights of the proposals.
     action : latticediff.action.Action
 
     Returns
@@ -39,13 +51,18 @@ def proposed_columns(phi, values, log_weight, action):
     return {PREFIX + name: np.ascontiguousarray(rows) for name, rows in (*found.items(), ("action", values))}
 
 
-def proposed_series(history):
-    """Primary series of the proposals from columns of the history, name -> (n_chains, n_updates).
+def proposed_series(history: Callable[[str], FloatArray]) -> dict[str, FloatArray]:
+    """Series of the primary observables of the proposals, from columns of the history.
 
     Parameters
     ----------
     history : callable
         ``history(name) -> (n_updates, n_chains)``.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_chains, n_updates), float64
+        ``m, abs_m, m2, m4, phi2, g_kmin, action``.
     """
     series = {name.removeprefix(PREFIX): history(name).T for name in COLUMNS}
     m = series["m"]
