@@ -5,38 +5,55 @@ seed, a reference on a fine grid, and a grid rounded so that it can be written d
 its card with the model; for other numbers of steps it is calibrated when a proposal asks for it, once in a process.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
-from ..diffusion.runge_kutta import scheme
+from ..diffusion.runge_kutta import Method, scheme
 from ..diffusion.time_grid import TimeGrid, fit_grid
 from ..model.score_model import TIME_GRIDS
+from ..types import FloatArray
 from .fields import parts
 
+if TYPE_CHECKING:
+    from ..model.score_model import ScoreModel
+
+
 __all__ = ["calibrated_grid", "own_scheme", "stored_grid", "with_grid"]
+
+Passage = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  #: from fields (n, *lattice) to ``(fields, log_q)``
+Passages = Callable[[TimeGrid, Method], tuple[Passage, Passage]]  #: ``(down, up)`` along a grid with a method
 
 SITES = 2**14  #: field values of a calibration
 FINE = 64  #: Runge-Kutta steps of the reference
 SEED = 19_830_905
 KEPT = 16  #: calibrated grids kept in memory
-PLAIN = {"steps": 16, "method": "rk4", "grid": "uniform"}  #: of a model that says nothing
+PLAIN: dict[str, Any] = {"steps": 16, "method": "rk4", "grid": "uniform"}  #: of a model that says nothing
 
 
-def own_scheme(model, steps=None, method=None, grid=None):
-    """Integrator of a model's ODE where no card chooses one.
+def own_scheme(
+    model: ScoreModel, steps: int | None = None, method: str | None = None, grid: str | None = None
+) -> dict[str, Any]:
+    """The integrator of a model's ODE where no card chooses one.
 
-    That of the last time grid in the model's card; else the one which the ESS in that card was measured with; else 16
-    Runge-Kutta steps. Steps and grid belong to a method: another `method` than the model's starts from the plain ones.
+    It is that of the last time grid in the model's card; else the one with which the ESS in that card was measured;
+    else 16 Runge-Kutta steps. Steps and grid belong to a method: where `method` is given and is not the model's own,
+    the defaults for the others are the plain ones, 16 and "uniform".
 
     Parameters
     ----------
     model : latticediff.model.score_model.ScoreModel
-    steps, method, grid
-        What is given is taken.
+    steps : int, optional
+    method, grid : str, optional
+        Whatever is given is taken as it is.
 
     Returns
     -------
     dict
-        ``steps, method, grid`` of `OdeProposal`.
+        ``steps``, ``method`` and ``grid``: arguments of `OdeProposal`.
     """
     own, metrics = dict(PLAIN), model.card.get("metrics", {})
     if grids := model.card.get(TIME_GRIDS):
@@ -49,7 +66,7 @@ def own_scheme(model, steps=None, method=None, grid=None):
     return own | {key: value for key, value in given.items() if value is not None}
 
 
-def stored_grid(model, steps, method):
+def stored_grid(model: ScoreModel, steps: int, method: str) -> TimeGrid | None:
     """The `TimeGrid` that a model's card holds for this scheme and number of steps, or None."""
     for entry in model.card.get(TIME_GRIDS, ()):
         if entry["method"] == method and entry["steps"] == steps:
@@ -57,14 +74,14 @@ def stored_grid(model, steps, method):
     return None
 
 
-def with_grid(card, steps, method, grid):
-    """A model's card with this `TimeGrid` in it."""
+def with_grid(card: dict[str, Any], steps: int, method: str, grid: TimeGrid) -> dict[str, Any]:
+    """A copy of a model's card with this `TimeGrid` in it; one of the same method and number of steps is replaced."""
     others = [e for e in card.get(TIME_GRIDS, ()) if (e["method"], e["steps"]) != (method, steps)]
     return {**card, TIME_GRIDS: [*others, {"method": method, "steps": steps, **grid.inner()}]}
 
 
-def calibrated_grid(model, steps, method, passages, batch=256):
-    """Fit both ways of a `TimeGrid` to a model, or take it from memory.
+def calibrated_grid(model: ScoreModel, steps: int, method: str, passages: Passages, batch: int = 256) -> TimeGrid:
+    """Fit a `TimeGrid` to a model, down and up, or take one fitted before from memory.
 
     Parameters
     ----------
@@ -91,7 +108,7 @@ def calibrated_grid(model, steps, method, passages, batch=256):
     return _grids[key]
 
 
-def _calibrate(model, steps, method, passages, batch):
+def _calibrate(model: ScoreModel, steps: int, method: str, passages: Passages, batch: int) -> TimeGrid:
     uniform, volume = TimeGrid.uniform(model.noise, steps), int(np.prod(model.shape))
     n = int(np.clip(SITES // volume, 2 * steps + 16, 256))
     noise = np.random.default_rng(SEED).standard_normal((n, *model.shape))
@@ -104,21 +121,21 @@ def _calibrate(model, steps, method, passages, batch):
         return uniform
     noise, phi, log_weight, weighed = noise[sound], phi[sound], log_weight[sound], weighed[sound]
 
-    def drawn(grid):
+    def drawn(grid: FloatArray) -> FloatArray:
         fields, log_q = _in_parts(passages(TimeGrid(grid, grid), scheme(method))[0], noise, batch)
         return -model.action(fields) - log_q - log_weight
 
-    def given(grid):
+    def given(grid: FloatArray) -> FloatArray:
         return _in_parts(passages(TimeGrid(grid, grid), scheme(method))[1], phi, batch)[1] - weighed
 
     return TimeGrid(fit_grid(uniform.down, drawn), fit_grid(uniform.up, given))
 
 
-def _in_parts(passage, fields, batch):
+def _in_parts(passage: Passage, fields: FloatArray, batch: int) -> tuple[FloatArray, FloatArray]:
     ends, log_q = np.empty(fields.shape), np.empty(len(fields))
     for part in parts(len(fields), batch):
         ends[part], log_q[part] = passage(fields[part])
     return ends, log_q
 
 
-_grids = {}
+_grids: dict[tuple[str, int, str, str], TimeGrid] = {}

@@ -22,7 +22,11 @@ nearly all fields of the shipped models, five for the rest. Rounding ends it: in
 differ by 1e-7 in the field and by 1e-6 (8x8) to 1e-4 (128x128) in log_q, draws among them.
 """
 
+from collections.abc import Callable
+
 import numpy as np
+
+from ..types import FloatArray
 
 __all__ = ["invert_passage"]
 
@@ -32,8 +36,13 @@ ROUNDING = 1e-3  #: what rounding may leave of log_q after the last round
 FEW = 64  #: sites below which the largest of the first moves may be small by chance, and says nothing of the rate
 
 
-def invert_passage(down, up, phi, tolerance=TOLERANCE):
-    """The noise that `down` carries to `phi`, and the log_q that it gives it.
+def invert_passage(
+    down: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    up: Callable[[FloatArray], tuple[FloatArray, FloatArray]],
+    phi: FloatArray,
+    tolerance: float = TOLERANCE,
+) -> tuple[FloatArray, FloatArray]:
+    """The noise that `down` carries to `phi`, and the log_q that `down` gives it on the way.
 
     Every field is a computation of its own: a batch of any size gives the same bits, if the passages do.
 

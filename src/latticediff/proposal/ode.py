@@ -1,23 +1,38 @@
 """Probability-flow ODE as a proposal: a deterministic map from noise, so any field can be weighed."""
 
+from __future__ import annotations
+
 import hashlib
 import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from ..contracts import require
 from ..diffusion.compiled import CompiledFlow
 from ..diffusion.flow import ProbabilityFlow
-from ..diffusion.runge_kutta import scheme
+from ..diffusion.runge_kutta import Method, scheme
 from ..diffusion.time_grid import GRIDS, TimeGrid
 from ..errors import UserError
 from ..host import torch_defaults
 from ..metropolis import Draw
 from ..networks.contract import BackwardTrace, ClosedFormTrace, Compiled
+from ..types import Description, FloatArray
 from .fields import checked_batch, checked_fields, padded, parts, without_diverged
 from .grid import calibrated_grid, stored_grid
 from .inversion import invert_passage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..gaussian.reference import GaussianReference
+    from ..model.score_model import ScoreModel
+    from ..networks.contract import Network, Residual
+    from .grid import Passage
+
 
 __all__ = ["MAX_PASSES", "OdeProposal", "exact_divergence"]
 
@@ -55,12 +70,22 @@ class OdeProposal:
     noise_basis = "sites"
 
     @torch_defaults()
-    def __init__(self, model, steps=16, method="rk4", batch=256, compiled=None, trace="auto", grid="uniform"):
+    def __init__(
+        self,
+        model: ScoreModel,
+        steps: int = 16,
+        method: str = "rk4",
+        batch: int = 256,
+        compiled: bool | None = None,
+        trace: str = "auto",
+        grid: str | TimeGrid = "uniform",
+    ) -> None:
         self.model, self.steps, self.batch = model, int(steps), checked_batch(batch, model.gaussian.volume)
         self.method = scheme(method)
         self.lattice_shape = self.noise_shape = model.shape
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
-        self._network, self.trace = exact_divergence(model.network, model.gaussian, trace)
+        network: Any = model.network  # a `Network`, which torch.nn.Module does not say
+        self._network, self.trace = exact_divergence(network, model.gaussian, trace)
         self.is_uniform = isinstance(grid, str) and grid == "uniform"
         self.grid = self._time_grid(grid)
         self.flow = self._flow(self.grid, self.method)
@@ -68,7 +93,7 @@ class OdeProposal:
         # up, down, and up again; two passages more for the few fields whose first round leaves too much
         self.evaluations_per_weigh = 3 * self.flow.evaluations
 
-    def _time_grid(self, grid):
+    def _time_grid(self, grid: str | TimeGrid) -> TimeGrid:
         uniform = TimeGrid.uniform(self.model.noise, self.steps)
         if isinstance(grid, TimeGrid):
             if grid.n_steps != self.steps or not np.allclose(grid.down[[0, -1]], uniform.down[[0, -1]]):
@@ -84,34 +109,34 @@ class OdeProposal:
         found = stored_grid(self.model, self.steps, self.method.name)
         return found or calibrated_grid(self.model, self.steps, self.method.name, self._passages, self.batch)
 
-    def _flow(self, grid, method):
-        flow = CompiledFlow if self.compiled else ProbabilityFlow
+    def _flow(self, grid: TimeGrid, method: Method) -> CompiledFlow | ProbabilityFlow:
+        flow: Any = CompiledFlow if self.compiled else ProbabilityFlow
         return flow(self._network, self.model.gaussian, grid.down, method, up_grid=grid.up)
 
-    def _passages(self, grid, method):
+    def _passages(self, grid: TimeGrid, method: Method) -> tuple[Passage, Passage]:
         """Ways down and up along another grid, as functions of NumPy fields."""
         flow = self._flow(grid, method)
         return (lambda noise: self._pass(flow.down, noise)), (lambda phi: self._pass(flow.up, phi))
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         told = {"name": "ode", "steps": self.steps, "method": self.method.name, "model": self.model.fingerprint()}
         if not self.is_uniform:
             told["grid"] = self.grid.inner()
         return told if self.trace is None else {**told, "trace": self.trace}
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Hex SHA-256 of model and integrator."""
         return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()
 
     @torch_defaults()
-    def doubled(self):
+    def doubled(self) -> OdeProposal:
         """The same proposal with every step cut into halves, to measure the integration error."""
         trace, grid = self.trace or "auto", "uniform" if self.is_uniform else self.grid.bisected()
         return OdeProposal(self.model, 2 * self.steps, self.method.name, self.batch, self.compiled, trace, grid)
 
     @torch_defaults()
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Draw:
         """`Draw` of `n` proposals; a draw that blows up has ``log_q = +inf``, hence weight zero."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
         for part in parts(n, self.batch):
@@ -120,7 +145,7 @@ class OdeProposal:
         return Draw(*without_diverged(phi, log_q))
 
     @torch_defaults()
-    def transport(self, noise):
+    def transport(self, noise: FloatArray) -> Draw:
         """`Draw` that standard normal `noise`, (n, *lattice), is carried to."""
         phi, log_q = np.empty(noise.shape), np.empty(len(noise))
         for part in parts(len(noise), self.batch):
@@ -128,7 +153,7 @@ class OdeProposal:
         return Draw(*without_diverged(phi, log_q))
 
     @torch_defaults()
-    def weigh(self, phi, rng=None):
+    def weigh(self, phi: ArrayLike, rng: np.random.Generator | None = None) -> FloatArray:
         """log_q of given fields, (n,) float64: what a draw that ends there is given, to the rounding of the passages.
 
         NaN where no noise leads to a field, as far as `inversion` can find; `rng` is not used.
@@ -136,7 +161,7 @@ class OdeProposal:
         return self.invert(phi)[1]
 
     @torch_defaults()
-    def invert(self, phi, rng=None):
+    def invert(self, phi: ArrayLike, rng: np.random.Generator | None = None) -> tuple[FloatArray, FloatArray]:
         """The noise that a draw makes `phi` from, (n, *lattice), and its log_q, (n,); float64. `rng` is not used.
 
         NaN for the log_q of fields that no draw reaches.
@@ -144,7 +169,7 @@ class OdeProposal:
         return self._of_fields(phi, lambda part: invert_passage(self._down, self._up, part))
 
     @torch_defaults()
-    def estimate(self, phi):
+    def estimate(self, phi: ArrayLike) -> FloatArray:
         """log_q of given fields by one integration upwards, (n,) float64: a third of the price of `weigh`.
 
         It is off by the difference of two integrations, by a constant in the main: good enough to watch a training, not
@@ -152,20 +177,20 @@ class OdeProposal:
         """
         return self._of_fields(phi, self._up)[1]
 
-    def _of_fields(self, phi, function):
+    def _of_fields(self, phi: ArrayLike, function: Passage) -> tuple[FloatArray, FloatArray]:
         phi = checked_fields(phi, self.lattice_shape)
         y, log_q = np.empty(phi.shape), np.empty(len(phi))
         for part in parts(len(phi), self.batch):
             y[part], log_q[part] = function(phi[part])
         return y, log_q
 
-    def _down(self, noise):
+    def _down(self, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
         return self._pass(self.flow.down, noise)
 
-    def _up(self, phi):
+    def _up(self, phi: FloatArray) -> tuple[FloatArray, FloatArray]:
         return self._pass(self.flow.up, phi)
 
-    def _pass(self, passage, fields):
+    def _pass(self, passage: Callable[[Any], tuple[Any, Any]], fields: FloatArray) -> tuple[FloatArray, FloatArray]:
         if self.compiled:
             return passage(fields)
         gaussian, n = self.model.gaussian, len(fields)
@@ -173,12 +198,12 @@ class OdeProposal:
         return ends[:n].double().cpu().numpy(), log_q[:n].cpu().numpy()
 
 
-def can_compile(model):
+def can_compile(model: ScoreModel) -> bool:
     """Whether the model's network has a compiled version that may be used where the model lives."""
     return isinstance(model.network, Compiled) and model.gaussian.device.type == "cpu"
 
 
-def exact_divergence(network, gaussian, trace="auto"):
+def exact_divergence(network: Network, gaussian: GaussianReference, trace: str = "auto") -> tuple[Residual, str | None]:
     """A network with an exact divergence, and how that is computed.
 
     Parameters
@@ -208,8 +233,8 @@ def exact_divergence(network, gaussian, trace="auto"):
             raise UserError(f"trace = {trace!r}, but network {name!r} has a closed-form divergence; leave trace out")
         return network, None
     require(network, BackwardTrace, f"network {name!r} has no closed-form divergence for the ODE route, and")
-    passes = network.passes(gaussian)
-    method = min(passes, key=passes.get) if trace == "auto" else trace
+    passes = cast("BackwardTrace", network).passes(gaussian)  # as `require` has found
+    method = min(passes, key=lambda name: passes[name]) if trace == "auto" else trace
     if method not in passes:
         raise UserError(f"trace = {trace!r}; network {name!r} knows auto, {', '.join(passes)}")
     if trace == "auto" and passes[method] > MAX_PASSES:
@@ -219,7 +244,11 @@ def exact_divergence(network, gaussian, trace="auto"):
             f" passes each time; use route sde or network ridge, or ask for it with trace = {method!r}"
         )
 
-    def with_trace(gaussian, x, log_sigma, trace=False):
-        return network(gaussian, x, log_sigma, method if trace else False)
+    by_method: Any = network  # a `BackwardTrace` takes the name of a method in place of True
+
+    def with_trace(
+        gaussian: GaussianReference, x: Tensor, log_sigma: Tensor, trace: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        return by_method(gaussian, x, log_sigma, method if trace else False)
 
     return with_trace, method

@@ -1,11 +1,19 @@
 """Reverse SDE from an intermediate noise level: what partial-noise moves are made of."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from ..diffusion.ladder import NoiseRange
 from ..errors import UserError
 from ..host import torch_defaults
+from ..types import Description
 from .sde import SdeProposal
+
+if TYPE_CHECKING:
+    from ..model.score_model import ScoreModel
+
 
 __all__ = ["PathProposal"]
 
@@ -35,7 +43,15 @@ class PathProposal(SdeProposal):
     """
 
     @torch_defaults()
-    def __init__(self, model, steps=30, sigma=None, batch=256, compiled=None, **options):
+    def __init__(
+        self,
+        model: ScoreModel,
+        steps: int = 30,
+        sigma: float | None = None,
+        batch: int = 256,
+        compiled: bool | None = None,
+        **options: Any,
+    ) -> None:
         low, high = model.noise.sigma_min, model.noise.sigma_max
         self.sigma = high if sigma is None else float(sigma)
         if not low < self.sigma <= high * (1 + 1e-12):
@@ -45,6 +61,6 @@ class PathProposal(SdeProposal):
         self.model = model
         self.noise_basis = "fourier" if self.compiled else "sites"
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {**super().describe(), "name": "sde_path", "sigma": self.sigma}

@@ -4,13 +4,17 @@ Everything is a deterministic function of the model and of the names given: the 
 that the model draws itself, from a fixed seed, and all numbers in use are rounded, so that they can be written down.
 """
 
+from __future__ import annotations
+
 import functools
 import math
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
-from ..diffusion.calibration import N_LEVELS, measure_response
+from ..diffusion.calibration import N_LEVELS, ResponseTable, measure_response
 from ..diffusion.compiled import CompiledModes
 from ..diffusion.ladder import LADDERS, equal_cost
 from ..diffusion.process import process
@@ -19,6 +23,13 @@ from ..diffusion.steps import STEPS, DressedStep, GaussianStep, SiteStep, curvat
 from ..diffusion.threads import one_torch_thread
 from ..errors import UserError
 from ..fourier import basis_from_momenta
+from ..types import Description, FloatArray
+
+if TYPE_CHECKING:
+    from ..diffusion.steps import Array, Layout
+    from ..model.score_model import ScoreModel
+    from ..networks.contract import Compiled, Residual
+
 
 __all__ = ["FIRST", "ReversePlan"]
 
@@ -52,8 +63,14 @@ class ReversePlan:
     """
 
     def __init__(
-        self, model, n_steps, ladder="optimised", kernel="dressed", coordinates="variance_exploding", compiled=True
-    ):
+        self,
+        model: ScoreModel,
+        n_steps: int,
+        ladder: str = "optimised",
+        kernel: str = "dressed",
+        coordinates: str = "variance_exploding",
+        compiled: bool = True,
+    ) -> None:
         for what, name, known in (("ladder", ladder, LADDERS), ("kernel", kernel, STEPS)):
             if name not in known:
                 raise UserError(f"{what} is {name!r}; expected one of {', '.join(known)}")
@@ -66,7 +83,7 @@ class ReversePlan:
         self.strength, self.f_mean = _rounded(strength), _rounded(f_mean)
 
     @functools.cached_property
-    def table(self):
+    def table(self) -> ResponseTable:
         """The model's `ResponseTable`, measured once for all plans of it."""
         key = self.model.fingerprint(), self.compiled, str(self.model.gaussian.device)
         if key not in _tables:
@@ -79,7 +96,7 @@ class ReversePlan:
                 _tables[key] = measure_response(modes, variances, covariances, prior, self.model.action.b)
         return _tables[key]
 
-    def _variances(self, n_steps):
+    def _variances(self, n_steps: int) -> FloatArray:
         noise, first = self.model.noise, FIRST * self.unit
         if self.ladder == "geometric":
             variances = noise.variances(n_steps, first)
@@ -90,7 +107,7 @@ class ReversePlan:
             variances = equal_cost(table.log_sigma, table.second[self.kernel], table.third[self.kernel], n_steps)
         return _rounded(np.sqrt(variances)) ** 2
 
-    def _filters(self, variances):
+    def _filters(self, variances: FloatArray) -> tuple[Layout, list[Array], Array]:
         """Fields with the score at these levels; step covariances and prior in their layout."""
         model, G = self.model, self.model.gaussian.propagator_full.numpy()
         functions = [*step_covariances(G, variances, model.score_power(variances[1:])), G + variances[-1]]
@@ -98,14 +115,15 @@ class ReversePlan:
         if self.compiled:
             from ..diffusion.compiled_sites import CompiledSites
 
-            compiled = CompiledModes(model.network, model.gaussian, variances)
-            modes, functions = CompiledSites(compiled, model.shape), [f.ravel() for f in functions]
+            network = cast("Compiled", model.network)  # or nobody asks for the compiled version
+            modes: Any = CompiledSites(CompiledModes(network, model.gaussian, variances), model.shape)
+            rows: list[Any] = [f.ravel() for f in functions]
         else:
-            modes = FourierModes(model.network, model.gaussian, variances)
-            functions = [torch.as_tensor(f, dtype=torch.float64, device=model.gaussian.device) for f in functions]
-        return modes, functions[:-1], functions[-1]
+            modes = FourierModes(cast("Residual", model.network), model.gaussian, variances)  # not said by Module
+            rows = [torch.as_tensor(f, dtype=torch.float64, device=model.gaussian.device) for f in functions]
+        return modes, rows[:-1], rows[-1]
 
-    def build(self):
+    def build(self) -> ReverseProcess:
         """The `ReverseProcess`."""
         modes, covariances, prior = self._filters(self.variances)
         make = functools.partial(_step, self.kernel, modes, self.model.action.b)
@@ -115,7 +133,7 @@ class ReversePlan:
         )
         return ReverseProcess(modes, self.variances, steps, prior, self.process, modes.vacua)
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able: names and the levels in use."""
         return {
             "ladder": self.ladder,
@@ -126,7 +144,9 @@ class ReversePlan:
         }
 
 
-def _step(kernel, modes, b, covariance, v, delta, strength, f_mean):
+def _step(
+    kernel: str, modes: Layout, b: float, covariance: Array, v: float, delta: float, strength: float, f_mean: float
+) -> SiteStep:
     W = modes.G / (modes.G + v)
     kappa = curvature(b, v * float(W.mean()))
     if kernel == "site":
@@ -136,9 +156,9 @@ def _step(kernel, modes, b, covariance, v, delta, strength, f_mean):
     return DressedStep(modes, covariance, v, delta, kappa, tau, f_mean, W / covariance**0.5)
 
 
-def _rounded(values):
-    """To `DIGITS` significant digits."""
+def _rounded(values: ArrayLike) -> FloatArray:
+    """`values` rounded to `DIGITS` significant digits, float64, at least one-dimensional."""
     return np.array([float(f"{value:.{DIGITS - 1}e}") for value in np.atleast_1d(values)])
 
 
-_tables = {}
+_tables: dict[tuple[str, bool, str], ResponseTable] = {}

@@ -24,22 +24,47 @@ s^2, and an ESS of order one takes K of order s^4 where pooled tries take :math:
 ``docs/densities.md``.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import torch_defaults
 from ..metropolis import Draw
-from ..metropolis.contract import evaluations_to_weigh
+from ..metropolis.contract import LatentProposal, evaluations_to_weigh
+from ..types import Description, FloatArray, Shape
 from .fields import parts
+
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..metropolis.contract import LatentProposal
+    from ..model.score_model import ScoreModel
+
 
 __all__ = ["RefinedProposal", "tuned_step"]
 
 STEPS = (1.0, 0.7, 0.5, 0.35, 0.25)  #: candidates of `tuned_step`
+
+#: of n paths: noise y, the fields it leads to (None: not kept), and their log weights
+State = tuple[FloatArray, FloatArray | None, FloatArray]
+
+
+class Refinable(LatentProposal, Protocol):
+    """What is asked of a proposal to refine."""
+
+    batch: int
+    model: ScoreModel
+
+    def describe(self) -> Description:
+        """JSON-able parameters."""
 
 
 class RefinedProposal:
@@ -65,7 +90,7 @@ class RefinedProposal:
     is_deterministic = False
 
     @torch_defaults()
-    def __init__(self, inner, rungs=4, step=1.0, action=None):
+    def __init__(self, inner: Refinable, rungs: int = 4, step: float = 1.0, action: Action | None = None) -> None:
         for name in ("transport", "invert", "noise_shape"):
             if not hasattr(inner, name):
                 raise UserError(f"{type(inner).__name__} has no {name}; only a map from noise can be refined")
@@ -75,45 +100,47 @@ class RefinedProposal:
             raise UserError(f"step is {step!r}; expected a number above 0, at most 1 (a fresh draw)")
         self.inner, self.rungs, self.step = inner, int(rungs), float(step)
         self.action = inner.model.action if action is None else action
-        self.lattice_shape = inner.lattice_shape
+        self.lattice_shape = cast(Shape, inner.lattice_shape)  # a map from noise is for one lattice
         self.evaluations_per_draw = self.rungs * inner.evaluations_per_draw
         # the field's own noise, and a backward path from there
         self.evaluations_per_weigh = evaluations_to_weigh(inner) + (self.rungs - 1) * inner.evaluations_per_draw
 
-    def describe(self):
+    def describe(self) -> Description:
         """JSON-able parameters."""
         return {"name": "refined", "rungs": self.rungs, "step": self.step, "inner": self.inner.describe()}
 
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Hex SHA-256 of the inner proposal, the ladder and the target."""
         told = {**self.describe(), "action": self.action.describe()}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @torch_defaults()
-    def draw(self, n, rng):
+    def draw(self, n: int, rng: np.random.Generator) -> Draw:
         """`Draw` of `n` proposals; a path that begins with a draw that blew up has ``log_q = +inf``."""
         phi, log_q = np.empty((n, *self.lattice_shape)), np.empty(n)
         for part in parts(n, self.inner.batch):
             noise, log_u = self._moves(part.stop - part.start, self.rungs, rng)
             fields, log_weight = self._transport(noise[:, 0])
-            state = noise[:, 0], fields, log_weight
+            state: State = (noise[:, 0], fields, log_weight)
             work = log_weight / self.rungs
             for j in range(1, self.rungs):
                 state = self._move(state, noise[:, j], log_u[:, j - 1], j / self.rungs)
                 work = work + state[2] / self.rungs
-            phi[part], log_q[part] = state[1], -self.action(state[1]) - work
+            fields = cast(FloatArray, state[1])  # kept from the beginning
+            phi[part], log_q[part] = fields, -self.action(fields) - work
         return Draw(phi, log_q)
 
     @torch_defaults()
-    def weigh(self, phi, rng):
+    def weigh(self, phi: ArrayLike, rng: np.random.Generator) -> FloatArray:
         """log_q of given fields with a backward path drawn from `rng`, (n,) float64."""
-        last, log_q_inner = self.inner.invert(phi, rng)
-        action = np.asarray(self.action(real_array(phi, "phi")))
+        fields: FloatArray = real_array(phi, "phi")
+        last, log_q_inner = self.inner.invert(fields, rng)
+        action = np.asarray(self.action(fields))
         log_q = np.empty(len(last))
         for part in parts(len(last), self.inner.batch):
             noise, log_u = self._moves(part.stop - part.start, self.rungs - 1, rng)
             log_weight = -action[part] - log_q_inner[part]
-            state = last[part], None, log_weight
+            state: State = (last[part], None, log_weight)
             work = log_weight / self.rungs
             for j in range(self.rungs - 1, 0, -1):
                 state = self._move(state, noise[:, j - 1], log_u[:, j - 1], j / self.rungs)
@@ -121,7 +148,7 @@ class RefinedProposal:
             log_q[part] = -action[part] - work
         return log_q
 
-    def _moves(self, n, n_fields, rng):
+    def _moves(self, n: int, n_fields: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
         """Noise (n, n_fields, ...) and log-uniforms (n, rungs - 1), consumed path by path: cuts do not matter."""
         noise, uniform = np.empty((n, n_fields, *self.inner.noise_shape)), np.empty((n, self.rungs - 1))
         for i in range(n):
@@ -129,11 +156,11 @@ class RefinedProposal:
             uniform[i] = rng.random(self.rungs - 1)
         return noise, np.log1p(-uniform)
 
-    def _transport(self, noise):
+    def _transport(self, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
         draw = self.inner.transport(noise)
         return draw.phi, -np.asarray(self.action(draw.phi)) - draw.log_q
 
-    def _move(self, state, noise, log_u, beta):
+    def _move(self, state: State, noise: FloatArray, log_u: FloatArray, beta: float) -> State:
         """One reversible move of every path at inverse temperature `beta`."""
         y, phi, log_weight = state
         proposed = np.sqrt(1 - self.step**2) * y + self.step * noise
@@ -149,7 +176,13 @@ class RefinedProposal:
 
 
 @torch_defaults()
-def tuned_step(inner, rng, n=128, action=None, steps=STEPS):
+def tuned_step(
+    inner: Refinable,
+    rng: np.random.Generator,
+    n: int = 128,
+    action: Action | None = None,
+    steps: Sequence[float] = STEPS,
+) -> float:
     r"""Step of the moves whose accepted jumps of log_weight are largest, near the target.
 
     With r the correlation of log_weight before and after a move of pure noise, and s its standard deviation,
