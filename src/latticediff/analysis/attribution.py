@@ -9,19 +9,21 @@ independence Metropolis rule over given weights.
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import p_hat_squared
+from ..types import FloatArray
 from .gamma import Estimate
 
 __all__ = ["expected_stay", "explained", "local_operators", "longest_rejection", "shell_powers"]
 
 
 @numpy_defaults()
-def explained(log_weight, features):
+def explained(log_weight: ArrayLike, features: ArrayLike) -> Estimate:
     r"""Share of the variance of log_weight that a linear function of `features` explains.
 
     .. math:: R^2_{adj} = 1 - \frac{RSS / (n - p - 1)}{TSS / (n - 1)}
@@ -66,7 +68,7 @@ def explained(log_weight, features):
 
 
 @numpy_defaults()
-def shell_powers(phis, n_shells=6):
+def shell_powers(phis: FloatArray, n_shells: int = 6) -> tuple[FloatArray, list[str]]:
     r"""``|phi_k|^2 / V`` averaged over shells of momentum.
 
     The zero mode is a shell of its own; the other modes are cut by :math:`\hat p^2` into shells of about equal
@@ -98,7 +100,7 @@ def shell_powers(phis, n_shells=6):
 
 
 @numpy_defaults()
-def local_operators(phis):
+def local_operators(phis: FloatArray) -> tuple[FloatArray, list[str]]:
     """Even local operators per site: ``phi^2, phi^4, phi^6, phi phi', phi^2 phi'^2, phi^3 phi'``.
 
     Parameters
@@ -125,7 +127,7 @@ def local_operators(phis):
 
 
 @numpy_defaults()
-def longest_rejection(log_weight, rng):
+def longest_rejection(log_weight: ArrayLike, rng: np.random.Generator) -> tuple[int, float]:
     """Longest run of rejections and the acceptance when the draws are proposed one after the other.
 
     Parameters
@@ -161,7 +163,7 @@ def longest_rejection(log_weight, rng):
 
 
 @numpy_defaults()
-def expected_stay(log_weight, at):
+def expected_stay(log_weight: ArrayLike, at: float) -> float:
     r"""Mean number of proposals that a chain stays at a configuration: ``1 / E_q[min(1, w' / w)]``.
 
     Parameters

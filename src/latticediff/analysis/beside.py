@@ -11,14 +11,17 @@ that function with all its correlations. A chain that sticks, or is begun too fa
 weights with a heavy tail (`pareto_k`) differ from the chain.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..action import Action
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import Extents, FloatArray
 from .estimates import REPORTED, Difference, definitions
-from .gamma import S_TAU, derived
+from .gamma import S_TAU, Estimate, derived
 from .reweighting import reweighted_table, weights
 from .weights import pareto_k
 
@@ -29,17 +32,26 @@ __all__ = ["Beside", "beside"]
 class Beside:
     """Averages by importance weights of all proposals, and their differences from the chain's own."""
 
-    observables: dict  #: name -> Estimate
-    differences: dict  #: name -> Difference, chain less weights, with the joint error
+    observables: dict[str, Estimate]
+    differences: dict[str, Difference]  #: chain minus weights, with the joint error
     pareto_k: float  #: of the weights; above 0.7 their averages cannot be trusted
 
-    def sigmas(self):
+    def sigmas(self) -> dict[str, float | None]:
         """name -> difference in its own errors; None where it has none."""
         return {name: d.sigma if np.isfinite(d.sigma) else None for name, d in self.differences.items()}
 
 
 @numpy_defaults()
-def beside(chain, proposed, log_weight, action, shape, thin=1, names=REPORTED, s_tau=S_TAU):
+def beside(
+    chain: Mapping[str, FloatArray],
+    proposed: Mapping[str, FloatArray],
+    log_weight: FloatArray,
+    action: Action,
+    shape: Extents,
+    thin: int = 1,
+    names: Iterable[str] = REPORTED,
+    s_tau: float = S_TAU,
+) -> Beside:
     """Averages by importance weights beside those of the chain.
 
     Parameters
@@ -76,14 +88,16 @@ def beside(chain, proposed, log_weight, action, shape, thin=1, names=REPORTED, s
     return Beside(table, differences, pareto_k(log_weight))
 
 
-def _blocked(rows, thin):
-    """Means over the `thin` updates that end in each stored one."""
+def _blocked(rows: FloatArray, thin: int) -> FloatArray:
+    """Means over the `thin` updates that end in each stored one; shape (n_chains, n_updates // thin)."""
     n = rows.shape[1] // thin
     return rows[:, : n * thin].reshape(len(rows), n, thin).mean(axis=2)
 
 
-def _difference(function, ours, theirs, s_tau, name):
-    def difference(*means):
+def _difference(
+    function: Callable[..., float], ours: Sequence[FloatArray], theirs: Sequence[FloatArray], s_tau: float, name: str
+) -> Difference:
+    def difference(*means: float) -> float:
         chain, (w, *weighted) = means[: len(ours)], means[len(ours) :]
         return function(*chain) - function(*(a / w for a in weighted))
 

@@ -3,14 +3,17 @@ r"""Is a chain long enough, has it thermalised, do the chains agree? Answers are
 import itertools
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from ..errors import UserError
 from ..host import numpy_defaults
-from .gamma import as_chains, autocorrelation, autocorrelation_error, tau_int
+from ..types import FloatArray, IntArray
+from .gamma import TauInt, as_chains, autocorrelation, autocorrelation_error, tau_int
 
 __all__ = [
     "ShortChainWarning",
@@ -39,7 +42,7 @@ class Thermalization:
 
 
 @numpy_defaults()
-def find_thermalization(series, n_sigma=4.0, name="series"):
+def find_thermalization(series: ArrayLike, n_sigma: float = 4.0, name: str = "series") -> Thermalization:
     r"""Compare early segments with the second half of the run; suggest, never cut.
 
     The first half is divided into segments that double in length (the earliest as short as one
@@ -86,7 +89,7 @@ def find_thermalization(series, n_sigma=4.0, name="series"):
 
 
 @numpy_defaults()
-def r_hat(series):
+def r_hat(series: ArrayLike) -> float:
     r"""Rank-normalised split R-hat over chains, the larger of bulk and folded; 1 when chains agree.
 
     Vehtari, Gelman, Simpson, Carpenter, Buerkner, "Rank-normalization, folding, and localization",
@@ -117,13 +120,13 @@ def r_hat(series):
     return max(_plain_r_hat(_normal_scores(halves)), _plain_r_hat(_normal_scores(folded)))
 
 
-def _normal_scores(values):
+def _normal_scores(values: FloatArray) -> FloatArray:
     """Normal quantiles of the fractional ranks (Blom's offsets); ties share the average rank."""
     ranks = stats.rankdata(values, method="average").reshape(values.shape)
     return special.ndtri((ranks - 0.375) / (values.size + 0.25))
 
 
-def _plain_r_hat(chains):
+def _plain_r_hat(chains: FloatArray) -> float:
     n = chains.shape[1]
     between = n * chains.mean(axis=1).var(ddof=1)
     within = chains.var(axis=1, ddof=1).mean()
@@ -138,11 +141,11 @@ class TauExp:
 
     value: float  #: NaN when rho falls into the noise at once: nothing to fit
     error: float
-    lags: tuple  #: first and last lag of the fit
+    lags: tuple[int, int]  #: first and last lag of the fit
 
 
 @numpy_defaults()
-def tau_exp(series, n_sigma=3.0):
+def tau_exp(series: ArrayLike, n_sigma: float = 3.0) -> TauExp:
     r"""Slope of ``log rho(t)`` over the lags where rho stands out of its noise.
 
     Noise of rho by `autocorrelation_error`. The fit starts at one tau_int, where faster modes have mostly
@@ -182,7 +185,7 @@ def tau_exp(series, n_sigma=3.0):
     return TauExp(float(value), float(error), (first, last))
 
 
-def _slope(rho, first, last):
+def _slope(rho: FloatArray, first: int, last: int) -> float:
     """tau from rho(t) ~ exp(-t / tau) by weighted least squares; weights rho^2 for equal absolute errors."""
     t, r = np.arange(first, last + 1), rho[first : last + 1]
     if not np.all(r > 0):
@@ -193,7 +196,7 @@ def _slope(rho, first, last):
     return -1 / slope if slope < 0 else math.nan
 
 
-def _jackknife_pieces(values, lengths, n_pieces=10):
+def _jackknife_pieces(values: FloatArray, lengths: IntArray, n_pieces: int = 10) -> Iterator[list[FloatArray]]:
     """The data with one tenth left out at a time: chains where there are enough, stretches of time otherwise."""
     if len(values) >= n_pieces:
         for part in np.array_split(np.arange(len(values)), n_pieces):
@@ -211,14 +214,18 @@ def _jackknife_pieces(values, lengths, n_pieces=10):
 
 
 @numpy_defaults()
-def further_updates(tau, n_wanted=100.0):
-    """Entries still to be added, all chains together, until there are `n_wanted` tau_int; 0 when there are.
+def further_updates(tau: TauInt, n_wanted: float = 100.0) -> int:
+    """Entries that all chains together must still add until their length is `n_wanted` tau_int; 0 if it is already.
 
     Parameters
     ----------
     tau : TauInt
     n_wanted : float
         50 gives an error known to about 30 %, 100 to 20 %, 1000 to 7 %.
+
+    Returns
+    -------
+    int
     """
     # one error up: a chain this short tends to underestimate its own tau_int
     target = n_wanted * max(0.5, tau.value + (tau.error if math.isfinite(tau.error) else 0.0))
@@ -226,7 +233,7 @@ def further_updates(tau, n_wanted=100.0):
 
 
 @numpy_defaults()
-def short_chain_notice(tau, n_chains=1, n_wanted=50.0, name="series"):
+def short_chain_notice(tau: TauInt, n_chains: int = 1, n_wanted: float = 50.0, name: str = "series") -> str:
     """One line with the number of further updates if a chain is too short for its tau_int, else "".
 
     Parameters
@@ -256,8 +263,13 @@ def short_chain_notice(tau, n_chains=1, n_wanted=50.0, name="series"):
 
 
 @numpy_defaults()
-def warn_if_short(tau, n_chains=1, n_wanted=50.0, name="series"):
-    """`ShortChainWarning` with the line of `short_chain_notice`, if there is one.
+def warn_if_short(tau: TauInt, n_chains: int = 1, n_wanted: float = 50.0, name: str = "series") -> bool:
+    """Warn with the line of `short_chain_notice`, if there is one, by a `ShortChainWarning`.
+
+    Parameters
+    ----------
+    tau, n_chains, n_wanted, name
+        As `short_chain_notice`.
 
     Returns
     -------

@@ -1,21 +1,45 @@
 r"""Tables of observables and autocorrelation times from the primary series of one ensemble."""
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from numpy.typing import ArrayLike
+
+from ..action import Action
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import check_shape, volume
 from ..observables import derived as formulas
-from .gamma import S_TAU, derived, tau_int
+from ..types import Extents, Shape
+from .gamma import S_TAU, Estimate, TauInt, derived, tau_int
 
 __all__ = ["REPORTED", "Difference", "compare", "compare_tables", "observables_table", "tau_table"]
 
 TAU_NAMES = ("m", "abs_m", "m2", "action")
 
+#: function of means of primary series, and the names of these, in the order of its arguments
+Definition = tuple[Callable[..., float], tuple[str, ...]]
 
-def _definitions(shape, ndim):
-    """name -> (function of means, primary series it needs, in order)."""
+
+class HasError(Protocol):
+    """A value with an error, such as `Estimate`."""
+
+    @property
+    def value(self) -> float:
+        """The value."""
+
+    @property
+    def error(self) -> float:
+        """Its standard error."""
+
+
+Comparable = HasError | Sequence[float | None]  #: or the pair (value, error), None where it is not defined
+
+
+def _definitions(shape: Shape, ndim: int) -> dict[str, Definition]:
+    """`Definition` of every observable that is known by name."""
     v, extent = volume(shape), max(shape)
     return {
         "abs_m": (lambda abs_m: abs_m, ("abs_m",)),
@@ -40,7 +64,13 @@ REPORTED = ("abs_m", "chi", "chi_abs", "binder", "phi2", "action_per_site", "xi_
 
 
 @numpy_defaults()
-def observables_table(series, action, shape, names=REPORTED, s_tau=S_TAU):
+def observables_table(
+    series: Mapping[str, ArrayLike],
+    action: Action,
+    shape: Extents,
+    names: Iterable[str] = REPORTED,
+    s_tau: float = S_TAU,
+) -> dict[str, Estimate]:
     """Ensemble values with Gamma-method errors, propagated through the derived ones.
 
     Parameters
@@ -72,7 +102,9 @@ def observables_table(series, action, shape, names=REPORTED, s_tau=S_TAU):
     return table
 
 
-def definitions(names, series, action, shape):
+def definitions(
+    names: Iterable[str], series: Mapping[str, ArrayLike], action: Action, shape: Extents
+) -> dict[str, Definition]:
     """How observables follow from means of primary series.
 
     Parameters
@@ -82,7 +114,8 @@ def definitions(names, series, action, shape):
 
     Returns
     -------
-    dict of str to (function, names of the primary series it takes, in order)
+    dict of str to Definition
+        The function, and the names of the primary series whose means it takes, in order.
 
     Raises
     ------
@@ -90,7 +123,8 @@ def definitions(names, series, action, shape):
         Unknown name, or a primary series that is missing.
     """
     shape = check_shape(shape, action.ndim)
-    known, found = _definitions(shape, action.ndim), {}
+    known = _definitions(shape, action.ndim)
+    found: dict[str, Definition] = {}
     for name in names:
         if name == "xi_2nd" and max(shape) < 2:
             found[name] = (lambda m2: math.nan), ("m2",)  # one site has no length
@@ -107,8 +141,27 @@ def definitions(names, series, action, shape):
 
 
 @numpy_defaults()
-def tau_table(series, names=TAU_NAMES, s_tau=S_TAU):
-    """`TauInt` of each named series, in entries of the series (stored configurations)."""
+def tau_table(
+    series: Mapping[str, ArrayLike], names: Iterable[str] = TAU_NAMES, s_tau: float = S_TAU
+) -> dict[str, TauInt]:
+    """`TauInt` of each named series, in entries of the series (stored configurations).
+
+    Parameters
+    ----------
+    series : dict of str to ndarray, shape (n_chains, n)
+    names : iterable of str
+    s_tau : float
+        See `tau_int`.
+
+    Returns
+    -------
+    dict of str to TauInt
+
+    Raises
+    ------
+    UserError
+        A named series is missing, or constant.
+    """
     missing = [name for name in names if name not in series]
     if missing:
         raise UserError(f"tau_int wants the primary series {', '.join(missing)}; measure them first")
@@ -125,15 +178,20 @@ class Difference:
 
 
 @numpy_defaults()
-def compare(a, b):
+def compare(a: Comparable, b: Comparable) -> Difference:
     """Difference ``a - b`` of independent estimates with the combined error.
 
     Parameters
     ----------
     a, b : Estimate or (value, error)
         An exact value has error 0.
+
+    Returns
+    -------
+    Difference
     """
-    (va, ea), (vb, eb) = (((x.value, x.error) if hasattr(x, "value") else x) for x in (a, b))
+    given: list[Any] = [a, b]
+    (va, ea), (vb, eb) = (((x.value, x.error) if hasattr(x, "value") else x) for x in given)
     # None stands for "not defined" in JSON tables
     va, ea, vb, eb = (math.nan if x is None else float(x) for x in (va, ea, vb, eb))
     error = math.hypot(ea, eb)
@@ -142,6 +200,6 @@ def compare(a, b):
 
 
 @numpy_defaults()
-def compare_tables(table, other):
+def compare_tables(table: Mapping[str, Comparable], other: Mapping[str, Comparable]) -> dict[str, Difference]:
     """`compare` for every name that both tables have."""
     return {name: compare(table[name], other[name]) for name in table if name in other}

@@ -19,13 +19,16 @@ All of it holds on paths too (reverse SDE, annealed refinement), and for two the
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize, special
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import FloatArray
 from .gamma import Estimate, mean, tau_int
 from .weights import check_log_weights
 
@@ -35,10 +38,11 @@ __all__ = ["FreeEnergy", "free_energy", "log_z_bridge", "log_z_forward", "log_z_
 FLAT = 1e-10
 
 
-def checked_log_weight(log_weight, name, forward=False):
-    """Float64 array (n,) or (n_chains, n) of log-weights.
+def checked_log_weight(log_weight: ArrayLike, name: str, forward: bool = False) -> FloatArray:
+    """Log-weights as a float64 array (n,) or (n_chains, n), checked.
 
-    -inf is an honest weight of zero for draws, +inf a configuration that q never draws.
+    -inf is allowed for draws, whose weight may be zero; +inf for given configurations (`forward`), which q may never
+    draw.
 
     Raises
     ------
@@ -52,11 +56,11 @@ def checked_log_weight(log_weight, name, forward=False):
     return log_weight
 
 
-def _flat(values):
+def _flat(values: FloatArray) -> bool:
     return np.ptp(values) <= FLAT * max(1.0, np.abs(values).max())
 
 
-def _log_mean(log_values, correlated, name):
+def _log_mean(log_values: FloatArray, correlated: bool, name: str) -> Estimate:
     """``log <exp>`` of a series; error by the delta method, ``error(<e>) / <e>``."""
     top = log_values.max()
     values = np.exp(log_values - top)
@@ -71,7 +75,7 @@ def _log_mean(log_values, correlated, name):
 
 
 @numpy_defaults()
-def log_z_reverse(log_weight, correlated=False):
+def log_z_reverse(log_weight: ArrayLike, correlated: bool = False) -> Estimate:
     r"""``log Z = log E_q[w]`` from draws of the proposal.
 
     Parameters
@@ -95,7 +99,7 @@ def log_z_reverse(log_weight, correlated=False):
 
 
 @numpy_defaults()
-def log_z_forward(log_weight, correlated=True):
+def log_z_forward(log_weight: ArrayLike, correlated: bool = True) -> Estimate:
     r"""``log Z = -log E_pi[1/w]`` from configurations of the target.
 
     Parameters
@@ -118,7 +122,7 @@ def log_z_forward(log_weight, correlated=True):
     return Estimate(-found.value, found.error, found.tau_int, found.tau_int_error, found.n)
 
 
-def _effective_number(log_weight, correlated):
+def _effective_number(log_weight: FloatArray, correlated: bool) -> float:
     finite = np.where(np.isfinite(log_weight), log_weight, np.nanmax(np.abs(log_weight[np.isfinite(log_weight)])))
     if not correlated or _flat(finite):
         return float(log_weight.size)
@@ -126,7 +130,9 @@ def _effective_number(log_weight, correlated):
 
 
 @numpy_defaults()
-def log_z_bridge(reverse, forward, reverse_correlated=False, forward_correlated=True):
+def log_z_bridge(
+    reverse: ArrayLike, forward: ArrayLike, reverse_correlated: bool = False, forward_correlated: bool = True
+) -> Estimate:
     r"""Bennett's acceptance ratio: draws and configurations together.
 
     With :math:`u = \log w - \log Z + M`, :math:`M = \log(N_\pi / N_q)` and the logistic function f, log Z
@@ -154,11 +160,11 @@ def log_z_bridge(reverse, forward, reverse_correlated=False, forward_correlated=
     forward = checked_log_weight(forward, "forward log_weight", forward=True)
     ratio = math.log(_effective_number(forward, forward_correlated) / _effective_number(reverse, reverse_correlated))
 
-    def log_sides(log_z):
+    def log_sides(log_z: float) -> tuple[FloatArray, FloatArray]:
         """Logarithms of f(u) over the draws and of f(-u) over the configurations."""
         return special.log_expit(reverse - log_z + ratio), special.log_expit(log_z - forward - ratio)
 
-    def excess(log_z):
+    def excess(log_z: float) -> float:
         drawn, target = log_sides(log_z)
         return (special.logsumexp(drawn) - math.log(drawn.size)) - (
             ratio + special.logsumexp(target) - math.log(target.size)
@@ -196,12 +202,12 @@ class FreeEnergy:
     upper: Estimate  #: E_pi[log w]
 
     @property
-    def tension(self):
+    def tension(self) -> float:
         """(reverse - forward) in combined errors; NaN if neither has one. Far from 0: q misses part of the target."""
         error = math.hypot(self.reverse.error, self.forward.error)
         return (self.reverse.value - self.forward.value) / error if error > 0 else math.nan
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able pairs; log Z, dimensionless."""
         names = ("reverse", "forward", "bridge", "lower", "upper")
         tension = self.tension
@@ -212,7 +218,9 @@ class FreeEnergy:
 
 
 @numpy_defaults()
-def free_energy(reverse, forward, reverse_correlated=False, forward_correlated=True):
+def free_energy(
+    reverse: ArrayLike, forward: ArrayLike, reverse_correlated: bool = False, forward_correlated: bool = True
+) -> FreeEnergy:
     """All estimates of this module from one set of log-weights.
 
     Parameters
@@ -240,7 +248,7 @@ def free_energy(reverse, forward, reverse_correlated=False, forward_correlated=T
     )
 
 
-def _mean(log_weight, correlated):
+def _mean(log_weight: FloatArray, correlated: bool) -> Estimate:
     if not np.isfinite(log_weight).all():
         return Estimate(float(log_weight.mean()), math.nan, n=log_weight.size)
     if _flat(log_weight):

@@ -23,14 +23,18 @@ the mean then covers 0.65 to 0.71 from 20 tau_int upwards; the table is in docs/
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import fft, special
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import FloatArray, IntArray
 
 __all__ = ["Estimate", "TauInt", "autocorrelation", "autocorrelation_error", "derived", "mean", "tau_int"]
 
@@ -47,12 +51,12 @@ class TauInt:
     error: float
     window: int  #: W, the largest lag summed
     n: int  #: entries of all chains together
-    rho: np.ndarray  #: normalised autocorrelation function, lags 0 .. 2 W, for figures
-    #: False: the series is too short, less than 50 tau_int, or the sum was cut at half the chain length; the value is
-    #: rather a lower bound, its error a guess
+    rho: FloatArray  #: normalised autocorrelation function, lags 0 .. 2 W, for figures
+    #: False: the series is shorter than 50 tau_int, or the sum was cut at half the chain length; then the value is
+    #: more of a lower bound, and its error a guess
     window_found: bool
 
-    def pair(self):
+    def pair(self) -> list[float]:
         """``[value, error]``, JSON-able."""
         return [self.value, self.error]
 
@@ -70,16 +74,16 @@ class Estimate:
     window: int = 0
     window_found: bool = True
 
-    def pair(self):
+    def pair(self) -> list[float | None]:
         """``[value, error]``, JSON-able; None in place of what is not finite."""
         return [x if math.isfinite(x) else None for x in (self.value, self.error)]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return format_error(self.value, self.error)
 
 
-def format_error(value, error):
-    """``0.1305(11)``: the error in units of the last digits shown, two of them."""
+def format_error(value: float, error: float) -> str:
+    """``0.1305(11)``: the error has two digits, in units of the last digits of the value."""
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return f"{value:.6g}" if not math.isfinite(error) or error == 0 else f"{value:.6g} +- {error:.2g}"
     digits = 1 - math.floor(math.log10(float(f"{error:.1e}")))
@@ -88,12 +92,14 @@ def format_error(value, error):
     return f"{round(value, digits):.0f}({round(error, digits):.0f})"
 
 
-def as_chains(series, name="series"):
+def as_chains(series: ArrayLike, name: str = "series") -> tuple[FloatArray, IntArray]:
     """Rectangular array of chains and their lengths; shorter chains are padded with zeros.
 
     Parameters
     ----------
     series : array_like, shape (n,) or (n_chains, n), or a list of 1D arrays of different lengths
+    name : str
+        What messages call the series.
 
     Returns
     -------
@@ -132,8 +138,8 @@ def as_chains(series, name="series"):
     return values, lengths
 
 
-def _refuse_swapped_axes(values, lengths, name):
-    """Refuse (n, n_chains): neighbouring rows alike, neighbours in a row not.
+def _refuse_swapped_axes(values: FloatArray, lengths: IntArray, name: str) -> None:
+    """Refuse (n, n_chains), which shows where neighbouring rows are correlated and neighbours within a row are not.
 
     Rows are independent chains, in whatever order, so neighbours among them are not correlated but by chance; in
     time they may be. An array laid the other way shows the opposite, and would be given tau_int = 1/2.
@@ -157,20 +163,21 @@ def _refuse_swapped_axes(values, lengths, name):
         )
 
 
-def autocovariance(deltas, lengths, n_lags):
+def autocovariance(deltas: FloatArray, lengths: IntArray, n_lags: int) -> FloatArray:
     r"""``Gamma(t) = sum_r sum_i delta_r,i delta_r,i+t / sum_r max(N_r - t, 1)``, eq. (31), by FFT.
 
     Parameters
     ----------
-    deltas : ndarray, shape (n_chains, n)
+    deltas : ndarray, shape (n_chains, n), float64
         Fluctuations about the mean over *all* chains, zero beyond each chain's end.
-    lengths : ndarray, shape (n_chains,)
+    lengths : ndarray, shape (n_chains,), int64
+        Entries of each chain.
     n_lags : int
         Lags 0 .. n_lags - 1; at most n.
 
     Returns
     -------
-    ndarray, shape (n_lags,)
+    ndarray, shape (n_lags,), float64
     """
     n_chains, n = deltas.shape
     size = fft.next_fast_len(n + n_lags, real=True)  # zeros behind the data keep lags from wrapping around
@@ -187,7 +194,7 @@ def autocovariance(deltas, lengths, n_lags):
     return fft.irfft(power, size)[:n_lags] / np.maximum(pairs, 1)
 
 
-def _centre(values, lengths):
+def _centre(values: FloatArray, lengths: IntArray) -> tuple[float, FloatArray, bool]:
     """Mean over all chains, deviations from it, and whether there are any."""
     average = values.sum() / lengths.sum()
     deltas = values - average
@@ -198,15 +205,15 @@ def _centre(values, lengths):
     return average, deltas, bool(moves)
 
 
-def _stands_still(values, lengths):
-    """No chain ever moves, though they may stand at different values: no autocorrelation time, no error."""
+def _stands_still(values: FloatArray, lengths: IntArray) -> bool:
+    """Whether no chain ever moves (they may stand at different values): then there is no autocorrelation time."""
     steps = np.abs(np.diff(values, axis=1))
     if not np.all(lengths == values.shape[1]):
         steps[np.arange(1, values.shape[1]) >= lengths[:, None]] = 0
     return bool(steps.max() <= 1e-13 * np.abs(values).max())
 
 
-def _refuse_constant(name, average, lengths):
+def _refuse_constant(name: str, average: float, lengths: IntArray) -> NoReturn:
     where = f"constant ({average:g}, {lengths.sum()} entries)"
     if len(lengths) > 1:
         where = f"constant in each of {len(lengths)} chains (mean {average:g}, {lengths.sum()} entries)"
@@ -216,7 +223,7 @@ def _refuse_constant(name, average, lengths):
     )
 
 
-def _fluctuations(values, lengths, name):
+def _fluctuations(values: FloatArray, lengths: IntArray, name: str) -> FloatArray:
     """Deviations from the mean over all chains; refuses a series without any."""
     average, deltas, moves = _centre(values, lengths)
     if not moves or _stands_still(values, lengths):
@@ -224,7 +231,7 @@ def _fluctuations(values, lengths, name):
     return deltas
 
 
-def _gamma_analysis(deltas, lengths, s_tau):
+def _gamma_analysis(deltas: FloatArray, lengths: IntArray, s_tau: float) -> tuple[TauInt, float]:
     """Window, tau_int and variance of the mean, section 3 of the paper."""
     if not s_tau > 0:
         raise UserError(f"s_tau is {s_tau}; expected a number above 0, 1 to 2 as a rule")
@@ -261,7 +268,7 @@ def _gamma_analysis(deltas, lengths, s_tau):
 
 
 @numpy_defaults()
-def autocorrelation(series, n_lags=None):
+def autocorrelation(series: ArrayLike, n_lags: int | None = None) -> FloatArray:
     r"""Normalised autocorrelation function ``rho(t) = Gamma(t) / Gamma(0)``.
 
     Parameters
@@ -288,7 +295,7 @@ def autocorrelation(series, n_lags=None):
 
 
 @numpy_defaults()
-def autocorrelation_error(rho, n, n_lags=None):
+def autocorrelation_error(rho: ArrayLike, n: int, n_lags: int | None = None) -> FloatArray:
     r"""Standard error of rho(t),
 
     .. math:: \sigma^2_\rho(t) = \frac1N \sum_{k \ge 1} [\rho(k+t) + \rho(k-t) - 2 \rho(t) \rho(k)]^2
@@ -308,8 +315,9 @@ def autocorrelation_error(rho, n, n_lags=None):
     -------
     ndarray, shape (n_lags,), float64
     """
-    n_known = len(rho)
-    padded = np.concatenate([rho, np.zeros(n_known)])
+    known = np.asarray(rho)
+    n_known = len(known)
+    padded = np.concatenate([known, np.zeros(n_known)])
     k = np.arange(1, n_known)
     error = np.zeros(n_known if n_lags is None else min(n_lags, n_known))
     for t in range(1, len(error)):
@@ -319,7 +327,7 @@ def autocorrelation_error(rho, n, n_lags=None):
 
 
 @numpy_defaults()
-def tau_int(series, s_tau=S_TAU, name="series"):
+def tau_int(series: ArrayLike, s_tau: float = S_TAU, name: str = "series") -> TauInt:
     r"""Integrated autocorrelation time, ``1/2 + sum_{s=1}^W rho(s)``, with the automatic window.
 
     Parameters
@@ -351,14 +359,14 @@ def tau_int(series, s_tau=S_TAU, name="series"):
     return _gamma_analysis(deltas, lengths, s_tau)[0]
 
 
-def _gradient(f, means, steps):
+def _gradient(f: Callable[..., float], means: FloatArray, steps: Sequence[float]) -> FloatArray:
     """Central differences, twice Richardson-extrapolated: error O(step^6)."""
     gradient = np.zeros(len(means))
     for index, step in enumerate(steps):
         if step == 0:
             continue
 
-        def slope(h, index=index):
+        def slope(h: float, index: int = index) -> float:
             up, down = means.copy(), means.copy()
             up[index] += h
             down[index] -= h
@@ -371,7 +379,9 @@ def _gradient(f, means, steps):
 
 
 @numpy_defaults()
-def derived(f, series, s_tau=S_TAU, name=None):
+def derived(
+    f: Callable[..., float], series: Sequence[ArrayLike], s_tau: float = S_TAU, name: str | None = None
+) -> Estimate:
     r"""Value and error of ``F(<a_1>, ..., <a_k>)`` with a numerical gradient.
 
     Parameters
@@ -422,7 +432,7 @@ def derived(f, series, s_tau=S_TAU, name=None):
     gradient = _gradient(f, means, steps)
     if not (math.isfinite(value) and np.isfinite(gradient).all()):
         return Estimate(value, math.nan, n=n)
-    projected = sum(slope * deltas for slope, (_, deltas, _) in zip(gradient, parts, strict=True))
+    projected: Any = sum(slope * deltas for slope, (_, deltas, _) in zip(gradient, parts, strict=True))
     if not np.abs(projected).max() > 0:
         raise UserError(f"{name}: the function does not depend on its means to first order; its error is undefined")
     tau, error = _gamma_analysis(projected, lengths, s_tau)
@@ -431,6 +441,6 @@ def derived(f, series, s_tau=S_TAU, name=None):
 
 
 @numpy_defaults()
-def mean(series, s_tau=S_TAU, name=None):
+def mean(series: ArrayLike, s_tau: float = S_TAU, name: str | None = None) -> Estimate:
     """Mean of a series with its Gamma-method error; `derived` with the identity."""
     return derived(lambda a: a, [series], s_tau, name)

@@ -7,9 +7,12 @@ only as good as tau_int: the gate on the chain length belongs with the others.
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from ..arrays import real_array
@@ -38,7 +41,7 @@ class Gate:
     advice: str  #: what to change; empty when passed
 
     @property
-    def message(self):
+    def message(self) -> str:
         """One line for a log or an error."""
         got = f"{self.value:.6g}" + (f" +- {self.error:.2g}" if math.isfinite(self.error) else "")
         verdict = "passed" if self.passed else "FAILED"
@@ -46,7 +49,7 @@ class Gate:
             f"; {self.advice}" if self.advice else ""
         )
 
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """JSON-able dict; None in place of what is not finite."""
         finite = {key: (x if math.isfinite(x) else None) for key, x in (("value", self.value), ("error", self.error))}
         return {
@@ -59,12 +62,12 @@ class Gate:
         }
 
 
-def _two_sided(n_sigma):
+def _two_sided(n_sigma: float) -> float:
     return math.erfc(n_sigma / math.sqrt(2))
 
 
-def _moved_gate(series):
-    """None, or the failed gate of a chain that stands still: the other gates would only repeat it."""
+def _moved_gate(series: Mapping[str, ArrayLike]) -> Gate | None:
+    """The failed gate of chains that stand still, of which the other gates would only repeat the failure; else None."""
     values, lengths = as_chains(series["m"], "m")
     still = sum(np.ptp(row[:n]) == 0 for row, n in zip(values, lengths, strict=True))
     if not still:
@@ -73,8 +76,10 @@ def _moved_gate(series):
     return Gate("moving chains", False, len(values) - still, math.nan, f"{len(values)} of {len(values)}", 0.0, advice)
 
 
-def thermalisation_gate(series, n_sigma=4.0, names=THERMAL_NAMES):
-    """No early segment of any of `names` deviates from the second half; value is the suggested cut."""
+def thermalisation_gate(
+    series: Mapping[str, ArrayLike], n_sigma: float = 4.0, names: Iterable[str] = THERMAL_NAMES
+) -> Gate:
+    """Gate: no early segment of any of `names` deviates from the second half. Its value is the suggested cut."""
     names = [name for name in names if name in series]
     found = {name: find_thermalization(series[name], n_sigma, name) for name in names}
     worst = max(found, key=lambda name: found[name].suggested_cut)
@@ -90,14 +95,14 @@ def thermalisation_gate(series, n_sigma=4.0, names=THERMAL_NAMES):
     return Gate("thermalised", cut == 0, float(cut), math.nan, "no entry to discard", false_alarm, advice)
 
 
-def _exact_one(name, series, n_sigma, max_error, advice_off):
+def _exact_one(name: str, series: ArrayLike, n_sigma: float, max_error: float, advice_off: str) -> Gate:
     """Gate on a mean that is exactly 1."""
     try:
         estimate = mean(series, name=name)
         value, error = estimate.value, estimate.error
     except UserError:
         # constant, as exp(-delta_h) is for an exact integrator: no error, but still 1 or not
-        value, error = float(np.mean(series)), 0.0
+        value, error = float(np.mean(np.asarray(series))), 0.0
         if not np.isfinite(value):
             raise
     off = abs(value - 1) > n_sigma * error + 1e-12
@@ -110,14 +115,14 @@ def _exact_one(name, series, n_sigma, max_error, advice_off):
     return Gate(name, not advice, value, error, f"1 within {n_sigma:g} sigma", _two_sided(n_sigma), advice)
 
 
-def schwinger_dyson_gate(series, n_sigma=4.0, max_error=0.02):
-    """``<phi dS/dphi>/V = 1``: exact in equilibrium of this very action, so it also sees wrong couplings."""
+def schwinger_dyson_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, max_error: float = 0.02) -> Gate:
+    """Gate: ``<phi dS/dphi>/V = 1``, exact in equilibrium of this very action, so it also sees wrong couplings."""
     advice = "the ensemble is not in equilibrium of this action: check couplings and convention, thermalise longer"
     return _exact_one("schwinger-dyson", series["sd"], n_sigma, max_error, advice)
 
 
-def exp_delta_h_gate(delta_h, n_sigma=4.0, max_error=0.02):
-    """``<exp(-delta_h)> = 1``: reversibility and volume preservation; +inf (diverged) counts as 0."""
+def exp_delta_h_gate(delta_h: ArrayLike, n_sigma: float = 4.0, max_error: float = 0.02) -> Gate:
+    """Gate: ``<exp(-delta_h)> = 1``, by reversibility and volume preservation. +inf (diverged) counts as 0."""
     delta_h = real_array(delta_h, "delta_h")
     if np.isnan(delta_h).any():
         raise UserError(f"delta_h has {np.isnan(delta_h).sum()} NaN; a diverged trajectory is +inf, a rejection")
@@ -126,10 +131,10 @@ def exp_delta_h_gate(delta_h, n_sigma=4.0, max_error=0.02):
     return _exact_one("exp(-delta_h)", ratio, n_sigma, max_error, advice)
 
 
-def sign_gate(series, n_sigma=4.0, min_changes=10):
-    """Both signs of m occur equally often within error, and chains change sign often enough to know.
+def sign_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, min_changes: int = 10) -> Gate:
+    """Gate: both signs of m occur equally often within errors, and chains change sign often enough to know.
 
-    Only for actions even in phi.
+    Only for actions that are even in phi.
     """
     values, lengths = as_chains(series["m"], "m")
     inside = np.arange(values.shape[1]) < lengths[:, None]
@@ -152,12 +157,18 @@ def sign_gate(series, n_sigma=4.0, min_changes=10):
     return Gate("both signs of m", not advice, fraction, error, expected, _two_sided(n_sigma), advice)
 
 
-def length_gate(series, names=TAU_NAMES, n_tau=100.0, per_chain=10.0):
-    """The slowest tau_int is known: `n_tau` of it in all, `per_chain` in every chain; value is tau_int."""
+def length_gate(
+    series: Mapping[str, ArrayLike], names: Iterable[str] = TAU_NAMES, n_tau: float = 100.0, per_chain: float = 10.0
+) -> Gate:
+    """Gate: chains are long enough to know the slowest tau_int, which is its value.
+
+    All chains together are at least `n_tau` of it long, every single one at least `per_chain`.
+    """
     found = {name: tau_int(series[name], name=name) for name in names if name in series}
     slowest = max(found, key=lambda name: found[name].value)
     tau = found[slowest]
-    n_chains = len(np.atleast_2d(series[slowest])) if isinstance(series[slowest], np.ndarray) else len(series[slowest])
+    chains: Any = series[slowest]
+    n_chains = len(np.atleast_2d(chains)) if isinstance(chains, np.ndarray) else len(chains)
     length = tau.n / n_chains
     missing = max(
         math.ceil(further_updates(tau, n_tau) / n_chains), math.ceil(per_chain * max(tau.value, 0.5) - length)
@@ -175,15 +186,21 @@ def length_gate(series, names=TAU_NAMES, n_tau=100.0, per_chain=10.0):
     return Gate("tau_int known", not advice, tau.value, tau.error, expected, 0.0, advice)
 
 
-def agreement_gate(series, n_sigma=4.0, max_r_hat=1.1, names=("abs_m", "phi2", "action")):
-    r"""Chains agree: rank-normalised split R-hat, and the spread of chain means against their errors.
+def agreement_gate(
+    series: Mapping[str, ArrayLike],
+    n_sigma: float = 4.0,
+    max_r_hat: float = 1.1,
+    names: Iterable[str] = ("abs_m", "phi2", "action"),
+) -> Gate:
+    r"""Gate: chains agree by the rank-normalised split R-hat, and by the spread of their means against errors.
 
     The spread is :math:`\sum_c (\bar a_c - \bar a)^2 / (2 \tau_{int} \Gamma(0) / n)`, chi-squared with
     one degree of freedom less than there are chains; its tail probability is held against `n_sigma`. tau_int enters one
     error up, since it is estimated from the same data. value is the largest R-hat.
     """
     names = [name for name in names if name in series]
-    hats, lowest, worst = {}, 1.0, None
+    hats: dict[str, float] = {}
+    lowest, worst = 1.0, ""
     for name in names:
         values, lengths = as_chains(series[name], name)
         hats[name] = r_hat(values) if lengths.min() == values.shape[1] >= 4 else math.nan
@@ -200,7 +217,8 @@ def agreement_gate(series, n_sigma=4.0, max_r_hat=1.1, names=("abs_m", "phi2", "
     hat = max(hats.values())
     advice = ""
     if hat > max_r_hat:
-        advice = f"chains have not mixed in {max(hats, key=hats.get)}: run longer, or discard more of the start"
+        largest = max(hats, key=lambda name: hats[name])
+        advice = f"chains have not mixed in {largest}: run longer, or discard more of the start"
     elif lowest < _two_sided(n_sigma):
         sigma = math.sqrt(2) * special.erfcinv(lowest) if lowest > 0 else math.inf
         advice = f"chain means of {worst} differ by {sigma:.1f} sigma: look for a chain stuck apart, or run longer"
@@ -209,7 +227,14 @@ def agreement_gate(series, n_sigma=4.0, max_r_hat=1.1, names=("abs_m", "phi2", "
 
 
 @numpy_defaults()
-def run_gates(series, delta_h=None, n_sigma=4.0, z2=True, n_tau=100.0, max_error=0.02):
+def run_gates(
+    series: Mapping[str, ArrayLike],
+    delta_h: ArrayLike | None = None,
+    n_sigma: float = 4.0,
+    z2: bool = True,
+    n_tau: float = 100.0,
+    max_error: float = 0.02,
+) -> list[Gate]:
     """Every gate that the data allow, in the order in which to repair what failed.
 
     Parameters

@@ -22,13 +22,18 @@ function of the field, so epsilon is a size and no correction.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import FloatArray
 
 __all__ = ["IntegrationBias", "field_series", "integration_bias"]
 
@@ -45,10 +50,12 @@ class IntegrationBias:
     total_variation: float  #: half of E|delta|; no probability is off by more
     acceptance_bound: float  #: on the change of the acceptance
     independent_samples: float  #: from how many on the bias bound exceeds the statistical error
-    observables: dict = field(default_factory=dict)  #: name -> (bias, its error), in standard deviations
-    correlations: dict = field(default_factory=dict)  #: name -> (correlation of epsilon with it, its error)
+    #: name -> (bias, its error), in standard deviations
+    observables: dict[str, tuple[float, float]] = field(default_factory=dict)
+    #: name -> (correlation of epsilon with it, its error)
+    correlations: dict[str, tuple[float, float]] = field(default_factory=dict)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """JSON-able; infinity as None."""
         names = ("median", "max", "mean", "std", "bias_bound", "total_variation", "acceptance_bound")
         samples = self.independent_samples
@@ -61,15 +68,26 @@ class IntegrationBias:
 
 
 @numpy_defaults()
-def field_series(phis, action):
-    """What epsilon is held against: S, ``|m|``, ``m^2`` and ``<phi^2>_x`` of fields (n, *lattice), by name."""
+def field_series(phis: FloatArray, action: Action) -> dict[str, FloatArray]:
+    """Observables with which epsilon is compared: S, ``|m|``, ``m^2`` and ``<phi^2>_x`` of fields, by name.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n, *lattice), float64
+    action : Action
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n,), float64
+        ``action, abs_m, m2, phi2``.
+    """
     flat = real_array(phis, "phis").reshape(len(phis), -1)
     m = flat.mean(axis=1)
     return {"action": np.asarray(action(phis)), "abs_m": np.abs(m), "m2": m * m, "phi2": (flat**2).mean(axis=1)}
 
 
 @numpy_defaults()
-def integration_bias(error, series=None):
+def integration_bias(error: ArrayLike, series: Mapping[str, ArrayLike] | None = None) -> IntegrationBias:
     r"""Bias of averages and acceptance from the integration error of log_q.
 
     Parameters

@@ -6,18 +6,21 @@ scan shows the error growing with the block length until it levels off at
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import FloatArray
 from .gamma import Estimate, as_chains, tau_int
 
 __all__ = ["block_means", "block_scan", "bootstrap", "jackknife"]
 
 
 @numpy_defaults()
-def block_means(series, block, name="series"):
+def block_means(series: ArrayLike, block: int, name: str = "series") -> FloatArray:
     """Means of consecutive blocks of every chain; entries at the start that fill no block are left out.
 
     Parameters
@@ -49,20 +52,22 @@ def block_means(series, block, name="series"):
     return means
 
 
-def _default_block(series, name):
+def _default_block(series: Sequence[ArrayLike], name: str) -> int:
     """Eight tau_int of the slowest input, and not above a tenth of a chain."""
     longest = max(tau_int(a, name=name).value for a in series)
     shortest = min(int(as_chains(a)[1].min()) for a in series)
     return max(1, min(math.ceil(8 * longest), shortest // 10))
 
 
-def _blocked(series, block, name):
+def _blocked(series: Sequence[ArrayLike], block: int | None, name: str) -> tuple[FloatArray, int]:
     block = _default_block(series, name) if block is None else int(block)
     return np.array([block_means(a, block, name) for a in series]), block
 
 
 @numpy_defaults()
-def jackknife(f, series, block=None, name="series"):
+def jackknife(
+    f: Callable[..., float], series: Sequence[ArrayLike], block: int | None = None, name: str = "series"
+) -> Estimate:
     r"""``F(<a_1>, ...)`` with the blocked jackknife error and first-order bias removed.
 
     Parameters
@@ -93,7 +98,14 @@ def jackknife(f, series, block=None, name="series"):
 
 
 @numpy_defaults()
-def bootstrap(f, series, block=None, n_bootstrap=500, rng=None, name="series"):
+def bootstrap(
+    f: Callable[..., float],
+    series: Sequence[ArrayLike],
+    block: int | None = None,
+    n_bootstrap: int = 500,
+    rng: np.random.Generator | None = None,
+    name: str = "series",
+) -> Estimate:
     """``F(<a_1>, ...)`` with the error of a bootstrap over blocks.
 
     Parameters
@@ -123,13 +135,22 @@ def bootstrap(f, series, block=None, n_bootstrap=500, rng=None, name="series"):
 
 
 @numpy_defaults()
-def block_scan(f, series, min_blocks=20, name="series"):
+def block_scan(
+    f: Callable[..., float], series: Sequence[ArrayLike], min_blocks: int = 20, name: str = "series"
+) -> list[tuple[int, float, float]]:
     """Jackknife error against block length 1, 2, 4, ...: look for the plateau.
+
+    Parameters
+    ----------
+    f, series, name
+        As in `jackknife`.
+    min_blocks : int
+        The scan ends where longer blocks would be fewer than this.
 
     Returns
     -------
     list of tuple (block, error, error_of_error)
-        Down to `min_blocks` blocks; the error of the error is ``error / sqrt(2 (n_blocks - 1))``.
+        The error of the error is ``error / sqrt(2 (n_blocks - 1))``.
 
     Raises
     ------

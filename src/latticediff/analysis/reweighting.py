@@ -11,12 +11,16 @@ fluctuation of numerator and denominator are in it. The ratio's bias is of order
 """
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..action import Action
 from ..arrays import real_array
 from ..host import numpy_defaults
+from ..types import Extents, FloatArray
 from .estimates import REPORTED, definitions
 from .free_energy import checked_log_weight
 from .gamma import S_TAU, Estimate, derived
@@ -30,14 +34,36 @@ MAX_PARETO_K = 0.7  #: Vehtari et al. 1507.02646: above it the error bar itself 
 
 
 @numpy_defaults()
-def weights(log_weight):
-    """``exp(log_weight)`` in units of the largest, checked."""
+def weights(log_weight: ArrayLike) -> FloatArray:
+    """Weights ``exp(log_weight)`` in units of the largest.
+
+    Parameters
+    ----------
+    log_weight : array_like, shape (n,) or (n_chains, n)
+        -inf counts as weight zero.
+
+    Returns
+    -------
+    ndarray, shape of `log_weight`, float64
+
+    Raises
+    ------
+    UserError
+        Another shape, fewer than two entries, NaN, +inf, or no finite entry.
+    """
     log_weight = checked_log_weight(log_weight, "log_weight")
     return np.exp(log_weight - log_weight.max())
 
 
 @numpy_defaults()
-def reweighted(f, series, log_weight, method="gamma", s_tau=S_TAU, name=None):
+def reweighted(
+    f: Callable[..., float],
+    series: Sequence[ArrayLike],
+    log_weight: ArrayLike,
+    method: str = "gamma",
+    s_tau: float = S_TAU,
+    name: str | None = None,
+) -> Estimate:
     r"""``F(<a_1>, ..., <a_k>)`` in the target ensemble, from entries of the source.
 
     Parameters
@@ -68,7 +94,7 @@ def reweighted(f, series, log_weight, method="gamma", s_tau=S_TAU, name=None):
     w = weights(log_weight)
     columns = [w, *(w * real_array(a, name or "series", booleans=True) for a in series)]
 
-    def ratio(mean_w, *means):
+    def ratio(mean_w: float, *means: float) -> float:
         return f(*(m / mean_w for m in means))
 
     if method == "jackknife":
@@ -77,7 +103,14 @@ def reweighted(f, series, log_weight, method="gamma", s_tau=S_TAU, name=None):
 
 
 @numpy_defaults()
-def reweighted_table(series, log_weight, action, shape, names=REPORTED, s_tau=S_TAU):
+def reweighted_table(
+    series: Mapping[str, ArrayLike],
+    log_weight: ArrayLike,
+    action: Action,
+    shape: Extents,
+    names: Iterable[str] = REPORTED,
+    s_tau: float = S_TAU,
+) -> dict[str, Estimate]:
     """`observables_table` of the target ensemble.
 
     Parameters
@@ -115,7 +148,7 @@ class Reach:
     log_weight_std: float
 
     @property
-    def warning(self):
+    def warning(self) -> str | None:
         """One line if the target is out of reach, else None."""
         k = self.pareto_k
         if self.ess.value >= MIN_ESS and self.expected_ess >= MIN_ESS and not k > MAX_PARETO_K:
@@ -129,8 +162,10 @@ class Reach:
 
 
 @numpy_defaults()
-def reach(log_weight, block=None, rng=None, correlated=False):
-    r"""Whether weights can be averaged with.
+def reach(
+    log_weight: ArrayLike, block: int | None = None, rng: np.random.Generator | None = None, correlated: bool = False
+) -> Reach:
+    r"""How far reweighting carries: is an average with these weights to be trusted?
 
     For a Gaussian log_weight of variance s^2 the ESS is :math:`e^{-s^2}`; s is well measured even where
     no configuration of the source is typical of the target and the measured ESS is an accident.

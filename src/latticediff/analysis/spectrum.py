@@ -1,17 +1,19 @@
 """Time-slice correlators and effective masses with Gamma-method errors."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..observables.derived import effective_mass
-from .gamma import S_TAU, derived, mean
+from ..types import FloatArray
+from .gamma import S_TAU, Estimate, derived, mean
 
 __all__ = ["correlator_table", "effective_masses"]
 
 
-def _checked(correlators):
+def _checked(correlators: ArrayLike) -> FloatArray:
     correlators = real_array(correlators, "correlators")
     if correlators.ndim != 3:
         raise UserError(f"correlators have shape {correlators.shape}; expected (n_chains, n, n_separations)")
@@ -19,7 +21,7 @@ def _checked(correlators):
 
 
 @numpy_defaults()
-def correlator_table(correlators, s_tau=S_TAU):
+def correlator_table(correlators: ArrayLike, s_tau: float = S_TAU) -> list[Estimate]:
     """``C(t)`` at every separation.
 
     Parameters
@@ -43,7 +45,7 @@ def correlator_table(correlators, s_tau=S_TAU):
 
 
 @numpy_defaults()
-def effective_masses(correlators, extent, form="cosh", s_tau=S_TAU):
+def effective_masses(correlators: ArrayLike, extent: int, form: str = "cosh", s_tau: float = S_TAU) -> list[Estimate]:
     r"""Effective mass from each pair of neighbouring separations; see `effective_mass`.
 
     Parameters
@@ -76,7 +78,7 @@ def effective_masses(correlators, extent, form="cosh", s_tau=S_TAU):
     masses = []
     for t in range(extent // 2):
 
-        def mass(c_now, c_next, t=t):
+        def mass(c_now: float, c_next: float, t: int = t) -> float:
             return effective_mass(c_now, c_next, t, extent, form)
 
         masses.append(derived(mass, [series[t], series[t + 1]], s_tau, f"m_eff({t})"))

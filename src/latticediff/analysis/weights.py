@@ -8,14 +8,17 @@ their largest: a constant shift of log_weight changes nothing.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..types import FloatArray
 from .gamma import Estimate, tau_int
 
 __all__ = [
@@ -34,10 +37,16 @@ N_BLOCKS = 10_000  #: bootstrap resamples at most this many blocks, so its cost 
 
 
 @numpy_defaults()
-def check_log_weights(log_weight, name, forward=False):
-    """Refuse what no honest series of log-weights holds: NaN, the wrong infinity, nothing finite.
+def check_log_weights(log_weight: FloatArray, name: str, forward: bool = False) -> None:
+    """Refuse log-weights that cannot be right: a NaN, the wrong infinity, or no finite entry at all.
 
-    -inf is an honest weight of zero for draws, +inf (`forward`) a configuration that the proposal never draws.
+    -inf is right for draws, whose weight may be zero; +inf for given configurations (`forward`), which the proposal may
+    never draw.
+
+    Raises
+    ------
+    UserError
+        The log-weights are refused.
     """
     if np.isnan(log_weight).any():
         raise UserError(f"{name} has {np.isnan(log_weight).sum()} NaN; a NaN weight is a defect of its proposal")
@@ -48,7 +57,7 @@ def check_log_weights(log_weight, name, forward=False):
         raise UserError(f"{name} has no finite entry; the proposal and the target do not overlap")
 
 
-def _chains(log_weight, name):
+def _chains(log_weight: ArrayLike, name: str) -> list[FloatArray]:
     """One float64 array for each chain: of a list of series, the rows of (n_chains, n), or the only one."""
     if isinstance(log_weight, (list, tuple)) and any(np.ndim(part) for part in log_weight):
         return [real_array(part, name).ravel() for part in log_weight]
@@ -56,7 +65,7 @@ def _chains(log_weight, name):
     return list(log_weight) if log_weight.ndim == 2 else [log_weight.ravel()]
 
 
-def _checked(log_weight, name, forward=False):
+def _checked(log_weight: ArrayLike, name: str, forward: bool = False) -> FloatArray:
     """Flat float64 array of at least two log-weights, chain after chain."""
     log_weight = np.concatenate(_chains(log_weight, name))
     if log_weight.size < 2:
@@ -65,7 +74,7 @@ def _checked(log_weight, name, forward=False):
     return log_weight
 
 
-def _log_block_sums(log_column, block, lengths):
+def _log_block_sums(log_column: FloatArray, block: int, lengths: Sequence[int]) -> FloatArray:
     """``log sum exp`` over consecutive entries of one chain, its incomplete tail in a block of its own."""
     sums = []
     for chain in np.split(log_column, np.cumsum(lengths)[:-1]):
@@ -76,7 +85,7 @@ def _log_block_sums(log_column, block, lengths):
     return np.concatenate(sums)
 
 
-def _default_block(chains):
+def _default_block(chains: Sequence[FloatArray]) -> int:
     """Two tau_int of log_weight, at least one; 1 where the chains are too short to have one."""
     floor = min((chain[np.isfinite(chain)].min() for chain in chains if np.isfinite(chain).any()), default=0.0)
     series = [np.where(np.isfinite(chain), chain, floor) for chain in chains]
@@ -85,7 +94,14 @@ def _default_block(chains):
     return math.ceil(2 * tau_int(series, name="log_weight").value - 1e-9)
 
 
-def _with_bootstrap(log_statistic, log_columns, block, n_bootstrap, rng, lengths):
+def _with_bootstrap(
+    log_statistic: Callable[..., float],
+    log_columns: Sequence[FloatArray],
+    block: int,
+    n_bootstrap: int,
+    rng: np.random.Generator | None,
+    lengths: Sequence[int],
+) -> tuple[float, float]:
     """``exp(log_statistic(log sums))`` and its standard deviation over block resamples.
 
     Everything stays logarithmic: a resample that misses the largest weight must not underflow.
@@ -107,7 +123,13 @@ def _with_bootstrap(log_statistic, log_columns, block, n_bootstrap, rng, lengths
 
 
 @numpy_defaults()
-def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None, correlated=False):
+def ess_reverse(
+    log_weight: ArrayLike,
+    block: int | None = None,
+    n_bootstrap: int = 200,
+    rng: np.random.Generator | None = None,
+    correlated: bool = False,
+) -> Estimate:
     r"""Effective sample size per draw of the proposal, ``(sum w)^2 / (N sum w^2)``.
 
     Parameters
@@ -134,19 +156,19 @@ def ess_reverse(log_weight, block=None, n_bootstrap=200, rng=None, correlated=Fa
         NaN, +inf, or no finite entry.
     """
     chains = _chains(log_weight, "log_weight")
-    log_weight = _checked(chains, "log_weight")
+    log_w = _checked(chains, "log_weight")
     block, lengths = _blocks(chains, block, correlated)
-    log_weight = log_weight - log_weight.max()
+    log_w = log_w - log_w.max()
 
-    def log_ess(log_n, log_w1, log_w2):
+    def log_ess(log_n: float, log_w1: float, log_w2: float) -> float:
         return 2 * log_w1 - log_n - log_w2
 
-    columns = (np.zeros(log_weight.size), log_weight, 2 * log_weight)
-    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng, lengths), n=log_weight.size)
+    columns = (np.zeros(log_w.size), log_w, 2 * log_w)
+    return Estimate(*_with_bootstrap(log_ess, columns, block, n_bootstrap, rng, lengths), n=log_w.size)
 
 
-def _blocks(chains, block, correlated):
-    """Entries per block, and the lengths of what must not share one."""
+def _blocks(chains: Sequence[FloatArray], block: int | None, correlated: bool) -> tuple[int, list[int]]:
+    """Entries per block, and the lengths of the stretches that must not share a block."""
     if block is None:
         block = max(_default_block(chains) if correlated else 1, -(-sum(map(len, chains)) // N_BLOCKS))
     elif block < 1:
@@ -156,7 +178,13 @@ def _blocks(chains, block, correlated):
 
 
 @numpy_defaults()
-def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None, correlated=True):
+def ess_forward(
+    log_weight: ArrayLike,
+    block: int | None = None,
+    n_bootstrap: int = 200,
+    rng: np.random.Generator | None = None,
+    correlated: bool = True,
+) -> Estimate:
     r"""Effective sample size seen from the target, ``1 / (E_p[w] E_p[1/w])``.
 
     ``E_p[1/w]`` is the inverse normalisation and ``E_p[w]`` the second moment of the weight under the
@@ -187,7 +215,7 @@ def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None, correlated=Tr
         return Estimate(0.0, 0.0, n=log_weight.size)
     block, lengths = _blocks(chains, block, correlated)
 
-    def log_ess(log_n, log_w, log_inverse):
+    def log_ess(log_n: float, log_w: float, log_inverse: float) -> float:
         return 2 * log_n - log_w - log_inverse
 
     columns = (np.zeros(log_weight.size), log_weight, -log_weight)
@@ -195,14 +223,14 @@ def ess_forward(log_weight, block=None, n_bootstrap=200, rng=None, correlated=Tr
 
 
 @numpy_defaults()
-def largest_above_mean(log_weight):
+def largest_above_mean(log_weight: ArrayLike) -> float:
     """Largest log_weight above the mean: how long, in logarithms, a chain would stick at its worst configuration."""
     log_weight = _checked(log_weight, "forward log_weight", forward=True)
     return float(log_weight.max() - log_weight.mean()) if np.isfinite(log_weight).all() else math.inf
 
 
 @numpy_defaults()
-def expected_acceptance(log_weight):
+def expected_acceptance(log_weight: ArrayLike) -> float:
     r"""Equilibrium acceptance of the independence Metropolis step, from draws of the proposal alone.
 
     .. math:: \langle \min(1, w'/w) \rangle
@@ -224,13 +252,13 @@ def expected_acceptance(log_weight):
 
 
 @numpy_defaults()
-def gaussian_acceptance(ess):
+def gaussian_acceptance(ess: float) -> float:
     """Acceptance ``erfc(s / 2)`` that an ESS of ``exp(-s^2)`` implies for Gaussian log-weights."""
     return math.erfc(math.sqrt(max(0.0, -math.log(ess))) / 2) if ess > 0 else 0.0
 
 
 @numpy_defaults()
-def pareto_k(log_weight):
+def pareto_k(log_weight: ArrayLike) -> float:
     r"""Shape of the generalised Pareto tail of the weights; above 0.7 their averages cannot be trusted.
 
     The largest ``M = min(N/5, 3 sqrt(N))`` weights, less the threshold, are fitted by the profile
@@ -260,7 +288,7 @@ def pareto_k(log_weight):
     return _zhang_stephens(excess[excess > 0])
 
 
-def _zhang_stephens(x):
+def _zhang_stephens(x: FloatArray) -> float:
     """Posterior-mean estimate of k for sorted positive excesses x."""
     n = x.size
     if n < 5:
@@ -293,7 +321,12 @@ class WeightReport:
 
 
 @numpy_defaults()
-def weight_report(log_weight, forward=None, forward_block=None, rng=None):
+def weight_report(
+    log_weight: ArrayLike,
+    forward: ArrayLike | None = None,
+    forward_block: int | None = None,
+    rng: np.random.Generator | None = None,
+) -> WeightReport:
     """All diagnostics of this module.
 
     Parameters
@@ -317,7 +350,10 @@ def weight_report(log_weight, forward=None, forward_block=None, rng=None):
     """
     draws = _checked(log_weight, "log_weight")
     finite = draws[np.isfinite(draws)]
-    seen = None if forward is None else ess_forward(forward, forward_block, rng=rng)
+    seen, largest, forward_k = None, None, None
+    if forward is not None:
+        seen, largest = ess_forward(forward, forward_block, rng=rng), largest_above_mean(forward)
+        forward_k = None if seen.value == 0 else pareto_k(forward)
     return WeightReport(
         ess_reverse(draws, rng=rng),
         expected_acceptance(draws),
@@ -325,6 +361,6 @@ def weight_report(log_weight, forward=None, forward_block=None, rng=None):
         float(finite.std()),
         int(draws.size - finite.size),
         seen,
-        None if forward is None else largest_above_mean(forward),
-        None if forward is None or seen.value == 0 else pareto_k(forward),
+        largest,
+        forward_k,
     )
