@@ -25,10 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
+from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
-from ..targets.control_variates import fit_blend
+from ..targets.control_variates import BlendedTarget, fit_blend
+from ..types import FloatArray
+from .score_model import ScoreModel
 
 __all__ = ["ScoreError", "posterior_chain", "score_error"]
 

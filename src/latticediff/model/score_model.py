@@ -8,7 +8,7 @@ frozen: evaluation mode, no gradients, identified by `ScoreModel.fingerprint`.
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,17 @@ import numpy as np
 import tomli_w
 import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from .. import registry
-from ..action import action_from_description
+from ..action import Phi4, action_from_description
 from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
 from ..digests import CARD_KEY, check_digest, with_digest
 from ..errors import FileError, ModelError
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
+from ..types import Description, Extents, FloatArray, PathLikeStr, Shape
 from ..untrusted import parse_toml, printable, read_text, regular_file, status
 from .couplings import Member, interpolate
 from .folding import fold, unfold
@@ -100,7 +102,7 @@ class ScoreModel:
         return (Member(self.action, self.gaussian.propagator_full.numpy(), self.power), *self.members)
 
     @torch_defaults()
-    def at(self, action=None, shape=None, outside=False):
+    def at(self, action: Phi4 | None = None, shape: Extents | None = None, outside: bool = False) -> "ScoreModel":
         """The same network for another theory or lattice: one it was trained on, or one between them.
 
         Parameters
@@ -148,7 +150,7 @@ class ScoreModel:
         return powers
 
     @torch_defaults()
-    def tensors(self):
+    def tensors(self) -> dict[str, Tensor]:
         """All numbers of the model by name, contiguous, on the CPU."""
         tensors = {f"network.{name}": t.detach().cpu().contiguous() for name, t in self.network.state_dict().items()}
         tensors["propagator"] = self.gaussian.propagator_full.cpu().contiguous()
@@ -175,7 +177,7 @@ class ScoreModel:
         return description
 
     @torch_defaults()
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """Hex SHA-256 of the numbers, the description and the code version."""
         digest = hashlib.sha256(CODE_VERSION.encode())
         digest.update(tomli_w.dumps(self.description()).encode())
@@ -186,7 +188,7 @@ class ScoreModel:
 
 
 @torch_defaults()
-def save_model(model, folder):
+def save_model(model: ScoreModel, folder: PathLikeStr) -> Path:
     """Write `model` to a folder, whole or not at all; returns the folder's path.
 
     Raises
@@ -218,7 +220,7 @@ def _folded(tensors: Mapping[str, Tensor], ndim: int) -> dict[str, Tensor]:
     }
 
 
-def read_card(folder):
+def read_card(folder: PathLikeStr) -> dict[str, Any]:
     """The card of a model folder as a dict; loads no weights."""
     path = model_folder(folder) / CARD
     if status(path) is None:
@@ -235,7 +237,14 @@ def read_card(folder):
 
 
 @torch_defaults()
-def load_model(folder, device="cpu", action=None, shape=None):
+def _theory(description: Description) -> Any:
+    """The action of a card; whether it can be expanded around a Gaussian shows when the reference is made of it."""
+    return action_from_description(description)
+
+
+def load_model(
+    folder: PathLikeStr, device: torch.device | str = "cpu", action: Phi4 | None = None, shape: Extents | None = None
+) -> ScoreModel:
     """A frozen model from its folder.
 
     Parameters

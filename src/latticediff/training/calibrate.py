@@ -13,6 +13,7 @@ from ..diffusion.reverse import score_power
 from ..diffusion.threads import one_torch_thread
 from ..fourier import momenta_from_basis
 from ..gaussian.propagator import symmetrise
+from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..model.couplings import Member
 from ..model.score_model import ScoreModel
@@ -27,7 +28,15 @@ SITES = 2**19  # field values per level; the noise of the table is far below one
 
 
 @torch_defaults()
-def finish_model(network, gaussian, noise, data, card=None, seed=0, further=()):
+def finish_model(
+    network: nn.Module,
+    gaussian: GaussianReference,
+    noise: NoiseRange,
+    data: TrainingData,
+    card: dict[str, Any] | None = None,
+    seed: int = 0,
+    further: Iterable[Task] = (),
+) -> ScoreModel:
     """Freeze a network into a `ScoreModel`, with ``(G + v) <|s_k|^2> / V`` measured on its training data.
 
     Parameters

@@ -9,15 +9,17 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from ..atomic import whole
 from ..errors import FileError
+from ..types import PathLikeStr
 from ..untrusted import printable
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
 
-def _digest(tensors, meta):
+def _digest(tensors: Mapping[str, Tensor], meta: str) -> str:
     """SHA-256 of the meta data, a text, and of names, types, shapes and numbers of all tensors."""
     total = hashlib.sha256(meta.encode())
     for name, tensor in sorted(tensors.items()):
@@ -26,7 +28,7 @@ def _digest(tensors, meta):
     return total.hexdigest()
 
 
-def write_checkpoint(path, tensors, meta):
+def write_checkpoint(path: PathLikeStr, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Write tensors and JSON `meta`; the former file stays as ``<path>.previous``."""
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -41,7 +43,7 @@ def write_checkpoint(path, tensors, meta):
         raise FileError(f"cannot write checkpoint {path}: {exc.strerror or exc}; the previous one is kept") from None
 
 
-def read_checkpoint(path):
+def read_checkpoint(path: PathLikeStr) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """``(tensors, meta)`` of the newest whole generation, or None if there is none of either.
 
     Raises
@@ -62,7 +64,7 @@ def read_checkpoint(path):
     return None
 
 
-def _read(path):
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with safe_open(path, framework="pt") as handle:
         about = handle.metadata()
         tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118, not a dict

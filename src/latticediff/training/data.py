@@ -1,9 +1,11 @@
 """Configurations of an ensemble as tensors, split into training and held-out chains."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,7 +15,12 @@ from torch import Tensor
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import torch_defaults
+from ..types import BoolArray, Extents, FloatArray, IntArray
 from .rows import StreamedRows, choose
+
+if TYPE_CHECKING:
+    from ..ensemble import Ensemble
+
 
 __all__ = ["TrainingData", "by_chain", "chain_numbers", "evenly", "lattice_symmetries"]
 
@@ -49,12 +56,19 @@ class TrainingData:
     """
 
     @torch_defaults()
-    def __init__(self, phis, n_chains=1, held_out=0.125, device="cpu", where="resident"):
-        source = (
-            _Array(real_array(phis, "training data", dtype=None), n_chains)
-            if not hasattr(phis, "batches")
-            else _File(phis)
-        )
+    def __init__(
+        self,
+        phis: ArrayLike | Ensemble,
+        n_chains: int = 1,
+        held_out: float = 0.125,
+        device: torch.device | str = "cpu",
+        where: str = "resident",
+    ) -> None:
+        source: _Array | _File
+        if hasattr(phis, "batches"):
+            source = _File(cast("Ensemble", phis))  # nothing else has batches
+        else:
+            source = _Array(real_array(phis, "training data", dtype=None), n_chains)
         if len(source.shape) < 2 or source.shape[0] == 0:
             raise UserError(f"training data have shape {source.shape}; expected (n_cfg, *lattice) with n_cfg >= 1")
         if not 0 < held_out < 1:
@@ -103,7 +117,7 @@ class _Array:
 class _File:
     """An open ensemble as a source of rows."""
 
-    def __init__(self, ensemble: "Ensemble") -> None:
+    def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble, self.n_chains = ensemble, ensemble.n_chains
         self.shape = (ensemble.n_cfg, *ensemble.shape)
 
@@ -119,12 +133,15 @@ def evenly(rows: Tensor | StreamedRows, n: int) -> FloatArray:
     return rows[:: max(1, len(rows) // n)][:n].double().cpu().numpy()
 
 
-def chain_numbers(n, n_rows, n_chains):
-    """Which of the `n_chains` chains that take turns each of the `n` rows is of that `evenly` took of `n_rows`."""
+def chain_numbers(n: int, n_rows: int, n_chains: int) -> IntArray:
+    """Number of the chain to which each of the `n` rows belongs that `evenly` took of `n_rows`.
+
+    Rows of the `n_chains` chains take turns. Shape (n,), int64.
+    """
     return max(1, n_rows // n) * np.arange(n) % n_chains
 
 
-def by_chain(values, n_rows, n_chains):
+def by_chain(values: FloatArray, n_rows: int, n_chains: int) -> list[FloatArray]:
     """Values of the configurations that `evenly` took of `n_rows`, as a list of one series for each chain.
 
     Parameters
@@ -138,7 +155,7 @@ def by_chain(values, n_rows, n_chains):
     return [values[chain == number] for number in np.unique(chain)]
 
 
-def _apart(n_cfg, n_chains, held_out):
+def _apart(n_cfg: int, n_chains: int, held_out: float) -> BoolArray:
     """Which configurations are held out, (n_cfg,) bool."""
     if n_chains > 1:
         apart = np.arange(n_cfg) % n_chains >= n_chains - max(1, round(held_out * n_chains))

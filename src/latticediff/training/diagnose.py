@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..diffusion.ladder import NoiseRange
 from ..fourier import basis_from_momenta
+from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..lattice import p_hat_squared
 from ..networks.contract import Residual

@@ -67,7 +67,14 @@ class FineTuner(Trainer):
     section = "finetune"
 
     @torch_defaults()
-    def __init__(self, network, tasks, noise, plan, method="rk4"):
+    def __init__(
+        self,
+        network: nn.Module,
+        tasks: Task | Sequence[Task],
+        noise: NoiseRange,
+        plan: FineTuningPlan,
+        method: str = "rk4",
+    ) -> None:
         network.requires_grad_(True).train()
         super().__init__(network, tasks, noise, plan)
         self.method = scheme(method)
@@ -106,7 +113,7 @@ class FineTuner(Trainer):
         return batch
 
     @torch_defaults()
-    def fit(self):
+    def fit(self) -> None:
         """Nothing to settle beforehand."""
 
     def draw(  # type: ignore[override]  # another draw than that of score matching, under the same name
@@ -139,7 +146,7 @@ class FineTuner(Trainer):
         return ProbabilityFlow(self.network, gaussian, grid, self.method, self.plan.recompute)
 
     @torch_defaults()
-    def gradients(self, step, number=0):
+    def gradients(self, step: int, number: int = 0) -> Tensor:
         """Accumulate the gradients of a step for one task, in units of the first lattice's sites.
 
         Returns
@@ -174,7 +181,7 @@ class FineTuner(Trainer):
         return 0.0, torch.empty(0)
 
     @torch_defaults()
-    def advance(self):
+    def advance(self) -> Tensor:
         """One optimiser step; returns the variance of log_weight per site on the step's own grids."""
         if self.step == 0:
             self._start_guards()
@@ -235,7 +242,7 @@ class FineTuner(Trainer):
         return bad
 
     @torch_defaults()
-    def inspect(self):
+    def inspect(self) -> None:
         """Let the guard look, if it is time; where it objects the last good weights come back."""
         every = self.plan.check_every
         if not every or (self.step % every and self.step < self.plan.steps):

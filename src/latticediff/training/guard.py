@@ -28,6 +28,7 @@ from ..gaussian.reference import GaussianReference
 from ..model.score_model import ScoreModel
 from ..proposal import OdeProposal
 from .data import by_chain, evenly
+from .rows import StreamedRows
 
 __all__ = ["Check", "Guard"]
 
@@ -83,12 +84,24 @@ class Guard:
         Chains that take turns in `held_out`.
     """
 
-    def __init__(self, gaussian, noise, held_out, steps, n=512, n_sigma=4.0, seed=0, method="rk4", n_chains=1):
+    def __init__(
+        self,
+        gaussian: GaussianReference,
+        noise: NoiseRange,
+        held_out: Tensor | StreamedRows,
+        steps: int,
+        n: int = 512,
+        n_sigma: float = 4.0,
+        seed: int = 0,
+        method: str = "rk4",
+        n_chains: int = 1,
+    ) -> None:
         self.gaussian, self.noise, self.steps, self.method = gaussian, noise, steps, method
         self.n, self.n_sigma, self.seed = n, n_sigma, seed
         # every k-th, so that all of the Monte Carlo time is covered
         self.held_out, self._n_rows, self._n_chains = evenly(held_out, n), len(held_out), n_chains
-        self.first = self.lowest = None
+        self.first: Check | None = None
+        self.lowest: Check | None = None
 
     def look(self, network: nn.Module, step: int) -> Check:
         """`Check` of a network; draws depend on seed and step alone."""

@@ -23,6 +23,7 @@ from ..diffusion.ladder import NoiseRange
 from ..diffusion.threads import one_torch_thread
 from ..errors import StopRequested, UserError
 from ..host import torch_defaults
+from ..types import Description, PathLikeStr
 from .best import Best
 from .gradient import Gradient, Job
 from .gradient_noise import fit_w0
@@ -84,7 +85,16 @@ class Trainer:
     sources = ()  #: fingerprints of the files that the data came from; part of `identity`, and so of a checkpoint
 
     @torch_defaults()
-    def __init__(self, network, tasks, noise, plan, ranks=ALONE, micro_batch=None, say=None):
+    def __init__(
+        self,
+        network: nn.Module,
+        tasks: Task | Sequence[Task],
+        noise: NoiseRange,
+        plan: "TrainingPlan | FineTuningPlan",
+        ranks: Ranks = ALONE,
+        micro_batch: int | None = None,
+        say: Callable[[str], object] | None = None,
+    ) -> None:
         self.tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
         if not self.tasks:
             raise UserError("there is nothing to train on; give at least one ensemble")
@@ -138,7 +148,7 @@ class Trainer:
         return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words, start, stop)
 
     @torch_defaults()
-    def fit(self):
+    def fit(self) -> None:
         """Settle what is fitted with the first weights; kept in checkpoints, since resumed weights are others."""
         if self.plan.target != "mixed" or self.plan.w0 != "fit" or self.w0 is not None:
             return
@@ -148,7 +158,7 @@ class Trainer:
             self.w0.append(best)
 
     @torch_defaults()
-    def advance(self):
+    def advance(self) -> Tensor:
         """One optimiser step; returns the loss per site, a tensor without gradient."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.plan.rate(self.step)
@@ -295,12 +305,12 @@ class Trainer:
             )
 
     @torch_defaults()
-    def averaged(self):
+    def averaged(self) -> nn.Module:
         """The network with averaged weights."""
         return self.ema.module
 
     @torch_defaults()
-    def held_out_loss(self, n=N_HELD_OUT):
+    def held_out_loss(self, n: int = N_HELD_OUT) -> float:
         """Loss per site of the averaged network on held-out data, the same noise every time; mean over tasks."""
         losses = [
             float(self.losses(number, task.data.held_out[:n]).mean()) / task.gaussian.volume
@@ -330,12 +340,12 @@ class Trainer:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @torch_defaults()
-    def save(self, path):
+    def save(self, path: PathLikeStr) -> None:
         """Write a checkpoint, by one process; see `latticediff.training.state`."""
         if self.ranks.writes:
             save_state(self, path)
 
     @torch_defaults()
-    def restore(self, path):
+    def restore(self, path: PathLikeStr) -> None:
         """Go to the state of a checkpoint, if there is one; see `latticediff.training.state`."""
         restore_state(self, path)

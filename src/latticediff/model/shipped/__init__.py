@@ -76,6 +76,6 @@ def describe_models() -> list[dict[str, Any]]:
     return rows
 
 
-def _ranges(cards):
+def _ranges(cards: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
     rows = [card["action"]["couplings"] for card in cards]
     return {key: [min(row[key] for row in rows), max(row[key] for row in rows)] for key in rows[0]}
