@@ -1,6 +1,7 @@
 """Write a report folder: ``report.json``, ``report.html``, ``figures/*.png``, ``*.pdf``, ``*.csv``."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..atomic import sealed_bytes

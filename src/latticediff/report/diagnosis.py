@@ -43,13 +43,15 @@ class Diagnosis:
     longest_rejection: int
     acceptance: float
     expected_stay: float  #: proposals that a chain stays at the heaviest exact configuration seen
-    sign: dict  #: draws, configurations -> (share of m > 0, its deviation from 1/2 in errors)
-    shares: dict  #: shells, operators -> list of (label, value, error); together -> list of the same
-    integration: object | None  #: latticediff.analysis.IntegrationBias on exact configurations
-    doubling: np.ndarray | None  #: epsilon on exact configurations
-    inversion: dict  #: noise -> (median, max), log_q -> (median, max) of a draw inverted
-    integration_draws: object | None = None  #: the same on draws
-    score_error: object | None = None  #: latticediff.model.score_error.ScoreError
+    #: draws, configurations -> (share of m > 0, its deviation from 1/2 in errors)
+    sign: dict[str, tuple[float, float]]
+    #: shells, operators -> list of (label, value, error); together -> list of the same
+    shares: dict[str, list[tuple[str, float, float]]]
+    integration: "IntegrationBias | None"  #: on exact configurations
+    doubling: FloatArray | None  #: epsilon on exact configurations
+    inversion: dict[str, tuple[float, float]]  #: noise -> (median, max), log_q -> (median, max) of a draw inverted
+    integration_draws: "IntegrationBias | None" = None  #: on draws
+    score_error: "ScoreError | None" = None
     seed: int = 0
     seconds: float = 0.0
     device: str = ""
@@ -146,7 +148,7 @@ class Diagnosis:
         return found
 
     @property
-    def bias_bound(self):
+    def bias_bound(self) -> float | None:
         """The larger of the bounds on configurations and on draws; None where nothing is integrated."""
         found = (self.integration, self.integration_draws)
         return max((bias.bias_bound for bias in found if bias is not None), default=None)

@@ -1,16 +1,21 @@
 """The page of a diagnosis: verdict, weights, where their spread comes from, integration error."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..types import FloatArray
 from .numbers import OBSERVABLES, TAU_NAMES, count, scheme_text, value_error
 from .sheet import figure, sheet, table, theory
 from .verdict import describe_action
 
 if TYPE_CHECKING:
+    from ..analysis import Estimate, IntegrationBias
     from .diagnosis import Diagnosis
     from .style import FigureRecord
 
@@ -19,8 +24,9 @@ __all__ = ["diagnosis_page"]
 SYMBOLS = {**{name: symbol for name, (symbol, _) in OBSERVABLES.items()}, **TAU_NAMES}
 
 
-def _verdict(d):
+def _verdict(d: Diagnosis) -> list[str]:
     w = d.weights
+    assert w.ess_forward is not None  # a diagnosis weighs exact configurations
     headline = (
         f"ESS {value_error(*_pair(w.ess_reverse))} over draws, {value_error(*_pair(w.ess_forward))} over exact"
         f" configurations; acceptance {100 * w.acceptance:.0f} %."
@@ -51,31 +57,32 @@ def _verdict(d):
         f"Powers of momentum shells explain {_percent(shells)} of the variance of log_weight, local operators"
         f" {_percent(operators)}; the rest is many small local errors."
     )
-    bias = d.integration
-    if bias is not None:
+    bias, bound = d.integration, d.bias_bound
+    if bias is not None and bound is not None:
         sentences.append(
             f"Integration error of log_q: {bias.std:.1e} from configuration to configuration, {bias.mean:+.1e} in the"
-            f" mean, which cancels. No average is off by more than {d.bias_bound:.1e} standard deviations, which is"
-            f" below the statistical error up to {_samples(d.bias_bound)} independent samples."
+            f" mean, which cancels. No average is off by more than {bound:.1e} standard deviations, which is"
+            f" below the statistical error up to {_samples(bound)} independent samples."
         )
     return [headline, *sentences, *d.alarms()]
 
 
-def _pair(estimate):
+def _pair(estimate: Estimate) -> tuple[float, float]:
     return estimate.value, estimate.error
 
 
-def _samples(bound):
+def _samples(bound: float) -> str:
     return count(bound**-2) if bound > 0 else "any number of"
 
 
-def _percent(row):
+def _percent(row: tuple[str, float, float]) -> str:
     _, value, error = row
     return f"{100 * max(value, 0.0):.0f}({max(1, round(100 * error))}) %"
 
 
-def _weights(d):
+def _weights(d: Diagnosis) -> str:
     w, found = d.weights, d.free_energy
+    assert w.ess_forward is not None  # a diagnosis weighs exact configurations
     columns = ("", "draws (reverse)", "exact configurations (forward)")
     rows = [
         ("number", str(d.log_weight_reverse.size), str(d.log_weight_forward.size)),
@@ -106,20 +113,26 @@ def _weights(d):
     ) + table("Both together.", ("", ""), both)
 
 
-def _number(k):
+def _number(k: float | None) -> str:
     return "–" if k is None or not math.isfinite(k) else f"{k:.2f}".replace("-", "−")
 
 
-def _above_mean(log_weight):
+def _above_mean(log_weight: FloatArray) -> str:
     finite = log_weight[np.isfinite(log_weight)]
     return f"{finite.max() - finite.mean():.2f}"
 
 
-def _integration(d):
+def _integration(d: Diagnosis) -> str:
     rows, columns = [], [b for b in (d.integration, d.integration_draws) if b is not None]
 
-    def row(label, text):
+    def row(label: str, text: Callable[[IntegrationBias], str]) -> None:
         rows.append((label, *map(text, columns)))
+
+    def bias_of(b: IntegrationBias, name: str) -> str:
+        return _maybe(b.observables, name)
+
+    def correlation_with(b: IntegrationBias, name: str) -> str:
+        return _maybe(b.correlations, name)
 
     if columns:
         row("ε = change of log_q under doubled steps: standard deviation", lambda b: f"{b.std:.1e}")
@@ -131,8 +144,8 @@ def _integration(d):
         row("independent samples at which bound and statistical error meet", lambda b: _samples(b.bias_bound))
         for name in columns[0].observables:
             symbol = SYMBOLS.get(name, name)
-            row(f"measured bias of {symbol}, in standard deviations", lambda b, n=name: _maybe(b.observables, n))
-            row(f"correlation of ε with {symbol}", lambda b, n=name: _maybe(b.correlations, n))
+            row(f"measured bias of {symbol}, in standard deviations", partial(bias_of, name=name))
+            row(f"correlation of ε with {symbol}", partial(correlation_with, name=name))
     blank = [""] * (len(columns) - 1)
     for name, label in (("noise", "draw inverted: change of the noise, median, largest"),
                         ("log_q", "draw inverted: change of log_q, median, largest")):  # fmt: skip
@@ -146,11 +159,11 @@ def _integration(d):
     )
 
 
-def _maybe(pairs, name):
+def _maybe(pairs: Mapping[str, tuple[float, float]], name: str) -> str:
     return value_error(*pairs[name]) if name in pairs else "–"
 
 
-def diagnosis_page(d, records):
+def diagnosis_page(d: Diagnosis, records: Sequence[FigureRecord]) -> str:
     """The page as a string; `records` from `figures.diagnosis.draw_diagnosis`."""
     figures = {record.name: figure(record) for record in records}
 

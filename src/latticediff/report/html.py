@@ -2,10 +2,11 @@
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from .model import RunResult
+from .model import ChainResult, Pair, RunResult
 from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, count, differences, seconds, value_error
 from .sheet import Cell, figure, sheet, table, text, theory
 from .verdict import CHECK_ALARM, SIGMA_ALARM, describe_action, verdict
@@ -19,7 +20,7 @@ __all__ = ["page"]
 def _samplers(run: RunResult) -> str:
     chains = run.chains
 
-    def pairs(values):
+    def pairs(values: Iterable[Pair | None]) -> list[str]:
         return [value_error(*pair) if pair is not None else "–" for pair in values]
 
     rows = [
@@ -68,7 +69,7 @@ def _weighted(run: RunResult) -> str:
     if not chains:
         return ""
 
-    def cells(chain, name):
+    def cells(chain: ChainResult, name: str) -> tuple[Cell, Cell]:
         sigma, pair = chain.weighted_sigma.get(name), chain.weighted.get(name)
         said = "–" if sigma is None else f"{sigma:+.1f}σ".replace("-", "−")
         bad = sigma is not None and abs(sigma) > SIGMA_ALARM
@@ -88,35 +89,38 @@ def _weighted(run: RunResult) -> str:
 
 
 def _costs(run: RunResult) -> str:
-    def row(title, cell):
+    def row(title: str, cell: Callable[[ChainResult], Cell]) -> tuple[Cell, ...]:
         return (title, *(cell(chain) for chain in run.chains))
 
-    def price(chain):
+    def price(chain: ChainResult) -> str:
         found = chain.per_independent_sample(chain.seconds_per_update)
         return seconds(*found) if found else "–"
 
-    def evaluations(chain):
+    def evaluations(chain: ChainResult) -> str:
         found = chain.per_independent_sample(chain.evaluations_per_update)
         return value_error(*found) if found else "–"
 
-    def ratio(chain):
+    def ratio(chain: ChainResult) -> str:
         found = None if chain is run.reference else cost_ratio(chain, run.reference)
         return value_error(*found) if found else "–"
 
-    def repaid(chain):
+    def repaid(chain: ChainResult) -> str:
         if chain is run.reference or cost_ratio(chain, run.reference) is None:
             return "–"
         even = break_even(chain, run.reference)
         return "never" if even is None else f"{count(even)} samples" if even else "from the first sample"
 
+    def before(chain: ChainResult, item: str) -> str:
+        return seconds(chain.setup_seconds.get(item))
+
     items = list(dict.fromkeys(item for chain in run.chains for item in chain.setup_seconds))
     rows = [
         row("per update of one chain", lambda c: seconds(c.seconds_per_update)),
-        row("slowest observable", lambda c: TAU_NAMES.get(c.slowest, c.slowest or "–")),
+        row("slowest observable", lambda c: TAU_NAMES.get(c.slowest or "", c.slowest or "–")),
         row("per independent sample", price),
         row("evaluations for it", evaluations),
         row("of what", lambda c: ("–" if c.evaluations_per_update is None else c.evaluation_kind, "wrap")),
-        *(row(f"before the first: {item}", lambda c, i=item: seconds(c.setup_seconds.get(i))) for item in items),
+        *(row(f"before the first: {item}", partial(before, item=item)) for item in items),
     ]
     if len(run.chains) > 1:
         rows.append(row(f"times cheaper than {run.reference.label}", ratio))

@@ -46,7 +46,7 @@ def _pair(what: str, pair: Any) -> Pair:
     return pair
 
 
-def _curve(what, *arrays):
+def _curve(what: str, *arrays: Any) -> tuple[FloatArray, ...]:
     arrays = tuple(real_array(a, what) for a in arrays)
     if len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 1:
         raise UserError(f"{what} has arrays of shapes {[a.shape for a in arrays]}; expected equal one-dimensional ones")

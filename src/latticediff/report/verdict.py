@@ -162,7 +162,7 @@ def _cost(run: RunResult) -> tuple[str, list[str]] | None:
     if any(c.slowest == "m" for c, _ in priced) and all(p is not None for _, p in without_sign):
         text.append(
             "That is of the slowest observable. Of |m|, without the sign that a flip of the whole field changes for"
-            f" nothing, it is {_and(f'{c.label} {seconds(*p)}' for c, p in without_sign)}."
+            f" nothing, it is {_and(f'{c.label} {seconds(*p)}' for c, p in without_sign if p is not None)}."
         )
     reference, winners = run.reference, []
     for chain in run.chains[1:]:
@@ -200,8 +200,8 @@ def _cost(run: RunResult) -> tuple[str, list[str]] | None:
     return f"in seconds {chain.label} wins on this lattice{when}", text
 
 
-def tuning(chain):
-    """What of a chain's HMC was tuned, and what was not, in a sentence; None without HMC or a record of it."""
+def tuning(chain: ChainResult) -> str | None:
+    """One sentence on which settings of a chain's HMC were tuned; None without HMC or a record of its tuning."""
     parts = [chain.algorithm, *chain.algorithm.get("parts", ())]
     kernel = next((part for part in parts if part.get("name") == "hmc"), None)
     if kernel is None or not kernel.get("tuning"):
@@ -220,7 +220,7 @@ def tuning(chain):
     )
 
 
-def failed_checks(run):
+def failed_checks(run: RunResult) -> list[tuple[str, float, float]]:
     """Identities that are off by more than `CHECK_ALARM` sigma: list of (name, value, error)."""
     return [
         (name, *run.checks[name])
@@ -255,11 +255,11 @@ def verdict(run: RunResult) -> tuple[str, list[str]]:
     if agreement := _agreement(run):
         shorts.append(agreement[0])
         sentences.append(agreement[1])
-    paragraphs = [[text for chain in run.chains if (text := _quality(chain))], [_tau(run)]]
-    paragraphs += [[text for chain in run.chains if (text := tuning(chain))]]
+    paragraphs: list[list[str | None]] = [[text for chain in run.chains if (text := _quality(chain))], [_tau(run)]]
+    paragraphs += [[words for chain in run.chains if (words := tuning(chain))]]
     if cost := _cost(run):
         shorts += [cost[0]] if cost[0] else []
-        paragraphs.append(cost[1])
+        paragraphs.append([*cost[1]])
     sentences += [" ".join(filter(None, paragraph)) for paragraph in paragraphs if any(paragraph)]
     headline = "; ".join(dict.fromkeys(shorts)) or f"{_and(c.label for c in run.chains)} on one page"
     return headline[0].upper() + headline[1:] + ".", sentences

@@ -4,7 +4,8 @@ Those of other packages are found through the entry-point group ``latticediff.fi
 """
 
 from ... import registry
-from ..style import styled
+from ..model import RunResult
+from ..style import FigureRecord, styled
 from .chains import autocorrelation, distribution, history, log_weights
 from .costs import amortised, cost, training
 from .physics import correlator, effective_mass, observables, propagator

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..model import RunResult
+from ...types import FloatArray
+from ..model import ChainResult, RunResult
 from ..numbers import TAU_NAMES, value_error
 from ..style import TAU, FigureRecord, chain_styles, is_crowded, legend, new_figure, sigma_axis
 
@@ -92,7 +93,7 @@ def autocorrelation(run: RunResult) -> FigureRecord | None:
     )
 
 
-def _block_histogram(series, edges):
+def _block_histogram(series: FloatArray, edges: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Density per bin with the error from the scatter of about `N_BLOCKS` blocks of the chains."""
     n_chains, n = series.shape
     per_chain = min(-(-N_BLOCKS // n_chains), n)
@@ -225,7 +226,7 @@ def log_weights(run: RunResult) -> FigureRecord | None:
     )
 
 
-def _ess_title(chain):
+def _ess_title(chain: ChainResult) -> str:
     parts = [chain.label]
     if chain.ess_reverse is not None:
         parts.append(f"ESS reverse {value_error(*chain.ess_reverse)}")

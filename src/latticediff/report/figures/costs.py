@@ -1,6 +1,7 @@
 """Figures of the price: training, seconds per independent sample, where training pays."""
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def cost(run: RunResult) -> FigureRecord | None:
     )
 
 
-def _rows_axis(ax, labels):
+def _rows_axis(ax: Any, labels: Sequence[str]) -> None:
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)

@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ...types import FloatArray
 from ..style import COLOURS, FigureRecord, new_figure, styled
 
 if TYPE_CHECKING:
@@ -14,12 +16,12 @@ __all__ = ["draw_diagnosis"]
 N_SHOWN = 2000  # points of a scatter plot; more is a black spot
 
 
-def _finite(values):
+def _finite(values: ArrayLike) -> FloatArray:
     values = np.asarray(values, np.float64).ravel()
     return values[np.isfinite(values)]
 
 
-def _bins(n):
+def _bins(n: int) -> int:
     """Bins of a histogram of n entries: one and a half times those of Rice's rule, for the tails; 50 at most."""
     return int(np.clip(3 * n ** (1 / 3), 10, 50))
 

@@ -150,7 +150,7 @@ def correlator(run: RunResult) -> FigureRecord | None:
     )
 
 
-def effective_mass(run):
+def effective_mass(run: RunResult) -> FigureRecord | None:
     """Effective mass from neighbouring time slices."""
     drawn = _curves(run, "effective_mass", "timeslice", "timeslice", r"$m_{\mathrm{eff}}$(timeslice)", log=False)
     if drawn is None:
