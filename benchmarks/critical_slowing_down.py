@@ -56,6 +56,7 @@ ALGORITHMS = ("hmc", "hmc_unit", "fourier_hmc", "cluster", "learned")
 EARLIER = {6: (3.6, 1.4), 8: (6.9, 2.6), 12: (17, 6.2), 20: (50, 21), 32: (116, 46)}
 BLOCK_BYTES = 64e6
 ROUNDS, ROUND_SECONDS = 7, 0.3
+BUDGET = 8_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
 SCAN = 200  # updates of each chain and mix, after a tenth of them
 #: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
 MIXES = tuple(
@@ -99,7 +100,8 @@ def kernels(extent, start, streams, wanted):
     action = Phi4.A(-4.0, LAM[extent])
     quarter = math.pi / (2 * math.sqrt(action.hopping))
     if "hmc" in wanted:
-        yield "hmc", tune(action, start, streams.child("hmc"), "search", "search", integrator="search", jitter=0.1), {}
+        searched = {"integrator": "search", "jitter": 0.1, "budget": BUDGET}
+        yield "hmc", tune(action, start, streams.child("hmc"), "search", "search", **searched), {}
     if "hmc_unit" in wanted:
         yield "hmc_unit", tune(action, start, streams, 0.85, 1.0), {}
     if "fourier_hmc" in wanted:
