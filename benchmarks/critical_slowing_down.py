@@ -8,7 +8,8 @@ Rows of one L:
 - ``fourier_hmc``: Fourier-accelerated, a quarter period of the free field, mass (4 / L)^2; length not searched,
 - ``cluster``: of the `MIXES` of embedded clusters with local sweeps or trajectories, the one of least processor time
   per independent |m| in a scan, whose rows are kept in ``scan``,
-- ``learned``: where a model for L comes with the package, the exact chain of its proposals (ODE route).
+- ``learned``, ``fast``: where models for L come with the package, the exact chains of their proposals (ODE route): of
+  the *accurate* one, and of the *fast* one with a third of the features and fewer evaluations.
 
 A row runs until the relative error of tau_int(m), or of tau_int(m^2) for clusters (they flip the sign of m at will), is
 below `--precision`, or `--seconds` are over. tau_int = 1/2 + sum rho, in updates. z is the slope of a weighted fit of
@@ -51,11 +52,13 @@ from latticediff.streams import Streams
 
 LAM = {6: 6.975, 8: 6.008, 10: 5.55, 12: 5.276, 14: 5.113, 16: 4.98, 20: 4.807, 32: 4.572, 64: 4.398, 128: 4.32}
 OBSERVABLES = ("m", "abs_m", "m2", "action")
-ALGORITHMS = ("hmc", "hmc_unit", "fourier_hmc", "cluster", "learned")
+ALGORITHMS = ("hmc", "hmc_unit", "fourier_hmc", "cluster", "learned", "fast")
+MODELS = {"learned": "phi4-A-L{}", "fast": "phi4-A-L{}-fast"}
 #: tau_int(m), tau_int(|m|) of HMC in unit trajectories, an independent code at its own step sizes
 EARLIER = {6: (3.6, 1.4), 8: (6.9, 2.6), 12: (17, 6.2), 20: (50, 21), 32: (116, 46)}
 BLOCK_BYTES = 64e6
 ROUNDS, ROUND_SECONDS = 7, 0.3
+BUDGET = 8_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
 SCAN = 200  # updates of each chain and mix, after a tenth of them
 #: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
 MIXES = tuple(
@@ -99,7 +102,8 @@ def kernels(extent, start, streams, wanted):
     action = Phi4.A(-4.0, LAM[extent])
     quarter = math.pi / (2 * math.sqrt(action.hopping))
     if "hmc" in wanted:
-        yield "hmc", tune(action, start, streams.child("hmc"), "search", "search", integrator="search", jitter=0.1), {}
+        searched = {"integrator": "search", "jitter": 0.1, "budget": BUDGET}
+        yield "hmc", tune(action, start, streams.child("hmc"), "search", "search", **searched), {}
     if "hmc_unit" in wanted:
         yield "hmc_unit", tune(action, start, streams, 0.85, 1.0), {}
     if "fourier_hmc" in wanted:
@@ -108,10 +112,12 @@ def kernels(extent, start, streams, wanted):
     if "cluster" in wanted:
         name, kernel, scan = best_mix(action, start, streams.child("mixes"))
         yield "cluster", kernel, {"mix": name, "scan": scan}
-    if "learned" in wanted and (name := f"phi4-A-L{extent}") in model_names():
-        model = load_model(name)
-        paid = {"training_seconds": bill.training_seconds(model.card), "data_seconds": bill.data_seconds(model.card)}
-        yield "learned", IndependenceMetropolis(OdeProposal(model, **own_scheme(model)), action), paid
+    for family, pattern in MODELS.items():
+        if family in wanted and (name := pattern.format(extent)) in model_names():
+            model = load_model(name)
+            paid = bill.training_seconds(model.card), bill.data_seconds(model.card)
+            extra = {"model": name, "training_seconds": paid[0], "data_seconds": paid[1]}
+            yield family, IndependenceMetropolis(OdeProposal(model, **own_scheme(model)), action), extra
 
 
 def measure(name, kernel, start, streams, precision, seconds):
@@ -119,13 +125,14 @@ def measure(name, kernel, start, streams, precision, seconds):
     decisive = "m2" if name == "cluster" else "m"
     volume = start[0].size
     block = max(1, int(BLOCK_BYTES / start.nbytes))
-    state = kernel.hot_start(len(start), streams) if name == "learned" else kernel.start(start)
-    series, began, wanted = [], time.perf_counter(), 400
+    state = kernel.hot_start(len(start), streams) if name in MODELS else kernel.start(start)
+    series, accepted, began, wanted = [], [], time.perf_counter(), 400
     while True:
         while len(series) * block < wanted or not series:
             state, done = kernel.advance(state, streams, block)
             m = done.phi.mean(axis=tuple(range(2, done.phi.ndim)))
             series.append(np.stack([m, np.abs(m), m * m, done.action / volume]))
+            accepted.append(float(np.mean(done.info["accepted"])))
             if time.perf_counter() - began > 1.2 * seconds:
                 break
         spent = time.perf_counter() - began
@@ -141,7 +148,8 @@ def measure(name, kernel, start, streams, precision, seconds):
     row = {
         "n_updates": len(series) * block,
         "n_chains": len(start),
-        "evaluations_per_update": kernel.evaluations_per_update if name == "learned" else gradients,
+        "acceptance": statistics.fmean(accepted),
+        "evaluations_per_update": kernel.evaluations_per_update if name in MODELS else gradients,
         "tau_int": {key: [tau.value, tau.error] for key, tau in taus.items()},
         "kernel": kernel.describe(),
     }

@@ -14,7 +14,8 @@ NAMES = {
     "hmc_unit": "HMC, unit trajectories",
     "fourier_hmc": "Fourier HMC",
     "cluster": "cluster",
-    "learned": "learned, ODE",
+    "learned": "learned, accurate",
+    "fast": "learned, fast",
 }
 QUANTITIES = (
     ("tau_int", rf"{TAU} of $|m|$, updates", 1.0),

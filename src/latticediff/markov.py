@@ -107,7 +107,7 @@ def kernel_from_description(action: Action, description: Description) -> Restora
     except UserError as exc:
         raise FileError(f"the algorithm is {name!r}, which cannot be run on: {exc}") from None
     if not hasattr(kind, "from_description"):
-        raise FileError(f"the algorithm is {name!r}; expected a classical kernel, which can be run on")
+        raise FileError(f"the algorithm is {name!r}; expected a classical kernel, which has from_description")
     return kind.from_description(action, description)
 
 

@@ -35,10 +35,13 @@ def nearest(word: object, known: Iterable[object]) -> str:
 
 
 @functools.cache
-def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+def _entry_points(group: str) -> dict[str, list[metadata.EntryPoint]]:
     if group not in GROUPS:
         raise UserError(f"registry group is {group!r}; expected one of {', '.join(GROUPS)}{nearest(group, GROUPS)}")
-    return {point.name: point for point in metadata.entry_points(group=f"latticediff.{group}")}
+    points: dict[str, dict[str, metadata.EntryPoint]] = {}
+    for point in metadata.entry_points(group=f"latticediff.{group}"):
+        points.setdefault(point.name, {})[point.value] = point  # one package found twice on the path is no conflict
+    return {name: list(found.values()) for name, found in points.items()}
 
 
 def names(group: str) -> list[str]:
@@ -58,14 +61,26 @@ def require(group: str, name: str) -> None:
     Raises
     ------
     UserError
-        Unknown group or name; the message gives the nearest name and all of them.
+        Unknown group or name; the message gives the nearest name and all of them. Or a name that two packages claim.
     """
     points = _entry_points(group)
     if name not in points:
         known = ", ".join(sorted(points)) or "nothing: install the package (pip install -e .)"
+        raise UserError(f"no {_one(group)} is called {str(name)[:80]!r}{nearest(name, points)}; registered: {known}")
+    if len(points[name]) > 1:
         raise UserError(
-            f"no {group.removesuffix('s')} is called {str(name)[:80]!r}{nearest(name, points)}; registered: {known}"
+            f"{_one(group)} {name!r} is registered by {' and by '.join(_origin(point) for point in points[name])};"
+            " rename one, or uninstall its package"
         )
+
+
+def _one(group: str) -> str:
+    return group.removesuffix("s").replace("_", " ")
+
+
+def _origin(point: metadata.EntryPoint) -> str:
+    package = point.dist.name if point.dist is not None else "a package"
+    return f"{package} ({point.value})"
 
 
 def load(group: str, name: str) -> Any:
@@ -81,11 +96,17 @@ def load(group: str, name: str) -> Any:
     Raises
     ------
     UserError
-        As `require`, or a module that cannot be imported.
+        As `require`, a module that cannot be imported, or something that is neither a class nor a function.
     """
     require(group, name)
-    point = _entry_points(group)[name]
+    (point,) = _entry_points(group)[name]
     try:
-        return point.load()
-    except (ImportError, AttributeError) as exc:
-        raise UserError(f"{group.removesuffix('s')} {name!r} ({point.value}) cannot be imported: {exc}") from exc
+        found = point.load()
+    except Exception as exc:  # whatever the module of somebody else does when it is imported
+        reason = f"{type(exc).__name__}: {exc}" if not isinstance(exc, ImportError) else exc
+        raise UserError(f"{_one(group)} {name!r}, {_origin(point)}, cannot be imported: {reason}") from exc
+    if not callable(found):
+        raise UserError(
+            f"{_one(group)} {name!r}, {_origin(point)}, is a {type(found).__name__}; expected a class or a function"
+        )
+    return found

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..host import torch_defaults
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry, check_doubling
 from ..metropolis.checks import sound_rows
-from ..metropolis.contract import Integrated
+from ..metropolis.contract import Integrated, LatentProposal, Proposal
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
 from ..networks.contract import ClosedFormTrace
 from ..proposal.grid import with_grid
@@ -45,7 +45,10 @@ def route_named(name):
     known = registry.names("routes")
     if name not in known:
         raise UserError(f"route is {name!r}; expected one of {', '.join(known)}")
-    route = registry.load("routes", name)()
+    try:
+        route = registry.load("routes", name)()
+    except TypeError as exc:
+        raise UserError(f"route {name!r} cannot be made without arguments: {exc}") from None
     require(route, Route, f"route {name!r}")
     return route
 
@@ -90,7 +93,9 @@ def store_grid(card, model):
 
 
 def _plain_proposal(card, model, route):
-    return route_named(route).proposal(model, _section(card, route), card.sampling.batch)
+    proposal = route_named(route).proposal(model, _section(card, route), card.sampling.batch)
+    require(proposal, Proposal, f"the proposal of route {route!r}")
+    return proposal
 
 
 @torch_defaults()
@@ -191,6 +196,7 @@ def _learned_kernel(card, model, name):
     if keeps_top:
         _check_sigma(section.sigma, model)
     proposal = route.latent(model, options, sampling.batch, section.sigma if keeps_top else None)
+    require(proposal, LatentProposal, f"the proposal of route {name!r}")
     move = KeepTop() if keeps_top else _move(section, model)
     return LatentMetropolis(proposal, action, move, section.tries)
 

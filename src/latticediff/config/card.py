@@ -15,7 +15,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .. import registry
+from ..action.contract import Action
 from ..action.phi4 import CONVENTIONS
+from ..contracts import require
 from ..errors import CardError, FileError, UserError
 from ..lattice import MOST_SITES, volume
 from ..untrusted import parse_toml, read_text, status
@@ -88,7 +90,9 @@ class Card(BaseModel):
             if self.action.convention is not None:
                 options["convention"] = self.action.convention
             inspect.signature(cls).bind(**options, ndim=ndim)
-            return cls(**options, ndim=ndim)
+            action = cls(**options, ndim=ndim)
+            require(action, Action, f"action {self.action.name!r}")
+            return action
         except UserError as exc:
             raise CardError(f"[action] {exc}") from None
         except TypeError as exc:  # from bind: a missing or unknown argument of the user's own action
@@ -189,7 +193,7 @@ def _network_options(name):
     except UserError as exc:
         raise CardError(f"[network] {exc}") from None
     if name in registry.names("network_options"):
-        return registry.load("network_options", name)
+        return _options_model("network_options", name)
     return sections.NETWORK_OPTIONS.get(name)
 
 
@@ -201,9 +205,23 @@ def _with_routes(card):
             own = type(card.sampling).model_fields
             hint = registry.nearest(name, [*own, *registry.names("route_options")])
             raise CardError(f"[sampling] has no key {name!r}{hint or '; it has ' + ', '.join(own)}")
-        checked[name] = _checked(registry.load("route_options", name), data, f"sampling.{name}")
+        checked[name] = _checked(_options_model("route_options", name), data, f"sampling.{name}")
     sampling = card.sampling.model_copy(update=checked)
     return card.model_copy(update={"sampling": sampling}) if checked else card
+
+
+def _options_model(group, name):
+    """The installed pydantic model of a section, refused if it is none."""
+    try:
+        model = registry.load(group, name)
+    except UserError as exc:
+        raise CardError(str(exc)) from None
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        what = group.replace("_", " ")
+        raise CardError(
+            f"{what} {name!r} ({model!r}) is no pydantic model; derive it from latticediff.config.sections.Section"
+        )
+    return model
 
 
 def _checked(model, data, section=None):

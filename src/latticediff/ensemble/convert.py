@@ -19,7 +19,7 @@ from ..errors import FileError, UserError
 from ..host import numpy_defaults
 from ..lattice import check_shape, volume
 from .reader import Ensemble
-from .readers import choose_reader
+from .readers import Foreign, choose_reader
 from .writer import save_ensemble
 
 __all__ = ["ConvertReport", "convert"]
@@ -179,6 +179,11 @@ def convert(
         foreign = read(path, **options)
     except TypeError as exc:
         raise UserError(f"reader of {path}: {exc}") from exc
+    if not isinstance(foreign, Foreign):
+        raise UserError(
+            f"the reader of {path} returned a {type(foreign).__name__}; the contract"
+            " latticediff.ensemble.readers.Reader wants a Foreign(phis, action)"
+        )
     shape = tuple(foreign.phis.shape)
     if len(shape) != action.ndim + 1:
         raise UserError(f"{path} has shape {shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")

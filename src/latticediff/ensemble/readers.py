@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from .schema import is_ours
 from .seal import SEAL, damaged_rows, is_sealed, require_sealed
 from .stored import MOST_COMPRESSED, open_h5
 
-__all__ = ["Foreign", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
+__all__ = ["Foreign", "Reader", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
 
 _SUFFIXES = {".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".bin": "raw", ".dat": "raw", ".raw": "raw"}
 
@@ -35,6 +35,14 @@ class Foreign(NamedTuple):
 
     phis: object  #: (n_cfg, *lattice), sliceable, real numbers
     action: np.ndarray | None = None  #: (n_cfg,), values of S the file claims, if it does
+
+
+class Reader(Protocol):
+    """What is registered in the entry-point group ``latticediff.readers``."""
+
+    def __call__(self, path: str | os.PathLike[str], **options: Any) -> Foreign:
+        """Open a file; options are the keywords of `convert` that are the reader's own."""
+        ...
 
 
 @contextmanager

@@ -1,0 +1,192 @@
+"""Plug-ins that lack a part of their contract: one line that names the plug-in, the contract and what is missing.
+
+Packages are real ones, as pip would install them: a module and a ``.dist-info`` folder on the path.
+"""
+
+import sys
+
+import numpy as np
+import pytest
+
+from latticediff import registry
+from latticediff.action.contract import action_from_description
+from latticediff.build.learned import build_kernel, build_proposal
+from latticediff.build.network import build_network
+from latticediff.config import parse_card
+from latticediff.ensemble.convert import convert
+from latticediff.errors import UserError
+from latticediff.markov import kernel_from_description
+from latticediff.model.score_model import load_model
+from latticediff.observables import measure_primary
+
+CARD = """
+[action]
+convention = "A"
+m2 = -4.0
+lam = 6.008
+[lattice]
+shape = [8, 8]
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put a package on the path: its source and its entry points, ``{group: {name: object}}``."""
+
+    def put(source, points, package="bad_plugin"):
+        site = tmp_path / package
+        site.mkdir()
+        (site / f"{package}.py").write_text(source)
+        info = site / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = []
+        for group, entries in points.items():
+            lines += [f"[latticediff.{group}]", *(f"{name} = {package}:{thing}" for name, thing in entries.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines))
+        monkeypatch.syspath_prepend(site)
+        registry._entry_points.cache_clear()
+
+    yield put
+    monkeypatch.undo()
+    registry._entry_points.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("bad_plugin")]:
+        del sys.modules[name]
+
+
+def refusal(function, *arguments):
+    """The one line with which a call is refused."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_two_packages_of_one_name_are_told_apart(install):
+    install("def mine(phis, action): return phis", {"observables": {"mine": "mine"}})
+    install("def mine(phis, action): return phis", {"observables": {"mine": "mine"}}, "bad_plugin_too")
+    said = refusal(registry.load, "observables", "mine")
+    assert "'mine'" in said and "bad_plugin (bad_plugin:mine)" in said and "bad_plugin_too" in said
+
+
+def test_a_package_that_is_found_twice_is_one(install, monkeypatch, tmp_path):
+    install("def mine(phis, action): return phis[:, 0, 0]", {"observables": {"mine": "mine"}})
+    monkeypatch.syspath_prepend(f"{tmp_path}/../{tmp_path.name}/bad_plugin")
+    registry._entry_points.cache_clear()
+    assert callable(registry.load("observables", "mine"))
+
+
+@pytest.mark.parametrize("group", registry.GROUPS)
+def test_what_is_no_class_or_function_is_refused_in_every_group(install, group):
+    install("thing = 5", {group: {"mine": "thing"}})
+    said = refusal(registry.load, group, "mine")
+    assert "'mine'" in said and "bad_plugin" in said and "is a int; expected a class or a function" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [("import nowhere_to_be_found", "nowhere_to_be_found"), ("1 / 0", "ZeroDivisionError"), ("x = (", "SyntaxError")],
+)
+def test_a_module_that_fails_says_how(install, source, reason):
+    install(source, {"actions": {"mine": "Mine"}})
+    said = refusal(parse_card, CARD.replace('convention = "A"', 'name = "mine"'))
+    assert "action 'mine', bad_plugin (bad_plugin:Mine), cannot be imported" in said and reason in said
+
+
+def test_an_action_without_a_force(install):
+    source = """
+class Mine:
+    hopping = 1.0
+    def __init__(self, m2, lam, ndim): self.ndim = ndim
+    def __call__(self, phi): return phi.sum()
+    def potential(self, phi): return phi
+    def potential_derivative(self, phi): return phi
+    def describe(self): return {"name": "mine"}
+"""
+    install(source, {"actions": {"mine": "Mine"}})
+    said = refusal(parse_card, CARD.replace('convention = "A"', 'name = "mine"'))
+    assert "action 'mine' has no force, numba_potential" in said and "latticediff.action.contract.Action" in said
+    assert "description" in refusal(action_from_description, {"name": "mine"})
+
+
+def test_a_network_without_describe(install):
+    source = """
+import torch
+class Mine(torch.nn.Module):
+    name = "mine"
+    def __init__(self, ndim):
+        super().__init__()
+        self.ndim = ndim
+"""
+    install(source, {"networks": {"mine": "Mine"}})
+    said = refusal(build_network, parse_card(CARD + '[network]\nname = "mine"\n'))
+    assert "network 'mine' has no describe" in said and "latticediff.networks.contract.Network" in said
+
+
+@pytest.mark.parametrize("group", ["network_options", "route_options"])
+def test_options_that_are_no_model(install, group):
+    points = {"networks": {"mine": "Mine"}, "routes": {"mine": "Mine"}, group: {"mine": "Mine"}}
+    install("class Mine: pass", points)
+    text = '[network]\nname = "mine"\n' if group == "network_options" else "[sampling.mine]\nn_chains = 4\n"
+    said = refusal(parse_card, CARD + text)
+    assert f"{group.replace('_', ' ')} 'mine'" in said and "is no pydantic model" in said
+
+
+ROUTE = """
+from latticediff.config.sections import Section
+class Options(Section):
+    n_chains: int = 4
+    n_warmup: int = 0
+    n_updates: int = 4
+class Mine:
+    label = "mine"
+    weights = "flow"
+    def proposal(self, model, options, batch): return object()
+class Unnamed:
+    def proposal(self, model, options, batch): return object()
+class Wanting(Mine):
+    def __init__(self, model): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        ("Unnamed", ("route 'mine' has no label, weights", "latticediff.build.contract.Route")),
+        ("Wanting", ("route 'mine' cannot be made without arguments",)),
+        ("Mine", ("the proposal of route 'mine' has no draw", "latticediff.metropolis.contract.Proposal")),
+    ],
+)
+def test_a_route_that_lacks_something(install, thing, words):
+    install(ROUTE, {"routes": {"mine": thing}, "route_options": {"mine": "Options"}})
+    card = parse_card(CARD + "[sampling.mine]\n")
+    said = refusal(build_proposal, card, load_model("phi4-A-L8"), "mine")
+    assert all(word in said for word in words)
+
+
+def test_a_move_that_the_route_has_no_noise_for(install):
+    install(ROUTE, {"routes": {"mine": "Mine"}, "route_options": {"mine": "Options"}})
+    card = parse_card(CARD + '[sampling.kernel]\nmove = "partial"\n[sampling.mine]\n')
+    said = refusal(build_kernel, card, load_model("phi4-A-L8"), "mine")
+    assert "route 'mine' has no has_path, latent" in said and "latticediff.build.contract.LatentRoute" in said
+
+
+def test_an_observable_of_another_shape(install):
+    install("def mine(phis, action): return phis", {"observables": {"mine": "mine"}})
+    card = parse_card(CARD)
+    said = refusal(measure_primary, np.zeros((3, 2, 8, 8)), card.theory(), ["mine"])
+    assert "observable 'mine' has shape (6, 8, 8); expected (6,)" in said
+
+
+def test_a_kernel_that_cannot_be_built_again(install):
+    install("class Mine: pass", {"kernels": {"mine": "Mine"}})
+    said = refusal(kernel_from_description, parse_card(CARD).theory(), {"name": "mine"})
+    assert "'mine'" in said and "from_description" in said
+
+
+def test_a_reader_that_returns_an_array(install, tmp_path):
+    install("import numpy\ndef mine(path): return numpy.zeros((2, 8, 8))", {"readers": {"mine": "mine"}})
+    (tmp_path / "fields.x").write_bytes(b"1")
+    with pytest.raises(UserError, match=r"returned a ndarray; the contract .*Reader wants a Foreign") as caught:
+        convert(tmp_path / "fields.x", tmp_path / "out.h5", parse_card(CARD).theory(), reader="mine")
+    assert "\n" not in str(caught.value)
