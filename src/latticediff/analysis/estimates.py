@@ -3,6 +3,7 @@ r"""Tables of observables and autocorrelation times from the primary series of o
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from numpy.typing import ArrayLike
@@ -11,13 +12,12 @@ from ..action import Action
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import check_shape, volume
-from ..observables import derived as formulas
-from ..types import Extents, Shape
+from ..observables.contract import Observable, Where
+from ..observables.table import OBSERVABLES, REPORTED, TIMED, installed_names, observable
+from ..types import Extents
 from .gamma import S_TAU, Estimate, TauInt, derived, tau_int
 
 __all__ = ["REPORTED", "Difference", "compare", "compare_tables", "observables_table", "tau_table"]
-
-TAU_NAMES = ("m", "abs_m", "m2", "action")
 
 #: function of means of primary series, and the names of these, in the order of its arguments
 Definition = tuple[Callable[..., float], tuple[str, ...]]
@@ -38,31 +38,6 @@ class HasError(Protocol):
 Comparable = HasError | Sequence[float | None]  #: or the pair (value, error), None where it is not defined
 
 
-def _definitions(shape: Shape, ndim: int) -> dict[str, Definition]:
-    """`Definition` of every observable that is known by name."""
-    v, extent = volume(shape), max(shape)
-    return {
-        "abs_m": (lambda abs_m: abs_m, ("abs_m",)),
-        "chi": (lambda m2: formulas.chi(m2, v), ("m2",)),
-        "chi_abs": (lambda m2, abs_m: formulas.chi_abs(m2, abs_m, v), ("m2", "abs_m")),
-        "binder": (formulas.binder, ("m2", "m4")),
-        "phi2": (lambda phi2: phi2, ("phi2",)),
-        "action_per_site": (lambda s: s / v, ("action",)),
-        "xi_2nd": (lambda m2, g: formulas.xi_second_moment(m2, g, v, extent), ("m2", "g_kmin")),
-        "m": (lambda m: m, ("m",)),
-        "schwinger_dyson": (lambda sd: sd, ("sd",)),
-        "fourth_cumulant": (lambda m2, m4: formulas.fourth_cumulant(m2, m4, v), ("m2", "m4")),
-        "renormalised_coupling": (
-            lambda m2, m4, g: formulas.renormalised_coupling(m2, m4, g, v, extent, ndim),
-            ("m2", "m4", "g_kmin"),
-        ),
-    }
-
-
-#: the seven rows of report.json; the others of `_definitions` are asked for by name
-REPORTED = ("abs_m", "chi", "chi_abs", "binder", "phi2", "action_per_site", "xi_2nd")
-
-
 @numpy_defaults()
 def observables_table(
     series: Mapping[str, ArrayLike],
@@ -81,8 +56,8 @@ def observables_table(
     shape : sequence of int
         Lattice extents.
     names : iterable of str
-        Of ``abs_m, chi, chi_abs, binder, phi2, action_per_site, xi_2nd`` (the default), ``m,
-        schwinger_dyson, fourth_cumulant, renormalised_coupling``, or any key of `series` (its mean).
+        Of `latticediff.observables.OBSERVABLES` (by default those it marks as reported), derived ones that other
+        packages install, or any key of `series` (its mean).
     s_tau : float
         See `tau_int`.
 
@@ -123,27 +98,32 @@ def definitions(
         Unknown name, or a primary series that is missing.
     """
     shape = check_shape(shape, action.ndim)
-    known = _definitions(shape, action.ndim)
+    where = Where(volume(shape), max(shape), action.ndim)
     found: dict[str, Definition] = {}
     for name in names:
-        if name == "xi_2nd" and max(shape) < 2:
-            found[name] = (lambda m2: math.nan), ("m2",)  # one site has no length
-        elif name in known:
-            found[name] = known[name]
-        elif name in series:
+        entry = _entry(name, series)
+        if entry is not None and entry.derived:
+            found[name] = partial(entry.function, where), entry.needs
+        elif entry is not None or name in series:
             found[name] = (lambda a: a), (name,)
         else:
-            raise UserError(f"observable is {name!r}; expected one of {', '.join([*known, *series])}")
+            known = dict.fromkeys([*OBSERVABLES, *series])
+            raise UserError(f"observable is {name!r}; expected one of {', '.join(known)}")
         missing = [need for need in found[name][1] if need not in series]
         if missing:
             raise UserError(f"{name} needs the primary series {', '.join(missing)}; measure them first")
     return found
 
 
+def _entry(name: str, series: Mapping[str, ArrayLike]) -> Observable | None:
+    """The `Observable` of a name; None for a series that the caller brings along under a name of his own."""
+    if name in OBSERVABLES:
+        return OBSERVABLES[name]
+    return observable(name) if name not in series and name in installed_names() else None
+
+
 @numpy_defaults()
-def tau_table(
-    series: Mapping[str, ArrayLike], names: Iterable[str] = TAU_NAMES, s_tau: float = S_TAU
-) -> dict[str, TauInt]:
+def tau_table(series: Mapping[str, ArrayLike], names: Iterable[str] = TIMED, s_tau: float = S_TAU) -> dict[str, TauInt]:
     """`TauInt` of each named series, in entries of the series (stored configurations).
 
     Parameters

@@ -18,13 +18,12 @@ from scipy import special, stats
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..observables.table import THERMAL, TIMED
 from .convergence import find_thermalization, further_updates, r_hat
 from .gamma import as_chains, mean, tau_int
 
 __all__ = ["Gate", "run_gates"]
 
-THERMAL_NAMES = ("abs_m", "phi2", "action")
-TAU_NAMES = ("m", "abs_m", "m2", "action")
 SEGMENTS = 8  #: at most; see find_thermalization
 
 
@@ -76,9 +75,7 @@ def _moved_gate(series: Mapping[str, ArrayLike]) -> Gate | None:
     return Gate("moving chains", False, len(values) - still, math.nan, f"{len(values)} of {len(values)}", 0.0, advice)
 
 
-def thermalisation_gate(
-    series: Mapping[str, ArrayLike], n_sigma: float = 4.0, names: Iterable[str] = THERMAL_NAMES
-) -> Gate:
+def thermalisation_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, names: Iterable[str] = THERMAL) -> Gate:
     """Gate: no early segment of any of `names` deviates from the second half. Its value is the suggested cut."""
     names = [name for name in names if name in series]
     found = {name: find_thermalization(series[name], n_sigma, name) for name in names}
@@ -158,7 +155,7 @@ def sign_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, min_changes
 
 
 def length_gate(
-    series: Mapping[str, ArrayLike], names: Iterable[str] = TAU_NAMES, n_tau: float = 100.0, per_chain: float = 10.0
+    series: Mapping[str, ArrayLike], names: Iterable[str] = TIMED, n_tau: float = 100.0, per_chain: float = 10.0
 ) -> Gate:
     """Gate: chains are long enough to know the slowest tau_int, which is its value.
 
@@ -190,7 +187,7 @@ def agreement_gate(
     series: Mapping[str, ArrayLike],
     n_sigma: float = 4.0,
     max_r_hat: float = 1.1,
-    names: Iterable[str] = ("abs_m", "phi2", "action"),
+    names: Iterable[str] = THERMAL,
 ) -> Gate:
     r"""Gate: chains agree by the rank-normalised split R-hat, and by the spread of their means against errors.
 

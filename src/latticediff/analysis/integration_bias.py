@@ -33,9 +33,12 @@ from ..action import Action
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
+from ..observables import measure_primary
 from ..types import FloatArray
 
 __all__ = ["IntegrationBias", "field_series", "integration_bias"]
+
+COMPARED = ("action", "abs_m", "m2", "phi2")  #: even observables, whose correlations with epsilon are told
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,9 @@ def field_series(phis: FloatArray, action: Action) -> dict[str, FloatArray]:
     Returns
     -------
     dict of str to ndarray, shape (n,), float64
-        ``action, abs_m, m2, phi2``.
+        `COMPARED`.
     """
-    flat = real_array(phis, "phis").reshape(len(phis), -1)
-    m = flat.mean(axis=1)
-    return {"action": np.asarray(action(phis)), "abs_m": np.abs(m), "m2": m * m, "phi2": (flat**2).mean(axis=1)}
+    return {name: rows[0] for name, rows in measure_primary(phis, action, COMPARED).items()}
 
 
 @numpy_defaults()

@@ -8,10 +8,11 @@ or network named there, which checks them itself.
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..defaults import SDE_STEPS
 from ..lattice import check_shape
+from ..observables.table import OBSERVABLES, installed_names
 
 __all__ = [
     "NETWORK_OPTIONS",
@@ -42,6 +43,14 @@ Width = Annotated[int, Field(ge=1, le=10**4)]  #: of a network, whose weights go
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+def _primary(name: str) -> str:
+    """The name of an observable of configurations, which has a tau_int."""
+    known = [*(name for name, entry in OBSERVABLES.items() if not entry.derived), *installed_names()]
+    if name not in known:
+        raise ValueError(f"expected one of {', '.join(known)}")
+    return name
 
 
 class Section(BaseModel):
@@ -119,7 +128,7 @@ class HMCSection(Section):
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mass: Positive | None = None  #: m_eff^2 of Fourier acceleration; not given: unit masses
     cluster: Count | None = None  #: Swendsen-Wang updates after each trajectory; not given: none
-    search_observable: Literal["m", "abs_m", "m2", "action"] | None = None  #: whose cost counts; not given: abs_m
+    search_observable: Annotated[str, AfterValidator(_primary)] | None = None  #: whose cost counts; not given: abs_m
     search_budget: Count | None = None  #: most force evaluations of each chain; not given: a million
 
     @field_validator("start")

@@ -26,12 +26,14 @@ from numpy.typing import ArrayLike
 from ..action import Action
 from ..errors import UserError
 from ..markov import ChainState
+from ..observables import measure_primary
+from ..observables import observable as primary
 from ..streams import Streams
 from ..types import FloatArray
 from .integrators import INTEGRATORS
 from .kernel import HMC
 
-__all__ = ["BUDGET", "OBSERVABLES", "OVERHEAD", "SEARCH", "Pilot", "search"]
+__all__ = ["BUDGET", "OVERHEAD", "SEARCH", "Pilot", "search"]
 
 Measure = Callable[[FloatArray, FloatArray], ArrayLike]  #: of fields (n, n_chains, *lattice) and actions (n, n_chains)
 
@@ -39,12 +41,6 @@ SEARCH = "search"  #: in place of a number or a name: let the search find it
 #: Force evaluations that take as long as the rest of a trajectory; 5 to 9 from 8x8 to 64x64 on one AVX-512 core.
 OVERHEAD = 6.0
 ACCEPTANCES = (0.65, 0.75, 0.85, 0.93)
-OBSERVABLES: dict[str, Measure] = {
-    "m": lambda phi, action: phi.mean(axis=tuple(range(2, phi.ndim))),
-    "abs_m": lambda phi, action: np.abs(phi.mean(axis=tuple(range(2, phi.ndim)))),
-    "m2": lambda phi, action: phi.mean(axis=tuple(range(2, phi.ndim))) ** 2,
-    "action": lambda phi, action: action,
-}
 COARSE = 0.15  # relative error of tau_int in the ladder
 RUNGS = 14  # of the ladder, upwards: 128 quarter periods at most
 LEAST_TAUS = 10  # length of every chain of a pilot
@@ -176,6 +172,14 @@ class _Search:
             wanted = max(wanted, pilot.n_updates + 2, 2 * LEAST_TAUS // n_chains)
 
 
+def _measure_named(name: str, action: Action) -> Measure:
+    if primary(name).derived:
+        raise UserError(f"observable {name!r} is derived from means; its chain has no tau_int: name one that is not")
+    if name == "action":
+        return lambda phi, values: values  # known already
+    return lambda phi, values: measure_primary(phi, action, [name])[name].T
+
+
 def _estimate(pilot: Pilot) -> None:
     from ..analysis import tau_int  # a later room; the search alone wants it
 
@@ -219,8 +223,8 @@ def search(
     mass : float, optional
         See `HMC`.
     observable : str or callable
-        Key of `OBSERVABLES`, or a function of fields (n, n_chains, *lattice) and actions (n, n_chains) that returns
-        (n, n_chains).
+        Name of an observable that is not derived, or a function of fields (n, n_chains, *lattice) and actions
+        (n, n_chains) that returns (n, n_chains).
     precision : float
         Relative error of tau_int up to which choices are told apart.
     budget : int
@@ -242,8 +246,7 @@ def search(
         Unknown observable or integrator, a length searched without jitter, a budget that is too small to begin, or
         fields from which nothing is ever accepted.
     """
-    if not (callable(observable) or observable in OBSERVABLES):
-        raise UserError(f"observable is {observable!r}; expected one of {', '.join(OBSERVABLES)}, or a function")
+    measure = observable if callable(observable) else _measure_named(observable, action)
     if trajectory_length == SEARCH and not 0 < jitter < 1:
         raise UserError(
             f"jitter is {jitter!r}; a trajectory length that is searched wants some, e.g. 0.1: without, a mode whose"
@@ -251,7 +254,6 @@ def search(
         )
     if not 0 < precision < 1:
         raise UserError(f"precision is {precision!r}; expected a number between 0 and 1")
-    measure = observable if callable(observable) else OBSERVABLES[observable]
     integrators = tuple(INTEGRATORS) if integrator == SEARCH else (integrator,)
     acceptances = ACCEPTANCES if target_acceptance == SEARCH else (cast(float, target_acceptance),)
     first = acceptances[len(acceptances) // 2]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..observables import measure_primary
+from ..observables.measuring import complete, measure_primary
 from ..types import FloatArray
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "proposed_columns", "proposed_series"]
 
 PREFIX = "proposal_"
-MEASURED = ("m", "phi2", "g_kmin")  #: the action is known already, and powers of m follow from m
+MEASURED = ("m", "phi2", "g_kmin")  #: the action is known already, and what else there is follows from these
 COLUMNS = tuple(PREFIX + name for name in (*MEASURED, "action"))  #: of the history
 
 
@@ -64,6 +64,4 @@ def proposed_series(history: Callable[[str], FloatArray]) -> dict[str, FloatArra
     dict of str to ndarray, shape (n_chains, n_updates), float64
         ``m, abs_m, m2, m4, phi2, g_kmin, action``.
     """
-    series = {name.removeprefix(PREFIX): history(name).T for name in COLUMNS}
-    m = series["m"]
-    return {**series, "abs_m": np.abs(m), "m2": m**2, "m4": m**4}
+    return complete({name.removeprefix(PREFIX): history(name).T for name in COLUMNS})

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
+from ..observables.table import OBSERVABLES as TABLE
+from ..observables.table import REPORTED, TIMED
 from .model import ChainResult
 
 __all__ = [
@@ -24,19 +26,11 @@ __all__ = [
     "value_error",
 ]
 
-#: name -> (symbol, definition); also the order of rows on the page
-OBSERVABLES = {
-    "abs_m": ("⟨|m|⟩", "mean modulus of m = V⁻¹ Σ φ"),
-    "chi": ("χ", "V ⟨m²⟩"),
-    "chi_abs": ("χ_abs", "V (⟨m²⟩ − ⟨|m|⟩²)"),
-    "binder": ("U", "Binder cumulant, 1 − ⟨m⁴⟩ / (3 ⟨m²⟩²)"),
-    "phi2": ("⟨φ²⟩", "mean square field"),
-    "action_per_site": ("⟨S⟩/V", "action per site"),
-    "xi_2nd": ("ξ₂", "second-moment correlation length"),
-}
+#: name -> (symbol, definition) of what stands in tables, in the order of rows on the page
+OBSERVABLES = {name: (TABLE[name].average_symbol(name), TABLE[name].meaning) for name in REPORTED}
 
 #: observables whose tau_int is listed, with their symbols
-TAU_NAMES = {"m": "m", "abs_m": "|m|", "m2": "m²", "action": "S"}
+TAU_NAMES = {name: TABLE[name].symbol for name in TIMED}
 
 
 def value_error(value: float | None, error: float | None = None, digits: int = 2) -> str:

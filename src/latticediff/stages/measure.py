@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..analysis import REPORTED, Beside, Estimate, beside, observables_table, short_chain_notice, tau_table
-from ..analysis.estimates import TAU_NAMES, definitions
+from ..analysis.estimates import definitions
 from ..analysis.gamma import TauInt, format_error
 from ..build.configurations import require_finite
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..metropolis.proposed import COLUMNS, proposed_series
-from ..observables import BUILT_IN, installed_names, measure_primary
+from ..observables import OBSERVABLES, installed_names, measure_primary, observable
+from ..observables.table import TIMED
 from ..untrusted import printable
 from .spectrum import Spectrum, measure_spectrum
 
@@ -179,7 +180,8 @@ def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=Non
     others = installed_names() if installed else []
     wanted = (*REPORTED, *others) if names is None else tuple(dict.fromkeys(names))
     # built-in ones always: nearly everything derives from them; of the installed only what was asked for
-    series = read_series(ensemble, [*BUILT_IN, *(name for name in others if name in wanted)])
+    needed = _series_for([name for name in others if name in wanted])
+    series = read_series(ensemble, needed)
     if names is not None:
         definitions(wanted, series, action, shape)  # an unknown name is refused before anything is worked out
     observables, silent = {}, {}
@@ -187,11 +189,11 @@ def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=Non
         try:
             observables |= observables_table(series, action, shape, [name], s_tau)
         except UserError as exc:
-            if name not in others or not _is_constant(series[name]):
+            if name not in others or name not in series or not _is_constant(series[name]):
                 raise  # a chain that does not move; of another package's observable, that may be how it is
             observables[name], silent[name] = Estimate(float(series[name].mean()), math.nan, n=ensemble.n_cfg), str(exc)
     if names is None:
-        timed = [*TAU_NAMES, *(name for name in others if name not in silent)]
+        timed = [*TIMED, *(name for name in others if name in series and name not in silent)]
         tau = tau_table(series, timed, s_tau)
         times = {name: (found.value * thin, found.error * thin) for name, found in tau.items()}
         notices = [short_chain_notice(found, n_chains, name=name) for name, found in tau.items()]
@@ -218,6 +220,15 @@ def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=Non
         notices=tuple(f"{line}; an entry is {thin} updates" for line in notices if line) + tuple(silent.values()),
         spectrum=measure_spectrum(field_batches(ensemble), action, shape, thin, axis, s_tau) if correlator else None,
     )
+
+
+def _series_for(installed):
+    """Names of the primary series that a measurement takes: all built-in ones, and what installed ones need."""
+    names = [name for name, entry in OBSERVABLES.items() if not entry.derived]
+    for name in installed:
+        entry = observable(name)
+        names += entry.needs if entry.derived else (name,)
+    return list(dict.fromkeys(names))
 
 
 def _is_constant(series):

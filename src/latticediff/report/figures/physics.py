@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...observables.table import OBSERVABLES as TABLE
+from ...observables.table import REPORTED
 from ..model import RunResult
 from ..numbers import OBSERVABLES, differences
 from ..style import FigureRecord, chain_styles, legend, log_axis, new_figure, sigma_axis
@@ -12,15 +14,7 @@ from ..style import FigureRecord, chain_styles, legend, log_axis, new_figure, si
 __all__ = ["correlator", "effective_mass", "observables", "propagator"]
 
 # mathtext, since the symbols' subscripts are not in every font
-SYMBOLS = {
-    "abs_m": r"$\langle|m|\rangle$",
-    "chi": r"$\chi$",
-    "chi_abs": r"$\chi_{\mathrm{abs}}$",
-    "binder": r"$U$",
-    "phi2": r"$\langle\phi^2\rangle$",
-    "action_per_site": r"$\langle S\rangle/V$",
-    "xi_2nd": r"$\xi_{\mathrm{2nd}}$",
-}
+SYMBOLS = {name: TABLE[name].average_symbol(name, tex=True) for name in REPORTED}
 
 
 def observables(run: RunResult) -> FigureRecord | None:
