@@ -47,6 +47,17 @@ def transform(fields: FloatArray, shape: Extents, inverse: bool = False) -> Floa
     """Coefficients (..., *shape) of fields (..., *shape) in the basis, float64; with `inverse` the way back.
 
     The bits do not depend on how many fields are transformed together.
+
+    Parameters
+    ----------
+    fields : ndarray, shape (..., *shape), float64
+    shape : sequence of int
+        Lattice extents.
+    inverse : bool
+
+    Returns
+    -------
+    ndarray, shape (..., *shape), float64
     """
     for axis, extent in enumerate(shape, start=fields.ndim - len(shape)):
         basis = real_fourier(extent)
@@ -78,6 +89,17 @@ def momenta_from_basis(values: FloatArray, shape: Extents) -> FloatArray:
     """The inverse of `basis_from_momenta`: values on the full momentum grid, (..., *lattice).
 
     Values at the cosine and the sine of one momentum may differ, as measured ones do; their mean is taken.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., *shape), float64
+        At each basis function.
+    shape : sequence of int
+        Lattice extents.
+
+    Returns
+    -------
+    ndarray, shape (..., *shape), float64
     """
     axes = range(values.ndim - len(shape), values.ndim)
     averages = []

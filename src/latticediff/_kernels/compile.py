@@ -46,20 +46,24 @@ __all__ = [
 FLAGS = frozenset({"contract"})
 #: For long sums of terms of no order: they may be taken in any, which lets them vectorise. Asked for by name.
 SUMS = FLAGS | {"reassoc", "nsz"}
+Flags = frozenset[str]  #: LLVM's fast-math flags
 
 
-def jit(function, flags=FLAGS, **options):
+def jit(function: Callable[..., Any], flags: Flags = FLAGS, **options: Any) -> Dispatcher:
     """`numba.njit` with the flags of this room."""
     return numba.njit(function, fastmath=set(flags), error_model="numpy", nogil=True, **options)
 
 
-def inlined(function):
-    """Inlined into its callers before LLVM sees it, with their flags: a loop around a call does not vectorise."""
+def inlined(function: Callable[..., Any]) -> Dispatcher:
+    """Compile a function that is inlined into its callers, with their flags, before LLVM sees them.
+
+    A loop around a call does not vectorise.
+    """
     return numba.njit(function, fastmath=set(FLAGS), error_model="numpy", inline="always")
 
 
 @functools.cache
-def source_hash():
+def source_hash() -> str:
     """Twelve hexadecimal digits of the sources of this room."""
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
@@ -68,17 +72,18 @@ def source_hash():
 
 
 @functools.cache
-def machine():
+def machine() -> str:
     """What machine code is compiled for, as Numba knows it: ``"znver4 +avx512f,..."``; the user may have lowered it."""
-    name = numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
-    features = numba.config.CPU_FEATURES
+    config: Any = numba.config  # attributes that it makes itself
+    name = config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
+    features = config.CPU_FEATURES
     if features is None:
         # as Numba: the host's features belong to the host's name
-        features = "" if numba.config.CPU_NAME else llvmlite.binding.get_host_cpu_features().flatten()
+        features = "" if config.CPU_NAME else llvmlite.binding.get_host_cpu_features().flatten()
     return f"{name} {features}".strip()
 
 
-def _identity(bindings):
+def _identity(bindings: Mapping[str, Any]) -> str:
     """Hex digest of what is bound: constants by value, functions by their names, which are identities themselves."""
     words = []
     for key, value in sorted(bindings.items()):
@@ -88,7 +93,13 @@ def _identity(bindings):
     return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
-def specialise(template, bindings, name=None, inner=False, flags=FLAGS):
+def specialise(
+    template: Callable[..., Any],
+    bindings: Mapping[str, Any],
+    name: str | None = None,
+    inner: bool = False,
+    flags: Flags = FLAGS,
+) -> Dispatcher:
     """Compile `template` with some of its module globals replaced.
 
     Parameters
@@ -102,12 +113,12 @@ def specialise(template, bindings, name=None, inner=False, flags=FLAGS):
         name nothing is cached, and a digest of the bindings is the identity.
     inner : bool
         Called by compiled code only: no wrapper for Python is compiled, and nothing cached.
-    flags : set of str
+    flags : frozenset of str
         LLVM's fast-math flags: `FLAGS`, or `SUMS`.
 
     Returns
     -------
-    dispatcher
+    numba.core.dispatcher.Dispatcher
     """
     clone = types.FunctionType(
         template.__code__, {**template.__globals__, **bindings}, template.__name__, template.__defaults__
@@ -136,12 +147,12 @@ def cached(function: Callable[..., Any]) -> Dispatcher:
     return specialise(function, {}, "shared")
 
 
-def cached_sums(function):
+def cached_sums(function: Callable[..., Any]) -> Dispatcher:
     """As `cached`, for functions whose sums may be taken in any order (`SUMS`)."""
     return specialise(function, {}, "shared", flags=SUMS)
 
 
-def callable_potential(action):
+def callable_potential(action: "Action") -> tuple[Dispatcher, Dispatcher, tuple[float, ...]]:
     """``(value, derivative, params)`` of an action: Numba dispatchers and a tuple of floats.
 
     Parameters reach the compiled loops as a tuple: an array could alias the fields, and would be

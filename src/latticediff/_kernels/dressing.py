@@ -9,6 +9,7 @@ contiguous numbers whatever the lattice. float64.
 
 import numpy as np
 
+from ..types import FloatArray, IntArray
 from .compile import cached, jit
 
 __all__ = ["LANES", "dress", "transform"]
@@ -16,7 +17,7 @@ __all__ = ["LANES", "dress", "transform"]
 LANES = 8
 
 
-def _rotate(source, target, other, bases, extents):
+def _rotate(source: FloatArray, target: FloatArray, other: FloatArray, bases: FloatArray, extents: IntArray) -> int:
     """Multiply every axis by its matrix; the result is in `target`, `source` is overwritten where axes are even."""
     n_axes = len(extents)
     size = source.size
@@ -45,7 +46,7 @@ _rotate = jit(_rotate)
 
 
 @cached
-def transform(begin, end, fields, out, bases, extents):
+def transform(begin: int, end: int, fields: FloatArray, out: FloatArray, bases: FloatArray, extents: IntArray) -> None:
     """Groups begin .. end-1 of `fields` (n_groups, V * LANES) times the matrices of every axis."""
     size = fields.shape[1]
     work, other = np.empty(size), np.empty(size)
@@ -55,7 +56,19 @@ def transform(begin, end, fields, out, bases, extents):
 
 
 @cached
-def dress(begin, end, modes, g, K, n_terms, sign, out, bases, transposes, extents):
+def dress(
+    begin: int,
+    end: int,
+    modes: FloatArray,
+    g: FloatArray,
+    K: FloatArray,
+    n_terms: int,
+    sign: int,
+    out: FloatArray,
+    bases: FloatArray,
+    transposes: FloatArray,
+    extents: IntArray,
+) -> None:
     """``exp(sign / 2 K g K)`` of groups begin .. end-1; `modes` and `out` in the Fourier basis, `g` on sites."""
     size = modes.shape[1]
     total, w, sites, other = np.empty(size), np.empty(size), np.empty(size), np.empty(size)

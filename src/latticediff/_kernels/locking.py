@@ -33,7 +33,7 @@ def lock_cache(dispatcher: Any) -> Any:
 
 def _locked(method: Callable[..., Any], folder: str) -> Callable[..., Any]:
     @functools.wraps(method)
-    def call(*args, **kwargs):
+    def call(*args: Any, **kwargs: Any) -> Any:
         with _folder_lock(folder):
             return method(*args, **kwargs)
 

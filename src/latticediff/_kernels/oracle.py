@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..action import Action
+from ..types import FloatArray, Shape
+
 __all__ = ["action", "force", "normals", "philox", "trajectory", "uniform", "uniforms"]
 
 _MASK = 0xFFFFFFFF
@@ -72,13 +75,14 @@ def _block(key: int, index: int, chain: int, update: int) -> list[int]:
     return philox((index, chain, update & _MASK, update >> 32), (key & _MASK, key >> 32))
 
 
-def uniforms(key, index, chain, update):
+def uniforms(key: int, index: int, chain: int, update: int) -> tuple[float, float]:
     """Two doubles in (0, 1] from the upper 52 bits of the first two words, and of the last two."""
     words = _block(key, index, chain, update)
-    return tuple(1.0 - ((words[i] << 32 | words[i + 1]) >> 12) / 2**52 for i in (0, 2))
+    first, second = (1.0 - ((words[i] << 32 | words[i + 1]) >> 12) / 2**52 for i in (0, 2))
+    return first, second
 
 
-def uniform(key, index, chain, update):
+def uniform(key: int, index: int, chain: int, update: int) -> float:
     """The first of `uniforms`."""
     return uniforms(key, index, chain, update)[0]
 

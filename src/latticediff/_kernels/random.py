@@ -10,15 +10,21 @@ from machine code that has not been compared with the definition (`verified`).
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
+from ..types import FloatArray
 from .compile import cached, inlined
 from .verified import require_generator
 
 __all__ = ["fill_chains", "fill_normals", "fill_pairs", "fill_uniforms", "philox", "uniform"]
+
+Words = tuple[np.uint64, np.uint64, np.uint64, np.uint64]  #: 32-bit words in 64-bit numbers
 
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL0 = tuple(np.uint64(i * 0x9E3779B9) for i in range(10))  # what round i adds to the key, mod 2^32
@@ -47,30 +53,30 @@ _C4, _C5, _C6 = 2.4801578538562985e-05, -2.755523388484742e-07, 2.06304543796622
 
 
 @intrinsic
-def _as_float(typingctx, bits):
-    def codegen(context, builder, signature, args):
+def _as_float(typingctx: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(types.float64))
 
     return types.float64(types.uint64), codegen
 
 
 @intrinsic
-def _as_bits(typingctx, value):
-    def codegen(context, builder, signature, args):
+def _as_bits(typingctx: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(types.uint64))
 
     return types.uint64(types.float64), codegen
 
 
 @inlined
-def _round(c0, c1, c2, c3, k0, k1):
+def _round(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64) -> Words:
     p0 = _M0 * c0
     p1 = _M1 * c2
     return (p1 >> _S32) ^ c1 ^ k0, p1 & _LOW, (p0 >> _S32) ^ c3 ^ k1, p0 & _LOW
 
 
 @inlined
-def _ten_rounds(c0, c1, c2, c3, k0, k1):
+def _ten_rounds(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64) -> Words:
     # written out: LLVM does not vectorise a loop around a loop that it has not unrolled yet
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
     c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + _WEYL0[1]) & _LOW, (k1 + _WEYL1[1]) & _LOW)
@@ -86,21 +92,21 @@ def _ten_rounds(c0, c1, c2, c3, k0, k1):
 
 
 @cached
-def philox(c0, c1, c2, c3, k0, k1):
+def philox(c0: np.uint64, c1: np.uint64, c2: np.uint64, c3: np.uint64, k0: np.uint64, k1: np.uint64) -> Words:
     """Ten rounds of Philox4x32; six 32-bit words in, four out, all uint64."""
     return _ten_rounds(c0, c1, c2, c3, k0, k1)
 
 
 @inlined
-def _unit(word):
+def _unit(word: np.uint64) -> float:
     """The upper 52 bits as a double in (0, 1]."""
-    return 2.0 - _as_float((word >> _S12) | _ONE_BITS)
+    return 2.0 - _as_float((word >> _S12) | _ONE_BITS)  # type: ignore[call-arg]  # Numba gives the context itself
 
 
 @inlined
-def _minus_two_log(u):
+def _minus_two_log(u: float) -> float:
     """-2 log(u) for a double 0 < u <= 1, to 1e-15: u = m 2^-e, log m = 2 artanh((m-1)/(m+1))."""
-    bits = _as_bits(u)
+    bits = _as_bits(u)  # type: ignore[call-arg, var-annotated]  # Numba gives the context itself
     e = (_ROOT2_BITS - bits) >> _S52
     m = _as_float(bits + (e << _S52))
     s = (m - 1.0) / (m + 1.0)
@@ -110,7 +116,7 @@ def _minus_two_log(u):
 
 
 @inlined
-def _normal_pair(high, low):
+def _normal_pair(high: np.uint64, low: np.uint64) -> tuple[float, float]:
     """Two standard normals from 64 random bits (Box and Muller 1958).
 
     40 bits make the radius, so |z| reaches 7.4 (a tail of 1e-13 is missing). 21 bits make the
@@ -126,20 +132,20 @@ def _normal_pair(high, low):
     swap = word & _U1 == _U0
     a = radius * (sine if swap else cosine)
     b = radius * (cosine if swap else sine)
-    a = _as_float(_as_bits(a) ^ ((word >> _U1) << _S63))
+    a = _as_float(_as_bits(a) ^ ((word >> _U1) << _S63))  # type: ignore[call-arg]  # Numba gives the context itself
     b = _as_float(_as_bits(b) ^ ((word >> _U2) << _S63))
     return a, b
 
 
 @cached
-def uniform(key, index, chain, update):
+def uniform(key: np.uint64, index: np.uint64, chain: np.uint64, update: np.uint64) -> float:
     """One uniform double in (0, 1]."""
     w0, w1, _, _ = _ten_rounds(index & _LOW, chain & _LOW, update & _LOW, update >> _S32, key & _LOW, key >> _S32)
     return _unit((w0 << _S32) | w1)
 
 
 @cached
-def fill_pairs(first, second, key, chain, update):
+def fill_pairs(first: FloatArray, second: FloatArray, key: np.uint64, chain: np.uint64, update: np.uint64) -> None:
     """Two arrays of uniform doubles in (0, 1]; block i gives element i of both."""
     k0, k1 = key & _LOW, key >> _S32
     c2, c3 = update & _LOW, update >> _S32
@@ -153,14 +159,14 @@ def fill_pairs(first, second, key, chain, update):
 
 
 @cached
-def fill_uniforms(out, key, chain, update):
+def fill_uniforms(out: FloatArray, key: np.uint64, chain: np.uint64, update: np.uint64) -> None:
     """Uniform doubles in (0, 1]; block i gives elements i and ``ceil(len(out) / 2) + i``."""
     half = (np.uint64(out.size) + _U1) >> _U1
     fill_pairs(out[:half], out[half:], key, chain, update)
 
 
 @cached
-def fill_normals(out, key, chain, lanes, update):
+def fill_normals(out: FloatArray, key: np.uint64, chain: np.uint64, lanes: np.uint64, update: np.uint64) -> None:
     """Standard normals for `lanes` consecutive chains, lane innermost.
 
     With ``quarter = n_sites / 4``, block s of a chain gives its sites s, s + quarter, s + 2 quarter
@@ -196,7 +202,7 @@ def fill_normals(out, key, chain, lanes, update):
 
 
 @cached
-def fill_chains(normals, coins, keys, update):
+def fill_chains(normals: FloatArray, coins: FloatArray, keys: NDArray[np.uint64], update: np.uint64) -> None:
     """Normals (n_chains, 4 k) and one uniform (n_chains,), as `fill_normals` and `uniform` draw them."""
     for chain in range(coins.size):
         fill_normals(normals[chain], keys[0], np.uint64(chain), _U1, update)

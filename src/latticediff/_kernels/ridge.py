@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..types import Extents
 from .compile import cached, cached_sums, inlined
 
 TILE = 256  # flat sites per tile; features of a tile then fill 24 KB

@@ -7,6 +7,8 @@ float64; ``+ - * /`` act lane by lane. A product that is added may be rounded on
 """
 
 import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import llvmlite.binding
 import numba
@@ -19,14 +21,18 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 __all__ = ["LANES", "load", "narrow", "root", "spread", "store", "widen"]
 
 
-def _lanes():
-    """Floats of a register, twice where there are 32 registers: sums of eight vectors then stay in registers."""
-    features = numba.config.CPU_FEATURES
+def _lanes() -> int:
+    """Numbers in a vector: 16 where the machine has 32 wide registers, which hold sums of eight vectors; else 8."""
+    config: Any = numba.config  # attributes that it makes itself
+    features = config.CPU_FEATURES
     if features is None:
         known = llvmlite.binding.get_host_cpu_features()
-        return 16 if numba.config.CPU_NAME is None and known.get("avx512f") else 8
+        return 16 if config.CPU_NAME is None and known.get("avx512f") else 8
     return 16 if "+avx512f" in features else 8
 
+
+Kind = Any  #: a type of Numba's, whose attributes depend on which it is
+Lowering = Callable[..., ir.Value]  #: ``codegen(context, builder, signature, arguments)`` of an intrinsic
 
 LANES = _lanes()
 CONTRACT = ("contract",)
@@ -35,7 +41,7 @@ CONTRACT = ("contract",)
 class Vector(types.Type):
     """Numba's type of `LANES` numbers."""
 
-    def __init__(self, scalar, element):
+    def __init__(self, scalar: types.Type, element: ir.Type) -> None:
         self.scalar, self.vector = scalar, ir.VectorType(element, LANES)
         super().__init__(name=f"Vector({scalar} x {LANES})")
 
@@ -45,23 +51,24 @@ Single, Double = Vector(types.float32, ir.FloatType()), Vector(types.float64, ir
 
 @register_model(Vector)
 class _Model(models.PrimitiveModel):
-    def __init__(self, manager, kind):
+    def __init__(self, manager: Any, kind: Vector) -> None:
         super().__init__(manager, kind, kind.vector)
 
 
-def _of(scalar):
+def _of(scalar: Kind) -> Any:
+    """The vector type of a scalar type; None if there is none."""
     return {types.float32: Single, types.float64: Double}.get(scalar)
 
 
 class _Elementwise(AbstractTemplate):
-    def generic(self, args, kws):
+    def generic(self, args: Sequence[types.Type], kws: Any) -> Any:
         if len(args) == 2 and args[0] == args[1] and isinstance(args[0], Vector):
             return signature(args[0], *args)
         return None
 
 
-def _register(operation, instruction):
-    def lower(context, builder, sig, args):
+def _register(operation: Callable[..., Any], instruction: str) -> None:
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
         return getattr(builder, instruction)(*args, flags=CONTRACT)
 
     infer_global(operation)(type("_Template", (_Elementwise,), {}))
@@ -73,17 +80,19 @@ for _operation, _instruction in (("add", "fadd"), ("sub", "fsub"), ("mul", "fmul
     _register(getattr(operator, f"i{_operation}"), _instruction)
 
 
-def _pointer(context, builder, kind, array, index, vector):
+def _pointer(
+    context: Any, builder: ir.IRBuilder, kind: Kind, array: ir.Value, index: ir.Value, vector: ir.Type
+) -> ir.Value:
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
 @intrinsic
-def load(typingctx, array, index):
+def load(typingctx: Any, array: Kind, index: Kind) -> tuple[Any, Lowering]:
     """The vector at ``array[index : index + LANES]`` of a flat array; no bounds are checked."""
     kind = _of(array.dtype)
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
         value = builder.load(_pointer(context, builder, sig.args[0], args[0], args[1], kind.vector))
         value.align = array.dtype.bitwidth // 8
         return value
@@ -92,12 +101,12 @@ def load(typingctx, array, index):
 
 
 @intrinsic
-def store(typingctx, array, index, value):
+def store(typingctx: Any, array: Kind, index: Kind, value: Kind) -> tuple[Any, Lowering] | None:
     """``array[index : index + LANES] = value``."""
     if not isinstance(value, Vector):
         return None
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
         done = builder.store(args[2], _pointer(context, builder, sig.args[0], args[0], args[1], value.vector))
         done.align = array.dtype.bitwidth // 8
         return context.get_dummy_value()
@@ -106,11 +115,11 @@ def store(typingctx, array, index, value):
 
 
 @intrinsic
-def spread(typingctx, number):
+def spread(typingctx: Any, number: Kind) -> tuple[Any, Lowering]:
     """A number in all lanes."""
     kind = _of(number)
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
         empty = ir.Constant(kind.vector, ir.Undefined)
         first = builder.insert_element(empty, args[0], ir.Constant(ir.IntType(32), 0))
         return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
@@ -119,30 +128,30 @@ def spread(typingctx, number):
 
 
 @intrinsic
-def widen(typingctx, value):
+def widen(typingctx: Any, value: Kind) -> tuple[Any, Lowering]:
     """float32 to float64."""
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
         return builder.fpext(args[0], Double.vector)
 
     return Double(Single), codegen
 
 
 @intrinsic
-def narrow(typingctx, value):
+def narrow(typingctx: Any, value: Kind) -> tuple[Any, Lowering]:
     """float64 to float32."""
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
         return builder.fptrunc(args[0], Single.vector)
 
     return Single(Double), codegen
 
 
 @intrinsic
-def root(typingctx, value):
+def root(typingctx: Any, value: Kind) -> tuple[Any, Lowering]:
     """Square root, correctly rounded on every machine."""
 
-    def codegen(context, builder, sig, args):
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
         name = f"llvm.sqrt.v{LANES}f{value.scalar.bitwidth}"
         kind = ir.FunctionType(value.vector, [value.vector])
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)

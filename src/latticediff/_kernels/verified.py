@@ -9,6 +9,8 @@ milliseconds.
 import contextlib
 import hashlib
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import llvmlite
 import numba
@@ -24,13 +26,18 @@ KEY, CHAIN, UPDATE, SITES = 0x0123456789ABCDEF, 11, 2**33 + 5, 128
 TOLERANCE = 1e-13  #: absolute and relative; a series and the library's logarithm and sine differ by less
 
 
-def check_generator(fill_normals, uniform):
+def check_generator(fill_normals: Callable[..., Any], uniform: Callable[..., Any]) -> float:
     """Largest difference of compiled normals and uniforms from their definition, in units of the tolerance.
 
     Parameters
     ----------
     fill_normals, uniform : callable
         Those of `latticediff._kernels.random`.
+
+    Returns
+    -------
+    float
+        Above 1 the generator is wrong; infinite where a number is NaN.
     """
     normals = np.empty(SITES)
     fill_normals(normals, np.uint64(KEY), np.uint64(CHAIN), np.uint64(1), np.uint64(UPDATE))
@@ -44,8 +51,13 @@ def check_generator(fill_normals, uniform):
     return float(np.where(np.isnan(off), np.inf, off).max())
 
 
-def require_generator(fill_normals, uniform):
+def require_generator(fill_normals: Callable[..., Any], uniform: Callable[..., Any]) -> None:
     """Check the generator unless a mark says that this machine code has been checked.
+
+    Parameters
+    ----------
+    fill_normals, uniform : callable
+        As in `check_generator`.
 
     Raises
     ------
@@ -67,7 +79,7 @@ def require_generator(fill_normals, uniform):
             mark.touch()
 
 
-def _mark(dispatcher):
+def _mark(dispatcher: Callable[..., Any]) -> pathlib.Path | None:
     folder = getattr(getattr(dispatcher, "_cache", None), "cache_path", None)
     if folder is None:
         return None

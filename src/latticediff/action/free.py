@@ -53,5 +53,22 @@ def free_propagator(action: Phi4, shape: Extents, half: bool = False) -> FloatAr
 
 
 def free_log_z(action: Phi4, shape: Extents) -> float:
-    r"""``log Z = 1/2 sum_k log(2 pi G(k))``, Z the integral of exp(-S) over all sites; errors as `free_propagator`."""
+    r"""``log Z = 1/2 sum_k log(2 pi G(k))``, Z the integral of exp(-S) over all sites.
+
+    Parameters
+    ----------
+    action : Phi4
+        With b = 0.
+    shape : sequence of int
+        Lattice extents.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    UserError
+        As `free_propagator`.
+    """
     return float(0.5 * np.log(2 * np.pi * free_propagator(action, shape)).sum())

@@ -181,5 +181,15 @@ def compare(a: Comparable, b: Comparable) -> Difference:
 
 @numpy_defaults()
 def compare_tables(table: Mapping[str, Comparable], other: Mapping[str, Comparable]) -> dict[str, Difference]:
-    """`compare` for every name that both tables have."""
+    """`compare` for every name that both tables have.
+
+    Parameters
+    ----------
+    table, other : dict of str to Estimate, or to (value, error)
+
+    Returns
+    -------
+    dict of str to Difference
+        ``table - other``.
+    """
     return {name: compare(table[name], other[name]) for name in table if name in other}

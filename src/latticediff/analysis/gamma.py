@@ -442,5 +442,23 @@ def derived(
 
 @numpy_defaults()
 def mean(series: ArrayLike, s_tau: float = S_TAU, name: str | None = None) -> Estimate:
-    """Mean of a series with its Gamma-method error; `derived` with the identity."""
+    """Mean of a series with its Gamma-method error; `derived` with the identity.
+
+    Parameters
+    ----------
+    series : array_like, shape (n,) or (n_chains, n), or a list of 1D arrays of different lengths
+    s_tau : float
+        See `tau_int`.
+    name : str, optional
+        Used in messages.
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    UserError
+        As `derived`.
+    """
     return derived(lambda a: a, [series], s_tau, name)

@@ -119,7 +119,13 @@ def schwinger_dyson_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, 
 
 
 def exp_delta_h_gate(delta_h: ArrayLike, n_sigma: float = 4.0, max_error: float = 0.02) -> Gate:
-    """Gate: ``<exp(-delta_h)> = 1``, by reversibility and volume preservation. +inf (diverged) counts as 0."""
+    """Gate: ``<exp(-delta_h)> = 1``, by reversibility and volume preservation. +inf (diverged) counts as 0.
+
+    Raises
+    ------
+    UserError
+        `delta_h` has a NaN.
+    """
     delta_h = real_array(delta_h, "delta_h")
     if np.isnan(delta_h).any():
         raise UserError(f"delta_h has {np.isnan(delta_h).sum()} NaN; a diverged trajectory is +inf, a rejection")

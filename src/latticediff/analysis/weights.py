@@ -43,6 +43,13 @@ def check_log_weights(log_weight: FloatArray, name: str, forward: bool = False) 
     -inf is right for draws, whose weight may be zero; +inf for given configurations (`forward`), which the proposal may
     never draw.
 
+    Parameters
+    ----------
+    log_weight : ndarray, float64
+    name : str
+        What the message calls them.
+    forward : bool
+
     Raises
     ------
     UserError
@@ -224,7 +231,23 @@ def ess_forward(
 
 @numpy_defaults()
 def largest_above_mean(log_weight: ArrayLike) -> float:
-    """Largest log_weight above the mean: how long, in logarithms, a chain would stick at its worst configuration."""
+    """Largest log_weight above the mean: how long, in logarithms, a chain would stick at its worst configuration.
+
+    Parameters
+    ----------
+    log_weight : array_like, or a list of chains
+        Of configurations of the target.
+
+    Returns
+    -------
+    float
+        inf where an entry is +inf.
+
+    Raises
+    ------
+    UserError
+        As `ess_forward`.
+    """
     log_weight = _checked(log_weight, "forward log_weight", forward=True)
     return float(log_weight.max() - log_weight.mean()) if np.isfinite(log_weight).all() else math.inf
 
@@ -239,6 +262,15 @@ def expected_acceptance(log_weight: ArrayLike) -> float:
 
     with w' from q and w from p (draws reweighted by w); all pairs at once by sorting, O(N log N),
     ``w_(k)`` ascending from k = 0. A pair of a draw with itself is left out: it would always accept.
+
+    Parameters
+    ----------
+    log_weight : array_like
+        Of draws from the proposal; -inf counts as weight zero.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -265,6 +297,10 @@ def pareto_k(log_weight: ArrayLike) -> float:
     method of Zhang and Stephens, Technometrics 51 (2009) 316, and k is regularised towards 0.5 by a
     prior worth ten tail draws: Vehtari et al., "Pareto smoothed importance sampling", 1507.02646.
     Moments of w up to order 1/k exist.
+
+    Parameters
+    ----------
+    log_weight : array_like
 
     Returns
     -------

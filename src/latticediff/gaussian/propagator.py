@@ -48,7 +48,16 @@ def symmetrise(full: FloatArray) -> FloatArray:
 
 
 def measured_vacuum(batches: Iterable[NDArray[Any]]) -> float:
-    """``m_0 = <|m|>``, m the mean of a configuration, over an iterable of stacks (n, *lattice) that is read once."""
+    """``m_0 = <|m|>``, m the mean of a configuration, over an iterable of stacks (n, *lattice) that is read once.
+
+    Parameters
+    ----------
+    batches : iterable of ndarray, shape (n, *lattice)
+
+    Returns
+    -------
+    float
+    """
     total, count = 0.0, 0
     for phis in batches:
         total += np.abs(phis.reshape(len(phis), -1).mean(axis=1)).sum()

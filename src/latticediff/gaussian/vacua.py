@@ -87,6 +87,12 @@ def vacua(value: float, volume: int, layout: str = "sites") -> "Vacua":
 def check_vacua(gaussian: "GaussianReference", sigma_max: float) -> None:
     """Refuse to expand around vacua whose peaks overlap at the largest noise.
 
+    Parameters
+    ----------
+    gaussian : GaussianReference
+    sigma_max : float
+        Largest noise level.
+
     Raises
     ------
     UserError

@@ -30,6 +30,21 @@ ORDERS = {name: entry[0] for name, entry in INTEGRATORS.items()}
 def schedule(name: str, step_size: float, n_steps: int) -> tuple[FloatArray, FloatArray]:
     """Kicks (n + 1,) and drifts (n,) of a trajectory of `n_steps` steps, float64.
 
+    Parameters
+    ----------
+    name : str
+        Key of `INTEGRATORS`.
+    step_size : float
+        In molecular-dynamics time.
+    n_steps : int
+
+    Returns
+    -------
+    kicks : ndarray, shape (n + 1,), float64
+        Times for which the force acts, the last kick of a step joined to the first of the next.
+    drifts : ndarray, shape (n,), float64
+        Times for which the field moves.
+
     Raises
     ------
     UserError

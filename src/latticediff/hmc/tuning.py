@@ -46,7 +46,7 @@ def warm_up(
     updates_per_round: int = 20,
     **options: Any,
 ) -> tuple[HMC, ChainState]:
-    """The kernel of `tune`, and the state in which the search left the chains. Parameters and errors as there.
+    """The kernel of `tune`, and the state in which the search left the chains. Parameters as there.
 
     Where target, length or integrator is "search", `latticediff.hmc.search.search` looks for it and takes the options.
 
@@ -55,6 +55,11 @@ def warm_up(
     kernel : HMC
     state : ChainState
         At update 0: what came before is warm-up and does not count.
+
+    Raises
+    ------
+    UserError
+        As `tune`; or fewer than two rounds, or than one update in each.
     """
     if SEARCH in (target_acceptance, trajectory_length, integrator):
         return search(action, phi, streams, target_acceptance, trajectory_length, integrator, jitter, **options)

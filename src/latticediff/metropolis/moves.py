@@ -37,7 +37,20 @@ class Move(Protocol):
 
 
 def in_basis(u: FloatArray, lattice: Extents, has: str, wanted: str | None) -> FloatArray:
-    """Noise `u`, given in the basis `has`, in the basis `wanted` ("sites" or "fourier"; None: as it is)."""
+    """Noise `u`, given in the basis `has`, in the basis `wanted` ("sites" or "fourier"; None: as it is).
+
+    Parameters
+    ----------
+    u : ndarray, shape (..., *lattice), float64
+    lattice : sequence of int
+        Lattice extents.
+    has : {"sites", "fourier"}
+    wanted : {"sites", "fourier"} or None
+
+    Returns
+    -------
+    ndarray, shape of `u`, float64
+    """
     if wanted is None or wanted == has:
         return u
     return transform(u, lattice, inverse=wanted == "sites")

@@ -14,7 +14,19 @@ __all__ = ["fold", "unfold"]
 
 
 def fold(function: FloatArray, ndim: int) -> FloatArray:
-    """The values at momenta 0 to n/2 of the last `ndim` axes, if the others follow from them; else the array itself."""
+    """The values at momenta 0 to n/2 of the last `ndim` axes, if the others follow from them; else the array itself.
+
+    Parameters
+    ----------
+    function : ndarray, shape (..., *lattice), float64
+        On the full momentum grid.
+    ndim : int
+
+    Returns
+    -------
+    ndarray, float64
+        Shape (..., n_1 // 2 + 1, ...), or that of `function`.
+    """
     shape = function.shape[function.ndim - ndim :]
     half: tuple[Any, ...] = (..., *(slice(n // 2 + 1) for n in shape))
     folded = np.ascontiguousarray(function[half])
@@ -22,7 +34,19 @@ def fold(function: FloatArray, ndim: int) -> FloatArray:
 
 
 def unfold(function: FloatArray, shape: Extents) -> FloatArray:
-    """The inverse of `fold` for a lattice of this shape; an array that was not folded comes back as it is."""
+    """The inverse of `fold` for a lattice of this shape; an array that was not folded comes back as it is.
+
+    Parameters
+    ----------
+    function : ndarray, float64
+        As `fold` returns it.
+    shape : sequence of int
+        Lattice extents.
+
+    Returns
+    -------
+    ndarray, shape (..., *shape), float64
+    """
     ndim = len(shape)
     for axis, n in enumerate(shape, function.ndim - ndim):
         if function.shape[axis] != n:

@@ -21,7 +21,23 @@ def _flat(phis: FloatArray) -> FloatArray:
 
 
 def magnetization(phis: FloatArray, action: Action | None = None) -> FloatArray:
-    r"""``m = V^-1 sum_x phi(x)``, signed; shape (n_cfg,)."""
+    r"""``m = V^-1 sum_x phi(x)``, signed; shape (n_cfg,).
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n_cfg, *lattice), float64
+    action : Action, optional
+        Not used; every observable takes one.
+
+    Returns
+    -------
+    ndarray, shape (n_cfg,), float64
+
+    Raises
+    ------
+    UserError
+        `phis` has fewer than two axes.
+    """
     return _flat(phis).mean(axis=1)
 
 
@@ -49,6 +65,16 @@ def propagator_k_min(phis: FloatArray, action: Action | None = None) -> FloatArr
     r"""``|phi_k|^2 / V`` at the smallest momentum, ``k = 2 pi / L``, averaged over the axes of the longest extent.
 
     With `m2` it gives the second-moment correlation length; see `xi_second_moment`.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n_cfg, *lattice), float64
+    action : Action, optional
+        Not used.
+
+    Returns
+    -------
+    ndarray, shape (n_cfg,), float64
     """
     shape = phis.shape[1:]
     longest = max(shape)

@@ -67,7 +67,19 @@ def own_scheme(
 
 
 def stored_grid(model: ScoreModel, steps: int, method: str) -> TimeGrid | None:
-    """The `TimeGrid` that a model's card holds for this scheme and number of steps, or None."""
+    """The `TimeGrid` that a model's card holds for this scheme and number of steps, or None.
+
+    Parameters
+    ----------
+    model : latticediff.model.score_model.ScoreModel
+    steps : int
+    method : str
+        Name of the scheme.
+
+    Returns
+    -------
+    TimeGrid or None
+    """
     for entry in model.card.get(TIME_GRIDS, ()):
         if entry["method"] == method and entry["steps"] == steps:
             return TimeGrid.from_inner(model.noise, entry)
@@ -75,7 +87,20 @@ def stored_grid(model: ScoreModel, steps: int, method: str) -> TimeGrid | None:
 
 
 def with_grid(card: dict[str, Any], steps: int, method: str, grid: TimeGrid) -> dict[str, Any]:
-    """A copy of a model's card with this `TimeGrid` in it; one of the same method and number of steps is replaced."""
+    """A copy of a model's card with this `TimeGrid` in it; one of the same method and number of steps is replaced.
+
+    Parameters
+    ----------
+    card : dict
+    steps : int
+    method : str
+        Name of the scheme.
+    grid : TimeGrid
+
+    Returns
+    -------
+    dict
+    """
     others = [e for e in card.get(TIME_GRIDS, ()) if (e["method"], e["steps"]) != (method, steps)]
     return {**card, TIME_GRIDS: [*others, {"method": method, "steps": steps, **grid.inner()}]}
 

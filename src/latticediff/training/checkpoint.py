@@ -29,7 +29,20 @@ def _digest(tensors: Mapping[str, Tensor], meta: str) -> str:
 
 
 def write_checkpoint(path: PathLikeStr, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Write tensors and JSON `meta`; the former file stays as ``<path>.previous``."""
+    """Write tensors and JSON `meta`; the former file stays as ``<path>.previous``.
+
+    Parameters
+    ----------
+    path : path-like
+    tensors : dict of str to tensor
+    meta : dict
+        JSON-able.
+
+    Raises
+    ------
+    FileError
+        The file cannot be written; the former one is kept.
+    """
     path = Path(path)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
