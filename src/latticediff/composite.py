@@ -3,6 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .action import Action
 from .arrays import real_array
 from .errors import UserError
 from .hmc.checks import check_counts

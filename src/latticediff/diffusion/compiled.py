@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .._kernels import lanes as kernels
@@ -18,6 +18,7 @@ from .._kernels.flow import Levels
 from .._kernels.threads import over_groups
 from .._kernels.vectors import LANES
 from ..fourier import basis_from_momenta, real_fourier, transform
+from ..gaussian.reference import GaussianReference
 from ..gaussian.vacua import vacua
 from ..networks.contract import Compiled
 from ..types import FloatArray
@@ -45,7 +46,7 @@ class CompiledRidge:
         network: Compiled,
         gaussian: GaussianReference,
         log_sigma: FloatArray,
-        tables: kernels.Levels[Tensor] | None = None,
+        tables: Levels[Tensor] | None = None,
     ) -> None:
         self.shape, self.volume = gaussian.shape, gaussian.volume
         self.extents = np.array(self.shape, np.int64)

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from torch import Tensor
 
 if TYPE_CHECKING:  # a contract loads neither kernels nor references
-    from numpy.typing import ArrayLike
-
-    from .._kernels.flow import Levels
     from ..action import Phi4
     from ..gaussian.reference import GaussianReference
 
