@@ -8,7 +8,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..types import BoolArray, FloatArray
 from . import layout
 from .compile import potential_name, specialise
 from .layout import copy_lane, finish, load, spread, store, sweep
@@ -21,8 +23,23 @@ ZERO, ONE = np.uint64(0), np.uint64(1)
 
 
 def trajectory(
-    start, left, right, momentum, table, n_rows, n, params, hopping, kicks, drifts, factor, row, other, kinetic, action
-):
+    start: FloatArray,
+    left: FloatArray,
+    right: FloatArray,
+    momentum: FloatArray,
+    table: NDArray[np.uint64],
+    n_rows: np.uint64,
+    n: np.uint64,
+    params: tuple[float, ...],
+    hopping: float,
+    kicks: FloatArray,
+    drifts: FloatArray,
+    factor: float,
+    row: FloatArray,
+    other: FloatArray,
+    kinetic: FloatArray,
+    action: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
     """Integrate from the buffer `start`, which stays as it is; returns the buffer that holds the end, and the spare."""
     sweep(start, left, momentum, table, n_rows, n, params, hopping, factor * kicks[0], factor * drifts[0])
     for j in range(1, drifts.size):
@@ -33,27 +50,27 @@ def trajectory(
 
 
 def advance(
-    first,
-    last,
-    phi,
-    action,
-    update,
-    thin,
-    table,
-    n_rows,
-    n,
-    size,
-    params,
-    hopping,
-    kicks,
-    drifts,
-    jitter,
-    keys,
-    kept_phi,
-    kept_action,
-    accepted,
-    delta_h,
-):
+    first: int,
+    last: int,
+    phi: FloatArray,
+    action: FloatArray,
+    update: np.uint64,
+    thin: np.uint64,
+    table: NDArray[np.uint64],
+    n_rows: np.uint64,
+    n: np.uint64,
+    size: np.uint64,
+    params: tuple[float, ...],
+    hopping: float,
+    kicks: FloatArray,
+    drifts: FloatArray,
+    jitter: float,
+    keys: NDArray[np.uint64],
+    kept_phi: FloatArray,
+    kept_action: FloatArray,
+    accepted: BoolArray,
+    delta_h: FloatArray,
+) -> None:
     """All updates of the groups ``first .. last - 1``, in place in `phi` (n_chains, V) and `action` (n_chains,).
 
     Draws depend on (key, chain, update) only, so that who runs which group when makes no difference.
@@ -121,7 +138,19 @@ def advance(
             action[chain + k] = old_action[k]
 
 
-def integrate(phi, momenta, table, n_rows, n, size, params, hopping, kicks, drifts, energies):
+def integrate(
+    phi: FloatArray,
+    momenta: FloatArray,
+    table: NDArray[np.uint64],
+    n_rows: np.uint64,
+    n: np.uint64,
+    size: np.uint64,
+    params: tuple[float, ...],
+    hopping: float,
+    kicks: FloatArray,
+    drifts: FloatArray,
+    energies: FloatArray,
+) -> None:
     """One trajectory of given fields and momenta (n_chains, V), in place.
 
     `energies`, shape (n_chains, 2), receives the kinetic energy and the action of its end.
@@ -159,7 +188,20 @@ def integrate(phi, momenta, table, n_rows, n, size, params, hopping, kicks, drif
             energies[chain + k, 1] = action[k]
 
 
-def kick(first, last, phi, momenta, table, n_rows, n, size, params, hopping, amount, actions):
+def kick(
+    first: int,
+    last: int,
+    phi: FloatArray,
+    momenta: FloatArray,
+    table: NDArray[np.uint64],
+    n_rows: np.uint64,
+    n: np.uint64,
+    size: np.uint64,
+    params: tuple[float, ...],
+    hopping: float,
+    amount: float,
+    actions: FloatArray,
+) -> None:
     """``p += amount * force(phi)`` for plain arrays (n_chains, V), groups ``first .. last - 1``; S of `phi` besides."""
     n_chains = np.uint64(phi.shape[0])
     field, momentum = np.empty(size), np.zeros(size)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..lattice import neighbours, volume
-from ..types import Extents
+from ..types import Extents, FloatArray
 from .potentials import phi4_derivative as derivative
 from .potentials import phi4_value as value
 
@@ -45,7 +45,7 @@ def row_table(shape: Extents, lanes: int) -> NDArray[np.uint64]:
     return np.ascontiguousarray(starts, np.uint64)
 
 
-def close(field, n_rows, n):
+def close(field: FloatArray, n_rows: np.uint64, n: np.uint64) -> None:
     """Fill the halo from the opposite side."""
     pitch = n + TWO * LANES
     first = ONE if NDIM == 2 else np.uint64(0)
@@ -67,7 +67,9 @@ def close(field, n_rows, n):
             field[(n_rows + ONE) * pitch + i] = field[pitch + i]
 
 
-def load(field, phi, chain, used, n_rows, n):
+def load(
+    field: FloatArray, phi: FloatArray, chain: np.uint64, used: np.uint64, n_rows: np.uint64, n: np.uint64
+) -> None:
     """Fields of the chains ``chain .. chain + used - 1`` into a buffer; idle lanes get zeros."""
     pitch = n + TWO * LANES
     first = ONE if NDIM == 2 else np.uint64(0)
@@ -80,7 +82,9 @@ def load(field, phi, chain, used, n_rows, n):
     close(field, n_rows, n)
 
 
-def store(field, phi, chain, used, n_rows, n):
+def store(
+    field: FloatArray, phi: FloatArray, chain: np.uint64, used: np.uint64, n_rows: np.uint64, n: np.uint64
+) -> None:
     """The inverse of `load`."""
     pitch = n + TWO * LANES
     first = ONE if NDIM == 2 else np.uint64(0)
@@ -92,13 +96,13 @@ def store(field, phi, chain, used, n_rows, n):
                 phi[chain + k, r * extent + x] = field[at + x * LANES]
 
 
-def copy_lane(source, target, lane):
+def copy_lane(source: FloatArray, target: FloatArray, lane: int | np.uint64) -> None:
     """Copy one chain, halo included."""
     for i in range(lane, np.uint64(source.size), LANES):
         target[i] = source[i]
 
 
-def lane_sums(row, out, factor):
+def lane_sums(row: FloatArray, out: FloatArray, factor: float) -> None:
     """``out[l] = factor * sum_x row[x, l]``."""
     for k in range(LANES):
         total = 0.0
@@ -107,7 +111,9 @@ def lane_sums(row, out, factor):
         out[k] = factor * total
 
 
-def spread(normals, momentum, n_rows, n, row, kinetic):
+def spread(
+    normals: FloatArray, momentum: FloatArray, n_rows: np.uint64, n: np.uint64, row: FloatArray, kinetic: FloatArray
+) -> None:
     """Bulk normals into padded rows, and their kinetic energy ``1/2 sum p^2`` per lane.
 
     The halo is zeroed: `sweep` runs over it, and must not meet what an old buffer left there.
@@ -128,7 +134,18 @@ def spread(normals, momentum, n_rows, n, row, kinetic):
     lane_sums(row, kinetic, 0.5)
 
 
-def sweep(field, new, momentum, table, n_rows, n, params, hopping, kick, drift):
+def sweep(
+    field: FloatArray,
+    new: FloatArray,
+    momentum: FloatArray,
+    table: NDArray[np.uint64],
+    n_rows: np.uint64,
+    n: np.uint64,
+    params: tuple[float, ...],
+    hopping: float,
+    kick: float,
+    drift: float,
+) -> None:
     """``p += kick * force(phi)``, then ``new = phi + drift * p``, for a whole group.
 
     Out of place, so that every site sees the old field; the two buffers change roles afterwards.
@@ -166,7 +183,20 @@ def sweep(field, new, momentum, table, n_rows, n, params, hopping, kick, drift):
     close(new, n_rows, n)
 
 
-def finish(field, momentum, table, n_rows, n, params, hopping, kick, row, other, kinetic, action):
+def finish(
+    field: FloatArray,
+    momentum: FloatArray,
+    table: NDArray[np.uint64],
+    n_rows: np.uint64,
+    n: np.uint64,
+    params: tuple[float, ...],
+    hopping: float,
+    kick: float,
+    row: FloatArray,
+    other: FloatArray,
+    kinetic: FloatArray,
+    action: FloatArray,
+) -> None:
     """Last kick of a trajectory with both energies of its end, per lane.
 
     Sums run down the columns first and then over the row: vectorised, and rounding grows with

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..types import Extents
+from ..types import Extents, IntArray
 from .compile import cached, cached_sums, inlined
 
 TILE = 256  # flat sites per tile; features of a tile then fill 24 KB
@@ -28,10 +29,10 @@ zero = np.float32(0.0)
 class Frame(NamedTuple):
     """Index tables of a lattice in its periodic frame."""
 
-    source: np.ndarray  #: (Vp,) site of the lattice that each framed site copies
-    sites: np.ndarray  #: (V,) framed position of each site
-    inside: np.ndarray  #: (n_run,) float32, 1 on the lattice, 0 on the halo; the run is padded to whole vectors
-    offsets: np.ndarray  #: (T,) flat displacement of each tap
+    source: IntArray  #: (Vp,) site of the lattice that each framed site copies
+    sites: IntArray  #: (V,) framed position of each site
+    inside: NDArray[np.float32]  #: (n_run,), 1 on the lattice, 0 on the halo; the run is padded to whole vectors
+    offsets: IntArray  #: (T,) flat displacement of each tap
     first: int  #: framed position where the flat run starts
 
 

@@ -9,9 +9,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..lattice import neighbours
-from ..types import Extents, IntArray
+from ..types import BoolArray, Extents, FloatArray, IntArray
 from .compile import potential_name, specialise
 from .potentials import phi4_value as value
 from .random import fill_pairs, fill_uniforms
@@ -32,7 +33,7 @@ def checkerboard(shape: Extents) -> IntArray:
     return np.argsort(colour, kind="stable")
 
 
-def total_action(field, near, params, hopping):
+def total_action(field: FloatArray, near: IntArray, params: tuple[float, ...], hopping: float) -> float:
     """S of one configuration."""
     total = 0.0
     for x in range(field.size):
@@ -43,7 +44,17 @@ def total_action(field, near, params, hopping):
     return total
 
 
-def sweep_sites(field, near, order, params, hopping, width, reflection, offsets, coins):
+def sweep_sites(
+    field: FloatArray,
+    near: IntArray,
+    order: IntArray,
+    params: tuple[float, ...],
+    hopping: float,
+    width: float,
+    reflection: float,
+    offsets: FloatArray,
+    coins: FloatArray,
+) -> int:
     """One pass of single-site Metropolis; returns the number of accepted proposals.
 
     ``width > 0``: ``phi' = phi + width (2u - 1)``. ``width == 0``: the reflection
@@ -65,25 +76,25 @@ def sweep_sites(field, near, order, params, hopping, width, reflection, offsets,
 
 
 def run_local(
-    first,
-    last,
-    phi,
-    action,
-    update,
-    thin,
-    near,
-    order,
-    params,
-    hopping,
-    width,
-    reflection,
-    n_metropolis,
-    n_reflect,
-    keys,
-    kept_phi,
-    kept_action,
-    accepted,
-):
+    first: int,
+    last: int,
+    phi: FloatArray,
+    action: FloatArray,
+    update: np.uint64,
+    thin: np.uint64,
+    near: IntArray,
+    order: IntArray,
+    params: tuple[float, ...],
+    hopping: float,
+    width: float,
+    reflection: float,
+    n_metropolis: int,
+    n_reflect: int,
+    keys: NDArray[np.uint64],
+    kept_phi: FloatArray,
+    kept_action: FloatArray,
+    accepted: FloatArray,
+) -> None:
     """Local updates of the chains ``first .. last - 1``."""
     sites = phi.shape[1]
     offsets, coins = np.empty(sites), np.empty(sites)
@@ -106,7 +117,7 @@ def run_local(
                 kept_action[at, chain] = action[chain]
 
 
-def root(parent, x):
+def root(parent: IntArray, x: int) -> int:
     """Representative of the cluster of x; halves the path on the way."""
     while parent[x] != x:
         parent[x] = parent[parent[x]]
@@ -114,7 +125,9 @@ def root(parent, x):
     return x
 
 
-def flip_all(field, near, hopping, parent, bonds, coins):
+def flip_all(
+    field: FloatArray, near: IntArray, hopping: float, parent: IntArray, bonds: FloatArray, coins: FloatArray
+) -> float:
     """Swendsen-Wang: bonds on all links, every cluster flipped with probability 1/2; fraction of flipped sites."""
     sites = field.size
     for x in range(sites):
@@ -137,7 +150,9 @@ def flip_all(field, near, hopping, parent, bonds, coins):
     return n_flipped / sites
 
 
-def flip_one(field, near, hopping, stack, member, bonds, seed):
+def flip_one(
+    field: FloatArray, near: IntArray, hopping: float, stack: IntArray, member: BoolArray, bonds: FloatArray, seed: int
+) -> float:
     """Wolff: grow and flip the cluster of one site; fraction of flipped sites.
 
     A link is tried at most once, since both its ends must be inside for the other trial: bonds can
@@ -167,22 +182,22 @@ def flip_one(field, near, hopping, stack, member, bonds, seed):
 
 
 def run_cluster(
-    first,
-    last,
-    phi,
-    action,
-    update,
-    thin,
-    near,
-    params,
-    hopping,
-    single,
-    n_clusters,
-    keys,
-    kept_phi,
-    kept_action,
-    flipped,
-):
+    first: int,
+    last: int,
+    phi: FloatArray,
+    action: FloatArray,
+    update: np.uint64,
+    thin: np.uint64,
+    near: IntArray,
+    params: tuple[float, ...],
+    hopping: float,
+    single: bool,
+    n_clusters: int,
+    keys: NDArray[np.uint64],
+    kept_phi: FloatArray,
+    kept_action: FloatArray,
+    flipped: FloatArray,
+) -> None:
     """Cluster updates of the chains ``first .. last - 1``."""
     sites = phi.shape[1]
     bonds, coins = np.empty(near.shape[0] // 2 * sites), np.empty(sites)

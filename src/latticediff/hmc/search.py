@@ -50,7 +50,7 @@ BUDGET = 1_000_000  #: see `search`
 
 @dataclass(eq=False)
 class Pilot:
-    """Chains at one choice, and what they have shown so far."""
+    """Chains at one choice of length, integrator and step size, and what they have shown so far."""
 
     kernel: HMC
     target: float
@@ -63,7 +63,7 @@ class Pilot:
 
     @property
     def evaluations(self) -> float:
-        """Force evaluations per update, and what else an update takes in the same unit."""
+        """Cost of an update: its force evaluations and its overhead, in units of one evaluation."""
         return self.kernel.force_evaluations_per_update + OVERHEAD
 
     @property
@@ -155,7 +155,7 @@ class _Search:
         return n_updates
 
     def refine(self, pilot: Pilot, precision: float) -> None:
-        """Run on until tau_int is known to `precision`, or the budget ends; what has a tau_int is a candidate."""
+        """Run on until tau_int is known to `precision` or the budget ends; a pilot with a tau_int is a candidate."""
         n_chains, wanted = len(pilot.state.phi), max(40, 1600 // len(pilot.state.phi))
         while True:
             ran = self.run(pilot, wanted - pilot.n_updates)
@@ -283,7 +283,7 @@ def search(
 
 
 def _climb(run: _Search, target: float) -> None:
-    """The ladder of lengths, then the half rungs around its best."""
+    """Try the ladder of lengths, then the half rungs around its best."""
     known: dict[float, Pilot] = {0: run.pilots[0]}
 
     def walk(rungs: Iterable[float]) -> None:
@@ -313,7 +313,7 @@ def _dearer(pilot: Pilot, best: Pilot, n_errors: float = 1.5) -> bool:
 
 
 def _race(run: _Search, precision: float) -> Pilot:
-    """Narrow the errors of all that may be the best, until no other may be; the shortest of what is level."""
+    """Run all pilots that may still be the best until errors tell; of those level with the best, the shortest."""
     for step in (COARSE, math.sqrt(COARSE * precision), precision):
         best = min(run.pilots, key=lambda p: p.cost[0])
         for pilot in run.pilots:
@@ -326,7 +326,7 @@ def _race(run: _Search, precision: float) -> Pilot:
 
 
 def _confirmed(run: _Search, best: Pilot, precision: float, observable: str | Measure) -> tuple[HMC, ChainState]:
-    """The winner measured once more with numbers that did not elect it, and frozen with the record of it all."""
+    """Measure the winner again with fresh random numbers, and freeze its kernel with the record of the search."""
     ended = run.budget - run.spent < best.kernel.force_evaluations_per_update
     run.budget = max(run.spent, run.budget) + run.budget // 2  # what elected it has not eaten up what confirms it
     pilots = [pilot.row() for pilot in run.pilots]

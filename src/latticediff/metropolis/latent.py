@@ -46,7 +46,7 @@ __all__ = ["LatentMetropolis"]
 
 
 class _Candidate(NamedTuple):
-    """Where chains may go next: arrays (n_chains, ...)."""
+    """One proposed next state for every chain: arrays (n_chains, ...)."""
 
     phi: FloatArray
     action: FloatArray

@@ -105,7 +105,7 @@ class _PerMode:
 
 
 class White(_PerMode):
-    r"""As white noise of width sigma on the field would: :math:`\rho(k) = G(k) / (G(k) + \sigma^2)`.
+    r"""As if the field got white noise of width sigma: :math:`\rho(k) = G(k) / (G(k) + \sigma^2)`.
 
     A configuration noised up to sigma and brought back remembers a mode of the field by this factor, so
     modes with ``G(k) >> sigma^2``, the long ones, hardly move.

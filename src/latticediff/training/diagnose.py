@@ -1,4 +1,4 @@
-r"""Where the loss is: by noise level and by momentum shell, and what data that are too few do.
+r"""Where the loss comes from: noise levels and momentum shells, and whether the network has memorised its data.
 
 With the error :math:`e = C (T - R) / \sigma` of `targets.matching`, whose square is the loss,
 

@@ -106,7 +106,7 @@ class FineTuner(Trainer):
         return OBJECTIVES[self.plan.objective]
 
     def _batch_of(self, task: Task) -> int:
-        """As many sites for every lattice, and of a large one the few configurations that the objective needs."""
+        """Configurations per step: equally many sites for every lattice, but never fewer than the objective needs."""
         batch = super()._batch_of(task)
         while task is not self.tasks[0] and not self.plan.suits(batch):
             batch += 1
@@ -114,7 +114,7 @@ class FineTuner(Trainer):
 
     @torch_defaults()
     def fit(self) -> None:
-        """Nothing to settle beforehand."""
+        """Does nothing: a fine-tuning fits nothing before its first step."""
 
     def draw(  # type: ignore[override]  # another draw than that of score matching, under the same name
         self, step: int, number: int = 0

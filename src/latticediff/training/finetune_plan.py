@@ -94,6 +94,6 @@ class FineTuningPlan(StepPlan):
         return round(self.reverse * batch)
 
     def suits(self, batch: int) -> bool:
-        """Whether both parts of a batch that are wanted at all are large enough."""
+        """Whether a batch of this size gives each part that is wanted (draws, configurations) enough members."""
         parts = (self.reverse, self.n_drawn(batch)), (1 - self.reverse, batch - self.n_drawn(batch))
         return all(n >= self.least for share, n in parts if share > 0)

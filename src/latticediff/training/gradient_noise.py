@@ -38,7 +38,7 @@ def gradient_noise(
     n_batches: int = 32,
     seed: int = 0,
 ) -> GradientNoise:
-    """Total variance of the gradient of the mean loss per site, times the batch.
+    """Variance of the gradient of the mean loss per site, summed over the weights and multiplied by the batch size.
 
     Parameters
     ----------

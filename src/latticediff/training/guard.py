@@ -1,4 +1,4 @@
-r"""A watch over training through an integrator: is what was gained there on a finer grid too?
+r"""A guard over training through an integrator: is a gain on its grid confirmed on a finer one?
 
 The flow on a coarse grid is no density. The mean of :math:`S + \log q` over its draws bounds the free energy
 :math:`-\log Z` from above only in the limit of small steps, so an optimiser that sees the coarse grid alone

@@ -83,7 +83,7 @@ def jittered_grid(noise: NoiseRange, steps: int, generator: torch.Generator) -> 
 
 
 class KL:
-    """Divergences up to the unknown log Z."""
+    """Kullback-Leibler divergences, except for the unknown constant log Z."""
 
     @staticmethod
     def forward(flow: Flow, phi: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class LogVariance:
 
 
 class Path:
-    """Surrogates whose gradients are path gradients; their values mean nothing."""
+    """Functions whose gradients are path gradients; only the gradients count, the values mean nothing."""
 
     @classmethod
     def forward(cls, flow: Flow, phi: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class Path:
 
     @staticmethod
     def _pull(flow: Flow, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Noise of a field, ``g = grad log_weight`` and log_weight."""
+        """The noise that leads to a field, ``g = grad log_weight`` there, and its log_weight."""
         phi = phi.detach().requires_grad_()
         y, log_q = flow.up(phi, gradients=True, weights=False)
         log_weight = -action_of(flow.gaussian, phi) - log_q

@@ -107,7 +107,7 @@ class SOAP(torch.optim.Optimizer):
 
 
 def _rotate(matrix: Tensor, state: dict[str, Tensor], back: bool = False) -> Tensor:
-    """Into the eigenbasis, or back."""
+    """`matrix` turned into the eigenbasis of its factors, or `back` from there."""
     if "left" in state:
         basis = state["left_basis"]
         matrix = (basis if back else basis.T) @ matrix

@@ -127,7 +127,7 @@ def _expect_same(path: PathLikeStr, theirs: Description, ours: Description, defa
 
 
 def _flat(about: Description) -> dict[str, Any]:
-    """The keys of the plan beside the others, so that a message can name one."""
+    """`about` with the entries of its plan on the top level, as ``plan.<key>``, so that a message can name each."""
     return {f"plan.{key}": value for key, value in about["plan"].items()} | {
         key: value for key, value in about.items() if key != "plan"
     }

@@ -1,4 +1,4 @@
-"""The training loop: exact resumption, what it tells while it runs.
+"""The training loop: how a run is resumed exactly, and what it reports on its way.
 
 Step number and seed decide batch, noise and noise levels, so a resumed run gives the weights of an
 uninterrupted one, bit for bit on the same device. On the CPU torch runs on one thread and the Numba
@@ -116,7 +116,7 @@ class Trainer:
         return Objective(self.plan, task.gaussian, task.data, self.noise, self.network)
 
     def _batch_of(self, task: Task) -> int:
-        """Configurations per step: as many sites for every lattice."""
+        """Configurations per step: equally many sites for every lattice."""
         if task.gaussian.ndim != self.gaussian.ndim:
             raise UserError(
                 f"ensembles live on lattices {self.gaussian.shape} and {task.gaussian.shape};"
