@@ -53,7 +53,7 @@ class CompiledRidge:
         if tables is None:
             exact: Any = copy.deepcopy(network)
             with torch.no_grad():
-                tables = exact.level_tables(gaussian.to("cpu", torch.float64), log_sigma)
+                tables = exact.cpu().double().level_tables(gaussian.to("cpu", torch.float64), log_sigma)
         self._lay_out(network, gaussian, Levels(*(tensor.detach() for tensor in tables)))
         self.vacua = vacua(gaussian.vacuum, self.volume, "modes")
         self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape).ravel()
@@ -96,7 +96,7 @@ class CompiledRidge:
         states = packed.reshape(len(packed), self.volume, self.lanes).swapaxes(1, 2).reshape(-1, self.volume)
         return np.ascontiguousarray(states[:n])
 
-    def _geometry(self):
+    def _geometry(self) -> tuple[Any, ...]:
         return self.extents, self.blocks, self.inverse_blocks, *self.taps, *self.levels
 
     def slope(self, y: FloatArray, level: int) -> FloatArray:
@@ -161,7 +161,7 @@ class CompiledFlow:
     def _work(self, n: int) -> int:
         return COST * self.evaluations * n * self.ridge.volume
 
-    def _run(self, states, up):
+    def _run(self, states: FloatArray, up: bool) -> tuple[FloatArray, FloatArray]:
         """Integrate states (n, V) in the Fourier basis; returns them and the integrated traces (n,)."""
         ridge = self.ridge
         packed = ridge._pack(states)
@@ -223,7 +223,7 @@ class CompiledModes:
         return x * multiplier
 
 
-def _single(array):
+def _single(array) -> NDArray[np.float32]:
     return np.ascontiguousarray(array.astype(np.float32))
 
 
