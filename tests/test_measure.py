@@ -85,7 +85,7 @@ def test_an_installed_observable_that_fails_is_named(ensemble, tmp_path):
     }
     folder = install(tmp_path, points)
     for names, message in (
-        ([], "observable 'lost' (no_such_module:f) cannot be imported"),
+        ([], "observable 'lost', lattice-extras (no_such_module:f), cannot be imported"),
         (["slice"], "observable 'slice' holds complex numbers"),
         (["curtosis"], "observable is 'curtosis'"),
     ):
