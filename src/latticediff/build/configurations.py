@@ -4,8 +4,7 @@ import contextlib
 
 import numpy as np
 
-from ..action import LocalAction
-from ..action.contract import Action
+from ..action import Action
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..ensemble import Ensemble, start_fields
@@ -84,12 +83,13 @@ def from_ensemble(path: PathLikeStr, action: Action, shape: Extents, n: int) -> 
     return require_finite(np.stack(rows, axis=1), path)
 
 
-def fresh_configurations(action: LocalAction, shape: Extents, n: int, streams: Streams) -> FloatArray:
+def fresh_configurations(action: Action, shape: Extents, n: int, streams: Streams) -> FloatArray:
     """About `n` configurations of a short run of HMC, with clusters where the theory has them.
 
     Parameters
     ----------
-    action : LocalAction
+    action : Action
+        One that HMC can run.
     shape : tuple of int
     n : int
     streams : Streams

@@ -149,7 +149,7 @@ def diagnosis_of(
             draw = proposal.draw(min(BATCH, n - start), streams.generator("draw"))
             draws[part], reverse[part] = draw.phi, -action(draw.phi) - draw.log_q
             task.reach(min(part.stop, n))
-    forward = np.empty(len(flat))
+    forward: FloatArray = np.empty(len(flat))
     with progress.task("weighing", len(flat)) as task:
         for start in range(0, len(flat), BATCH):
             part = slice(start, start + BATCH)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from ..untrusted import printable
 if TYPE_CHECKING:
     from ..analysis import Estimate
     from ..config import Card
+    from ..metropolis.contract import Proposal
     from ..types import Description, PathLikeStr
     from .contract import StopCheck
 
@@ -102,13 +103,14 @@ def weigh(
     progress, action = progress or Progress(), card.theory()
     with Ensemble(ensemble_path) as ensemble:
         ensemble.expect(action, card.shape)
-        phis, n_chains = require_finite(ensemble.phis(), ensemble.path), ensemble.n_chains
+        given: Any = require_finite(ensemble.phis(), ensemble.path)  # of held-out chains, a tensor
+        n_chains = ensemble.n_chains
         if not all_chains:
-            data = TrainingData(phis, n_chains, card.training.held_out)
-            phis, n_chains = data.held_out, data.held_out_chains
+            data = TrainingData(given, n_chains, card.training.held_out)
+            given, n_chains = data.held_out, data.held_out_chains
     # every k-th, so that all of the Monte Carlo time is covered
-    n_rows = len(phis)
-    phis = evenly(torch.as_tensor(phis), card.sampling.n_forward)
+    n_rows = len(given)
+    phis = evenly(torch.as_tensor(given), card.sampling.n_forward)
     model = model_for(card, folder, route, outside, progress)
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child(f"weigh-{route}").generator("path")
@@ -121,7 +123,7 @@ def weigh(
             if stop is not None and (reason := stop()):
                 raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
     arrays: Arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
-    density = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
+    density: Proposal = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if isinstance(density, Integrated):
         some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
         draw = density.draw(N_DOUBLING, Streams(card.run.seed).child(f"weigh-{route}").generator("doubling"))
@@ -132,7 +134,7 @@ def weigh(
         draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
         arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
     with whole(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **cast(dict[str, Any], arrays))  # NumPy takes a bool beside them
     return arrays
 
 
