@@ -220,14 +220,14 @@ def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
     if keeps_top:
         _checked_sigma(section, model)
     latent = bijective.latent(model, options, sampling.batch, section.sigma if keeps_top else None)
-    move = KeepTop() if keeps_top else _move(section, model)
+    move: Any = KeepTop() if keeps_top else _move(section, model)
     return LatentMetropolis(latent, action, move, section.tries)
 
 
 def _move(section: KernelSection, model: ScoreModel) -> Block | White | Infrared | Coloured:
     """The move near the current field that ``[sampling.kernel]`` asks for, of all that keep no path."""
     if section.move == "block":
-        return Block(section.block, section.eps)
+        return Block(cast(int, section.block), section.eps)  # a section without it is refused with the card
     propagator = model.gaussian.propagator_full.numpy()
     if section.noise == "white":
         return White(_checked_sigma(section, model), propagator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -53,12 +53,13 @@ def model_for(
         lattice.
     """
     device = pick_device(card.sampling.device)
+    theory: Any = card.theory()  # the model refuses any but its own
     if not outside:
-        return load_model(folder, device, card.theory(), card.shape)
+        return load_model(folder, device, theory, card.shape)
     model = load_model(folder, device)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        moved = model.at(card.theory(), card.shape, outside=True)
+        moved = model.at(theory, card.shape, outside=True)
     if caught and progress is not None:
         progress.say(f"warning: {caught[0].message}; expected ESS {_expected_ess(card, moved, route)}")
     return moved

@@ -80,8 +80,9 @@ def check_network(card: Card) -> None:
     CardError
         Options that the network does not take, or a divergence that is too expensive for the ODE route.
     """
-    network = _make(card).requires_grad_(False)
+    network: Any = _make(card).requires_grad_(False)
+    theory: Any = card.theory()  # refused below if it has no Gaussian reference
     try:
-        exact_divergence(network, GaussianReference(card.theory(), np.ones(card.shape)), card.sampling.ode.trace)
+        exact_divergence(network, GaussianReference(theory, np.ones(card.shape)), card.sampling.ode.trace)
     except UserError as exc:
         raise CardError(f"[sampling.ode] {exc}") from None

@@ -117,11 +117,12 @@ def refined(
     if route not in ("ode", "sde"):
         raise UserError(f"route is {route!r}; expected ode or sde")
     if route == "ode":
-        inner: OdeProposal | SdeProposal = OdeProposal(model, batch=batch, **own_scheme(model, steps, method, grid))
+        inner: Any = OdeProposal(model, batch=batch, **own_scheme(model, steps, method, grid))
     elif method or grid:
         raise UserError(f"route sde got {method or grid!r}; method and grid are those of the ODE, leave them out")
     else:
-        inner = SdeProposal(model, batch=batch, **({} if steps is None else {"steps": steps}))
+        options: dict[str, Any] = {} if steps is None else {"steps": steps}
+        inner = SdeProposal(model, batch=batch, **options)
     return inner if rungs == 1 else RefinedProposal(inner, rungs, step, action)
 
 
@@ -286,9 +287,9 @@ def _integration(proposal: Proposal, phis: FloatArray, streams: Streams) -> tupl
         return ()
     draw = inner.draw(len(phis), streams.child("integration").generator("draw"))
     rows = sound_rows(draw)
-    return tuple(
-        integration_bias(doubling_error(inner, *fields)) for fields in ((draw.phi[rows], draw.log_q[rows]), (phis,))
-    )
+    # neither is None: the density is integrated
+    changes = doubling_error(inner, draw.phi[rows], draw.log_q[rows]), doubling_error(inner, phis)
+    return tuple(integration_bias(cast("FloatArray", change)) for change in changes)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -255,13 +255,14 @@ def _integration(
     """
     if not isinstance(proposal, Integrated):
         return (None, None), None, {}
-    epsilon = doubling_error(proposal, phis)
+    epsilon = cast("FloatArray", doubling_error(proposal, phis))  # not None: the density is integrated
     given = integration_bias(epsilon, field_series(phis, action))
     noise = streams.generator("invert").standard_normal((min(100, len(phis)), *proposal.noise_shape))
     draw = proposal.transport(noise)
     usable = sound_rows(draw)
     drawn, known = draw.phi[usable], draw.log_q[usable]
-    drawn_bias = integration_bias(doubling_error(proposal, drawn, known), field_series(drawn, action))
+    of_draws = cast("FloatArray", doubling_error(proposal, drawn, known))
+    drawn_bias = integration_bias(of_draws, field_series(drawn, action))
     back, log_q = proposal.invert(drawn)
     changes = {
         "noise": np.abs(back - noise[usable]).reshape(len(back), -1).max(axis=1),

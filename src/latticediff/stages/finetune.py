@@ -40,10 +40,9 @@ from .train import (
 )
 
 if TYPE_CHECKING:
-    from ..action import Phi4
     from ..config import Card
     from ..training import TrainingData
-    from ..types import Description, PathLikeStr
+    from ..types import Description, FloatArray, PathLikeStr
     from .contract import StopCheck
     from .train import Source
 
@@ -116,20 +115,21 @@ def finetune(
         The card asks for no fine-tuning.
     """
     folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
+    theory: Any = card.theory()  # a model refuses any but its own
     if holds_model(folder, resume):
-        return load_model(folder, action=card.theory(), shape=card.shape)
-    model = load_model(start, pick_device(card.training.device), card.theory(), card.shape)
+        return load_model(folder, action=theory, shape=card.shape)
+    model = load_model(start, pick_device(card.training.device), theory, card.shape)
     with ExitStack() as open_files:
         open_files.enter_context(claimed(folder))
         if holds_model(folder, resume):  # another process has finished it meanwhile
-            return load_model(folder, action=card.theory(), shape=card.shape)
+            return load_model(folder, action=theory, shape=card.shape)
         device = model.gaussian.device
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         tasks = [Task(_background(model, source), source.data, source.frequency) for source in sources]
         _warn_of_fluctuations(card, model, tasks, progress)
         network = copy.deepcopy(model.network)
         tuner = FineTuner(network, tasks, model.noise, plan_of(card), card.finetune.method)
-        tuner.sources = [model.fingerprint(), *fingerprints(about)]
+        tuner.sources = cast(Any, [model.fingerprint(), *fingerprints(about)])  # declared by its empty default alone
         _run(card, tuner, start, folder, progress, log, stop)
         # what describes the first training stays true of the network
         about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}
@@ -173,11 +173,10 @@ def finetune(
 
 def _background(model: ScoreModel, source: Source) -> GaussianReference:
     """The reference of an ensemble's theory: with the model's propagator if it knows one, else with a measured one."""
+    action: Any = source.action  # refused if it has no Gaussian reference
     for member in model.theories():
-        if member.is_of(cast("Phi4", source.action), source.data.shape):
-            return GaussianReference(
-                source.action, member.propagator, model.gaussian.device, vacuum=model.gaussian.vacuum
-            )
+        if member.is_of(action, source.data.shape):
+            return GaussianReference(action, member.propagator, model.gaussian.device, vacuum=model.gaussian.vacuum)
     return gaussian_of(source, "broken" if model.gaussian.vacuum else "symmetric")
 
 
@@ -253,7 +252,7 @@ def figures(card: Card, model: ScoreModel, data: TrainingData) -> Description:
     n = max(FEWEST_FIGURES, min(N_FIGURES, SITES // model.gaussian.volume))
     draw, some = proposal.draw(n, rng), evenly(held_out, n)
     reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - weighed(proposal, some)
-    change = doubling_error(proposal, some, -action(some) - forward)
+    change = cast("FloatArray", doubling_error(proposal, some, -action(some) - forward))  # the ODE is integrated
     found = ess_reverse(reverse), ess_forward(by_chain(forward, len(held_out), data.held_out_chains))
     return {
         "var_reverse": float(reverse[np.isfinite(reverse)].var() / model.gaussian.volume),

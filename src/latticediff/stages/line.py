@@ -204,8 +204,9 @@ def _card_at(card: Card, name: str, value: float) -> Card:
 
 def _is_foreign(model: ScoreModel, card: Card) -> bool:
     """Whether the couplings or extents of the card lie outside of those that the model was trained for."""
+    theory: Any = card.theory()
     try:
-        model.at(card.theory(), card.shape)
+        model.at(theory, card.shape)
     except ModelError:
         return True
     return False
@@ -244,9 +245,10 @@ def _measured(path: Path, value: float, trained: bool, outside: bool, s_tau: flo
     """What a finished file says of one coupling."""
     with Ensemble(path) as ensemble:
         found = measure_ensemble(ensemble, s_tau, installed=False)
-        ess = None
+        ess: Any = None
         if "log_weight" in ensemble.history_names:  # correlated moves have no weights of independent draws
             ess = ess_reverse(ensemble.history("log_weight").ravel()).pair()
+        pairs: Any = {key: estimate.pair() for key, estimate in found.observables.items()}
         return Point(
             value,
             path.name,
@@ -257,5 +259,5 @@ def _measured(path: Path, value: float, trained: bool, outside: bool, s_tau: flo
             ess,
             cast(float, found.acceptance),  # every Metropolis chain records it
             found.tau_int["abs_m"],
-            {key: estimate.pair() for key, estimate in found.observables.items()},
+            pairs,
         )

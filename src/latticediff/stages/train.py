@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, fields
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from .watch import Tracker, Watcher
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from ..action import Action
     from ..config import Card
@@ -140,7 +141,8 @@ def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
     bounds = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
     vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
     halves = (measured_propagator(_pieces(data, *half), shape, vacuum) for half in bounds)
-    return GaussianReference(source.action, smooth_propagator(*halves), data.train.device, vacuum=vacuum)
+    action: Any = source.action  # refused if it has no Gaussian reference
+    return GaussianReference(action, smooth_propagator(*halves), data.train.device, vacuum=vacuum)
 
 
 def _pieces(data: TrainingData, start: int, stop: int) -> Iterator[FloatArray]:
@@ -256,8 +258,9 @@ def train(
     listens = log is None and card.training.watch_every > 0  # what is watched must go somewhere
     folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
     checkpoint = folder / CHECKPOINT
+    theory: Any = card.theory()  # a model refuses any but its own
     if holds_model(folder, resume):
-        return load_model(folder, action=card.theory(), shape=card.shape)
+        return load_model(folder, action=theory, shape=card.shape)
     device = local_device(pick_device(card.training.device))
     with data_parallel(device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
@@ -265,11 +268,11 @@ def train(
         else:
             open_files.enter_context(claimed(folder))
             if holds_model(folder, resume):  # another process has finished it meanwhile
-                return load_model(folder, action=card.theory(), shape=card.shape)
+                return load_model(folder, action=theory, shape=card.shape)
             log = JsonLog(folder / LOG) if listens else log
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         trainer = build_trainer(card, sources, ranks, progress.say)
-        trainer.sources = fingerprints(about)
+        trainer.sources = cast(Any, fingerprints(about))  # declared by its empty default alone
         if card.training.init is not None:  # its weights were paid for
             about[bill.KEY] = bill.extended(bill.rows_of(read_card(card.training.init)), about[bill.KEY])
         last = _run(card, trainer, checkpoint, progress, log, stop)
@@ -368,7 +371,7 @@ def _about(card: Card, trainer: Trainer, last: Mapping[str, Any]) -> Description
 def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path) -> ScoreModel:
     """Write the last weights and, where they differ, the best ones: one is the model, the other goes to a subfolder."""
     own, *further = trainer.tasks
-    networks = {"last": (trainer.step, trainer.averaged())}
+    networks: dict[str, tuple[int | None, nn.Module]] = {"last": (trainer.step, trainer.averaged())}
     if trainer.best.weights and trainer.best.step != trainer.step:
         best = copy.deepcopy(trainer.averaged())
         best.load_state_dict(trainer.best.weights)
@@ -409,7 +412,7 @@ def weighed(proposal: Proposal, phis: FloatArray, rng: np.random.Generator | Non
     -------
     ndarray, shape (n,), float64
     """
-    log_q = proposal.weigh(phis, rng)
+    log_q = proposal.weigh(phis, cast("np.random.Generator", rng))  # a proposal without paths wants none
     lost = np.isnan(log_q)
     if lost.any() and hasattr(proposal, "estimate"):
         log_q[lost] = proposal.estimate(phis[lost])

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..analysis import Estimate
     from ..config import Card
     from ..metropolis.contract import Proposal
-    from ..types import Description, PathLikeStr
+    from ..types import Description, FloatArray, PathLikeStr
     from .contract import StopCheck
 
 Arrays = dict[str, NDArray[Any]]  #: what `weigh` writes
@@ -128,8 +128,9 @@ def weigh(
         some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
         draw = density.draw(N_DOUBLING, Streams(card.run.seed).child(f"weigh-{route}").generator("doubling"))
         rows = sound_rows(draw)
-        arrays["doubling"] = doubling_error(density, some)
-        arrays["doubling_draws"] = doubling_error(density, draw.phi[rows], draw.log_q[rows])
+        # neither is None: the density is integrated
+        arrays["doubling"] = cast("FloatArray", doubling_error(density, some))
+        arrays["doubling_draws"] = cast("FloatArray", doubling_error(density, draw.phi[rows], draw.log_q[rows]))
     if card.sampling.kernel.move != "independence":
         draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
         arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
