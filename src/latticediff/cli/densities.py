@@ -57,7 +57,7 @@ def free_energy(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
-):
+) -> None:
     """log Z from a model's draws, from exact configurations, and from both together (acceptance ratio).
 
     \b
@@ -104,7 +104,7 @@ def reweight(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
-):
+) -> None:
     """Observables at nearby couplings, with the ESS of the weights; warns where they carry no further.
 
     \b
@@ -136,7 +136,7 @@ def diagnose(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print diagnosis.json too.")] = False,
     quiet: Quiet = False,
-):
+) -> None:
     """What is wrong with a model's density, where that comes from, and what it does to a chain: page and JSON.
 
     \b
@@ -159,7 +159,7 @@ def diagnose(
     progress.say(f"wrote {paths['html']}")
 
 
-def add_commands(app):
+def add_commands(app: typer.Typer) -> None:
     """Declare the subcommands of this module on a `typer.Typer`."""
     app.command("free-energy")(free_energy)
     app.command()(reweight)
