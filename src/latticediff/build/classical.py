@@ -19,7 +19,7 @@ __all__ = ["searched_kernel", "tuned_kernel"]
 
 
 def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | Sequence, ChainState]:
-    """Tune the kernel of ``[hmc]`` and freeze it; returns it with the state in which the chains were left by that.
+    """Tune the kernel of ``[hmc]`` and freeze it; returns it and the state in which the search left the chains.
 
     Parameters
     ----------

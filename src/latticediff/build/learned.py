@@ -225,7 +225,7 @@ def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
 
 
 def _move(section: KernelSection, model: ScoreModel) -> Block | White | Infrared | Coloured:
-    """The move near the current field that ``[sampling.kernel]`` asks for, of all that keep no path."""
+    """The move near the current field that ``[sampling.kernel]`` asks for, where no path is kept."""
     if section.move == "block":
         return Block(cast(int, section.block), section.eps)  # a section without it is refused with the card
     propagator = model.gaussian.propagator_full.numpy()

@@ -35,7 +35,8 @@ Grid = Annotated[
 MaxDoubling = Annotated[
     float,
     typer.Option(
-        "--max-doubling", help="Largest spread (log Z: and mean) of log_q's change under twice the steps; inf: any."
+        "--max-doubling",
+        help="Largest spread (for log Z, mean too) of the change of log_q under twice the steps; inf: any.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bits.")]
@@ -105,7 +106,7 @@ def reweight(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Observables at nearby couplings, with the ESS of the weights; warns where they carry no further.
+    """Observables at nearby couplings, with the ESS of the weights; warns if the target is out of reach.
 
     \b
     latticediff reweight ens.h5 --to lam=6.1

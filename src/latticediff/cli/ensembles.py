@@ -45,9 +45,9 @@ def repair(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Damaged ensemble file, or FILE.run directory.")],
     out: Out,
 ) -> None:
-    """Save the whole leading part of a torn file.
+    """Save the undamaged beginning of a torn file.
 
-    A configuration counts as whole if its stored action is that of its field. An unfinished run is better
+    A configuration counts as undamaged if its stored action is that of its field. An unfinished run is better
     resumed: generate --resume.
 
     \b
@@ -144,9 +144,11 @@ def convert(
     field_convention: Annotated[
         str | None, typer.Option("--field-convention", help="Convention of the fields, if not the card's.")
     ] = None,
-    n_chains: Annotated[int, typer.Option("--n-chains", help="Chains, configuration by configuration in turn.")] = 1,
+    n_chains: Annotated[
+        int, typer.Option("--n-chains", help="Chains that take turns in the file, configuration by configuration.")
+    ] = 1,
     thinned: Annotated[int, typer.Option("--thin", help="Updates between stored configurations.")] = 1,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Is the file of this theory?")] = True,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Check that the file is of this theory.")] = True,
 ) -> None:
     """Read configurations of another program: npy, npz, raw binary or foreign HDF5.
 
