@@ -17,7 +17,7 @@ from latticediff.atomic import all_at_once, claimed, entries_of, require_space
 from latticediff.cli import main
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, repair
-from latticediff.errors import FileError
+from latticediff.errors import FileError, UserError
 from latticediff.job.log import JsonLog, read_log
 from latticediff.stages.compare import compare
 from latticediff.stages.generate import generate
@@ -125,6 +125,12 @@ def test_report_on_a_full_disk_leaves_nothing(tmp_path, ensemble, monkeypatch):
     assert sorted(os.listdir(tmp_path / "page")) == ["figures", "report.html", "report.json"]
     with pytest.raises(FileError, match="never overwritten"):
         compare([ensemble], tmp_path / "page")
+
+
+def test_no_files_are_nothing_to_compare(tmp_path):
+    with pytest.raises(UserError, match="no ensemble files to compare"):
+        compare([], tmp_path / "page")
+    assert not (tmp_path / "page").exists()
 
 
 def test_folder_is_replaced_at_once(tmp_path):

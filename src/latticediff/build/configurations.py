@@ -4,11 +4,15 @@ import contextlib
 
 import numpy as np
 
+from ..action import Action
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..ensemble import Ensemble, start_fields
 from ..errors import FileError, UserError
 from ..hmc import warm_up
+from ..markov import Kernel
+from ..streams import Streams
+from ..types import Extents, FloatArray, PathLikeStr
 
 __all__ = ["fresh_configurations", "from_ensemble", "require_finite"]
 
@@ -16,8 +20,20 @@ N_CHAINS = 50
 WARMUP, THIN = 200, 4  # updates of trajectory and clusters; tau_int of |m| is 1 to 3 of them up to L = 64
 
 
-def require_finite(phis, path):
-    """`phis`, read from the ensemble file `path`.
+def require_finite(phis: FloatArray, path: PathLikeStr) -> FloatArray:
+    """Return the fields `phis` as they are if all their values are finite.
+
+    Parameters
+    ----------
+    phis : ndarray, float64
+        Read from an ensemble file.
+    path : path-like
+        That file, for the message.
+
+    Returns
+    -------
+    ndarray
+        `phis`.
 
     Raises
     ------
@@ -32,7 +48,7 @@ def require_finite(phis, path):
     return phis
 
 
-def from_ensemble(path, action, shape, n):
+def from_ensemble(path: PathLikeStr, action: Action, shape: Extents, n: int) -> FloatArray:
     """At most `n` configurations of an ensemble file, spread over its Monte Carlo time.
 
     Parameters
@@ -40,8 +56,9 @@ def from_ensemble(path, action, shape, n):
     path : path-like
     action : Action
     shape : tuple of int
-        What the file must be of.
+        The file must be of this theory and this lattice.
     n : int
+        Most configurations, all chains together; of every chain at least two are taken.
 
     Returns
     -------
@@ -66,12 +83,13 @@ def from_ensemble(path, action, shape, n):
     return require_finite(np.stack(rows, axis=1), path)
 
 
-def fresh_configurations(action, shape, n, streams):
+def fresh_configurations(action: Action, shape: Extents, n: int, streams: Streams) -> FloatArray:
     """About `n` configurations of a short run of HMC, with clusters where the theory has them.
 
     Parameters
     ----------
-    action : LocalAction
+    action : Action
+        One that HMC can run.
     shape : tuple of int
     n : int
     streams : Streams
@@ -83,9 +101,10 @@ def fresh_configurations(action, shape, n, streams):
     """
     n_chains = min(N_CHAINS, max(1, n // 4))
     phi = start_fields("hot", n_chains, shape, streams, action)
-    kernel, state = warm_up(action, phi, streams)
+    trajectories, state = warm_up(action, phi, streams)
+    kernel: Kernel = trajectories
     with contextlib.suppress(UserError):  # a theory without clusters: trajectories alone will do
-        kernel = Sequence([kernel, Cluster(action)])
+        kernel = Sequence([trajectories, Cluster(action)])
     state, _ = kernel.advance(state._replace(update=0), streams.child("warmup"), WARMUP, WARMUP)
     times = max(2, -(-n // n_chains))
     _, block = kernel.advance(state._replace(update=0), streams.child("chain"), THIN * times, THIN)

@@ -2,9 +2,11 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+from ..markov import ActionKernel, ChainState
 from ..metropolis.contract import LatentProposal, Proposal
+from ..streams import Streams
 
-__all__ = ["LatentRoute", "Route"]
+__all__ = ["LatentRoute", "LearnedKernel", "Route"]
 
 
 @runtime_checkable
@@ -31,3 +33,14 @@ class LatentRoute(Route, Protocol):
     def latent(self, model: Any, options: Any, batch: int, sigma: float | None = None) -> LatentProposal:
         """The proposal from noise; with a path, from the noise level `sigma` down (default: the model's largest)."""
         ...
+
+
+class LearnedKernel(ActionKernel, Protocol):
+    """A kernel that ends in a learned proposal: what the stages ask of it beyond updates."""
+
+    @property
+    def evaluations_per_update(self) -> float:
+        """Network evaluations of one update of one chain."""
+
+    def hot_start(self, n_chains: int, rng: Streams) -> ChainState:
+        """`ChainState` at update 0 of fields that the model draws."""

@@ -10,8 +10,8 @@ from ..errors import UserError
 __all__ = ["describe_device", "pick_device"]
 
 
-def pick_device(name):
-    """`torch.device` for ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+def pick_device(name: str) -> torch.device:
+    """The `torch.device` called ``auto`` (CUDA if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def pick_device(name):
     return device
 
 
-def describe_device(device):
-    """``"NVIDIA H100, and 16 CPU cores (x86_64)"`` or ``"2 CPU cores (x86_64)"``."""
+def describe_device(device: torch.device) -> str:
+    """A device in words: ``"NVIDIA H100, and 16 CPU cores (x86_64)"`` or ``"2 CPU cores (x86_64)"``."""
     cores = f"{os.cpu_count()} CPU cores ({platform.machine()})"
     return f"{torch.cuda.get_device_name(device)}, and {cores}" if device.type == "cuda" else cores

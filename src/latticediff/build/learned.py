@@ -1,6 +1,9 @@
 """From a card to the kernel of a learned chain: the route's proposal, the move, the kernels it alternates with."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import registry
 from ..cluster import Cluster
@@ -17,7 +20,15 @@ from ..networks.contract import ClosedFormTrace
 from ..proposal.grid import with_grid
 from ..streams import Streams
 from .classical import tuned_kernel
-from .contract import LatentRoute, Route
+from .contract import LatentRoute, LearnedKernel, Route
+
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..config.sections import KernelSection
+    from ..markov import ActionKernel
+    from ..metropolis.contract import Proposal
+    from ..model.score_model import ScoreModel
+    from ..proposal import OdeProposal
 
 __all__ = [
     "accept_density",
@@ -34,7 +45,7 @@ __all__ = [
 N_DOUBLING = 32  # draws whose density is computed with twice the steps before a chain begins
 
 
-def route_named(name):
+def route_named(name: str) -> Route:
     """The `Route` registered as `name`.
 
     Raises
@@ -53,54 +64,62 @@ def route_named(name):
     return route
 
 
-def routes_of(card):
+def routes_of(card: Card) -> tuple[str, ...]:
     """Names of the routes that a run of the card samples: the package's own, then others with a section of theirs."""
     return ("ode", "sde", *sorted(card.sampling.model_extra or ()))
 
 
-def _section(card, route):
-    """The options of a route, as the card has them or by default."""
+def _section(card: Card, route: str) -> Any:
+    """The options of a route, as the card has them or by default; their keys are known to the route alone."""
     section = getattr(card.sampling, route, None)
     return registry.load("route_options", route)() if section is None else section
 
 
 @torch_defaults()
-def build_proposal(card, model, route):
-    """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed where the card has rungs."""
+def build_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
+    """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed if the card asks for rungs."""
     proposal, section = _plain_proposal(card, model, route), _section(card, route)
     rungs = getattr(section, "rungs", 1)
     return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
 
 
-def on_uniform_grid(card):
-    """The card with the ODE on a uniform grid, for weights that are only looked at: nothing is calibrated for them."""
+def on_uniform_grid(card: Card) -> Card:
+    """The card with the ODE on a uniform grid: nothing is calibrated for weights that are only to be measured."""
     ode = card.sampling.ode.model_copy(update={"grid": "uniform"})
     return card.model_copy(update={"sampling": card.sampling.model_copy(update={"ode": ode})})
 
 
-def passing_proposal(card, model):
-    """The ODE proposal of `on_uniform_grid`, without rungs: the model is looked at, not what annealing makes of it."""
-    return _plain_proposal(on_uniform_grid(card), model, "ode")
+def passing_proposal(card: Card, model: ScoreModel) -> OdeProposal:
+    """The ODE proposal of a card on a uniform grid and without rungs: the model's own quality, and at little cost."""
+    return cast("OdeProposal", _plain_proposal(on_uniform_grid(card), model, "ode"))  # the package's own route
 
 
-def store_grid(card, model):
-    """Put the time grid that the card's ODE asks for into the card of a model, calibrated if it is not there."""
+def store_grid(card: Card, model: ScoreModel) -> None:
+    """Put the time grid that the card's ODE asks for into the card of a model; it is calibrated if it is not known."""
     section = card.sampling.ode
     # a divergence by backward passes is too dear to calibrate a grid unasked
     if section.grid == "optimised" and isinstance(model.network, ClosedFormTrace):
-        grid = _plain_proposal(card, model, "ode").grid
+        grid = cast("OdeProposal", _plain_proposal(card, model, "ode")).grid  # the package's own route
         model.card = with_grid(model.card, section.steps, section.method, grid)
 
 
-def _plain_proposal(card, model, route):
+def _plain_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
+    """The proposal of a route without annealing."""
     proposal = route_named(route).proposal(model, _section(card, route), card.sampling.batch)
     require(proposal, Proposal, f"the proposal of route {route!r}")
     return proposal
 
 
 @torch_defaults()
-def build_kernel(card, model, route):
-    """The exact kernel of a route as ``[sampling.kernel]`` wants it.
+def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
+    """The exact kernel of a route that ``[sampling.kernel]`` describes.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    model : ScoreModel
+    route : str
+        ``ode``, ``sde`` or an installed one.
 
     Returns
     -------
@@ -111,10 +130,10 @@ def build_kernel(card, model, route):
     Raises
     ------
     UserError
-        A knob that does not fit the model or the lattice.
+        A key of ``[sampling.kernel]`` that does not fit the model or the lattice.
     """
     learned, section = _learned_kernel(card, model, route), card.sampling.kernel
-    before = []
+    before: list[ActionKernel] = []
     if section.hmc:
         streams = Streams(card.run.seed).child("sample-hmc")
         phi = start_fields("hot", card.hmc.n_chains, card.shape, streams, card.theory())
@@ -125,8 +144,14 @@ def build_kernel(card, model, route):
     return Sequence([*before, learned]) if before else learned
 
 
-def accept_density(card, model, route):
-    """Refuse a route whose log_q is no density to the accuracy of ``sampling.max_doubling``.
+def accept_density(card: Card, model: ScoreModel, route: str) -> float | None:
+    """Refuse a route whose log_q is not accurate to ``sampling.max_doubling``.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    model : ScoreModel
+    route : str
 
     Returns
     -------
@@ -136,7 +161,7 @@ def accept_density(card, model, route):
     Raises
     ------
     UserError
-        The spread is larger.
+        The spread is larger than that, or no draw has a density.
     """
     # annealed paths are random; the density below them is not
     proposal, largest = _plain_proposal(card, model, route), card.sampling.max_doubling
@@ -147,8 +172,10 @@ def accept_density(card, model, route):
     return refuse_coarse(proposal, math.inf if largest == "any" else largest, streams, remedy)
 
 
-def refuse_coarse(proposal, largest, streams, remedy, largest_mean=math.inf):
-    """`check_doubling` on a few draws of a proposal.
+def refuse_coarse(
+    proposal: Proposal, largest: float, streams: Streams, remedy: str, largest_mean: float = math.inf
+) -> float | None:
+    """Refuse a proposal whose log_q changes too much under twice the steps: `check_doubling` on a few draws.
 
     Parameters
     ----------
@@ -159,7 +186,7 @@ def refuse_coarse(proposal, largest, streams, remedy, largest_mean=math.inf):
     remedy : str
         What to change, and where.
     largest_mean : float
-        Mean change that is allowed: what log Z feels.
+        Mean change that is allowed; log Z is off by as much.
 
     Returns
     -------
@@ -169,7 +196,7 @@ def refuse_coarse(proposal, largest, streams, remedy, largest_mean=math.inf):
     Raises
     ------
     UserError
-        It is larger, or no draw has a density.
+        Spread or mean is larger than allowed, or no draw has a density.
     """
     if not isinstance(proposal, Integrated):
         return None
@@ -181,7 +208,8 @@ def refuse_coarse(proposal, largest, streams, remedy, largest_mean=math.inf):
         raise UserError(f"{exc} ({remedy})") from None
 
 
-def _learned_kernel(card, model, name):
+def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
+    """The Metropolis kernel of a route, without the kernels that go before it."""
     section, sampling, action = card.sampling.kernel, card.sampling, card.theory()
     route, options = route_named(name), _section(card, name)
     if section.move == "independence":
@@ -192,26 +220,30 @@ def _learned_kernel(card, model, name):
     if getattr(options, "rungs", 1) > 1:
         raise UserError(f"rungs anneal independent draws; take sampling.{name}.rungs = 1 with move = {section.move!r}")
     require(route, LatentRoute, f"route {name!r}")
-    keeps_top = route.has_path and section.move == "partial" and section.noise == "white"
+    bijective = cast(LatentRoute, route)  # as `require` found
+    keeps_top = bijective.has_path and section.move == "partial" and section.noise == "white"
     if keeps_top:
-        _check_sigma(section.sigma, model)
-    proposal = route.latent(model, options, sampling.batch, section.sigma if keeps_top else None)
-    require(proposal, LatentProposal, f"the proposal of route {name!r}")
-    move = KeepTop() if keeps_top else _move(section, model)
-    return LatentMetropolis(proposal, action, move, section.tries)
+        _checked_sigma(section, model)
+    latent = bijective.latent(model, options, sampling.batch, section.sigma if keeps_top else None)
+    require(latent, LatentProposal, f"the proposal of route {name!r}")
+    move: Any = KeepTop() if keeps_top else _move(section, model)
+    return LatentMetropolis(latent, action, move, section.tries)
 
 
-def _move(section, model):
+def _move(section: KernelSection, model: ScoreModel) -> Block | White | Infrared | Coloured:
+    """The move near the current field that ``[sampling.kernel]`` asks for, where no path is kept."""
     if section.move == "block":
-        return Block(section.block, section.eps)
+        return Block(cast(int, section.block), section.eps)  # a section without it is refused with the card
     propagator = model.gaussian.propagator_full.numpy()
     if section.noise == "white":
-        _check_sigma(section.sigma, model)
-        return White(section.sigma, propagator)
+        return White(_checked_sigma(section, model), propagator)
     return Infrared(section.eps, propagator) if section.noise == "infrared" else Coloured(section.eps)
 
 
-def _check_sigma(sigma, model):
+def _checked_sigma(section: KernelSection, model: ScoreModel) -> float:
+    """The width of white noise, which has to lie within the model's noise levels."""
+    sigma = cast(float, section.sigma)  # a section with white noise and no sigma is refused with the card
     low, high = model.noise.sigma_min, model.noise.sigma_max
     if not low < sigma <= high:
         raise UserError(f"sampling.kernel.sigma = {sigma:g} is outside the model's noise levels, {low:g} to {high:g}")
+    return sigma

@@ -1,23 +1,33 @@
-"""The model of a stage: of the card's theory and lattice, or taken there with a word on the ESS to expect."""
+"""The model of a stage: one of the card's theory and lattice, or another one with a warning of the ESS to expect."""
+
+from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..analysis import ess_reverse
 from ..analysis.gamma import format_error
 from ..errors import UserError
-from ..model.score_model import load_model
+from ..model.score_model import ScoreModel, load_model
 from ..streams import Streams
 from .device import pick_device
 from .learned import build_proposal
+
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..job.progress import Progress
+    from ..types import PathLikeStr
 
 __all__ = ["model_for"]
 
 N_OUTSIDE = 300  # draws that tell the ESS to expect of a model outside of what it was trained on
 
 
-def model_for(card, folder, route, outside=False, progress=None):
+def model_for(
+    card: Card, folder: PathLikeStr, route: str, outside: bool = False, progress: Progress | None = None
+) -> ScoreModel:
     """Load a model for a card.
 
     Parameters
@@ -26,10 +36,10 @@ def model_for(card, folder, route, outside=False, progress=None):
     folder : path-like
         Model folder, or name of a shipped model.
     route : str
-        ``ode`` or ``sde``, of the ESS that is told.
+        ``ode`` or ``sde``: whose ESS the warning states.
     outside : bool
-        Take a model of other couplings or another size too. What is done with it stays exact; `progress` gets a warning
-        with the ESS to expect.
+        Take a model of other couplings or another size, too. What is done with it stays exact; `progress` gets a
+        warning with the ESS to expect.
     progress : Progress, optional
 
     Returns
@@ -39,21 +49,24 @@ def model_for(card, folder, route, outside=False, progress=None):
     Raises
     ------
     FileError, ModelError
-        No model, a damaged one, one of another dimension; of another theory or lattice unless `outside`.
+        There is no model, or it is damaged or of another dimension; unless `outside`, also one of another theory or
+        lattice.
     """
     device = pick_device(card.sampling.device)
+    theory: Any = card.theory()  # the model refuses any but its own
     if not outside:
-        return load_model(folder, device, card.theory(), card.shape)
+        return load_model(folder, device, theory, card.shape)
     model = load_model(folder, device)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        moved = model.at(card.theory(), card.shape, outside=True)
+        moved = model.at(theory, card.shape, outside=True)
     if caught and progress is not None:
         progress.say(f"warning: {caught[0].message}; expected ESS {_expected_ess(card, moved, route)}")
     return moved
 
 
-def _expected_ess(card, model, route):
+def _expected_ess(card: Card, model: ScoreModel, route: str) -> str:
+    """ESS of a few draws with its error, as text."""
     streams = Streams(card.run.seed).child(f"outside-{route}")
     draw = build_proposal(card, model, route).draw(N_OUTSIDE, streams.generator("draw"))
     try:

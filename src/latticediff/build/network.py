@@ -1,7 +1,12 @@
 """The network of a card: built from its options and its seed, refused before anything is computed for it."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
+from torch import nn
 
 from .. import registry
 from ..contracts import require
@@ -12,12 +17,21 @@ from ..model.score_model import load_model
 from ..networks.contract import Network
 from ..proposal.ode import exact_divergence
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..types import PathLikeStr
+
 __all__ = ["build_network", "check_network"]
 
 
 @torch_defaults()
-def build_network(card):
-    """The card's network with its first weights: of the model `training.init` if given, else from the seed.
+def build_network(card: Card) -> nn.Module:
+    """The card's network with its first weights: those of the model `training.init` if given, else from the seed.
+
+    Returns
+    -------
+    torch.nn.Module
+        Keeps the contract `latticediff.networks.contract.Network`.
 
     Raises
     ------
@@ -32,7 +46,8 @@ def build_network(card):
     return network
 
 
-def _make(card):
+def _make(card: Card) -> nn.Module:
+    """The network with weights from the seed."""
     make = registry.load("networks", card.network.name)
     with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
         torch.default_generator.manual_seed(card.run.seed)  # and torch.manual_seed would seed those of GPUs too
@@ -44,27 +59,30 @@ def _make(card):
     return network
 
 
-def _start_from(network, folder):
+def _start_from(network: nn.Module, folder: PathLikeStr) -> None:
     """Copy the weights of a trained model into a network of the same architecture, whatever its lattice."""
     trained = load_model(folder).network
-    if trained.describe() != network.describe() or trained.ndim != network.ndim:
+    theirs: Any = trained  # of the contract `Network`, as ours: modules that describe themselves
+    ours: Any = network
+    if theirs.describe() != ours.describe() or theirs.ndim != ours.ndim:
         raise ModelError(
-            f"training.init = {str(folder)!r} holds a {trained.ndim}-dimensional network {trained.describe()};"
-            f" the card asks for {network.ndim} dimensions and {network.describe()}"
+            f"training.init = {str(folder)!r} holds a {theirs.ndim}-dimensional network {theirs.describe()};"
+            f" the card asks for {ours.ndim} dimensions and {ours.describe()}"
         )
     network.load_state_dict(trained.state_dict())
 
 
-def check_network(card):
-    """Refuse now what a run of the card would stop at hours later.
+def check_network(card: Card) -> None:
+    """Refuse at once a network at which a run of the card would stop hours later.
 
     Raises
     ------
     CardError
-        Options that the network does not take, or a divergence too dear for the ODE route.
+        Options that the network does not take, or a divergence that is too expensive for the ODE route.
     """
-    network = _make(card).requires_grad_(False)
+    network: Any = _make(card).requires_grad_(False)
+    theory: Any = card.theory()  # refused below if it has no Gaussian reference
     try:
-        exact_divergence(network, GaussianReference(card.theory(), np.ones(card.shape)), card.sampling.ode.trace)
+        exact_divergence(network, GaussianReference(theory, np.ones(card.shape)), card.sampling.ode.trace)
     except UserError as exc:
         raise CardError(f"[sampling.ode] {exc}") from None

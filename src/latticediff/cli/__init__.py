@@ -1,4 +1,4 @@
-"""The command line: parses and wires, nothing else.
+"""The command line: it reads options and calls the stages, nothing else.
 
 `main` is the command; `app` declares the subcommands. Importing this room, or asking for help,
 imports neither torch nor numba: every command imports what it needs when it runs.
@@ -6,12 +6,13 @@ imports neither torch nor numba: every command imports what it needs when it run
 
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 __all__ = ["main"]
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Exit codes: 0 done; 2 something the user gave cannot be used; 3 an ensemble failed a physics
@@ -20,7 +21,7 @@ def main(arguments=None):
     Parameters
     ----------
     arguments : sequence of str, optional
-        Without the program's name; `sys.argv` by default.
+        Without the program's name; those of `sys.argv` by default.
     """
     from ..atomic import DISK_FULL
     from ..errors import StopRequested, UserError
@@ -52,7 +53,7 @@ def main(arguments=None):
         sys.exit(_complain(f"stopped: {exc}", exc.exit_code))
 
 
-def _out_of_memory(exc):
+def _out_of_memory(exc: BaseException) -> bool:
     # torch says it by a RuntimeError of its own on a GPU, and by a plain one on the CPU
     return (
         isinstance(exc, MemoryError)
@@ -61,13 +62,14 @@ def _out_of_memory(exc):
     )
 
 
-def _silence_output():
-    """Let what is still in the buffer of standard output go nowhere: its last flush would fail again, at the exit."""
+def _silence_output() -> None:
+    """Send what is still in the buffer of standard output nowhere: flushing it at the exit would fail again."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _complain(text, code):
+def _complain(text: str, code: int) -> int:
+    """Print one line to standard error; returns the exit code `code`."""
     from ..untrusted import printable
 
     print(printable(" ".join(text.split())), file=sys.stderr)

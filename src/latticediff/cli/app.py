@@ -1,7 +1,10 @@
 """Subcommands and their options. Each imports its stage when it runs, so that `--help` stays quick."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +28,10 @@ from .options import (
     stop_after,
 )
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..job.progress import Progress
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -39,21 +46,23 @@ app = typer.Typer(
 File = Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file or model folder.")]
 
 
-def _prepare(card, overrides, quiet):
+def _prepare(card: Path, overrides: Sequence[str] | None, quiet: bool) -> tuple[Card, Progress]:
+    """The card of a command with its overrides, and the progress to show."""
     from ..config import load_card
     from ..job.progress import make_progress
 
     return load_card(card, overrides or (), say=complain), make_progress(quiet)
 
 
-def _print_plan(card, *stages):
+def _print_plan(card: Card, *stages: str) -> None:
+    """Print the effective card and the estimate of what `stages` would cost."""
     from ..job.estimate import estimate
 
     say(card.to_toml())
     say(estimate(card, stages))
 
 
-def _version(asked):
+def _version(asked: bool) -> None:
     if asked:
         from .. import __version__
 
@@ -66,7 +75,7 @@ def top(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-):
+) -> None:
     pass
 
 
@@ -79,23 +88,24 @@ def run(
     resume: Resume = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
-):
+) -> None:
     """The whole job: generate, train, sample both routes, measure, report."""
-    card, progress = _prepare(card, overrides, quiet)
+    loaded, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(
-            card,
+        _print_plan(
+            loaded,
             "generate",
             "sample_hmc",
             "train",
-            *(["finetune"] if card.finetune.steps else []),
+            *(["finetune"] if loaded.finetune.steps else []),
             "sample_ode",
             "sample_sde",
         )
+        return
     from ..stages.run import run as run_all
 
     with stop_after(max_walltime) as stop:
-        run_all(card, out, resume=resume, progress=progress, stop=stop)
+        run_all(loaded, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
@@ -117,7 +127,7 @@ def generate(
     resume: Resume = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
-):
+) -> None:
     """Thermalise and run the reference chains into an ensemble file, then apply the gate.
 
     An extended file has the bits of one uninterrupted run.
@@ -130,13 +140,14 @@ def generate(
 
     overrides = [*(overrides or ()), *length_overrides(out, until, more, start)]
     resume = resume or until is not None or more is not None
-    card, progress = _prepare(card, overrides, quiet)
+    loaded, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, "generate")
+        _print_plan(loaded, "generate")
+        return
     from ..stages.generate import generate as generate_ensemble
 
     with stop_after(max_walltime) as stop:
-        generate_ensemble(card, out, resume=resume, progress=progress, stop=stop)
+        generate_ensemble(loaded, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
@@ -149,7 +160,7 @@ def train(
     resume: Resume = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
-):
+) -> None:
     """Train the score network on an ensemble, or one network on several; writes a model folder.
 
     Further ensembles carry their own couplings and lattice; the model serves all of them and what lies between.
@@ -158,13 +169,14 @@ def train(
     latticediff train configs/demo.toml --ensemble ens.h5 --out model
     latticediff train configs/demo.toml --ensemble ens.h5 --ensemble other.h5 --out model
     """
-    card, progress = _prepare(card, overrides, quiet)
+    loaded, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, "train")
+        _print_plan(loaded, "train")
+        return
     from ..stages.train import train as train_model
 
     with stop_after(max_walltime) as stop:
-        train_model(card, ensemble, out, resume=resume, progress=progress, stop=stop)
+        train_model(loaded, ensemble, out, resume=resume, progress=progress, stop=stop)
 
 
 @app.command()
@@ -178,7 +190,7 @@ def finetune(
     resume: Resume = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
-):
+) -> None:
     """Fine-tune a trained model by the likelihood of its flow; writes another model folder.
 
     Several ensembles, of other couplings or lattices, tune one network for all of them.
@@ -187,14 +199,15 @@ def finetune(
     latticediff finetune configs/demo.toml --model score --ensemble ens.h5 --out model
     latticediff finetune configs/demo.toml --model line --ensemble ens.h5 --ensemble other.h5 --out model
     """
-    card, progress = _prepare(card, overrides, quiet)
+    loaded, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, "finetune")
+        _print_plan(loaded, "finetune")
+        return
     from ..stages.finetune import finetune as finetune_model
     from ..stages.finetune import summary
 
     with stop_after(max_walltime) as stop:
-        tuned = finetune_model(card, model, ensemble, out, resume=resume, progress=progress, stop=stop)
+        tuned = finetune_model(loaded, model, ensemble, out, resume=resume, progress=progress, stop=stop)
     say(summary(tuned))
 
 
@@ -210,15 +223,16 @@ def sample(
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
     outside: Outside = False,
-):
+) -> None:
     """Metropolis chains with the network's proposals, into an ensemble file."""
-    card, progress = _prepare(card, overrides, quiet)
+    loaded, progress = _prepare(card, overrides, quiet)
     if dry_run:
-        return _print_plan(card, f"sample_{route}")
+        _print_plan(loaded, f"sample_{route}")
+        return
     from ..stages.sample import sample as sample_chain
 
     with stop_after(max_walltime) as stop:
-        sample_chain(card, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
+        sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
 
 
 @app.command()
@@ -240,7 +254,7 @@ def weigh(
     as_json: AsJson = False,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
-):
+) -> None:
     """log_weight = -S - log q of given configurations under a model, into an .npz file; prints the forward ESS.
 
     \b
@@ -251,11 +265,11 @@ def weigh(
     from ..stages.weigh import Weighing
     from ..stages.weigh import weigh as weigh_ensemble
 
-    card, progress = _prepare(card, overrides, quiet)
+    loaded, progress = _prepare(card, overrides, quiet)
     refuse_existing(out)
     with stop_after(max_walltime) as stop:
         arrays = weigh_ensemble(
-            card,
+            loaded,
             ensemble,
             model,
             route,
@@ -286,7 +300,7 @@ def measure(
     ] = None,
     as_json: AsJson = False,
     s_tau: STau = 1.5,
-):
+) -> None:
     """Observables and autocorrelation times of an ensemble file, with errors.
 
     Observables that other packages install under the entry-point group latticediff.observables are measured too.
@@ -312,7 +326,7 @@ def compare(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Ensemble files; the first is the reference.")],
     out: NewFile,
     quiet: Quiet = False,
-):
+) -> None:
     """The report page for any set of chains of one theory."""
     from ..job.progress import make_progress
     from ..stages.compare import compare as compare_files
@@ -321,7 +335,7 @@ def compare(
 
 
 @app.command()
-def info(file: File):
+def info(file: File) -> None:
     """What a file is: action in every convention, lattice, algorithm, size, acceptance, provenance."""
     from ..stages.info import info as describe
 
@@ -329,7 +343,7 @@ def info(file: File):
 
 
 @app.command()
-def verify(file: File):
+def verify(file: File) -> None:
     """Recompute what a file claims: checksums, the stored action, the hash of a model's weights."""
     from ..stages.verify import verify as check
 
@@ -343,7 +357,7 @@ tuning.add_commands(app)
 
 
 @app.command()
-def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False):
+def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False) -> None:
     """List the trained models that come with the package."""
     import json
 
@@ -369,7 +383,7 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
 
 
 @app.command()
-def selftest(json_output: AsJson = False):
+def selftest(json_output: AsJson = False) -> None:
     """Check that the compiled code computes the right numbers on this machine; half a minute."""
     import json
 

@@ -35,7 +35,8 @@ Grid = Annotated[
 MaxDoubling = Annotated[
     float,
     typer.Option(
-        "--max-doubling", help="Largest spread (log Z: and mean) of log_q's change under twice the steps; inf: any."
+        "--max-doubling",
+        help="Largest spread (for log Z, mean too) of the change of log_q under twice the steps; inf: any.",
     ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same bits.")]
@@ -57,7 +58,7 @@ def free_energy(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
-):
+) -> None:
     """log Z from a model's draws, from exact configurations, and from both together (acceptance ratio).
 
     \b
@@ -104,8 +105,8 @@ def reweight(
     device: Device = "auto",
     as_json: AsJson = False,
     quiet: Quiet = False,
-):
-    """Observables at nearby couplings, with the ESS of the weights; warns where they carry no further.
+) -> None:
+    """Observables at nearby couplings, with the ESS of the weights; warns if the target is out of reach.
 
     \b
     latticediff reweight ens.h5 --to lam=6.1
@@ -136,7 +137,7 @@ def diagnose(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print diagnosis.json too.")] = False,
     quiet: Quiet = False,
-):
+) -> None:
     """What is wrong with a model's density, where that comes from, and what it does to a chain: page and JSON.
 
     \b
@@ -159,7 +160,7 @@ def diagnose(
     progress.say(f"wrote {paths['html']}")
 
 
-def add_commands(app):
+def add_commands(app: typer.Typer) -> None:
     """Declare the subcommands of this module on a `typer.Typer`."""
     app.command("free-energy")(free_energy)
     app.command()(reweight)

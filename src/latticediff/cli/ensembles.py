@@ -3,19 +3,24 @@ r"""Subcommands that work on ensemble files: each writes a new file and leaves i
 ``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
 """
 
+from __future__ import annotations
+
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import complain, say_line
 
+if TYPE_CHECKING:
+    from ..ensemble import Ensemble
+
 __all__ = ["add_commands"]
 
 
 class Along(StrEnum):
-    """In Monte Carlo time, or side by side."""
+    """Direction in which files are joined or cut: along Monte Carlo time, or chains side by side."""
 
     updates = "updates"
     chains = "chains"
@@ -25,7 +30,8 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file.")]
 Out = Annotated[Path, typer.Option("--out", help="The new file; never overwrites.")]
 
 
-def _say(ensemble):
+def _say(ensemble: Ensemble) -> None:
+    """Print what a new file holds, and close it."""
     with ensemble:
         low, high = ensemble.first_update, ensemble.last_update
         extendable = "can" if ensemble.state() is not None else "cannot"
@@ -38,10 +44,10 @@ def _say(ensemble):
 def repair(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Damaged ensemble file, or FILE.run directory.")],
     out: Out,
-):
-    """Save the whole leading part of a torn file.
+) -> None:
+    """Save the undamaged beginning of a torn file.
 
-    A configuration counts as whole if its stored action is that of its field. An unfinished run is better
+    A configuration counts as undamaged if its stored action is that of its field. An unfinished run is better
     resumed: generate --resume.
 
     \b
@@ -58,7 +64,7 @@ def merge(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Two or more files of one theory.")],
     out: Out,
     along: Annotated[Along | None, typer.Option("--along", help="Default: updates if the stretches join.")] = None,
-):
+) -> None:
     """One file from several: consecutive stretches of the same chains, or independent chains side by side.
 
     \b
@@ -74,7 +80,7 @@ def thin(
     file: File,
     out: Out,
     every: Annotated[int, typer.Option("--every", help="Of the stored updates, keep every N-th.", metavar="N")],
-):
+) -> None:
     """Keep every N-th stored update; the history of acceptances and delta_h stays whole.
 
     \b
@@ -90,7 +96,7 @@ def cut(
     out: Out,
     start: Annotated[int, typer.Option("--start", help="Keep updates above this.")] = 0,
     stop: Annotated[int | None, typer.Option("--stop", help="Keep updates up to this; default: all.")] = None,
-):
+) -> None:
     """Keep a stretch of updates, start < u <= stop, for instance without a thermalisation.
 
     \b
@@ -106,7 +112,7 @@ def split(
     out: Annotated[Path, typer.Option("--out", help="Pattern: part.h5 gives part-0.h5, part-1.h5, ...")],
     pieces: Annotated[int, typer.Option("--pieces", help="How many files.", metavar="N")],
     along: Annotated[Along, typer.Option("--along", help="Stretches of updates, or groups of chains.")] = Along.updates,
-):
+) -> None:
     """Cut a file into N: the inverse of merge.
 
     \b
@@ -138,10 +144,12 @@ def convert(
     field_convention: Annotated[
         str | None, typer.Option("--field-convention", help="Convention of the fields, if not the card's.")
     ] = None,
-    n_chains: Annotated[int, typer.Option("--n-chains", help="Chains, configuration by configuration in turn.")] = 1,
+    n_chains: Annotated[
+        int, typer.Option("--n-chains", help="Chains that take turns in the file, configuration by configuration.")
+    ] = 1,
     thinned: Annotated[int, typer.Option("--thin", help="Updates between stored configurations.")] = 1,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Is the file of this theory?")] = True,
-):
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Check that the file is of this theory.")] = True,
+) -> None:
     """Read configurations of another program: npy, npz, raw binary or foreign HDF5.
 
     A file of another theory, or in another normalisation of the field, is refused: values of S that it brings
@@ -178,7 +186,7 @@ def convert(
     say_line(f"{report.path}: {report.n_cfg} configurations; {how}{note}")
 
 
-def export(file: File, out: Out):
+def export(file: File, out: Out) -> None:
     """Write an ensemble for other programs; the suffix of --out says which.
 
     .npy: fields (n_cfg, *lattice). .npz: fields, action, update and chain numbers. .json.gz: primary observables
@@ -193,7 +201,7 @@ def export(file: File, out: Out):
     say_line(f"{write(file, out)}")
 
 
-def migrate(file: File, out: Out):
+def migrate(file: File, out: Out) -> None:
     """Bring a file of an older schema version to the present one.
 
     \b
@@ -204,7 +212,7 @@ def migrate(file: File, out: Out):
     _say(bring_up(file, out))
 
 
-def add_commands(app):
+def add_commands(app: typer.Typer) -> None:
     """Declare the subcommands of this module on a `typer.Typer`."""
     for command in (repair, merge, thin, cut, split, convert, export, migrate):
         app.command()(command)

@@ -4,7 +4,7 @@ r"""Subcommand that draws ensembles along a line of couplings.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ def line(
     max_walltime: MaxWalltime = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-):
+) -> None:
     """Exact ensembles along a line of couplings from one model, with table and figure.
 
     Every coupling gets an ensemble file of Metropolis chains; couplings that the model was never trained at are
@@ -52,12 +52,18 @@ def line(
     from ..job.progress import make_progress
     from ..stages.line import draw_line
 
-    common = {"route": route, "n": n, "outside": outside, "resume": resume, "progress": make_progress(quiet)}
+    common: dict[str, Any] = {
+        "route": route,
+        "n": n,
+        "outside": outside,
+        "resume": resume,
+        "progress": make_progress(quiet),
+    }
     with stop_after(max_walltime) as stop:
         found = draw_line(model, along, out, overrides or (), **common, stop=stop)
     say(json.dumps(found.to_dict(), indent=1, allow_nan=False) if as_json else found.to_text())
 
 
-def add_commands(app):
+def add_commands(app: typer.Typer) -> None:
     """Register the subcommand of this module."""
     app.command()(line)

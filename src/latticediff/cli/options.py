@@ -1,9 +1,14 @@
-"""Arguments and options that several subcommands share, each said once."""
+"""Arguments and options that several subcommands share, each declared once."""
+
+from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from ..signals import Stop
 
 __all__ = [
     "AsJson",
@@ -40,7 +45,8 @@ Overrides = Annotated[
     ),
 ]
 Outside = Annotated[
-    bool, typer.Option("--outside", help="Take a model of other couplings or another size too: exact, less accepted.")
+    bool,
+    typer.Option("--outside", help="Allow a model of other couplings or another size: still exact, lower acceptance."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the effective card and an estimate; write nothing.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")]
@@ -53,25 +59,25 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 
 
-def say(text, err=False):
-    """Print `text`, which may quote a file or a card: no string of theirs tells the terminal what to do."""
+def say(text: object, err: bool = False) -> None:
+    """Print `text`, made harmless to terminals since it may quote files and cards; `err`: to standard error."""
     from ..untrusted import printable
 
     typer.echo("\n".join(printable(line) for line in str(text).split("\n")), err=err)
 
 
-def say_line(text, err=False):
-    """`say` for what is one line, whatever file names are in it."""
+def say_line(text: object, err: bool = False) -> None:
+    """Print `text` like `say`, but as one line even if a file name in it has line breaks."""
     say(" ".join(str(text).splitlines()), err)
 
 
-def stop_after(max_walltime):
-    """The `latticediff.signals.Stop` of a `MaxWalltime`."""
+def stop_after(max_walltime: str | None) -> Stop:
+    """The `latticediff.signals.Stop` that heeds signals and the given `MaxWalltime`."""
     from ..signals import Stop, parse_duration
 
     return Stop(None if max_walltime is None else parse_duration(max_walltime))
 
 
-def complain(text):
-    """One line to standard error: what is no result."""
+def complain(text: object) -> None:
+    """Print a note of one line to standard error, where it does not mix with results."""
     say_line(f"note: {text}", err=True)

@@ -31,7 +31,7 @@ def tune(
     as_json: AsJson = False,
     quiet: Quiet = False,
     outside: Outside = False,
-):
+) -> None:
     """Acceptance, tau_int(|m|) and cost per independent |m| against the knob of a move; writes nothing.
 
     [sampling.kernel] of the card names the move. The knob is eps of partial moves with coloured or infrared noise,
@@ -69,7 +69,7 @@ def tune_hmc(
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
-):
+) -> None:
     """Trajectory length, integrator and acceptance of the cheapest HMC for a card's theory; writes nothing.
 
     Cost is counted in force evaluations per independent |m| (hmc.search_observable), so the same card and seed find
@@ -87,7 +87,7 @@ def tune_hmc(
     say(found.to_json() if as_json else found.to_text())
 
 
-def add_commands(app):
+def add_commands(app: typer.Typer) -> None:
     """Register the subcommands of this module."""
     app.command()(tune)
     app.command(name="tune-hmc")(tune_hmc)

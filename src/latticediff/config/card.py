@@ -9,22 +9,26 @@ import hashlib
 import inspect
 import json
 import reprlib
-from typing import Annotated, get_args
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .. import registry
-from ..action.contract import Action
+from ..action import Action
 from ..action.phi4 import CONVENTIONS
 from ..contracts import require
 from ..errors import CardError, FileError, UserError
 from ..lattice import MOST_SITES, volume
+from ..types import Description, PathLikeStr, Shape
 from ..untrusted import parse_toml, read_text, status
 from . import sections
 from .overrides import apply_overrides
 
 __all__ = ["Card", "load_card", "parse_card"]
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 _DEPTH = 16  # levels of a card; its own keys have four
 _BITS = 8192  # beyond 4300 digits Python writes no integer, not even into a message
@@ -51,7 +55,7 @@ class Card(BaseModel):
     analysis: sections.AnalysisSection = sections.AnalysisSection()
 
     @model_validator(mode="after")
-    def _fields_can_be_addressed(self):
+    def _fields_can_be_addressed(self) -> Self:
         chains = {"hmc.n_chains": self.hmc.n_chains}
         chains |= {f"sampling.{route}.n_chains": getattr(self.sampling, route).n_chains for route in ("ode", "sde")}
         for key, n_chains in chains.items():
@@ -63,17 +67,17 @@ class Card(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _a_baseline_of_trajectories_alone(self):
+    def _a_baseline_of_trajectories_alone(self) -> Self:
         if self.sampling.hmc.search and self.hmc.cluster is not None:
             raise ValueError("sampling.hmc.search looks at trajectories alone; leave it out with hmc.cluster")
         return self
 
     @property
-    def shape(self):
-        """Lattice extents, a tuple of int."""
+    def shape(self) -> Shape:
+        """Lattice extents."""
         return tuple(self.lattice.shape)
 
-    def theory(self):
+    def theory(self) -> Action:
         """The `Action` that the card names, in as many dimensions as the lattice has.
 
         Raises
@@ -83,7 +87,7 @@ class Card(BaseModel):
         """
         options, ndim = self.action.options, len(self.shape)
         try:
-            cls = registry.load("actions", self.action.name)
+            cls: Any = registry.load("actions", self.action.name)
             if self.action.name == "phi4":
                 _check_couplings(self.action.convention, options)
                 return cls(self.action.convention, options, ndim)
@@ -98,19 +102,19 @@ class Card(BaseModel):
         except TypeError as exc:  # from bind: a missing or unknown argument of the user's own action
             raise CardError(f"[action] {self.action.name}: {exc}") from None
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Every key with its effective value, JSON-able; keys without a value are left out."""
         return self.model_dump(exclude_none=True)
 
-    def to_toml(self):
+    def to_toml(self) -> str:
         """The effective card as TOML text; `parse_card` of it is an equal card."""
         return tomli_w.dumps(self.to_dict())
 
-    def digest(self):
+    def digest(self) -> str:
         """Hex SHA-256 of the effective card: the identity of a run."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
-    def difference(self, other, parts=(), ignore=()):
+    def difference(self, other: Mapping[str, Any], parts: Sequence[str] = (), ignore: Container[str] = ()) -> str:
         """The first key in which this card and the dict `other` differ, in words; "" if there is none.
 
         Parameters
@@ -130,7 +134,7 @@ class Card(BaseModel):
         return ""
 
 
-def load_card(path, overrides=(), say=None):
+def load_card(path: PathLikeStr, overrides: Sequence[str] = (), say: Callable[[str], object] | None = None) -> Card:
     """Read a run-card, apply overrides and check everything that can be checked without running.
 
     Parameters
@@ -141,7 +145,7 @@ def load_card(path, overrides=(), say=None):
         ``"section.key=value"``, the value as in TOML; a bare word is a string. ``"section={...}"`` replaces a whole
         section. See `latticediff.config.overrides`.
     say : callable, optional
-        Told in one line which couplings an override of the convention made give way.
+        Gets one line that says which couplings were dropped because an override changed the convention.
 
     Returns
     -------
@@ -150,7 +154,7 @@ def load_card(path, overrides=(), say=None):
     Raises
     ------
     FileError
-        The file is missing or is no UTF-8 text.
+        The file is missing, cannot be read, or is no UTF-8 text.
     CardError
         No TOML, an unknown key (with the nearest right one), or an impossible value.
     """
@@ -163,8 +167,28 @@ def load_card(path, overrides=(), say=None):
     return parse_card(text, overrides, source=str(path), say=say)
 
 
-def parse_card(text, overrides=(), source="card", say=None):
-    """`load_card` for TOML text; `source` names it in messages."""
+def parse_card(
+    text: str, overrides: Sequence[str] = (), source: str = "card", say: Callable[[str], object] | None = None
+) -> Card:
+    """Read a card from TOML text; otherwise like `load_card`.
+
+    Parameters
+    ----------
+    text : str
+    overrides, say
+        See `load_card`.
+    source : str
+        Name of the text in messages.
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    CardError
+        No TOML, an unknown key (with the nearest right one), or an impossible value.
+    """
     try:
         data = parse_toml(text, source)
     except FileError as exc:
@@ -186,7 +210,7 @@ def parse_card(text, overrides=(), source="card", say=None):
     return card
 
 
-def _network_options(name):
+def _network_options(name: str) -> type[BaseModel] | None:
     """The pydantic model of a network's options; None where the network checks them itself when it is built."""
     try:
         registry.require("networks", name)
@@ -197,9 +221,9 @@ def _network_options(name):
     return sections.NETWORK_OPTIONS.get(name)
 
 
-def _with_routes(card):
+def _with_routes(card: Card) -> Card:
     """The card with the sections of installed routes checked by their own options; any other key is unknown."""
-    checked = {}
+    checked: dict[str, BaseModel] = {}
     for name, data in (card.sampling.model_extra or {}).items():
         if name not in registry.names("route_options"):
             own = type(card.sampling).model_fields
@@ -210,7 +234,7 @@ def _with_routes(card):
     return card.model_copy(update={"sampling": sampling}) if checked else card
 
 
-def _options_model(group, name):
+def _options_model(group: str, name: str) -> type[BaseModel]:
     """The installed pydantic model of a section, refused if it is none."""
     try:
         model = registry.load(group, name)
@@ -224,7 +248,7 @@ def _options_model(group, name):
     return model
 
 
-def _checked(model, data, section=None):
+def _checked(model: type[_Model], data: Any, section: str | None = None) -> _Model:
     """`data` as an instance of `model`, or `CardError` in one line; `section` is where `model` stands in a card."""
     try:
         return model.model_validate(data)
@@ -232,9 +256,10 @@ def _checked(model, data, section=None):
         raise CardError(_first_problem(exc, model, section)) from None
 
 
-def _check_tree(data, source):
-    """Refuse nesting, and integers, of which Python cannot say what they are; without recursion of our own."""
-    level, depth = [data], 0
+def _check_tree(data: dict[str, Any], source: str) -> None:
+    """Refuse nesting too deep, and integers too large, for Python to print them; does not recurse itself."""
+    level: list[Any] = [data]
+    depth = 0
     while level:
         if depth > _DEPTH:
             raise CardError(f"{source} nests tables and lists more than {_DEPTH} levels deep; no key of a card does")
@@ -245,9 +270,9 @@ def _check_tree(data, source):
         depth += 1
 
 
-def _flat(tree, prefix=""):
-    """``{"hmc": {"thin": 1}}`` as ``{"hmc.thin": 1}``."""
-    flat = {}
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dict with dotted keys: ``{"hmc": {"thin": 1}}`` as ``{"hmc.thin": 1}``."""
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")
@@ -256,7 +281,7 @@ def _flat(tree, prefix=""):
     return flat
 
 
-def _check_couplings(convention, options):
+def _check_couplings(convention: str | None, options: Description) -> None:
     """Name the nearest coupling before the action itself lists what it wants."""
     if convention not in CONVENTIONS:
         return  # the action says so
@@ -272,19 +297,19 @@ def _check_couplings(convention, options):
             raise UserError(f"{key} = {_short.repr(options[key])}; expected a number")
 
 
-def _first_problem(exc, root, section):
+def _first_problem(exc: ValidationError, root: type[BaseModel], section: str | None) -> str:
     """One line for the first problem, misspelt keys first since they explain the others (a key that seems missing)."""
     problems = exc.errors(include_url=False)
     for problem in problems:
         if problem["type"] == "extra_forbidden":
             return _unknown_key(problem["loc"], root, section)
     problem = problems[0]
-    *parents, key = [*([section] if section else []), *(str(part) for part in problem["loc"])] or [section]
-    if key is None:  # a rule about the whole card
+    path = [*([section] if section else []), *(str(part) for part in problem["loc"])]
+    if not path:  # a rule about the whole card
         return problem["msg"].removeprefix("Value error, ")
-    where = ".".join([*parents, key])
+    where = ".".join(path)
     if problem["type"] == "missing":
-        return f"{where} is missing" if parents else f"section [{where}] is missing"
+        return f"{where} is missing" if len(path) > 1 else f"section [{where}] is missing"
     value, message = problem["input"], problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     if problem["type"] == "model_type":
@@ -294,20 +319,20 @@ def _first_problem(exc, root, section):
     return f"{where} = {_short.repr(value)}: {message}"
 
 
-def _unknown_key(location, root, section):
+def _unknown_key(location: Sequence[int | str], root: type[BaseModel], section: str | None) -> str:
     """``[hmc] has no key 'n_chain' (did you mean 'n_chains'?)``, looking in the other sections too."""
     *parents, key = location
-    model = root
+    model: Any = root
     for part in parents:
         # a number is an entry of a list of tables, such as [[training.ensembles]]
         model = get_args(model)[0] if isinstance(part, int) else model.model_fields[part].annotation
-    parents = [part for part in parents if not isinstance(part, int)]
     known = model.model_fields
     hint = registry.nearest(key, known)
     if model is Card:
         return f"there is no section [{key}]{hint}"
-    where = ".".join([*([section] if section else []), *parents])
-    elsewhere = [name for name, field in Card.model_fields.items() if key in field.annotation.model_fields]
+    where = ".".join([*([section] if section else []), *(part for part in parents if isinstance(part, str))])
+    kinds: dict[str, Any] = {name: field.annotation for name, field in Card.model_fields.items()}
+    elsewhere = [name for name, kind in kinds.items() if key in kind.model_fields]
     if elsewhere and elsewhere != [where]:
         hint = f" (it belongs in [{elsewhere[0]}])"
     return f"[{where}] has no key {key!r}{hint or '; it has ' + ', '.join(known)}"

@@ -23,7 +23,7 @@ class DeepOptions(Section):
 
     @field_validator("kernel_size")
     @classmethod
-    def _odd(cls, size):
+    def _odd(cls, size: int) -> int:
         if size % 2 == 0:
             raise ValueError("expected an odd number, so that the kernel has a centre")
         return size

@@ -5,6 +5,9 @@ convention of the action, the couplings that the card gives for the old one give
 be given too.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
 from ..action.phi4 import CONVENTIONS
 from ..errors import CardError, FileError
 from ..untrusted import parse_toml, printable
@@ -14,8 +17,10 @@ __all__ = ["apply_overrides"]
 _PARTS = 4  # of a key: no key of a card lies deeper
 
 
-def apply_overrides(data, overrides, say=None):
-    """A card's nested dict with overrides applied; which keys exist is left to the check of the whole card.
+def apply_overrides(
+    data: dict[str, Any], overrides: Iterable[str], say: Callable[[str], object] | None = None
+) -> dict[str, Any]:
+    """Apply overrides to the nested dict of a card; whether such keys exist is left to the check of the whole card.
 
     Parameters
     ----------
@@ -24,7 +29,7 @@ def apply_overrides(data, overrides, say=None):
     overrides : sequence of str
         The value as in TOML; what is no TOML is a string, so that shells need no quotes within quotes. Later ones win.
     say : callable, optional
-        Told in one line what gave way.
+        Gets one line that says which couplings gave way.
 
     Returns
     -------
@@ -34,11 +39,12 @@ def apply_overrides(data, overrides, say=None):
     Raises
     ------
     CardError
-        No ``key=value``, a key inside of what is no section, or a new convention without its couplings.
+        Not of the form ``key=value``, a key inside of something that is no section, or a new convention without its
+        couplings.
     """
     before = data.get("action")
     before = dict(before) if isinstance(before, dict) else {}
-    given = set()
+    given: set[str] = set()
     for override in overrides:
         path, value = _split(override)
         _put(data, path, value, override)
@@ -50,9 +56,11 @@ def apply_overrides(data, overrides, say=None):
     return data
 
 
-def _split(override):
+def _split(override: str) -> tuple[list[str], Any]:
+    """The parts of an override's key, and its value."""
     key, equals, raw = override.partition("=")
     path, raw = [part.strip() for part in key.split(".")], raw.strip()
+    value: Any
     if not equals or not all(path) or len(path) > _PARTS:
         raise CardError(
             f"--set got {_quoted(override)}; expected section.key=value, e.g. hmc.n_chains=8, or section={{...}}"
@@ -69,11 +77,11 @@ def _split(override):
     return path, value
 
 
-def _quoted(override):
+def _quoted(override: str) -> str:
     return f"'{printable(override, 200)}'"
 
 
-def _put(data, path, value, override):
+def _put(data: dict[str, Any], path: Sequence[str], value: Any, override: str) -> None:
     table = data
     for part in path[:-1]:
         table = table.setdefault(part, {})
@@ -82,7 +90,9 @@ def _put(data, path, value, override):
     table[path[-1]] = value
 
 
-def _give_way(data, before, given, say):
+def _give_way(
+    data: dict[str, Any], before: Mapping[str, Any], given: set[str], say: Callable[[str], object] | None
+) -> None:
     """Drop the couplings of the convention `before`, unless they were `given` for the one that is there now."""
     action = data.get("action")
     if not isinstance(action, dict):

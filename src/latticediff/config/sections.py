@@ -6,7 +6,7 @@ or network named there, which checks them itself.
 """
 
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -67,9 +67,9 @@ class OpenSection(Section):
     name: str
 
     @property
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """The keys beside the declared ones, as the card gives them."""
-        return dict(self.model_extra)
+        return dict(self.model_extra or {})
 
 
 class RunSection(Section):
@@ -87,7 +87,7 @@ class ActionSection(OpenSection):
 
     @model_validator(mode="before")
     @classmethod
-    def _phi4_by_default(cls, data: Any):
+    def _phi4_by_default(cls, data: Any) -> Any:
         if not isinstance(data, dict) or data.get("name", "phi4") != "phi4":
             return data
         if "convention" not in data:
@@ -96,7 +96,7 @@ class ActionSection(OpenSection):
         return {key: _as_float(value) if type(value) is int else value for key, value in data.items()}
 
 
-def _as_float(number):
+def _as_float(number: int) -> float:
     try:
         return float(number)
     except OverflowError:
@@ -110,7 +110,7 @@ class LatticeSection(Section):
 
     @field_validator("shape")
     @classmethod
-    def _extents(cls, shape):
+    def _extents(cls, shape: list[int]) -> list[int]:
         return list(check_shape(shape))
 
 
@@ -133,13 +133,13 @@ class HMCSection(Section):
 
     @field_validator("start")
     @classmethod
-    def _known_start(cls, start):
+    def _known_start(cls, start: str) -> str:
         if start not in ("hot", "cold") and not PurePath(start).suffix:
             raise ValueError("expected hot, cold, or the path of an ensemble file such as ens.h5")
         return start
 
     @model_validator(mode="after")
-    def _something_is_kept(self):
+    def _something_is_kept(self) -> Self:
         if self.thin > self.n_updates:
             raise ValueError(
                 f"thin = {self.thin} keeps nothing of n_updates = {self.n_updates}; take thin <= n_updates"
@@ -147,14 +147,14 @@ class HMCSection(Section):
         return self
 
     @property
-    def searches(self):
-        """The keys that are left to the search."""
+    def searches(self) -> list[str]:
+        """The keys whose values the search is to find."""
         return [
             key for key in ("trajectory_length", "target_acceptance", "integrator") if getattr(self, key) == "search"
         ]
 
     @model_validator(mode="after")
-    def _a_search_that_can_be(self):
+    def _a_search_that_can_be(self) -> Self:
         if self.searches and self.cluster is not None:
             raise ValueError(
                 f'{self.searches[0]} = "search" looks at trajectories alone; with cluster updates give a value'
@@ -193,14 +193,14 @@ class RidgeOptions(Section):
 
     @field_validator("kernel_size")
     @classmethod
-    def _odd(cls, size):
+    def _odd(cls, size: int) -> int:
         if size % 2 == 0:
             raise ValueError("expected an odd number, so that the kernel has a centre")
         return size
 
 
 #: Options that are checked with the card, beside those of the entry points ``latticediff.network_options``.
-NETWORK_OPTIONS = {"ridge": RidgeOptions, "conservative_ridge": RidgeOptions}
+NETWORK_OPTIONS: dict[str, type[Section]] = {"ridge": RidgeOptions, "conservative_ridge": RidgeOptions}
 
 
 class EnsembleEntry(Section):
@@ -251,13 +251,13 @@ class TrainingSection(Section):
     tensorboard: bool = False
 
     @model_validator(mode="after")
-    def _something_is_watched(self):
+    def _something_is_watched(self) -> Self:
         if not self.watch_every and (self.early_stop or self.keep == "best"):
             raise ValueError("early_stop and keep = best need watch_every > 0, e.g. watch_every = 500")
         return self
 
     @model_validator(mode="after")
-    def _weights_come_from_somewhere(self):
+    def _weights_come_from_somewhere(self) -> Self:
         if not self.steps and self.init is None:
             raise ValueError("steps = 0 leaves the network untrained; give init = a model folder, or steps")
         return self
@@ -301,9 +301,9 @@ class OdeSection(Section):
 
     The grid is uniform in log sigma, or optimised for the model and these steps when it is trained.
 
-    More than one of `rungs` anneals every draw, at as many times the price; see `latticediff.proposal.refine`.
-    `trace` is how a network without a closed-form divergence gets it, exactly in any case: `auto` refuses
-    where that is dear, `full` and `coloured` do not; see `latticediff.networks.deep.divergence`.
+    `rungs` above 1 anneal every draw, at as many times the price; see `latticediff.proposal.refine`.
+    `trace` says how the divergence of a network that has no closed form is computed, which is exact in any case:
+    `auto` refuses where that is expensive, `full` and `coloured` do not; see `latticediff.networks.deep.divergence`.
     """
 
     n_chains: Count = 100
@@ -352,7 +352,7 @@ class KernelSection(Section):
     cluster: CountFromZero = 0
 
     @model_validator(mode="after")
-    def _knob_is_given(self):
+    def _knob_is_given(self) -> Self:
         if self.move == "partial" and self.noise == "white" and self.sigma is None:
             raise ValueError("names no sigma; white noise wants one, between the noise levels of the model")
         if self.move == "block" and self.block is None:
@@ -366,7 +366,7 @@ class SamplingSection(Section):
     `batch` proposals are evaluated at once; it changes speed and memory, no bit.
 
     No chain is begun whose log_q changes by a spread of more than `max_doubling` from field to field under twice the
-    integration steps: by no more of its standard deviations is any average off.
+    integration steps. The error of any average is then at most that many of its standard deviations.
     """
 
     model_config = ConfigDict(extra="allow")

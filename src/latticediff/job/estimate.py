@@ -5,11 +5,14 @@ steps and proposals (of an untrained network: the cost does not depend on the we
 Compilation and imports are not counted.
 """
 
+from __future__ import annotations
+
 import resource
 import sys
 import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..build.classical import tuned_kernel
 from ..ensemble import start_fields
@@ -19,6 +22,17 @@ from ..lattice import volume
 from ..metropolis.contract import evaluations_to_weigh
 from ..stages.generate import block_length
 from ..streams import Streams
+from ..types import Shape
+
+if TYPE_CHECKING:
+    from ..composite import Sequence as KernelSequence
+    from ..config import Card
+    from ..hmc import HMC
+    from ..markov import ChainState
+    from ..model.score_model import ScoreModel
+    from ..training import Trainer
+
+    Probe = tuple[HMC | KernelSequence, ChainState, Streams]
 
 __all__ = ["Cost", "estimate", "probe"]
 
@@ -26,14 +40,14 @@ PROBE_SECONDS = 1.0  # of each measurement
 
 
 class Cost(NamedTuple):
-    """Of one stage."""
+    """What one stage costs."""
 
-    seconds: float
+    seconds: float  #: wall time
     memory: float  #: bytes beyond those of the probe
     disk: float  #: bytes that stay
 
 
-def _timed(work):
+def _timed(work: Callable[[], object]) -> float:
     """Seconds of one call of `work`, repeated for `PROBE_SECONDS`; the first call compiles and is left out."""
     work()
     began, calls = time.perf_counter(), 0
@@ -43,12 +57,13 @@ def _timed(work):
     return (time.perf_counter() - began) / calls
 
 
-def _ensemble_bytes(n_cfg, n_updates, n_chains, shape, columns):
+def _ensemble_bytes(n_cfg: int, n_updates: int, n_chains: int, shape: Shape, columns: int) -> int:
+    """Size of an ensemble file; its history takes `columns` bytes for each update of a chain."""
     return 8 * n_cfg * (volume(shape) + 3) + n_updates * (8 + n_chains * columns)
 
 
-def _probe_hmc(card):
-    """A kernel like the card's; what a search would find stands for itself in a short trajectory per unit of length."""
+def _probe_hmc(card: Card) -> Probe:
+    """A kernel like the card's, with typical values for the settings that a search would have to find."""
     found = {"trajectory_length": 4.0, "target_acceptance": 0.85, "integrator": "omelyan2"}
     section = card.hmc.model_copy(update={key: found[key] for key in card.hmc.searches})
     card = card.model_copy(update={"hmc": section})
@@ -58,13 +73,13 @@ def _probe_hmc(card):
     return kernel, state, streams.child("probe")
 
 
-def _search_cost(card, kernel, state, streams):
-    """At most: the budget, and half of it again to confirm."""
+def _search_cost(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> Cost:
+    """The most that a search may cost: the budget, and half of it again to confirm what it found."""
     seconds = _timed(lambda: kernel.advance(state, streams, 4, 4)) / 4 / kernel.force_evaluations_per_update
     return Cost(1.5 * (card.hmc.search_budget or BUDGET) * seconds, 1 << 26, 0)
 
 
-def _generate_cost(card, kernel, state, streams):
+def _generate_cost(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> Cost:
     hmc = card.hmc
     seconds = _timed(lambda: kernel.advance(state, streams, 4, 4)) / 4
     block = min(block_length(seconds, hmc.n_chains, card.shape, hmc.thin), hmc.n_updates)
@@ -75,7 +90,7 @@ def _generate_cost(card, kernel, state, streams):
     return Cost((hmc.n_warmup + hmc.n_updates) * seconds, memory, disk)
 
 
-def _small_trainer(card, kernel, state, streams):
+def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> Trainer:
     """A trainer of the card on as few configurations as will do."""
     from ..build.device import pick_device
     from ..stages.train import Source, build_trainer
@@ -92,7 +107,7 @@ def _small_trainer(card, kernel, state, streams):
     return build_trainer(card.model_copy(update={"training": section}), [Source(card.theory(), data)])
 
 
-def _train_cost(card, trainer):
+def _train_cost(card: Card, trainer: Trainer) -> Cost:
     hmc, section = card.hmc, card.training
     seconds = _timed(trainer.advance) * section.batch / trainer.plan.batch
     data = 8 * hmc.n_chains * (hmc.n_updates // hmc.thin) * volume(card.shape)
@@ -100,7 +115,7 @@ def _train_cost(card, trainer):
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
 
 
-def _finetune_cost(card, trainer):
+def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
     from ..stages.finetune import plan_of
     from ..training.finetune import FineTuner
 
@@ -114,7 +129,7 @@ def _finetune_cost(card, trainer):
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
 
 
-def _sample_cost(card, model, route):
+def _sample_cost(card: Card, model: ScoreModel, route: str) -> Cost:
     from ..build.learned import build_kernel, build_proposal, on_uniform_grid
 
     card = on_uniform_grid(card)  # where the steps end does not change what they cost
@@ -134,10 +149,22 @@ def _sample_cost(card, model, route):
 
 
 @torch_defaults()
-def probe(card, stages):
-    """`Cost` of each of `stages`, a dict: ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``."""
+def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
+    """Measure what stages of a card would cost, in a few seconds.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    stages : collection of str
+        Any of ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``.
+
+    Returns
+    -------
+    dict of str to Cost
+        One for each stage, and ``"search, at most"`` where the card lets HMC settings be searched for.
+    """
     hmc = _probe_hmc(card)
-    costs = {}
+    costs: dict[str, Cost] = {}
     if "generate" in stages:
         costs = {"search, at most": _search_cost(card, *hmc)} if card.hmc.searches else {}
         costs["generate"] = _generate_cost(card, *hmc)
@@ -165,8 +192,8 @@ def probe(card, stages):
     return costs
 
 
-def estimate(card, stages):
-    """`probe` as a table for people."""
+def estimate(card: Card, stages: Sequence[str]) -> str:
+    """The result of `probe` as a table for people."""
     costs = probe(card, stages)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     lines = [f"{'estimate':16}{'time':>10}{'memory':>12}{'disk':>12}"]
@@ -179,11 +206,11 @@ def estimate(card, stages):
     return "\n".join(lines)
 
 
-def _time(seconds):
+def _time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
 
 
-def _bytes(n):
+def _bytes(n: float) -> str:
     return f"{n / 1e9:.3g} GB" if n >= 1e9 else f"{n / 1e6:.3g} MB"

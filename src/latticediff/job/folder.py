@@ -17,38 +17,52 @@ what their stage wrote, which is compared before it is used again, and a digest 
 card: another card is refused rather than mixed in.
 """
 
+from __future__ import annotations
+
 import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from .. import __version__
 from ..atomic import disk_error, open_own, sealed_text
 from ..digests import check_digest, json_digest, with_digest
 from ..ensemble import Ensemble
 from ..errors import FileError
+from ..types import PathLikeStr
 from ..untrusted import parse_json, read_text, regular_file, status
+
+if TYPE_CHECKING:
+    from ..config import Card
 
 __all__ = ["RunFolder", "fingerprint", "read_identity", "read_marker"]
 
 
-def read_identity(path):
-    """``run.json`` of a run folder: ``{"digest", "version", "created"}``, and ``card_sha256`` of its card.toml."""
+def read_identity(path: Path) -> dict[str, Any]:
+    """Read ``run.json`` of a run folder: ``{"digest", "version", "created"}``, and ``card_sha256`` of its card.toml.
+
+    Raises
+    ------
+    FileError
+        It cannot be read, or is none of ours.
+    """
     identity = parse_json(read_text(path, "the identity of a run"), path)
     if not isinstance(identity, dict) or not isinstance(identity.get("digest"), str):
         raise FileError(f"{path} is not the identity of a run; restore it")
     return check_digest(identity, path)
 
 
-def read_marker(path):
-    """What the marker of a stage, a file, says: ``{"stage", "finished", "seconds"}``.
+def read_marker(path: Path) -> dict[str, Any]:
+    """Read the marker of a stage, a file: ``{"stage", "finished", "seconds"}``, and ``outputs`` if it wrote any.
 
     Raises
     ------
     FileError
-        It is torn, or none of ours; the stage runs again when the file is removed.
+        It is torn, or none of ours; once the file is removed, the stage runs again.
     """
     marker = parse_json(read_text(path, "the marker of a stage"), path)
     kinds = {"stage": str, "finished": bool, "seconds": int | float}
@@ -57,8 +71,8 @@ def read_marker(path):
     return check_digest(marker, path, "remove it, and the stage runs again")
 
 
-def fingerprint(path):
-    """What identifies an ensemble file, the folder of a model, or any other file of a run."""
+def fingerprint(path: Path) -> str:
+    """A hash that identifies an ensemble file, the folder of a model, or any other file of a run."""
     if path.suffix == ".h5":
         with Ensemble(path) as ensemble:
             return ensemble.fingerprint()
@@ -88,39 +102,42 @@ class RunFolder:
         another process is writing there.
     """
 
-    def __init__(self, path, card, resume=False):
+    def __init__(self, path: PathLikeStr, card: Card, resume: bool = False) -> None:
         self.path = Path(path)
         self.card = card
-        self._lock = None
+        self._lock: IO[str] | None = None
         self._check(resume)
 
     # where things are
     @property
-    def ensemble(self):
+    def ensemble(self) -> Path:
+        """The reference chains."""
         return self.path / "ensemble.h5"
 
     @property
-    def model(self):
+    def model(self) -> Path:
+        """Folder of the finished network."""
         return self.path / "model"
 
     @property
-    def score(self):
-        """What score matching made: the model itself unless the card fine-tunes it."""
+    def score(self) -> Path:
+        """Folder of the network after score matching: the model itself unless the card fine-tunes it."""
         return self.path / "score" if self.card.finetune.steps else self.model
 
     @property
-    def log(self):
+    def log(self) -> Path:
+        """The log file."""
         return self.path / "log.jsonl"
 
-    def chain(self, route):
+    def chain(self, route: str) -> Path:
         """File of the chains of `route` (``hmc``, ``ode`` or ``sde``)."""
         return self.path / f"chain_{route}.h5"
 
-    def weights(self, route):
-        """Log weights of held-out configurations under `route`."""
+    def weights(self, route: str) -> Path:
+        """File of the log weights of held-out configurations under `route`."""
         return self.path / f"weights_{route}.npz"
 
-    def _check(self, resume):
+    def _check(self, resume: bool) -> None:
         if not self.path.exists():
             return
         if not self.path.is_dir():
@@ -142,7 +159,7 @@ class RunFolder:
                 f"folder {self.path} holds {state} of this card; go on with --resume, or choose another --out"
             )
 
-    def _difference(self):
+    def _difference(self) -> str:
         """The first key in which the card of the folder differs from ours, in words."""
         from ..config import load_card
 
@@ -152,16 +169,16 @@ class RunFolder:
             return "its card.toml cannot be read as a card of this version"
         return self.card.difference(theirs) or "its card.toml was changed"
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         try:
             (self.path / "stages").mkdir(parents=True, exist_ok=True)
-            self._lock = os.fdopen(open_own(self.path / "lock", os.O_RDWR))  # held until __exit__
+            lock = self._lock = os.fdopen(open_own(self.path / "lock", os.O_RDWR))  # held until __exit__
         except OSError as exc:
             raise disk_error(exc, self.path) from None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
+            lock.close()
             raise FileError(
                 f"another process is running in {self.path}; wait for it, or choose another --out"
             ) from None
@@ -172,20 +189,21 @@ class RunFolder:
             sealed_text(self.path / "run.json", json.dumps(with_digest(identity), indent=1) + "\n")
         return self
 
-    def __exit__(self, *exc_info):
-        self._lock.close()
+    def __exit__(self, *exc_info: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
-    def marker(self, stage):
-        """What is known of `stage`: ``{"stage", "finished", "seconds"}``; not finished and no seconds if new."""
+    def marker(self, stage: str) -> dict[str, Any]:
+        """What is known of `stage`, as `read_marker`; one that never began is not finished and took no seconds."""
         path = self.path / "stages" / f"{stage}.json"
         return read_marker(path) if path.exists() else {"stage": stage, "finished": False, "seconds": 0.0}
 
-    def is_finished(self, stage):
+    def is_finished(self, stage: str) -> bool:
         """Whether `stage` was finished."""
         return self.marker(stage)["finished"]
 
-    def require_output(self, stage):
-        """Raise `FileError` if what the finished `stage` wrote is no longer what it was."""
+    def require_output(self, stage: str) -> None:
+        """Raise `FileError` if a file that the finished `stage` wrote is gone or has changed."""
         for name, wanted in self.marker(stage).get("outputs", {}).items():
             path = self.path / name
             if status(path) is None:
@@ -193,7 +211,7 @@ class RunFolder:
             if fingerprint(path) != wanted:
                 raise FileError(f"{path} is not what stage {stage} wrote; restore it, or begin in another folder")
 
-    def record(self, stage, seconds, finished, outputs=()):
+    def record(self, stage: str, seconds: float, finished: bool, outputs: Collection[Path] = ()) -> None:
         """Write the marker of `stage`; `seconds` of this process are added to those of earlier ones.
 
         `outputs` are the files and folders that a finished stage wrote; their fingerprints go into the marker.

@@ -1,9 +1,11 @@
 """The run's log: one JSON object a line, appended, flushed at once.
 
-Every row has ``time`` (ISO, UTC) and ``event``; the rest belongs to the event. It ends with ``crc32``, that of the row
-without it, begun with that of the row before: the report shows numbers of the log, and a changed or a missing row is
-refused. Rows of older versions have none.
+Every row has ``time`` (ISO, UTC) and ``event``; the rest belongs to the event. It ends with ``crc32``, the checksum of
+the row without it, which continues that of the row before. The report shows numbers of the log, so a row that was
+changed or is missing is refused. Rows of older versions have no checksum.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -12,9 +14,11 @@ import zlib
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any
 
 from ..atomic import disk_error, open_own
 from ..errors import FileError
+from ..types import PathLikeStr
 from ..untrusted import parse_json, read_bytes, status
 
 __all__ = ["JsonLog", "read_log"]
@@ -23,7 +27,12 @@ LOG_BYTES = 4 << 30  #: a row a step for a hundred million steps is less
 
 
 class JsonLog:
-    """Append-only log file; `path` None keeps nothing.
+    """Append-only log file.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        Without it nothing is kept.
 
     Raises
     ------
@@ -31,8 +40,8 @@ class JsonLog:
         If the file cannot be written, now or at a later row.
     """
 
-    def __init__(self, path=None):
-        self._file = None
+    def __init__(self, path: PathLikeStr | None = None) -> None:
+        self._file: IO[str] | None = None
         if path is None:
             return
         self._path = path = Path(path)
@@ -42,7 +51,7 @@ class JsonLog:
         except OSError as exc:
             raise FileError(f"cannot write log {path}: {exc.strerror}") from None
 
-    def __call__(self, event, **fields):
+    def __call__(self, event: str, **fields: Any) -> None:
         """Append one row; NaN and infinities become null, since JSON has no word for them."""
         if self._file is None:
             return
@@ -59,8 +68,8 @@ class JsonLog:
             raise disk_error(exc, self._path) from None
 
 
-def _last_sum(path):
-    """Sum of the last row of a log, 0 if there is none; half a line, which a killed process left, is dropped."""
+def _last_sum(path: Path) -> int:
+    """Checksum of the last row of a log, 0 if there is none; half a line, which a killed process left, is dropped."""
     content = Path(path).read_bytes()
     if content and not content.endswith(b"\n"):
         os.truncate(path, content.rfind(b"\n") + 1)
@@ -73,8 +82,8 @@ def _last_sum(path):
 _SUMMED = re.compile(r'(.*), "crc32": "([0-9a-f]{8})"\}')
 
 
-def read_log(path, event=None):
-    """Rows of a log in order, those of one `event` if asked; half a line at the end is skipped.
+def read_log(path: PathLikeStr, event: str | None = None) -> list[dict[str, Any]]:
+    """Read the rows of a log in order, or only those of one `event`; half a line at the end is skipped.
 
     Raises
     ------
@@ -84,7 +93,9 @@ def read_log(path, event=None):
     path = Path(path)
     if status(path) is None:
         return []
-    rows, old, new, torn, crc = [], False, False, None, 0
+    rows: list[dict[str, Any]] = []
+    torn: int | None = None
+    old, new, crc = False, False, 0
     *lines, _ = read_bytes(path, "a log", LOG_BYTES).decode(errors="replace").split("\n")
     for number, line in enumerate(lines, 1):
         if found := _SUMMED.fullmatch(line):
@@ -106,12 +117,13 @@ def read_log(path, event=None):
     return rows
 
 
-def _plain(value):
-    """NumPy scalars and arrays, paths: what JSON does not know."""
+def _plain(value: Any) -> Any:
+    """What JSON knows for what it does not: lists and numbers for NumPy's, text for paths and all else."""
     return _finite(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
+    """The same tree with None for every float that is not finite."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

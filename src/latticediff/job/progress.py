@@ -3,8 +3,11 @@
 A stage says ``with progress.task("training", total) as task: task.advance(n, loss=0.3)``.
 """
 
+from __future__ import annotations
+
 import sys
 import time
+from typing import Self
 
 from ..untrusted import printable
 
@@ -14,50 +17,50 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Task:
-    """One thing that takes a while; this one says nothing."""
+    """A piece of work that takes a while, and how much of it is done; this one shows nothing."""
 
-    def __init__(self, name, total, initial=0):
+    def __init__(self, name: str, total: int, initial: int = 0) -> None:
         self.name, self.total, self.done = name, total, initial
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         pass
 
-    def advance(self, n=1, **info):
-        """`n` more units are done; `info` are numbers worth showing."""
+    def advance(self, n: int = 1, **info: float) -> None:
+        """Count `n` more units as done; `info` are numbers worth showing."""
         self.done += n
 
-    def reach(self, done, **info):
-        """`done` units are done in all."""
+    def reach(self, done: int, **info: float) -> None:
+        """Set the number of units that are done in all; `info` as in `advance`."""
         self.advance(done - self.done, **info)
 
 
 class _BarTask(Task):
-    def __init__(self, name, total, initial=0):
+    def __init__(self, name: str, total: int, initial: int = 0) -> None:
         from tqdm import tqdm
 
         super().__init__(name, total, initial)
         self._bar = tqdm(total=total, initial=initial, desc=name, unit_scale=True, dynamic_ncols=True)
 
-    def advance(self, n=1, **info):
+    def advance(self, n: int = 1, **info: float) -> None:
         super().advance(n)
         if info:
             self._bar.set_postfix({key: f"{value:.4g}" for key, value in info.items()}, refresh=False)
         self._bar.update(n)
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         self._bar.close()
 
 
 class _LineTask(Task):
-    def __init__(self, name, total, initial=0):
+    def __init__(self, name: str, total: int, initial: int = 0) -> None:
         super().__init__(name, total, initial)
         self._began = self._said = time.monotonic()
         self._initial = initial
 
-    def advance(self, n=1, **info):
+    def advance(self, n: int = 1, **info: float) -> None:
         super().advance(n)
         now = time.monotonic()
         if now - self._said < SECONDS_BETWEEN_LINES:
@@ -72,21 +75,21 @@ class _LineTask(Task):
 class Progress:
     """How tasks and messages are shown; the kind is chosen by `make_progress`."""
 
-    def __init__(self, task=Task, quiet=True):
+    def __init__(self, task: type[Task] = Task, quiet: bool = True) -> None:
         self._task, self._quiet = task, quiet
 
-    def task(self, name, total, initial=0):
-        """A context manager that shows how far `name` is."""
+    def task(self, name: str, total: int, initial: int = 0) -> Task:
+        """A context manager that shows how much of `name` is done."""
         return self._task(name, total, initial)
 
-    def say(self, line):
-        """A line for a person, on standard error; results go to standard output by other ways."""
+    def say(self, line: str) -> None:
+        """Print a line for people to standard error; results go to standard output by other ways."""
         if not self._quiet:
             print(printable(line), file=sys.stderr, flush=True)
 
 
-def make_progress(quiet=False):
-    """The progress that fits where standard error goes."""
+def make_progress(quiet: bool = False) -> Progress:
+    """A bar on a terminal, lines elsewhere, nothing if `quiet`."""
     if quiet:
         return Progress()
     return Progress(_BarTask if sys.stderr.isatty() else _LineTask, quiet=False)

@@ -1,5 +1,10 @@
 """From an ensemble file to what the report shows of its chains."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..errors import FileError, UserError
@@ -8,29 +13,41 @@ from ..report import ChainResult
 from .curves import autocorrelation_curve, correlator_curves, propagator_curve
 from .measure import measure_ensemble
 
+if TYPE_CHECKING:
+    from ..analysis import Estimate
+    from ..ensemble import Ensemble
+    from .measure import Measurement
+
 __all__ = ["chain_result", "cost_per_update", "seconds_per_update"]
 
 
-def seconds_per_update(ensemble):
+def seconds_per_update(ensemble: Ensemble) -> float | None:
     """Wall time per update of one chain, or None where the file has no history of seconds."""
     if "seconds" not in ensemble.history_names or ensemble.n_updates == 0:
         return None
     return float(np.mean(ensemble.history("seconds"))) / ensemble.n_chains
 
 
-def cost_per_update(ensemble):
-    """``(evaluations, kind)`` per update of one chain; (None, kind) if the algorithm does not say."""
+def cost_per_update(ensemble: Ensemble) -> tuple[float | None, str]:
+    """What an update of one chain costs: ``(evaluations, kind)``; (None, kind) if the algorithm does not say."""
     algorithm = ensemble.algorithm
     if "evaluations_per_update" in algorithm:
         return float(algorithm["evaluations_per_update"]), "network evaluations"
     if algorithm.get("name") in ("hmc", "sequence"):
-        kernel = kernel_from_description(ensemble.action, algorithm)
+        kernel: Any = kernel_from_description(ensemble.action, algorithm)
         return float(kernel.force_evaluations_per_update), "action gradients"
     return None, "action gradients"
 
 
-def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
-    """`ChainResult` of an open `Ensemble`.
+def chain_result(
+    name: str,
+    label: str,
+    ensemble: Ensemble,
+    measurement: Measurement | None = None,
+    s_tau: float = 1.5,
+    **extra: Any,
+) -> ChainResult:
+    """Measure an open `Ensemble` for the report.
 
     Parameters
     ----------
@@ -40,11 +57,18 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
     measurement : Measurement, optional
         Of this ensemble, if it is known already.
     s_tau : float
+        S of the Gamma method's automatic window.
     **extra
         Further fields of `ChainResult`: ESS, log weights, set-up seconds.
 
+    Returns
+    -------
+    ChainResult
+
     Raises
     ------
+    FileError
+        As `measure_ensemble`.
     UserError
         As `measure_ensemble`; the message names the file.
     """
@@ -56,7 +80,7 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
     except UserError as exc:
         raise UserError(f"{ensemble.path}: {exc}") from None
     evaluations, kind = cost_per_update(ensemble)
-    weighted = {}
+    weighted: dict[str, Any] = {}
     if found.weighted is not None:
         sigmas = found.weighted.sigmas()
         weighted = {
@@ -71,7 +95,7 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
         n_chains=found.n_chains,
         series=found.series,
         observables=_defined(found.observables),
-        tau_int=found.tau_int,
+        tau_int={**found.tau_int},
         thin=found.thin,
         acceptance=found.acceptance,
         seconds_per_update=seconds_per_update(ensemble),
@@ -86,5 +110,6 @@ def chain_result(name, label, ensemble, measurement=None, s_tau=1.5, **extra):
     )
 
 
-def _defined(table):
+def _defined(table: Mapping[str, Estimate]) -> dict[str, tuple[float, float | None]]:
+    """Value and error of the estimates that have both."""
     return {key: (e.value, e.error) for key, e in table.items() if np.isfinite([e.value, e.error]).all()}

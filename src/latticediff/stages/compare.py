@@ -1,21 +1,30 @@
 """Stage compare: the report page for any chains of one theory on one lattice."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..atomic import all_at_once, claimed, entries_of
 from ..ensemble import Ensemble
-from ..errors import FileError
+from ..errors import FileError, UserError
 from ..host import numpy_defaults
 from ..job.progress import Progress
 from ..provenance import version
-from ..report import RunResult, write_report
+from ..report import ChainResult, RunResult, write_report
 from .chains import chain_result
+
+if TYPE_CHECKING:
+    from ..types import PathLikeStr
 
 __all__ = ["compare"]
 
 
 @numpy_defaults()
-def compare(files, out, s_tau=1.5, progress=None):
+def compare(
+    files: Sequence[PathLikeStr], out: PathLikeStr, s_tau: float = 1.5, progress: Progress | None = None
+) -> dict[str, Path]:
     """Measure every file and write the page.
 
     Parameters
@@ -25,6 +34,7 @@ def compare(files, out, s_tau=1.5, progress=None):
     out : path-like
         Folder of the report; must be free.
     s_tau : float
+        S of the Gamma method's automatic window.
     progress : Progress, optional
 
     Returns
@@ -36,22 +46,27 @@ def compare(files, out, s_tau=1.5, progress=None):
     ------
     FileError
         A file is missing or of another action or lattice than the first, or `out` exists.
+    UserError
+        No file, or as `latticediff.stages.measure.measure_ensemble`.
     """
     progress = progress or Progress()
+    if not files:
+        raise UserError("got no ensemble files to compare; give at least one")
     if entries_of(out):
         raise FileError(f"{out} exists and is never overwritten; choose another --out")
-    chains, first = [], None
+    chains: list[ChainResult] = []
+    opened: list[Ensemble] = []  # what they say of themselves outlives their closing
     for path, name in zip(files, _names(files), strict=True):
         with Ensemble(path) as ensemble:
-            if first is None:
-                first = ensemble
-            ensemble.expect(first.action, first.shape)
+            opened.append(ensemble)
+            ensemble.expect(opened[0].action, opened[0].shape)
             progress.say(f"measuring {path}")
             chains.append(chain_result(name, name, ensemble, s_tau=s_tau))
+    first = opened[0]
     result = RunResult(
         action=first.description,
         shape=first.shape,
-        chains=chains,
+        chains=tuple(chains),
         title=f"Comparison of {', '.join(chain.name for chain in chains)}",
         versions={"latticediff": version(), **first.provenance.libraries},
     )
@@ -63,11 +78,11 @@ def compare(files, out, s_tau=1.5, progress=None):
     return {name: folder / path.name for name, path in paths.items()}
 
 
-def _names(files):
+def _names(files: Sequence[PathLikeStr]) -> list[str]:
     """File names without ending; with the folder, or numbered, where these are not unique."""
     paths = [Path(file) for file in files]
-    for name in (lambda path: path.stem, lambda path: f"{path.absolute().parent.name}/{path.stem}"):
-        names = [name(path) for path in paths]
+    stems = [path.stem for path in paths]
+    for names in (stems, [f"{path.absolute().parent.name}/{path.stem}" for path in paths]):
         if len(set(names)) == len(names):
             return names
-    return [f"{index}: {path.stem}" for index, path in enumerate(paths, 1)]
+    return [f"{index}: {stem}" for index, stem in enumerate(stems, 1)]

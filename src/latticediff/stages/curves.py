@@ -1,5 +1,9 @@
 r"""Curves of the report: autocorrelation functions and the propagator, each with errors."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from ..analysis import autocorrelation, tau_int
@@ -9,10 +13,14 @@ from ..report import Autocorrelation, Correlator, Propagator
 from .measure import field_batches
 from .spectrum import measure_spectrum
 
+if TYPE_CHECKING:
+    from ..ensemble import Ensemble
+    from ..types import FloatArray
+
 __all__ = ["autocorrelation_curve", "correlator_curves", "propagator_curve", "rho_error"]
 
 
-def rho_error(rho, n, n_shown):
+def rho_error(rho: FloatArray, n: int, n_shown: int) -> FloatArray:
     r"""Standard error of :math:`\rho(t)` for ``t < n_shown``, by
 
     .. math:: \sigma^2_\rho(t) \approx \frac1N \sum_{k \ge 1} [\rho(k+t) + \rho(k-t) - 2 \rho(t) \rho(k)]^2
@@ -21,12 +29,16 @@ def rho_error(rho, n, n_shown):
 
     Parameters
     ----------
-    rho : ndarray, shape (n_lags,)
-        Normalised, from lag 0.
+    rho : ndarray, shape (n_lags,), float64
+        Normalised autocorrelation function, from lag 0.
     n : int
         Entries of the series, all chains together.
     n_shown : int
         Lags wanted, at most n_lags.
+
+    Returns
+    -------
+    ndarray, shape (n_shown,), float64
     """
     n_lags = len(rho)
     padded = np.concatenate([rho, np.zeros(n_lags)])
@@ -38,8 +50,22 @@ def rho_error(rho, n, n_shown):
     return error
 
 
-def autocorrelation_curve(series, thin=1, s_tau=1.5, n_max=400):
-    """`Autocorrelation` of a series (n_chains, n), out to three windows of its tau_int, in updates.
+def autocorrelation_curve(series: FloatArray, thin: int = 1, s_tau: float = 1.5, n_max: int = 400) -> Autocorrelation:
+    """Autocorrelation function of a series, out to three windows of its tau_int.
+
+    Parameters
+    ----------
+    series : ndarray, shape (n_chains, n), float64
+    thin : int
+        Updates from entry to entry; lags and window are given in updates.
+    s_tau : float
+        S of the automatic window.
+    n_max : int
+        Most lags, in entries.
+
+    Returns
+    -------
+    Autocorrelation
 
     Raises
     ------
@@ -53,11 +79,12 @@ def autocorrelation_curve(series, thin=1, s_tau=1.5, n_max=400):
     # beyond the window rho is noise, which would inflate the error sum
     signal = np.where(np.arange(len(rho)) <= max(found.window, 1), rho, 0.0)
     error = rho_error(signal, series.size, n_shown)
-    return Autocorrelation(np.arange(n_shown) * thin, rho[:n_shown], error, window=found.window * thin)
+    lags: Any = np.arange(n_shown) * thin  # integers, and written as such
+    return Autocorrelation(lags, rho[:n_shown], error, window=found.window * thin)
 
 
-def propagator_curve(ensemble):
-    """`Propagator` G(k) = <|phi_k|^2>/V of an open `Ensemble`, modes of equal p_hat^2 averaged.
+def propagator_curve(ensemble: Ensemble) -> Propagator:
+    """Propagator G(k) = <|phi_k|^2>/V of an open `Ensemble`, averaged over modes of equal p_hat^2.
 
     Errors are binned over Monte Carlo time, so they contain autocorrelations.
     """
@@ -75,7 +102,7 @@ def propagator_curve(ensemble):
     return Propagator(levels, value, error)
 
 
-def correlator_curves(ensemble, s_tau=1.5):
+def correlator_curves(ensemble: Ensemble, s_tau: float = 1.5) -> dict[str, Any]:
     """``correlator`` and ``effective_mass`` of a `ChainResult`, along the longest axis; {} for one site."""
     if max(ensemble.shape) < 2:
         return {}

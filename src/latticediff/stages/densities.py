@@ -1,9 +1,13 @@
 """Stages that put densities to use: free energies, and averages at other couplings."""
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -40,25 +44,32 @@ from ..streams import Streams
 from ..untrusted import printable
 from .measure import field_batches, read_series
 
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..analysis import Estimate, IntegrationBias
+    from ..metropolis.contract import Proposal
+    from ..model.score_model import ScoreModel
+    from ..types import Description, FloatArray, PathLikeStr, Shape
+
 __all__ = ["FreeEnergyResult", "Reweighting", "measure_free_energy", "refined", "reweight", "target_action"]
 
 N_DOUBLING = 300  # configurations whose density is computed with twice the steps too
-MAX_DOUBLING = SamplingSection().max_doubling
+MAX_DOUBLING = cast(float, SamplingSection().max_doubling)  # the default is a number
 
 
-def target_action(action, couplings):
+def target_action(action: Action, couplings: Sequence[str]) -> Action:
     """The same action with some couplings changed, given as ``["lam=6.1"]``.
 
     Raises
     ------
     UserError
-        No phi^4 action, text that is no assignment of a number, or a coupling that the convention lacks.
+        The action is not phi^4, a text does not assign a number, or the convention lacks the coupling.
     """
     if not couplings:
         return action
     if not isinstance(action, Phi4):
         raise UserError(f"{action!r} has no named couplings to change; expected a phi^4 action")
-    changed = dict(action.couplings)
+    changed: dict[str, Any] = dict(action.couplings)  # `from_couplings` reads numbers from text
     for text in couplings:
         name, equals, value = text.partition("=")
         name = name.strip()
@@ -68,7 +79,18 @@ def target_action(action, couplings):
     return Phi4.from_couplings(action.convention, changed, action.ndim)
 
 
-def refined(model, route="ode", steps=None, method=None, grid=None, *, rungs=1, step=1.0, action=None, batch=256):
+def refined(
+    model: ScoreModel,
+    route: str = "ode",
+    steps: int | None = None,
+    method: str | None = None,
+    grid: str | None = None,
+    *,
+    rungs: int = 1,
+    step: float = 1.0,
+    action: Action | None = None,
+    batch: int = 256,
+) -> OdeProposal | SdeProposal | RefinedProposal:
     """The proposal of a route, with `rungs` of annealing above it if there is more than one.
 
     Parameters
@@ -81,6 +103,11 @@ def refined(model, route="ode", steps=None, method=None, grid=None, *, rungs=1, 
     rungs, step, action
         See `latticediff.proposal.RefinedProposal`.
     batch : int
+        Most fields computed at once.
+
+    Returns
+    -------
+    OdeProposal, SdeProposal or RefinedProposal
 
     Raises
     ------
@@ -90,11 +117,12 @@ def refined(model, route="ode", steps=None, method=None, grid=None, *, rungs=1, 
     if route not in ("ode", "sde"):
         raise UserError(f"route is {route!r}; expected ode or sde")
     if route == "ode":
-        inner = OdeProposal(model, batch=batch, **own_scheme(model, steps, method, grid))
+        inner: Any = OdeProposal(model, batch=batch, **own_scheme(model, steps, method, grid))
     elif method or grid:
         raise UserError(f"route sde got {method or grid!r}; method and grid are those of the ODE, leave them out")
     else:
-        inner = SdeProposal(model, batch=batch, **({} if steps is None else {"steps": steps}))
+        options: dict[str, Any] = {} if steps is None else {"steps": steps}
+        inner = SdeProposal(model, batch=batch, **options)
     return inner if rungs == 1 else RefinedProposal(inner, rungs, step, action)
 
 
@@ -103,16 +131,18 @@ class FreeEnergyResult:
     """log Z of one theory on one lattice."""
 
     source: str
-    action: object
-    shape: tuple
-    proposal: dict  #: its description
+    action: Action
+    shape: Shape
+    proposal: Description
     n_draws: int
     n_configurations: int
     estimates: FreeEnergy
     reach: Reach  #: of the draws' weights
-    integration: tuple  #: `IntegrationBias` of the ODE's density on draws and on configurations; empty: exact on paths
+    integration: tuple[
+        IntegrationBias, ...
+    ]  #: of the ODE's density on draws and on configurations; empty: exact on paths
 
-    def to_dict(self):
+    def to_dict(self) -> Description:
         """JSON-able."""
         ess = self.reach.ess
         return {
@@ -130,11 +160,11 @@ class FreeEnergyResult:
         }
 
     @property
-    def integration_error(self):
-        """Of log Z: the larger mean change of log_q under doubled steps; None where nothing is integrated."""
+    def integration_error(self) -> float | None:
+        """Error of log Z: the larger mean change of log_q under doubled steps; None where nothing is integrated."""
         return max((abs(bias.mean) for bias in self.integration), default=None)
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         found, sites = self.estimates, volume(self.shape)
         rows = [
@@ -159,20 +189,20 @@ class FreeEnergyResult:
 
 @torch_defaults()
 def measure_free_energy(
-    folder,
-    ensemble=None,
-    to=(),
-    n=4000,
-    route="ode",
-    steps=None,
-    method=None,
-    grid=None,
-    rungs=1,
-    max_doubling=MAX_DOUBLING,
-    seed=1,
-    device="auto",
-    progress=None,
-):
+    folder: PathLikeStr,
+    ensemble: PathLikeStr | None = None,
+    to: Sequence[str] = (),
+    n: int = 4000,
+    route: str = "ode",
+    steps: int | None = None,
+    method: str | None = None,
+    grid: str | None = None,
+    rungs: int = 1,
+    max_doubling: float = MAX_DOUBLING,
+    seed: int = 1,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> FreeEnergyResult:
     """log Z from draws of a model and configurations of the exact ensemble.
 
     Parameters
@@ -180,7 +210,7 @@ def measure_free_energy(
     folder : path-like or str
         Model folder, or name of a shipped model.
     ensemble : path-like, optional
-        Configurations; a short HMC run is made if not given. Better not those trained on.
+        Configurations, preferably not those trained on; a short HMC run is made if not given.
     to : sequence of str
         Couplings that differ from the model's, ``["lam=6.1"]``: any nearby theory will do.
     n : int
@@ -188,10 +218,11 @@ def measure_free_energy(
     route, steps, method, grid, rungs
         See `refined`.
     max_doubling : float
-        Largest change of log_q under twice the integration steps, its spread over fields as for chains, and its mean,
-        by which log Z is off; inf allows any.
+        Largest change of log_q under twice the integration steps that is allowed: of its spread over fields, as for
+        chains, and of its mean, by which log Z is off; inf allows any.
     seed : int
     device : str
+        See `latticediff.build.device.pick_device`.
     progress : Progress, optional
 
     Returns
@@ -201,7 +232,7 @@ def measure_free_energy(
     Raises
     ------
     FileError, ModelError, UserError
-        Files that do not fit, impossible numbers, a log_q that is no density, or weights without overlap.
+        Files that do not fit, impossible numbers, a log_q that is not accurate enough, or weights without overlap.
     """
     progress = progress or Progress()
     if n < 8:
@@ -242,21 +273,23 @@ def measure_free_energy(
     )
 
 
-def _refuse_coarse(proposal, largest, streams, largest_mean=math.inf):
-    inner = getattr(proposal, "inner", proposal)
+def _refuse_coarse(proposal: Proposal, largest: float, streams: Streams, largest_mean: float = math.inf) -> None:
+    """`latticediff.build.learned.refuse_coarse` of what is below the annealing; names the options that help."""
+    inner: Any = getattr(proposal, "inner", proposal)  # ODE or SDE, which have steps
     remedy = f"--steps {2 * inner.steps}, or --max-doubling"
     refuse_coarse(inner, largest, streams.child("doubling"), remedy, largest_mean)
 
 
-def _integration(proposal, phis, streams):
-    inner = getattr(proposal, "inner", proposal)
+def _integration(proposal: Proposal, phis: FloatArray, streams: Streams) -> tuple[IntegrationBias, ...]:
+    """The integration error of log_q on draws and on the configurations `phis`; empty where nothing is integrated."""
+    inner: Proposal = getattr(proposal, "inner", proposal)
     if not isinstance(inner, Integrated):
         return ()
     draw = inner.draw(len(phis), streams.child("integration").generator("draw"))
     rows = sound_rows(draw)
-    return tuple(
-        integration_bias(doubling_error(inner, *fields)) for fields in ((draw.phi[rows], draw.log_q[rows]), (phis,))
-    )
+    # neither is None: the density is integrated
+    changes = doubling_error(inner, draw.phi[rows], draw.log_q[rows]), doubling_error(inner, phis)
+    return tuple(integration_bias(cast("FloatArray", change)) for change in changes)
 
 
 @dataclass(frozen=True)
@@ -264,27 +297,27 @@ class Reweighting:
     """Observables of a target theory, from a chain of another one and from a model's draws."""
 
     source: str
-    action: object  #: of the target
-    shape: tuple
+    action: Action  #: of the target
+    shape: Shape
     reach: Reach
-    log_z_ratio: object  #: log Z(target) - log Z(source), Estimate
-    plain: dict  #: the source's own observables, name -> Estimate
-    observables: dict  #: reweighted
+    log_z_ratio: Estimate  #: log Z(target) - log Z(source)
+    plain: dict[str, Estimate]  #: the source's own observables
+    observables: dict[str, Estimate]  #: reweighted
     model: str | None = None
-    proposal: dict | None = None  #: description of the model's
+    proposal: Description | None = None  #: the model's
     model_reach: Reach | None = None
-    model_observables: dict = field(default_factory=dict)
+    model_observables: dict[str, Estimate] = field(default_factory=dict)
 
     @property
-    def warnings(self):
+    def warnings(self) -> list[str]:
         """One line for each set of weights that cannot be trusted."""
         pairs = ((self.source, self.reach), (self.model, self.model_reach))
         return [f"{name}: {found.warning}" for name, found in pairs if found is not None and found.warning]
 
-    def to_dict(self):
+    def to_dict(self) -> Description:
         """JSON-able."""
 
-        def told(found):
+        def told(found: Reach | None) -> Description | None:
             if found is None:
                 return None
             return {
@@ -309,11 +342,11 @@ class Reweighting:
             "warnings": self.warnings,
         }
 
-    def to_json(self):
+    def to_json(self) -> str:
         """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         columns = [("source", self.plain), ("reweighted", self.observables)]
         if self.model is not None:
@@ -322,7 +355,7 @@ class Reweighting:
             f"{printable(self.source)} reweighted to {self.action!r} on {'x'.join(map(str, self.shape))}:"
             f" ESS {self.reach.ess}, log Z moves by {self.log_z_ratio}"
         ]
-        if self.model_reach is not None:
+        if self.model_reach is not None and self.proposal is not None:
             lines.append(f"{self.model}: ESS {self.model_reach.ess} of its draws ({scheme_text(self.proposal)})")
         lines.append(" " * 17 + " ".join(f"{name:20}" for name, _ in columns))
         for name in self.observables:
@@ -332,20 +365,20 @@ class Reweighting:
 
 @torch_defaults()
 def reweight(
-    path,
-    to,
-    model=None,
-    n=4000,
-    steps=None,
-    method=None,
-    grid=None,
-    max_doubling=MAX_DOUBLING,
-    s_tau=1.5,
-    seed=1,
-    device="auto",
-    progress=None,
-):
-    """Observables at nearby couplings, from an ensemble file and, beside it, from the weights of a model's draws.
+    path: PathLikeStr,
+    to: Sequence[str],
+    model: PathLikeStr | None = None,
+    n: int = 4000,
+    steps: int | None = None,
+    method: str | None = None,
+    grid: str | None = None,
+    max_doubling: float = MAX_DOUBLING,
+    s_tau: float = 1.5,
+    seed: int = 1,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Reweighting:
+    """Observables at nearby couplings, from an ensemble file and, if a model is given, from its weighted draws too.
 
     Parameters
     ----------
@@ -354,25 +387,27 @@ def reweight(
     to : sequence of str
         Couplings of the target that differ from the file's, ``["lam=6.1"]``; none: the file's own theory.
     model : path-like or str, optional
-        Its draws are weighed for the target: no chain, and no memory of the source.
+        Its draws are weighed for the target: they are independent of each other and of the source.
     n : int
         Draws of the model.
     steps, method, grid, max_doubling
-        Of its ODE; as in `measure_free_energy`, but that averages are ratios, so the mean change is free.
+        Of its ODE; see `measure_free_energy`. Averages are ratios, so here the mean change is not limited.
     s_tau : float
+        S of the automatic window.
     seed : int
     device : str
+        See `latticediff.build.device.pick_device`.
     progress : Progress, optional
 
     Returns
     -------
     Reweighting
-        A target out of reach is no error: `Reweighting.warnings` says so.
+        A target out of reach is not an error; `Reweighting.warnings` names it.
 
     Raises
     ------
     FileError, ModelError, UserError
-        Files that do not fit, a coupling that the convention lacks, or a log_q that is no density.
+        Files that do not fit, a coupling that the convention lacks, or a log_q that is not accurate enough.
     """
     progress = progress or Progress()
     with Ensemble(path) as ensemble:
@@ -381,7 +416,7 @@ def reweight(
         series = measure_primary(field_batches(ensemble), target)
         # the field's normalisation is the convention's: one field, two actions
         log_weight = plain["action"] - series["action"]
-        found = {
+        found: dict[str, Any] = {
             "source": ensemble.path.name,
             "action": target,
             "shape": shape,

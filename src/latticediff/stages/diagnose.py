@@ -1,7 +1,10 @@
 """Stage diagnose: one model on its own, its weights, its errors and where they come from."""
 
+from __future__ import annotations
+
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -24,6 +27,15 @@ from ..report.diagnosis import Diagnosis, write_diagnosis
 from ..streams import Streams
 from .densities import refined
 
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..analysis import IntegrationBias
+    from ..model.score_model import ScoreModel
+    from ..proposal import OdeProposal, RefinedProposal, SdeProposal
+    from ..types import FloatArray, PathLikeStr
+
+    Share = tuple[str, float, float]  #: label, share of the variance of log_weight, its error
+
 __all__ = ["diagnose", "diagnosis_of"]
 
 BATCH = 256
@@ -33,19 +45,19 @@ N_SCORE = 24  # noised configurations of the score error: their posteriors are w
 
 @torch_defaults()
 def diagnose(
-    folder,
-    out,
-    ensemble=None,
-    n=2000,
-    route="ode",
-    steps=None,
-    method=None,
-    grid=None,
-    seed=1,
-    device="auto",
-    levels=10,
-    progress=None,
-):
+    folder: PathLikeStr,
+    out: PathLikeStr,
+    ensemble: PathLikeStr | None = None,
+    n: int = 2000,
+    route: str = "ode",
+    steps: int | None = None,
+    method: str | None = None,
+    grid: str | None = None,
+    seed: int = 1,
+    device: str = "auto",
+    levels: int = 10,
+    progress: Progress | None = None,
+) -> tuple[Diagnosis, dict[str, Path]]:
     """Diagnose a model and write the page.
 
     Parameters
@@ -57,7 +69,7 @@ def diagnose(
     ensemble : path-like, optional
         Exact configurations; a short HMC run is made if not given.
     n, route, steps, method, grid, seed, device, levels, progress
-        As `diagnosis_of`.
+        As `diagnosis_of`; `device` as `latticediff.build.device.pick_device`.
 
     Returns
     -------
@@ -82,26 +94,27 @@ def diagnose(
 
 @torch_defaults()
 def diagnosis_of(
-    model,
-    name,
-    ensemble=None,
-    n=2000,
-    route="ode",
-    steps=None,
-    method=None,
-    grid=None,
-    seed=1,
-    levels=10,
-    progress=None,
-):
-    """Everything there is to know about a model's proposal.
+    model: ScoreModel,
+    name: str,
+    ensemble: PathLikeStr | None = None,
+    n: int = 2000,
+    route: str = "ode",
+    steps: int | None = None,
+    method: str | None = None,
+    grid: str | None = None,
+    seed: int = 1,
+    levels: int = 10,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Measure a model's proposal: weights, their errors, and what causes them.
 
     Parameters
     ----------
     model : ScoreModel
     name : str
-        On the page.
+        What the page calls the model.
     ensemble : path-like, optional
+        Exact configurations; a short HMC run is made if not given.
     n : int
         Draws, and at most as many exact configurations.
     route, steps, method, grid
@@ -118,7 +131,9 @@ def diagnosis_of(
     Raises
     ------
     UserError
-        Fewer than 50 draws, or weights without overlap.
+        Fewer than 50 draws, weights without overlap, or a density that cannot be computed.
+    FileError
+        An ensemble file that does not fit.
     """
     began, progress = time.perf_counter(), progress or Progress()
     if n < 50:
@@ -134,7 +149,7 @@ def diagnosis_of(
             draw = proposal.draw(min(BATCH, n - start), streams.generator("draw"))
             draws[part], reverse[part] = draw.phi, -action(draw.phi) - draw.log_q
             task.reach(min(part.stop, n))
-    forward = np.empty(len(flat))
+    forward: FloatArray = np.empty(len(flat))
     with progress.task("weighing", len(flat)) as task:
         for start in range(0, len(flat), BATCH):
             part = slice(start, start + BATCH)
@@ -185,7 +200,10 @@ def diagnosis_of(
     )
 
 
-def _reference(model, ensemble, n, streams, progress):
+def _reference(
+    model: ScoreModel, ensemble: PathLikeStr | None, n: int, streams: Streams, progress: Progress
+) -> tuple[FloatArray, str]:
+    """Exact configurations, (n_chains, n_times, *lattice), and where they come from, in words."""
     if ensemble is not None:
         phis = from_ensemble(ensemble, model.action, model.shape, n)
         return phis, f"{phis.shape[0]} chains of {Path(ensemble).name}, {phis.shape[1]} configurations of each"
@@ -195,7 +213,7 @@ def _reference(model, ensemble, n, streams, progress):
     return phis, f"a short run of {phis.shape[0]} HMC chains, {phis.shape[1]} configurations of each"
 
 
-def _sign(m, correlated=False):
+def _sign(m: FloatArray, correlated: bool = False) -> tuple[float, float]:
     """Share of m > 0 and its deviation from one half in standard errors."""
     positive = (m > 0).astype(np.float64)
     share, spread = positive.mean(), 0.5 / np.sqrt(m.size)
@@ -206,12 +224,12 @@ def _sign(m, correlated=False):
     return float(share), float((share - 0.5) / spread)
 
 
-def _shares(log_weight, phis):
+def _shares(log_weight: FloatArray, phis: FloatArray) -> dict[str, list[Share]]:
     """Regressions of log_weight on shells, on operators, and on both."""
     shells, shell_names = shell_powers(phis)
     operators, operator_names = local_operators(phis)
 
-    def row(label, features):
+    def row(label: str, features: FloatArray) -> Share:
         found = explained(log_weight, features)
         return label, found.value, found.error
 
@@ -226,20 +244,25 @@ def _shares(log_weight, phis):
     }
 
 
-def _integration(proposal, action, phis, streams):
-    """`IntegrationBias` on configurations and on draws, epsilon of the former, and how well a draw is inverted.
+def _integration(
+    proposal: OdeProposal | SdeProposal | RefinedProposal, action: Action, phis: FloatArray, streams: Streams
+) -> tuple[tuple[IntegrationBias | None, IntegrationBias | None], FloatArray | None, dict[str, tuple[float, float]]]:
+    """The error that integration makes in log_q.
 
-    Nothing to find on the paths of the SDE.
+    Returns `IntegrationBias` on configurations and on draws; the change of log_q of the former under twice the steps;
+    and how well draws are inverted, as median and largest deviation of noise and log_q. The paths of the SDE have no
+    such error: None, None and an empty dict.
     """
     if not isinstance(proposal, Integrated):
         return (None, None), None, {}
-    epsilon = doubling_error(proposal, phis)
+    epsilon = cast("FloatArray", doubling_error(proposal, phis))  # not None: the density is integrated
     given = integration_bias(epsilon, field_series(phis, action))
     noise = streams.generator("invert").standard_normal((min(100, len(phis)), *proposal.noise_shape))
     draw = proposal.transport(noise)
     usable = sound_rows(draw)
     drawn, known = draw.phi[usable], draw.log_q[usable]
-    drawn_bias = integration_bias(doubling_error(proposal, drawn, known), field_series(drawn, action))
+    of_draws = cast("FloatArray", doubling_error(proposal, drawn, known))
+    drawn_bias = integration_bias(of_draws, field_series(drawn, action))
     back, log_q = proposal.invert(drawn)
     changes = {
         "noise": np.abs(back - noise[usable]).reshape(len(back), -1).max(axis=1),

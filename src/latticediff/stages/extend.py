@@ -5,13 +5,16 @@ from pathlib import Path
 
 from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, UserError
+from ..types import PathLikeStr
 from ..untrusted import status
 
 __all__ = ["length_overrides"]
 
 
-def length_overrides(path, until=None, more=None, start=None):
-    """Overrides of a card's keys, as `latticediff.config.load_card` takes them.
+def length_overrides(
+    path: PathLikeStr, until: int | None = None, more: int | None = None, start: str | None = None
+) -> list[str]:
+    """Overrides of a card's keys for a length and a start, as `latticediff.config.load_card` takes them.
 
     Parameters
     ----------
@@ -31,9 +34,10 @@ def length_overrides(path, until=None, more=None, start=None):
     Raises
     ------
     UserError
-        Both lengths, or one below 1.
+        Both lengths are given, or one is below 1.
     FileError
-        `more`, and there is no finished file, or an extension of it is under way: it would be added twice.
+        `more` is given and there is no finished file, or an extension of it has begun already: `more` would be added
+        twice.
     """
     overrides = [] if start is None else [f"hmc.start={json.dumps(start, ensure_ascii=False)}"]
     if until is not None and more is not None:

@@ -1,9 +1,13 @@
 """Stage finetune: a trained model, its ensembles, and training through the flow, into another model folder."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -35,16 +39,29 @@ from .train import (
     weighed,
 )
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..training import TrainingData
+    from ..types import Description, FloatArray, PathLikeStr
+    from .contract import StopCheck
+    from .train import Source
+
 __all__ = ["figures", "finetune", "plan_of", "summary"]
 
 N_FIGURES = 2000  # proposals and held-out configurations behind the figures before and after
-SITES = 2**21  # of them in all: fewer configurations above 32x32, where they would take longer than the tuning
+SITES = 2**21  # most sites of all these: above 32x32, N_FIGURES configurations would take longer than the tuning
 FEWEST_FIGURES = 100
 LOG_EVERY = 10
 
 
-def plan_of(card):
-    """The `FineTuningPlan` of a card."""
+def plan_of(card: Card) -> FineTuningPlan:
+    """The `FineTuningPlan` of a card.
+
+    Raises
+    ------
+    CardError
+        The card asks for no fine-tuning.
+    """
     if not card.finetune.steps:
         raise CardError("finetune.steps = 0 leaves the model as it is; say e.g. --set finetune.steps=300")
     keys = {field.name for field in fields(FineTuningPlan)} - {"seed"}
@@ -52,7 +69,18 @@ def plan_of(card):
 
 
 @torch_defaults()
-def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+def finetune(
+    card: Card,
+    start: PathLikeStr,
+    ensembles: PathLikeStr | Sequence[PathLikeStr],
+    folder: PathLikeStr,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    log: JsonLog | None = None,
+    stop: StopCheck | None = None,
+    gate: bool = True,
+) -> ScoreModel:
     """Fine-tune a model on an ensemble of its theory, or on several, and write another model folder.
 
     Parameters
@@ -83,22 +111,25 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
         `stop` gave a reason; the checkpoint is written.
     UserError
         The guard objected before anything was gained; nothing is written.
+    CardError
+        The card asks for no fine-tuning.
     """
     folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
+    theory: Any = card.theory()  # a model refuses any but its own
     if holds_model(folder, resume):
-        return load_model(folder, action=card.theory(), shape=card.shape)
-    model = load_model(start, pick_device(card.training.device), card.theory(), card.shape)
+        return load_model(folder, action=theory, shape=card.shape)
+    model = load_model(start, pick_device(card.training.device), theory, card.shape)
     with ExitStack() as open_files:
         open_files.enter_context(claimed(folder))
         if holds_model(folder, resume):  # another process has finished it meanwhile
-            return load_model(folder, action=card.theory(), shape=card.shape)
+            return load_model(folder, action=theory, shape=card.shape)
         device = model.gaussian.device
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         tasks = [Task(_background(model, source), source.data, source.frequency) for source in sources]
         _warn_of_fluctuations(card, model, tasks, progress)
         network = copy.deepcopy(model.network)
         tuner = FineTuner(network, tasks, model.noise, plan_of(card), card.finetune.method)
-        tuner.sources = [model.fingerprint(), *fingerprints(about)]
+        tuner.sources = cast(Any, [model.fingerprint(), *fingerprints(about)])  # declared by its empty default alone
         _run(card, tuner, start, folder, progress, log, stop)
         # what describes the first training stays true of the network
         about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}
@@ -140,17 +171,17 @@ def finetune(card, start, ensembles, folder, *, resume=False, progress=None, log
     return tuned
 
 
-def _background(model, source):
-    """What the model knows of an ensemble's theory, or its propagator measured."""
+def _background(model: ScoreModel, source: Source) -> GaussianReference:
+    """The reference of an ensemble's theory: with the model's propagator if it knows one, else with a measured one."""
+    action: Any = source.action  # refused if it has no Gaussian reference
     for member in model.theories():
-        if member.is_of(source.action, source.data.shape):
-            return GaussianReference(
-                source.action, member.propagator, model.gaussian.device, vacuum=model.gaussian.vacuum
-            )
+        if member.is_of(action, source.data.shape):
+            return GaussianReference(action, member.propagator, model.gaussian.device, vacuum=model.gaussian.vacuum)
     return gaussian_of(source, "broken" if model.gaussian.vacuum else "symmetric")
 
 
-def _warn_of_fluctuations(card, model, tasks, progress):
+def _warn_of_fluctuations(card: Card, model: ScoreModel, tasks: Iterable[Task], progress: Progress) -> None:
+    """Warn of ensembles whose fluctuations are too large for the model's largest noise."""
     for task in tasks:
         wanted = card.training.sigma_max_factor * task.gaussian.g_max**0.5
         if model.noise.sigma_max < (1 - 1e-6) * wanted:
@@ -160,8 +191,16 @@ def _warn_of_fluctuations(card, model, tasks, progress):
             )
 
 
-def _run(card, tuner, start, folder, progress, log, stop):
-    """Run the tuner with everything that listens to it.
+def _run(
+    card: Card,
+    tuner: FineTuner,
+    start: PathLikeStr,
+    folder: Path,
+    progress: Progress,
+    log: JsonLog,
+    stop: StopCheck | None,
+) -> None:
+    """Run the tuner with log, progress and checkpoints.
 
     Raises
     ------
@@ -189,12 +228,23 @@ def _run(card, tuner, start, folder, progress, log, stop):
 
 
 @torch_defaults()
-def figures(card, model, data):
-    """What log_weight says of a model under the card's ODE proposal, on a uniform grid; JSON-able.
+def figures(card: Card, model: ScoreModel, data: TrainingData) -> Description:
+    """Quality of a model under the card's ODE proposal on a uniform grid, in a few numbers.
 
-    ``var_reverse`` and ``var_forward`` are per site, of draws and of held-out configurations; of the change of
-    log_weight under twice the integration steps, ``doubling`` is the median size and ``doubling_spread`` the standard
-    deviation, which is what chains notice.
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    model : ScoreModel
+    data : TrainingData
+        Of the model's theory; its held-out configurations are weighed.
+
+    Returns
+    -------
+    dict
+        JSON-able. ``var_reverse`` and ``var_forward`` are the variance of log_weight per site, of draws and of held-out
+        configurations; ``ess_reverse`` and ``ess_forward`` are [value, error]; ``largest_forward`` is the largest
+        forward log_weight above the mean. Of the change of log_weight under twice the integration steps, ``doubling``
+        is the median size and ``doubling_spread`` the standard deviation, which limits the accuracy of chains.
     """
     proposal, action = passing_proposal(card, model), model.action
     rng = Streams(card.run.seed).child("metrics").generator("figures")
@@ -202,7 +252,7 @@ def figures(card, model, data):
     n = max(FEWEST_FIGURES, min(N_FIGURES, SITES // model.gaussian.volume))
     draw, some = proposal.draw(n, rng), evenly(held_out, n)
     reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - weighed(proposal, some)
-    change = doubling_error(proposal, some, -action(some) - forward)
+    change = cast("FloatArray", doubling_error(proposal, some, -action(some) - forward))  # the ODE is integrated
     found = ess_reverse(reverse), ess_forward(by_chain(forward, len(held_out), data.held_out_chains))
     return {
         "var_reverse": float(reverse[np.isfinite(reverse)].var() / model.gaussian.volume),
@@ -226,7 +276,7 @@ LABELS = {
 }
 
 
-def summary(model):
+def summary(model: ScoreModel) -> str:
     """The figures before and after as tables for people, one for each ensemble."""
     found, lines = model.card["finetune"], []
     further = found.get("further", [])
@@ -243,5 +293,6 @@ def summary(model):
     return "\n".join(lines)
 
 
-def _number(value):
+def _number(value: Any) -> str:
+    """A number, or a list of value and error, as text."""
     return f"{value[0]:.4f} +- {value[1]:.4f}" if isinstance(value, list) else f"{value:.3g}"

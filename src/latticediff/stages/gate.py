@@ -1,31 +1,49 @@
 """The gate: what an ensemble must show before a network is trained on it."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..analysis import run_gates
 from ..errors import GateError, UserError
 from .measure import read_series
 
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..analysis import Gate
+    from ..config.sections import GateSection
+    from ..ensemble import Ensemble
+    from ..job.log import JsonLog
+    from ..types import FloatArray
+
 __all__ = ["is_even", "pass_gate"]
 
 
-def is_even(action):
+def is_even(action: Action) -> bool:
     """Whether the potential is even in phi, so that both signs of m must be visited."""
     phi = np.linspace(0.1, 3, 7)
     return bool(np.allclose(action.potential(phi), action.potential(-phi), rtol=1e-12, atol=0))
 
 
-def pass_gate(ensemble, section, log=None, series=None):
+def pass_gate(
+    ensemble: Ensemble,
+    section: GateSection,
+    log: JsonLog | None = None,
+    series: Mapping[str, FloatArray] | None = None,
+) -> list[Gate]:
     """Apply every gate to an open `Ensemble`.
 
     Parameters
     ----------
     ensemble : latticediff.ensemble.Ensemble
     section : latticediff.config.sections.GateSection
-        Thresholds; with ``enforce = false`` a failure is logged and goes on.
+        Thresholds; with ``enforce = false`` a failure is logged and nothing is raised.
     log : JsonLog, optional
         Gets one row per gate.
-    series : dict, optional
+    series : dict of str to ndarray, shape (n_chains, n), float64, optional
         Primary series, if they are known already.
 
     Returns

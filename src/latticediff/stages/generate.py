@@ -1,8 +1,12 @@
 """Stage generate: HMC chains, tuned, thermalised and frozen, into an ensemble file; then the gate."""
 
+from __future__ import annotations
+
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..atomic import refuse_existing
 from ..build.classical import tuned_kernel
@@ -19,25 +23,36 @@ from ..streams import Streams
 from ..untrusted import parse_json
 from .gate import pass_gate
 
+if TYPE_CHECKING:
+    from ..composite import Sequence as KernelSequence
+    from ..config import Card
+    from ..hmc import HMC
+    from ..markov import ChainState, Kernel
+    from ..provenance import Provenance
+    from ..types import Description, Extents, PathLikeStr
+    from .contract import StopCheck
+
 __all__ = ["block_length", "generate", "provenance_of", "stored_algorithm", "thermalise"]
 
 BLOCK_SECONDS = 0.5  # between looks at the stop flag
 BLOCK_BYTES = 32 << 20
 
 
-def provenance_of(card, parents=()):
-    """`Provenance` with the effective card in both forms."""
+def provenance_of(card: Card, parents: Sequence[Description] = ()) -> Provenance:
+    """The `Provenance` of a file: the effective card as JSON and as TOML, and the files it was made from."""
     return collect(json.dumps(card.to_dict()), card.to_toml(), parents)
 
 
-def block_length(seconds_per_update, n_chains, shape, thin=1):
+def block_length(seconds_per_update: float, n_chains: int, shape: Extents, thin: int = 1) -> int:
     """Updates per block: about `BLOCK_SECONDS`, at most `BLOCK_BYTES` of stored fields; no bit depends on it."""
     by_time = BLOCK_SECONDS / max(seconds_per_update, 1e-9)
     by_memory = thin * BLOCK_BYTES / (8 * n_chains * volume(shape))
     return max(1, int(min(by_time, by_memory, 1e6)))
 
 
-def thermalise(card, streams, progress=None, stop=None):
+def thermalise(
+    card: Card, streams: Streams, progress: Progress | None = None, stop: StopCheck | None = None
+) -> tuple[HMC | KernelSequence, ChainState, float]:
     """Tune the step size, then run `n_warmup` updates of the frozen kernel.
 
     Parameters
@@ -50,7 +65,7 @@ def thermalise(card, streams, progress=None, stop=None):
 
     Returns
     -------
-    kernel : Kernel
+    kernel : HMC or Sequence
         See `tuned_kernel`.
     state : ChainState
         Counted from update 0: what came before is warm-up.
@@ -81,8 +96,15 @@ def thermalise(card, streams, progress=None, stop=None):
     return kernel, state._replace(update=0), seconds_per_update
 
 
-def stored_algorithm(path, card):
-    """The algorithm of a run or file to go on with, or None; refuses one of another card."""
+def stored_algorithm(path: PathLikeStr, card: Card) -> Description | None:
+    """Description of the kernel that wrote a run or file, so that it can go on; None if there is none.
+
+    Raises
+    ------
+    FileError
+        The run or file was begun by another card, or cannot be read.
+    """
+    path = Path(path)
     run = run_directory(path)
     if run.is_dir():
         about = read_run_header(run)
@@ -104,7 +126,15 @@ def stored_algorithm(path, card):
 
 
 @numpy_defaults()
-def generate(card, path, *, resume=False, progress=None, log=None, stop=None):
+def generate(
+    card: Card,
+    path: PathLikeStr,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    log: JsonLog | None = None,
+    stop: StopCheck | None = None,
+) -> Ensemble:
     """Run the reference chains of a card into the ensemble file `path` and apply the gate.
 
     Parameters
@@ -135,7 +165,10 @@ def generate(card, path, *, resume=False, progress=None, log=None, stop=None):
     """
     path, progress, log = Path(path), progress or Progress(), log or JsonLog()
     action, hmc, streams = card.theory(), card.hmc, Streams(card.run.seed)
-    algorithm, parents = stored_algorithm(path, card) if resume else None, []
+    algorithm = stored_algorithm(path, card) if resume else None
+    parents: list[Description] = []
+    kernel: Kernel
+    start: tuple[ChainState, Streams] | None
     if algorithm is not None:
         kernel, start, speed = kernel_from_description(action, algorithm), None, 1e-3
     else:

@@ -1,7 +1,11 @@
 """What a file is, in words: ensemble files, runs that go on, model folders, run folders."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..action import CONVENTIONS
 from ..ensemble import Ensemble
@@ -11,11 +15,16 @@ from ..job.folder import fingerprint, read_identity, read_marker
 from ..untrusted import printable, status
 from .measure import acceptance
 
+if TYPE_CHECKING:
+    from ..types import PathLikeStr
+
+Rows = list[tuple[str, str]]  #: ``(label, text)``
+
 __all__ = ["action_lines", "info"]
 
 
-def info(path):
-    """Text that describes `path`.
+def info(path: PathLikeStr) -> str:
+    """Describe the file or folder `path` in a few lines of text.
 
     Raises
     ------
@@ -34,21 +43,21 @@ def info(path):
         return _table(_ensemble_rows(ensemble))
 
 
-def _table(rows):
+def _table(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{printable(name):16}{printable(text)}" for name, text in rows)
 
 
-def _number(value):
+def _number(value: float) -> str:
     return f"{value:.6g}"
 
 
-def action_lines(action):
-    """``(label, text)`` rows: the action as given, and the same theory in every other convention."""
+def action_lines(action: Any) -> Rows:
+    """Rows ``(label, text)``: the action as given, and the same theory in every other convention."""
     description = action.describe()
     if description.get("name") != "phi4":
         return [("action", json.dumps(description))]
 
-    def couplings(values):
+    def couplings(values: Mapping[str, float]) -> str:
         return ", ".join(f"{name} = {_number(value)}" for name, value in values.items())
 
     own = action.convention
@@ -71,7 +80,7 @@ def action_lines(action):
     return rows
 
 
-def _ensemble_rows(ensemble):
+def _ensemble_rows(ensemble: Ensemble) -> Rows:
     accepted, provenance = acceptance(ensemble), ensemble.provenance
     lattice = "x".join(map(str, ensemble.shape))
     rows = [
@@ -95,7 +104,7 @@ def _ensemble_rows(ensemble):
     return rows
 
 
-def _model_rows(path):
+def _model_rows(path: Path) -> Rows:
     from ..action import Phi4
     from ..model.score_model import read_card
 
@@ -113,7 +122,7 @@ def _model_rows(path):
     return rows
 
 
-def _run_rows(path):
+def _run_rows(path: Path) -> Rows:
     from ..config import load_card
 
     card = load_card(path / "card.toml")

@@ -1,9 +1,13 @@
 """Stage line: exact ensembles along a line of couplings from one model, each in its own file, and what they show."""
 
+from __future__ import annotations
+
 import hashlib
 import math
 import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import tomli_w
 
@@ -23,14 +27,20 @@ from .measure import measure_ensemble
 from .sample import sample
 from .verify import verify
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..model.score_model import ScoreModel
+    from ..types import PathLikeStr
+    from .contract import StopCheck
+
 __all__ = ["card_of", "draw_line", "parse_values"]
 
 DIGITS = 12  # of a coupling: 0.1 + 0.2 is 0.3, in the name of its file too
-LARGEST = 1000  # couplings of a line: more is a slip of the pen
+LARGEST = 1000  # couplings of a line: whoever asks for more has mistyped
 
 
-def parse_values(text):
-    """A coupling and its values: ``"lam=4:6.5:6"``, six from 4 to 6.5, or ``"lam=4,4.5,6"``.
+def parse_values(text: str) -> tuple[str, tuple[float, ...]]:
+    """Read a coupling and its values: ``"lam=4:6.5:6"``, six from 4 to 6.5, or ``"lam=4,4.5,6"``.
 
     Returns
     -------
@@ -41,7 +51,7 @@ def parse_values(text):
     Raises
     ------
     UserError
-        Neither of the two, a number that is not finite, or no or too many values.
+        The text is neither of the two, or has a number that is not finite, or no values or too many.
     """
     name, equals, listed = text.partition("=")
     name, parts = name.strip(), re.split("([:,])", listed)
@@ -63,7 +73,7 @@ def parse_values(text):
     return name, tuple(sorted({float(f"{value:.{DIGITS}g}") for value in numbers}))
 
 
-def card_of(model, overrides=(), say=None):
+def card_of(model: ScoreModel, overrides: Sequence[str] = (), say: Callable[[str], object] | None = None) -> Card:
     """The card of a model's chains: its theory, lattice and integrator, and the defaults for the rest.
 
     Parameters
@@ -71,6 +81,10 @@ def card_of(model, overrides=(), say=None):
     model : latticediff.model.score_model.ScoreModel
     overrides, say
         As of `latticediff.config.load_card`.
+
+    Returns
+    -------
+    latticediff.config.Card
 
     Raises
     ------
@@ -81,11 +95,12 @@ def card_of(model, overrides=(), say=None):
     """
     if not isinstance(model.action, Phi4):
         raise UserError(f"{model.action!r} has no line of couplings; expected a phi^4 action")
+    network: Any = model.network  # of the contract `Network`: a module that describes itself
     data = {
         "run": {"name": "line", "seed": 1},
         "action": {"convention": model.action.convention, **model.action.couplings},
         "lattice": {"shape": list(model.shape)},
-        "network": model.network.describe(),
+        "network": network.describe(),
         "sampling": {"ode": own_scheme(model)},
     }
     return parse_card(tomli_w.dumps(data), overrides, source="line", say=say)
@@ -93,18 +108,18 @@ def card_of(model, overrides=(), say=None):
 
 @torch_defaults()
 def draw_line(
-    folder,
-    along,
-    out,
-    overrides=(),
+    folder: PathLikeStr,
+    along: str,
+    out: PathLikeStr,
+    overrides: Sequence[str] = (),
     *,
-    route="ode",
-    n=None,
-    outside=False,
-    resume=False,
-    progress=None,
-    stop=None,
-):
+    route: str = "ode",
+    n: int | None = None,
+    outside: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+    stop: StopCheck | None = None,
+) -> Line:
     """Draw an exact ensemble at every coupling of a line, measure them, and write table and figure.
 
     Each file has the bits of `latticediff.stages.sample.sample` for the card that it holds; its seed follows from
@@ -138,9 +153,9 @@ def draw_line(
     Raises
     ------
     CardError, UserError
-        A line or an override that cannot be used, or a log_q that is no density.
+        A line or an override that cannot be used, or a log_q that is not accurate enough.
     FileError
-        Files in the way without `resume`, of another model or card, or damaged ones.
+        Files are in the way without `resume`, or belong to another model or card, or are damaged.
     ModelError
         Couplings or a lattice outside of the trained range without `outside`.
     StopRequested
@@ -168,18 +183,18 @@ def draw_line(
             progress.say(f"{name} = {value:.{DIGITS}g}, {number} of {len(paths)}")
             if path.exists() and not run_directory(path).is_dir():
                 verify(path)  # what an earlier call finished
-            common = {"resume": resume, "progress": progress, "stop": stop}
+            common: dict[str, Any] = {"resume": resume, "progress": progress, "stop": stop}
             sample(cards[value], folder, route, path, **common, outside=value in foreign)
             points.append(_measured(path, value, value in trained, value in foreign, card.analysis.s_tau))
-        theory = [{"action": card.theory().describe(), "shape": list(card.shape)}]
-        found = Line(Path(folder).name, model.fingerprint(), name, *theory, route, tuple(points), trained)
-        paths = write_line(found, out)
-    progress.say(f"wrote {paths['json']}")
+        theory = {"action": card.theory().describe(), "shape": list(card.shape)}
+        found = Line(Path(folder).name, model.fingerprint(), name, theory, route, tuple(points), trained)
+        written = write_line(found, out)
+    progress.say(f"wrote {written['json']}")
     return found
 
 
-def _card_at(card, name, value):
-    """The card at one value of the coupling, with a seed of its own that depends on nothing else."""
+def _card_at(card: Card, name: str, value: float) -> Card:
+    """The card at one value of the coupling; its seed follows from the line's seed and that value alone."""
     digest = hashlib.sha256(f"{card.run.seed} {name}={value!r}".encode()).digest()
     run = {**card.run.model_dump(), "name": f"{name}={value!r}", "seed": int.from_bytes(digest[:6])}
     data = {**card.to_dict(), "run": run}
@@ -187,27 +202,29 @@ def _card_at(card, name, value):
     return parse_card(tomli_w.dumps(data), source="line")
 
 
-def _is_foreign(model, card):
-    """Whether the card asks for what lies outside of the couplings or extents that the model was trained for."""
+def _is_foreign(model: ScoreModel, card: Card) -> bool:
+    """Whether the couplings or extents of the card lie outside of those that the model was trained for."""
+    theory: Any = card.theory()
     try:
-        model.at(card.theory(), card.shape)
+        model.at(theory, card.shape)
     except ModelError:
         return True
     return False
 
 
-def _trained(model, card, name):
-    """Values of the coupling that the model was trained at, the others being the card's; ascending."""
+def _trained(model: ScoreModel, card: Card, name: str) -> tuple[float, ...]:
+    """Values of the coupling that the model was trained at together with the card's other couplings; ascending."""
     values = set()
+    convention = cast(str, card.action.convention)  # a card of phi^4 names it
     for member in model.theories():
-        couplings, _ = member.action.in_convention(card.action.convention)
+        couplings, _ = member.action.in_convention(convention)
         others = (key for key in couplings if key != name)
         if all(math.isclose(couplings[key], card.action.options[key], rel_tol=1e-9) for key in others):
             values.add(float(f"{couplings[name]:.{DIGITS}g}"))
     return tuple(sorted(values))
 
 
-def _refusal(folder, card, name, foreign, trained):
+def _refusal(folder: PathLikeStr, card: Card, name: str, foreign: Iterable[float], trained: Sequence[float]) -> str:
     asked = ", ".join(f"{value:g}" for value in foreign)
     known = f"{trained[0]:g} to {trained[-1]:g}" if trained else "no theory with these other couplings"
     shape = "x".join(map(str, card.shape))
@@ -217,19 +234,21 @@ def _refusal(folder, card, name, foreign, trained):
     )
 
 
-def _require_free(paths, resume):
-    """Refuse what an earlier call left there, unless it is to be resumed."""
+def _require_free(paths: Iterable[Path], resume: bool) -> None:
+    """Refuse files that an earlier call left, unless it is to be resumed."""
     there = [path for path in paths if path.exists() or run_directory(path).is_dir()]
     if there and not resume:
         raise FileError(f"{there[0]} is there already; go on with --resume, or choose another --out")
 
 
-def _measured(path, value, trained, outside, s_tau):
+def _measured(path: Path, value: float, trained: bool, outside: bool, s_tau: float) -> Point:
+    """What a finished file says of one coupling."""
     with Ensemble(path) as ensemble:
         found = measure_ensemble(ensemble, s_tau, installed=False)
-        ess = None
+        ess: Any = None
         if "log_weight" in ensemble.history_names:  # correlated moves have no weights of independent draws
             ess = ess_reverse(ensemble.history("log_weight").ravel()).pair()
+        pairs: Any = {key: estimate.pair() for key, estimate in found.observables.items()}
         return Point(
             value,
             path.name,
@@ -238,7 +257,7 @@ def _measured(path, value, trained, outside, s_tau):
             outside,
             found.n,
             ess,
-            found.acceptance,
+            cast(float, found.acceptance),  # every Metropolis chain records it
             found.tau_int["abs_m"],
-            {key: estimate.pair() for key, estimate in found.observables.items()},
+            pairs,
         )

@@ -1,8 +1,12 @@
 """Stage measure: observables and autocorrelation times of one ensemble file."""
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,29 +23,33 @@ from ..observables.table import TIMED
 from ..untrusted import printable
 from .spectrum import Spectrum, measure_spectrum
 
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..types import Description, FloatArray, PathLikeStr, Shape
+
 __all__ = ["Measurement", "acceptance", "field_batches", "measure", "measure_ensemble", "read_series", "read_weighted"]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What `measure` finds; tau_int in updates (stored configurations times `thin`)."""
+    """Observables and tau_int of one file; tau_int in updates, of which there are `thin` to a stored configuration."""
 
     source: str
-    action: object
-    shape: tuple
+    action: Action
+    shape: Shape
     n: int  #: configurations, all chains together
     n_chains: int
     n_updates: int  #: per chain
     thin: int
     acceptance: float | None
-    series: dict  #: primary observables, name -> (n_chains, n / n_chains)
-    observables: dict  #: name -> latticediff.analysis.Estimate
-    tau_int: dict  #: name -> (value, error)
-    weighted: Beside | None = None  #: averages by the weights of independent proposals; None: it has none
-    notices: tuple = ()  #: one line for each series too short for its tau_int, or without error
+    series: dict[str, FloatArray]  #: primary observables, name -> (n_chains, n / n_chains)
+    observables: dict[str, Estimate]
+    tau_int: dict[str, tuple[float, float]]  #: value and error
+    weighted: Beside | None = None  #: averages by the weights of independent proposals; None: there are no such weights
+    notices: tuple[str, ...] = ()  #: one line for each series too short for its tau_int, or without error
     spectrum: Spectrum | None = None  #: correlator and effective masses, if asked for
 
-    def to_dict(self):
+    def to_dict(self) -> Description:
         """``{"observables", "tau_int", "n"}`` as in ``report.json``; null for what is not defined."""
         return {
             "observables": _pairs(self.observables),
@@ -55,11 +63,11 @@ class Measurement:
             **({} if self.spectrum is None else {"spectrum": self.spectrum.to_dict()}),
         }
 
-    def to_json(self):
+    def to_json(self) -> str:
         """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         size = f"{self.n} configurations, {self.n_chains} chains of {self.n_updates} updates, thin {self.thin}"
         lines = [f"{printable(self.source)}: {self.action!r} on {'x'.join(map(str, self.shape))}; {size}"]
@@ -73,7 +81,7 @@ class Measurement:
         lines += [] if self.spectrum is None else [self.spectrum.to_text()]
         return "\n".join(lines)
 
-    def _line(self, name):
+    def _line(self, name: str) -> str:
         if self.weighted is None or name not in self.weighted.observables:
             return f"{name:17} {self.observables[name]}"
         sigma = self.weighted.sigmas()[name]
@@ -81,19 +89,25 @@ class Measurement:
         return f"{name:17} {self.observables[name]!s:20} {self.weighted.observables[name]!s:20} {said}"
 
 
-def _pairs(table):
+def _pairs(table: Mapping[str, Estimate]) -> dict[str, Any]:
     return {name: estimate.pair() for name, estimate in table.items()}
 
 
-def read_weighted(ensemble, series, s_tau=1.5):
-    """`Beside` of a chain of independent proposals, or None where the history does not hold what it takes.
+def read_weighted(ensemble: Ensemble, series: Mapping[str, FloatArray], s_tau: float = 1.5) -> Beside | None:
+    """Averages of a chain of independent proposals by the weights of these, beside those of the chain.
 
     Parameters
     ----------
     ensemble : latticediff.ensemble.Ensemble
-    series : dict
-        Of `read_series`.
+    series : dict of str to ndarray, shape (n_chains, n), float64
+        What `read_series` gives.
     s_tau : float
+        S of the automatic window.
+
+    Returns
+    -------
+    Beside or None
+        None where the history lacks what that needs, or no proposal has a weight.
     """
     if not {"log_weight", *COLUMNS} <= set(ensemble.history_names):
         return None
@@ -104,18 +118,40 @@ def read_weighted(ensemble, series, s_tau=1.5):
     return beside(series, proposed, log_weight, ensemble.action, ensemble.shape, ensemble.thin, s_tau=s_tau)
 
 
-def field_batches(ensemble):
-    """Fields of an open `Ensemble` as batches (n, n_chains, *lattice), checked to be finite."""
+def field_batches(ensemble: Ensemble) -> Iterator[FloatArray]:
+    """Fields of an open `Ensemble` as batches (n, n_chains, *lattice), checked to be finite.
+
+    Raises
+    ------
+    FileError
+        A field that is not finite.
+    """
     for phis in ensemble.batches():
         yield require_finite(phis, ensemble.path).reshape(-1, ensemble.n_chains, *ensemble.shape)
 
 
-def read_series(ensemble, names=None):
-    """Primary series of an open `Ensemble`, (n_chains, n) each; streamed, so files may be larger than memory."""
+def read_series(ensemble: Ensemble, names: Iterable[str] | None = None) -> dict[str, FloatArray]:
+    """Primary series of an open `Ensemble`, computed batch by batch, so that files may be larger than memory.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+    names : iterable of str, optional
+        As of `latticediff.observables.measure_primary`.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_chains, n), float64
+
+    Raises
+    ------
+    FileError
+        A field that is not finite.
+    """
     return measure_primary(field_batches(ensemble), ensemble.action, names)
 
 
-def acceptance(ensemble):
+def acceptance(ensemble: Ensemble) -> float | None:
     """Accepted fraction over the whole history, or None where the algorithm recorded none."""
     if "accepted" not in ensemble.history_names or ensemble.n_updates == 0:
         return None
@@ -123,14 +159,24 @@ def acceptance(ensemble):
 
 
 @numpy_defaults()
-def measure(path, s_tau=1.5, names=None, correlator=False, axis=None):
-    """`measure_ensemble` of the file `path` (or of the finished part of a run that goes on).
+def measure(
+    path: PathLikeStr,
+    s_tau: float = 1.5,
+    names: Iterable[str] | None = None,
+    correlator: bool = False,
+    axis: int | None = None,
+) -> Measurement:
+    """Measure the ensemble file `path`, or the finished part of a run that goes on, by `measure_ensemble`.
 
     Parameters
     ----------
     path : path-like
     s_tau, names, correlator, axis
         See `measure_ensemble`.
+
+    Returns
+    -------
+    Measurement
 
     Raises
     ------
@@ -144,7 +190,14 @@ def measure(path, s_tau=1.5, names=None, correlator=False, axis=None):
 
 
 @numpy_defaults()
-def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=None, installed=True):
+def measure_ensemble(
+    ensemble: Ensemble,
+    s_tau: float = 1.5,
+    names: Iterable[str] | None = None,
+    correlator: bool = False,
+    axis: int | None = None,
+    installed: bool = True,
+) -> Measurement:
     """Observables with errors and tau_int by the Gamma method.
 
     Parameters
@@ -152,7 +205,7 @@ def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=Non
     ensemble : latticediff.ensemble.Ensemble
     s_tau : float
         S of the automatic window.
-    names : sequence of str, optional
+    names : iterable of str, optional
         Observables wanted: names that `latticediff.analysis.observables_table` knows, primary ones, or installed ones.
         Default: the seven of the report and all that other packages install.
     correlator : bool
@@ -170,7 +223,7 @@ def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=Non
     Raises
     ------
     UserError
-        Fewer than two configurations per chain, a chain that never moved, an unknown name.
+        `s_tau` not above 0, fewer than two configurations per chain, a chain that never moved, or an unknown name.
     FileError
         A field that is not finite.
     """
@@ -184,7 +237,8 @@ def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=Non
     series = read_series(ensemble, needed)
     if names is not None:
         definitions(wanted, series, action, shape)  # an unknown name is refused before anything is worked out
-    observables, silent = {}, {}
+    observables: dict[str, Estimate] = {}
+    silent: dict[str, str] = {}
     for name in wanted:
         try:
             observables |= observables_table(series, action, shape, [name], s_tau)
@@ -222,7 +276,7 @@ def measure_ensemble(ensemble, s_tau=1.5, names=None, correlator=False, axis=Non
     )
 
 
-def _series_for(installed):
+def _series_for(installed: Iterable[str]) -> list[str]:
     """Names of the primary series that a measurement takes: all built-in ones, and what installed ones need."""
     names = [name for name, entry in OBSERVABLES.items() if not entry.derived]
     for name in installed:
@@ -231,12 +285,12 @@ def _series_for(installed):
     return list(dict.fromkeys(names))
 
 
-def _is_constant(series):
+def _is_constant(series: FloatArray) -> bool:
     return bool((np.diff(series, axis=1) == 0).all())
 
 
-def _notice_of(name, estimate, n_chains):
-    """As `short_chain_notice`, of an `Estimate`."""
+def _notice_of(name: str, estimate: Estimate, n_chains: int) -> str:
+    """The `short_chain_notice` of an `Estimate`; "" if there is nothing to say."""
     if estimate.window_found or not math.isfinite(estimate.tau_int):
         return ""
     empty = np.zeros(0)

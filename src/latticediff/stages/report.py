@@ -1,5 +1,9 @@
 """Stage report: measure every chain of a run folder and write the page."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from .. import bill
@@ -16,15 +20,24 @@ from .chains import chain_result
 from .measure import read_series
 from .weigh import forward_ess, read_weights, step_doubling
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..analysis import Estimate
+    from ..build.contract import Route
+    from ..job.folder import RunFolder
+    from ..job.progress import Progress
+    from ..report import ChainResult
+
 __all__ = ["report"]
 
 STAGES = ("generate", "sample_hmc", "train", "finetune")
-#: paid before the first sample, by the weights that a route wants
+#: stages paid for before the first sample, by the kind of weights that a route takes
 PAID = {"flow": ("generate", "train", "finetune"), "score": ("generate", "train")}
 
 
-def report(folder, progress):
-    """Write ``report.json``, figures and ``report.html`` of a finished chain of stages.
+def report(folder: RunFolder, progress: Progress) -> dict[str, Path]:
+    """Write ``report.json``, figures and ``report.html`` of a run whose other stages are finished.
 
     Parameters
     ----------
@@ -35,6 +48,13 @@ def report(folder, progress):
     -------
     dict of str to Path
         As `latticediff.report.write_report`.
+
+    Raises
+    ------
+    FileError
+        A file of the run is missing or damaged.
+    UserError
+        As `latticediff.stages.measure.measure_ensemble`.
     """
     card = folder.card
     routes = {name: route_named(name) for name in routes_of(card)}
@@ -42,7 +62,7 @@ def report(folder, progress):
     seconds = {stage: folder.marker(stage)["seconds"] for stage in stages}
     with progress.task("measuring", 1 + len(routes)) as task:
         with Ensemble(folder.ensemble) as ensemble:
-            checks = {"schwinger_dyson": _pair(mean(read_series(ensemble, ["sd"])["sd"]))}
+            checks: dict[str, Any] = {"schwinger_dyson": _pair(mean(read_series(ensemble, ["sd"])["sd"]))}
             checks["exp_minus_delta_h"] = _exp_minus_delta_h(ensemble)
             provenance = ensemble.provenance
         with Ensemble(folder.chain("hmc")) as ensemble:
@@ -61,12 +81,12 @@ def report(folder, progress):
     result = RunResult(
         action=card.theory().describe(),
         shape=card.shape,
-        chains=chains,
+        chains=tuple(chains),
         title=f"Run {card.run.name!r}",
         seed=card.run.seed,
         seconds={**seconds, "total": float(sum(spent))},
         checks=checks,
-        training=[row for row in read_log(folder.log, "training") if row.get("loss") is not None],
+        training=tuple(row for row in read_log(folder.log, "training") if row.get("loss") is not None),
         device=describe_device(pick_device(card.training.device)),
         versions={"latticediff": version(), **provenance.libraries},
         card=card.to_toml(),
@@ -74,16 +94,16 @@ def report(folder, progress):
     return write_report(result, folder.path)
 
 
-def _seconds_of(folder, event):
+def _seconds_of(folder: RunFolder, event: str) -> float:
     return sum(row["seconds"] for row in read_log(folder.log, event))
 
 
-def _pair(estimate):
+def _pair(estimate: Estimate) -> tuple[float, float]:
     return estimate.value, estimate.error
 
 
-def _exp_minus_delta_h(ensemble):
-    """(value, error) of ``<exp(-delta_h)>``; a diverged trajectory (+inf) counts as 0."""
+def _exp_minus_delta_h(ensemble: Ensemble) -> tuple[float, float | None]:
+    """Value and error of ``<exp(-delta_h)>``; a diverged trajectory (+inf) counts as 0."""
     values = np.exp(-ensemble.history("delta_h").T)
     try:
         return _pair(mean(values))
@@ -91,14 +111,15 @@ def _exp_minus_delta_h(ensemble):
         return float(values.mean()), None
 
 
-def _inherited(folder, route):
-    """What was spent on other models, whose weights this route's network began with."""
+def _inherited(folder: RunFolder, route: Route) -> dict[str, float]:
+    """Seconds that were spent on other models with whose weights this route's network began, and on their data."""
     card = read_card(folder.score if route.weights == "score" else folder.model)
     spent = {"ancestors": bill.inherited_seconds(card), "ancestor_data": bill.inherited_data_seconds(card)}
     return {item: seconds for item, seconds in spent.items() if seconds > 0}
 
 
-def _learned(folder, route, label, setup):
+def _learned(folder: RunFolder, route: str, label: str, setup: dict[str, float]) -> ChainResult:
+    """The chain of a route, measured."""
     card = folder.card
     weights = read_weights(folder.weights(route))
     with Ensemble(folder.chain(route)) as ensemble:

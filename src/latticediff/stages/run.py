@@ -1,7 +1,12 @@
 """The main job: generate, train, fine-tune, sample, weigh, report, in one folder that can be resumed."""
 
+from __future__ import annotations
+
 import time
+from collections.abc import Callable, Collection
 from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FileError, StopRequested
 from ..host import torch_defaults
@@ -11,18 +16,32 @@ from ..job.progress import Progress
 from .generate import generate
 from .sample_hmc import baseline
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..config import Card
+    from ..types import PathLikeStr
+    from .contract import StopCheck
+
 __all__ = ["run"]
 
 
 @torch_defaults()
-def run(card, out, *, resume=False, progress=None, stop=None):
+def run(
+    card: Card,
+    out: PathLikeStr,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    stop: StopCheck | None = None,
+) -> RunFolder:
     """Run every stage of a card into the folder `out`.
 
     Parameters
     ----------
     card : latticediff.config.Card
     out : path-like
-        New, empty, or with `resume` a folder of this very card.
+        New, empty, or with `resume` a folder of this same card.
     resume : bool
         Skip finished stages and go on inside the unfinished one.
     progress : Progress, optional
@@ -40,7 +59,7 @@ def run(card, out, *, resume=False, progress=None, stop=None):
     GateError
         The ensemble is not fit to train on; change the card and take another folder.
     CardError
-        A network that cannot be built, or that the ODE route could not afford.
+        A network that cannot be built, or whose divergence is too expensive for the ODE route.
     StopRequested
         `stop` gave a reason; everything done is saved.
     """
@@ -54,7 +73,7 @@ def run(card, out, *, resume=False, progress=None, stop=None):
             return folder
         log = JsonLog(folder.log)
         log("run", card=card.digest(), name=card.run.name, resumed=bool(resume))
-        common = {"progress": progress, "stop": stop}
+        common: dict[str, Any] = {"progress": progress, "stop": stop}
         resumable = {**common, "log": log, "resume": True}
         made = [folder.ensemble]
         _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable), made)
@@ -87,7 +106,7 @@ def run(card, out, *, resume=False, progress=None, stop=None):
                 log,
                 stop,
                 f"sample_{route}",
-                lambda m=model, r=route, c=chain: sample(card, m, r, c, **resumable),
+                partial(sample, card, model, route, chain, **resumable),
                 [chain],
             )
             _stage(
@@ -95,7 +114,7 @@ def run(card, out, *, resume=False, progress=None, stop=None):
                 log,
                 stop,
                 f"weigh_{route}",
-                lambda m=model, r=route, w=weights: weigh(card, folder.ensemble, m, r, w, **common),
+                partial(weigh, card, folder.ensemble, model, route, weights, **common),
                 [weights],
             )
         _stage(folder, log, stop, "report", lambda: report(folder, progress))
@@ -103,8 +122,15 @@ def run(card, out, *, resume=False, progress=None, stop=None):
         return folder
 
 
-def _stage(folder, log, stop, name, work, outputs=()):
-    """Do `work`, which writes `outputs`, unless `name` is finished; its seconds are recorded however it ends."""
+def _stage(
+    folder: RunFolder,
+    log: JsonLog,
+    stop: StopCheck | None,
+    name: str,
+    work: Callable[[], object],
+    outputs: Collection[Path] = (),
+) -> None:
+    """Do `work`, which writes `outputs`, unless stage `name` is finished; its seconds are recorded however it ends."""
     if folder.is_finished(name):
         folder.require_output(name)
         log("skip", stage=name)
@@ -114,7 +140,7 @@ def _stage(folder, log, stop, name, work, outputs=()):
     log("begin", stage=name)
     began = time.perf_counter()
 
-    def note(finished):
+    def note(finished: bool) -> None:
         seconds = time.perf_counter() - began
         folder.record(name, seconds, finished, outputs)
         log("end", stage=name, finished=finished, seconds=seconds)

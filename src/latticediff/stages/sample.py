@@ -1,6 +1,9 @@
 """Stage sample: Metropolis chains driven by the network's proposals, into an ensemble file."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..atomic import refuse_existing
 from ..build.learned import accept_density, build_kernel
@@ -13,11 +16,29 @@ from ..job.progress import Progress
 from ..streams import Streams
 from .generate import provenance_of
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..ensemble import Ensemble
+    from ..markov import ChainState
+    from ..types import PathLikeStr
+    from .contract import StopCheck
+
 __all__ = ["sample"]
 
 
 @torch_defaults()
-def sample(card, folder, route, path, *, resume=False, progress=None, log=None, stop=None, outside=False):
+def sample(
+    card: Card,
+    folder: PathLikeStr,
+    route: str,
+    path: PathLikeStr,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    log: JsonLog | None = None,
+    stop: StopCheck | None = None,
+    outside: bool = False,
+) -> Ensemble:
     """Run the learned chains of a route into the ensemble file `path`.
 
     Parameters
@@ -31,7 +52,7 @@ def sample(card, folder, route, path, *, resume=False, progress=None, log=None, 
     resume, progress, log, stop
         See `generate`; a resumed run has the bits of an uninterrupted one.
     outside : bool
-        Take a model of other couplings or another size too, and say what ESS to expect: chains stay exact.
+        Take a model of other couplings or another size, too, and say what ESS to expect; chains stay exact.
 
     Returns
     -------
@@ -42,7 +63,8 @@ def sample(card, folder, route, path, *, resume=False, progress=None, log=None, 
     FileError, ModelError
         Something is in the way, or the model is of another theory or lattice, or is damaged.
     UserError
-        A knob that does not fit the model or the lattice; a log_q that is no density (`sampling.max_doubling`).
+        A key of ``[sampling.kernel]`` that does not fit the model or the lattice, or a log_q that is not accurate to
+        ``sampling.max_doubling``.
     StopRequested
         `stop` gave a reason; everything done is saved.
     """
@@ -58,7 +80,7 @@ def sample(card, folder, route, path, *, resume=False, progress=None, log=None, 
     accept_density(card, model, route)
     streams = Streams(card.run.seed).child(route)
 
-    def start():
+    def start() -> tuple[ChainState, Streams]:
         # the first field of a chain is drawn from the model, not from the target; a few updates forget that
         state = kernel.hot_start(section.n_chains, streams)
         state, _ = kernel.advance(state, streams, section.n_warmup, section.n_warmup)

@@ -1,12 +1,15 @@
 """Stage baseline: the HMC chains that the learned ones are compared with, every update stored.
 
 The training ensemble is thinned, which hides all that happens between stored configurations and would
-make HMC look dearer than it is. So its kernel, tuned and frozen, goes on from its last state in a
-file of its own. With ``sampling.hmc.search`` they get a kernel of their own, the cheapest that can be found: what the
-learned chains are compared with should be HMC at its best.
+make HMC look more expensive than it is. So its kernel, tuned and frozen, goes on from its last state in a
+file of its own. With ``sampling.hmc.search`` the chains get a kernel of their own, the cheapest that can be found:
+learned chains should be compared with HMC at its best.
 """
 
+from __future__ import annotations
+
 import time
+from typing import TYPE_CHECKING
 
 from ..build.classical import searched_kernel
 from ..ensemble import Ensemble, run_chain
@@ -17,11 +20,26 @@ from ..markov import kernel_from_description
 from ..streams import Streams
 from .generate import block_length, provenance_of, stored_algorithm
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..markov import Kernel
+    from ..types import PathLikeStr
+    from .contract import StopCheck
+
 __all__ = ["baseline"]
 
 
 @numpy_defaults()
-def baseline(card, ensemble_path, path, *, resume=False, progress=None, log=None, stop=None):
+def baseline(
+    card: Card,
+    ensemble_path: PathLikeStr,
+    path: PathLikeStr,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    log: JsonLog | None = None,
+    stop: StopCheck | None = None,
+) -> Ensemble:
     """Run HMC on from the last state of the ensemble into the file `path`, storing every update.
 
     Parameters
@@ -37,11 +55,18 @@ def baseline(card, ensemble_path, path, *, resume=False, progress=None, log=None
     Returns
     -------
     Ensemble
+
+    Raises
+    ------
+    FileError
+        A file is missing, in the way, or of another card.
+    StopRequested
+        `stop` gave a reason; everything done is saved.
     """
     progress, log = progress or Progress(), log or JsonLog()
     streams = Streams(card.run.seed).child("baseline")
     with Ensemble(ensemble_path) as ensemble:
-        kernel = kernel_from_description(ensemble.action, ensemble.algorithm)
+        kernel: Kernel = kernel_from_description(ensemble.action, ensemble.algorithm)
         state, parent = ensemble.state()._replace(update=0), ensemble.parent()
         seconds = float(ensemble.history("seconds").mean())
     if card.sampling.hmc.search:

@@ -1,8 +1,9 @@
-"""Is this machine right? The compiled code against slow definitions and closed forms, on the user's own processor."""
+"""Does this machine compute right? The compiled code against slow definitions and closed forms, on this processor."""
 
 import math
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from ..errors import UserError
 from ..hmc import HMC
 from ..hmc.integrators import schedule
 from ..streams import Streams
+from ..types import Description
 
 __all__ = ["Row", "SelfTest", "selftest"]
 
@@ -25,15 +27,15 @@ MODEL = "phi4-A-L8"
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: `off` in units of what is allowed."""
+    """One comparison; `off` is the difference found, in units of what is allowed."""
 
     name: str
     off: float
     seconds: float
 
     @property
-    def passed(self):
-        """Whether the difference is within bounds; NaN is not."""
+    def passed(self) -> bool:
+        """Whether the difference is allowed; NaN is not."""
         return self.off <= 1
 
 
@@ -42,10 +44,10 @@ class SelfTest:
     """What `selftest` found, and on which machine."""
 
     machine: str
-    versions: dict
-    rows: tuple
+    versions: dict[str, str]
+    rows: tuple[Row, ...]
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         lines = [f"machine    {self.machine}"]
         lines.append("versions   " + ", ".join(f"{name} {version}" for name, version in self.versions.items()))
@@ -54,7 +56,7 @@ class SelfTest:
             lines.append(f"{said}     {row.name}: {row.off:.2g} of what is allowed ({row.seconds:.1f} s)")
         return "\n".join(lines)
 
-    def to_dict(self):
+    def to_dict(self) -> Description:
         """JSON-able; `off` is None where it is not finite."""
         rows = [
             {"name": r.name, "off": r.off if math.isfinite(r.off) else None, "passed": r.passed, "seconds": r.seconds}
@@ -62,7 +64,7 @@ class SelfTest:
         ]
         return {"machine": self.machine, "versions": self.versions, "rows": rows}
 
-    def require_passed(self):
+    def require_passed(self) -> None:
         """Raise `UserError` if a row failed."""
         failed = [row.name for row in self.rows if not row.passed]
         if failed:
@@ -71,8 +73,8 @@ class SelfTest:
             )
 
 
-def _generator():
-    """Normals and uniforms as at every first use, and the arrays of uniforms; these have no rounding, so equal bits."""
+def _generator() -> float:
+    """Normals and uniforms, tested as at every first use, and the arrays of uniforms, whose bits have to be equal."""
     key, chain, update = 0xFEDCBA9876543210, 3, 2**32 + 1
     first, second, both = np.empty(18), np.empty(17), np.empty(35)
     fill_pairs(first, second, np.uint64(key), np.uint64(chain), np.uint64(update))
@@ -84,7 +86,7 @@ def _generator():
     return check_generator(fill_normals, uniform)
 
 
-def _trajectories():
+def _trajectories() -> float:
     """HMC trajectories on five lattices against plain Python, site by site; differences in units of 1e-12."""
     differences, rng = [], np.random.default_rng(4)
     for shape in ((7,), (4, 6), (3, 13), (3, 2, 4), (2, 3, 2, 3)):
@@ -98,7 +100,7 @@ def _trajectories():
     return np.max(differences) / 1e-12  # NaN stays NaN
 
 
-def _chains():
+def _chains() -> float:
     """Three HMC updates with their draws and decisions, against plain Python; differences in units of 1e-11."""
     differences, rng, streams, n_updates = [], np.random.default_rng(6), Streams(7), 3
     momenta, coins, jitters = (int(streams.key(purpose)[0]) for purpose in ("momenta", "accept", "jitter"))
@@ -120,7 +122,7 @@ def _chains():
     return np.max(differences) / 1e-11
 
 
-def _free_field():
+def _free_field() -> float:
     """<phi^2> of the free field by HMC against its propagator, in units of `N_SIGMA` errors of 64 chains."""
     action, shape, streams = Phi4.A(0.8, 0.0), (8, 8), Streams(3)
     kernel = HMC(action, 0.25, 6)
@@ -132,7 +134,7 @@ def _free_field():
     return abs(means.mean() - free_propagator(action, shape).mean()) / error / N_SIGMA
 
 
-def _flow():
+def _flow() -> float:
     """The compiled flow of a shipped model against plain torch: log q of the same draws, in units of 1e-3."""
     from ..model.score_model import load_model
     from ..proposal import OdeProposal
@@ -143,7 +145,7 @@ def _flow():
     return np.max([np.abs(fast.log_q - slow.log_q).max(), np.abs(fast.phi - slow.phi).max()]) / 1e-3
 
 
-def _weights():
+def _weights() -> float:
     """<phi^2> of a shipped theory by weighted draws against HMC, in units of `N_SIGMA` joint errors."""
     from ..model.score_model import load_model
     from ..proposal import OdeProposal
@@ -163,7 +165,7 @@ def _weights():
     return abs(mean - means.mean()) / math.hypot(error, means.std(ddof=1) / math.sqrt(len(means))) / N_SIGMA
 
 
-CHECKS = {
+CHECKS: dict[str, Callable[[], float]] = {
     "random numbers against their definition": _generator,
     "HMC trajectories against plain Python": _trajectories,
     "HMC chains against plain Python": _chains,
@@ -173,7 +175,7 @@ CHECKS = {
 }
 
 
-def selftest():
+def selftest() -> SelfTest:
     """Run every check on this machine; half a minute where nothing is compiled yet.
 
     Returns
@@ -201,7 +203,7 @@ def selftest():
     return SelfTest(f"{platform.machine()}, compiled for {_in_short(machine())}", versions, tuple(rows))
 
 
-def _in_short(target):
+def _in_short(target: str) -> str:
     """``"znver4 with avx2, fma"``: the processor's name and the features that decide how floats are rounded."""
     name, _, features = target.partition(" ")
     known = [f for f in ("sse4.2", "avx", "avx2", "fma", "avx512f", "neon") if f"+{f}" in features.split(",")]

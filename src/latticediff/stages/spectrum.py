@@ -1,6 +1,10 @@
 """Correlator and effective masses of one ensemble file, for `measure` and the report."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +12,13 @@ from ..analysis import correlator_table, effective_masses
 from ..analysis.gamma import format_error
 from ..errors import UserError
 from ..observables import measure_array, timeslice_correlator
+
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..analysis import Estimate
+    from ..types import Description, Extents, FloatArray
+
+    Curve = tuple[FloatArray, FloatArray, FloatArray]
 
 __all__ = ["Spectrum", "measure_spectrum"]
 
@@ -17,12 +28,12 @@ class Spectrum:
     """C(t) between time slices at zero momentum and the effective mass of neighbouring ones, lattice units."""
 
     axis: int  #: the lattice axis that is time
-    extent: int
-    thin: int
-    correlator: list  #: `Estimate` of t = 0 .. extent // 2
-    masses: list  #: `Estimate` of t = 0 .. extent // 2 - 1, from C(t) / C(t + 1) by the cosh of one state
+    extent: int  #: sites along it
+    thin: int  #: updates between stored configurations
+    correlator: list[Estimate]  #: of t = 0 .. extent // 2
+    masses: list[Estimate]  #: of t = 0 .. extent // 2 - 1, from C(t) / C(t + 1) by the cosh of one state
 
-    def to_dict(self):
+    def to_dict(self) -> Description:
         """JSON-able; null for what is not defined. tau_int in updates."""
         return {
             "axis": self.axis,
@@ -33,7 +44,7 @@ class Spectrum:
             "effective_mass_tau_int": [list(self._tau(m)) for m in self.masses],
         }
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         lines = [
             f"time slices along axis {self.axis} (T = {self.extent}), zero momentum, nothing subtracted;"
@@ -46,27 +57,43 @@ class Spectrum:
             lines.append(f"  {t:3d}  {c!s:20} {tau:14} {'-' if mass == 'nan' else mass}".rstrip())
         return "\n".join(lines)
 
-    def _tau(self, estimate):
-        pair = (estimate.tau_int * self.thin, estimate.tau_int_error * self.thin)
-        return tuple(float(x) if np.isfinite(x) else None for x in pair)
+    def _tau(self, estimate: Estimate) -> tuple[float | None, float | None]:
+        """tau_int in updates and its error; None where it is not finite."""
+        tau, error = (
+            float(x) if np.isfinite(x) else None
+            for x in (estimate.tau_int * self.thin, estimate.tau_int_error * self.thin)
+        )
+        return tau, error
 
-    def curves(self):
-        """``(timeslice, value, error)`` of the correlator and of the effective masses that are defined."""
-        return [
-            tuple(np.array(column, np.float64) for column in zip(*rows, strict=True)) if rows else None
-            for rows in (
-                [(t, e.value, e.error) for t, e in enumerate(table) if np.isfinite([e.value, e.error]).all()]
-                for table in (self.correlator, self.masses)
-            )
-        ]
+    def curves(self) -> tuple[Curve | None, Curve | None]:
+        """Arrays ``(timeslice, value, error)`` of the correlator and of the effective masses, where they are defined.
+
+        None for a curve without a single point.
+        """
+        return _curve(self.correlator), _curve(self.masses)
 
 
-def measure_spectrum(batches, action, shape, thin=1, axis=None, s_tau=1.5):
+def _curve(table: Sequence[Estimate]) -> Curve | None:
+    rows = [(t, e.value, e.error) for t, e in enumerate(table) if np.isfinite([e.value, e.error]).all()]
+    if not rows:
+        return None
+    t, value, error = (np.array(column, np.float64) for column in zip(*rows, strict=True))
+    return t, value, error
+
+
+def measure_spectrum(
+    batches: Iterable[FloatArray],
+    action: Action,
+    shape: Extents,
+    thin: int = 1,
+    axis: int | None = None,
+    s_tau: float = 1.5,
+) -> Spectrum:
     """Correlator and effective masses with Gamma-method errors.
 
     Parameters
     ----------
-    batches : iterable of ndarray, shape (n, n_chains, *lattice)
+    batches : iterable of ndarray, shape (n, n_chains, *lattice), float64
         As `latticediff.observables.measure_primary` takes them.
     action : Action
     shape : tuple of int
@@ -75,6 +102,7 @@ def measure_spectrum(batches, action, shape, thin=1, axis=None, s_tau=1.5):
     axis : int, optional
         The lattice axis that is time; the first of the longest by default.
     s_tau : float
+        S of the automatic window.
 
     Returns
     -------

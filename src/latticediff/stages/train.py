@@ -1,11 +1,14 @@
 """Stage train: a score network on an ensemble, into a model folder."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -36,6 +39,18 @@ from ..untrusted import status
 from .gate import pass_gate
 from .watch import Tracker, Watcher
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ..action import Action
+    from ..config import Card
+    from ..metropolis.contract import Proposal
+    from ..model.score_model import ScoreModel
+    from ..training.ranks import Ranks
+    from ..types import Description, FloatArray, PathLikeStr
+    from .contract import StopCheck
+
 __all__ = [
     "CHECKPOINT",
     "Source",
@@ -57,18 +72,30 @@ LOG = "log.jsonl"
 
 
 class Source(NamedTuple):
-    """Data of one theory, on their way to becoming a `Task`."""
+    """Data of one theory, from which `build_trainer` makes a `Task`."""
 
-    action: object
+    action: Action
     data: TrainingData
     frequency: float = 1.0
 
 
 @torch_defaults()
-def build_trainer(card, sources, ranks=ALONE, say=None):
-    """`Trainer` of a card on one or several `Source`, the card's own theory first.
+def build_trainer(
+    card: Card, sources: Sequence[Source], ranks: Ranks = ALONE, say: Callable[[str], object] | None = None
+) -> Trainer:
+    """The `Trainer` of a card.
 
-    `ranks` and `say` as in `Trainer`.
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    sources : sequence of Source
+        The card's own theory first.
+    ranks, say
+        See `Trainer`.
+
+    Returns
+    -------
+    Trainer
 
     Raises
     ------
@@ -94,26 +121,44 @@ def build_trainer(card, sources, ranks=ALONE, say=None):
 
 
 @torch_defaults()
-def gaussian_of(source, phase="symmetric"):
-    """Vacuum and propagator of the training configurations.
+def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
+    """The Gaussian reference with vacuum and propagator measured on the training configurations.
 
-    The propagator is smooth where it can be; halves are the earlier and the later Monte Carlo time.
+    The propagator is smoothed as far as its halves, of earlier and later Monte Carlo time, allow.
+
+    Parameters
+    ----------
+    source : Source
+    phase : {"symmetric", "broken"}
+        Whether to expand around 0 or around the two vacua; see `latticediff.gaussian.vacua`.
+
+    Returns
+    -------
+    GaussianReference
     """
     data = source.data
     n, shape = len(data.train), tuple(data.shape)
-    halves = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
+    bounds = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
     vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
-    halves = (measured_propagator(_pieces(data, *half), shape, vacuum) for half in halves)
-    return GaussianReference(source.action, smooth_propagator(*halves), data.train.device, vacuum=vacuum)
+    halves = (measured_propagator(_pieces(data, *half), shape, vacuum) for half in bounds)
+    action: Any = source.action  # refused if it has no Gaussian reference
+    return GaussianReference(action, smooth_propagator(*halves), data.train.device, vacuum=vacuum)
 
 
-def _pieces(data, start, stop):
+def _pieces(data: TrainingData, start: int, stop: int) -> Iterator[FloatArray]:
     # piece by piece: streamed data are never in memory as a whole
     for low in range(start, stop, 4096):
         yield data.train[low : min(low + 4096, stop)].double().cpu().numpy()
 
 
-def open_sources(card, ensembles, device, open_files, log, gate=True):
+def open_sources(
+    card: Card,
+    ensembles: PathLikeStr | Sequence[PathLikeStr],
+    device: torch.device,
+    open_files: ExitStack,
+    log: JsonLog,
+    gate: bool = True,
+) -> tuple[list[Source], Description]:
     """The data of a training: the ensembles asked for, and those of ``training.ensembles``.
 
     Parameters
@@ -130,8 +175,17 @@ def open_sources(card, ensembles, device, open_files, log, gate=True):
     sources : list of Source
     about : dict
         For the model's card: the program and where the data came from.
+
+    Raises
+    ------
+    FileError
+        The first ensemble is of another action or lattice than the card.
+    GateError
+        An ensemble is not fit to train on.
     """
-    files = [(path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)]
+    files: list[tuple[PathLikeStr, float]] = [
+        (path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)
+    ]
     files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
     sources, parents, data_rows = [], [], []
     for number, (path, frequency) in enumerate(files):
@@ -152,13 +206,23 @@ def open_sources(card, ensembles, device, open_files, log, gate=True):
     }
 
 
-def fingerprints(about):
-    """Of the ensembles that `open_sources` opened: a checkpoint belongs to these data and no others."""
+def fingerprints(about: Description) -> list[str]:
+    """Fingerprints of the ensembles that `open_sources` opened; a checkpoint belongs to these data and no others."""
     return [parent["fingerprint"] for parent in (about["ensemble"], *about.get("further_ensembles", ()))]
 
 
 @torch_defaults()
-def train(card, ensembles, folder, *, resume=False, progress=None, log=None, stop=None, gate=True):
+def train(
+    card: Card,
+    ensembles: PathLikeStr | Sequence[PathLikeStr],
+    folder: PathLikeStr,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    log: JsonLog | None = None,
+    stop: StopCheck | None = None,
+    gate: bool = True,
+) -> ScoreModel | None:
     """Train the network of a card on an ensemble, or on several, and write the model folder.
 
     Parameters
@@ -172,13 +236,13 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     resume : bool
         Go on from the checkpoint, to the same weights as an uninterrupted run; a finished model is left as it is.
     progress, log, stop : optional
-        See `generate`; what is watched goes to ``log.jsonl`` in the folder if there is no log.
+        See `generate`; without a log, the measurements made while training go to ``log.jsonl`` in the folder.
     gate : bool
         Apply the gate to the first ensemble; false only where it has been passed already.
 
     Returns
     -------
-    ScoreModel
+    ScoreModel or None
         Frozen; None in all processes but the first of a training under torchrun.
 
     Raises
@@ -194,8 +258,9 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     listens = log is None and card.training.watch_every > 0  # what is watched must go somewhere
     folder, progress, log = Path(folder), progress or Progress(), log or JsonLog()
     checkpoint = folder / CHECKPOINT
+    theory: Any = card.theory()  # a model refuses any but its own
     if holds_model(folder, resume):
-        return load_model(folder, action=card.theory(), shape=card.shape)
+        return load_model(folder, action=theory, shape=card.shape)
     device = local_device(pick_device(card.training.device))
     with data_parallel(device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
@@ -203,11 +268,11 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
         else:
             open_files.enter_context(claimed(folder))
             if holds_model(folder, resume):  # another process has finished it meanwhile
-                return load_model(folder, action=card.theory(), shape=card.shape)
+                return load_model(folder, action=theory, shape=card.shape)
             log = JsonLog(folder / LOG) if listens else log
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         trainer = build_trainer(card, sources, ranks, progress.say)
-        trainer.sources = fingerprints(about)
+        trainer.sources = cast(Any, fingerprints(about))  # declared by its empty default alone
         if card.training.init is not None:  # its weights were paid for
             about[bill.KEY] = bill.extended(bill.rows_of(read_card(card.training.init)), about[bill.KEY])
         last = _run(card, trainer, checkpoint, progress, log, stop)
@@ -220,8 +285,8 @@ def train(card, ensembles, folder, *, resume=False, progress=None, log=None, sto
     return model
 
 
-def holds_model(folder, resume):
-    """Whether a folder holds a finished model, which a resumed call leaves as it is.
+def holds_model(folder: Path, resume: bool) -> bool:
+    """Whether a folder holds a finished model; a resumed call leaves that as it is.
 
     Raises
     ------
@@ -236,24 +301,28 @@ def holds_model(folder, resume):
     return finished
 
 
-def clear_checkpoint(folder):
+def clear_checkpoint(folder: Path) -> None:
     """Remove the checkpoints of a training that is over."""
     for leftover in folder.glob(f"{CHECKPOINT}*"):
         leftover.unlink()
 
 
-def _run(card, trainer, checkpoint, progress, log, stop):
-    """Run the trainer with everything that listens to it; returns the last row of the log."""
-    section, rows, warned = card.training, [{}], set()
+def _run(
+    card: Card, trainer: Trainer, checkpoint: Path, progress: Progress, log: JsonLog, stop: StopCheck | None
+) -> Mapping[str, Any]:
+    """Run the trainer with log, progress, curves and checkpoints; returns the last row of the log."""
+    section = card.training
+    rows: list[Mapping[str, Any]] = [{}]
+    warned: set[int] = set()
     track = Tracker(checkpoint.parent / "tensorboard") if section.tensorboard and trainer.ranks.writes else None
 
-    def record(row):
+    def record(row: Mapping[str, Any]) -> None:
         rows.append(row)
         log("training", **row)
         if track is not None:
             track(row)
 
-    def report(row):
+    def report(row: Mapping[str, Any]) -> None:
         log("watch", **row)
         if track is not None:
             track(row)
@@ -282,9 +351,9 @@ def _run(card, trainer, checkpoint, progress, log, stop):
     return rows[-1]
 
 
-def _about(card, trainer, last):
-    """The training in a model's card."""
-    about = {
+def _about(card: Card, trainer: Trainer, last: Mapping[str, Any]) -> Description:
+    """The training, as a model's card tells it."""
+    about: Description = {
         **{key: value for key, value in asdict(trainer.plan).items() if value is not None},
         "held_out": card.training.held_out,
         "configurations": sum(len(task.data.train) for task in trainer.tasks),
@@ -299,10 +368,10 @@ def _about(card, trainer, last):
     return about
 
 
-def _save_models(card, trainer, about, folder):
-    """Write the last weights and, where they differ, the best ones: one is the model, the other lies beside it."""
+def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path) -> ScoreModel:
+    """Write the last weights and, where they differ, the best ones: one is the model, the other goes to a subfolder."""
     own, *further = trainer.tasks
-    networks = {"last": (trainer.step, trainer.averaged())}
+    networks: dict[str, tuple[int | None, nn.Module]] = {"last": (trainer.step, trainer.averaged())}
     if trainer.best.weights and trainer.best.step != trainer.step:
         best = copy.deepcopy(trainer.averaged())
         best.load_state_dict(trainer.best.weights)
@@ -326,13 +395,24 @@ def _save_models(card, trainer, about, folder):
     return model
 
 
-def weighed(proposal, phis, rng=None):
-    """log q of held-out fields for the figures of a model that may be hardly trained, (n,).
+def weighed(proposal: Proposal, phis: FloatArray, rng: np.random.Generator | None = None) -> FloatArray:
+    """log q of held-out fields, (n,), for the figures of a model that may be hardly trained.
 
-    Where the proposal finds no noise that leads to a field, which `weigh` says by NaN and chains refuse, one
-    integration upwards stands in: the figures then say how bad the model is instead of ending its training.
+    Where the proposal finds no noise that leads to a field, `weigh` gives NaN, which chains refuse. Here one
+    integration upwards takes its place: the figures then show how bad the model is, instead of ending its training.
+
+    Parameters
+    ----------
+    proposal : Proposal
+    phis : ndarray, shape (n, *lattice), float64
+    rng : numpy.random.Generator, optional
+        For proposals that draw a hidden path.
+
+    Returns
+    -------
+    ndarray, shape (n,), float64
     """
-    log_q = proposal.weigh(phis, rng)
+    log_q = proposal.weigh(phis, cast("np.random.Generator", rng))  # a proposal without paths wants none
     lost = np.isnan(log_q)
     if lost.any() and hasattr(proposal, "estimate"):
         log_q[lost] = proposal.estimate(phis[lost])
@@ -340,12 +420,18 @@ def weighed(proposal, phis, rng=None):
 
 
 @torch_defaults()
-def metrics(card, model, data):
-    """ESS both ways, as the model's card states it; the report measures it on more."""
+def metrics(card: Card, model: ScoreModel, data: TrainingData) -> Description:
+    """ESS both ways, as the model's card states it; the report measures it on more configurations.
+
+    Returns
+    -------
+    dict
+        TOML-able.
+    """
     # of the ODE, unless its divergence costs backward passes: that could take longer than the training
     route = "ode" if isinstance(model.network, ClosedFormTrace) else "sde"
-    proposal = build_proposal(card, model, route)
-    proposal = getattr(proposal, "inner", proposal)  # the model's own, not what annealing makes of it
+    built = build_proposal(card, model, route)
+    proposal: Any = getattr(built, "inner", built)  # the model's own, which has steps, not what annealing makes of it
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
     some = evenly(data.held_out, N_METRICS)

@@ -1,8 +1,11 @@
 """Configurations in from other programs, and out to them."""
 
+from __future__ import annotations
+
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..atomic import disk_error, refuse_existing
 from ..ensemble import Ensemble, convert, export_npy, export_npz, to_pyerrors
@@ -11,18 +14,27 @@ from ..errors import UserError
 from .generate import provenance_of
 from .measure import read_series
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..ensemble import ConvertReport
+    from ..types import PathLikeStr
+
 __all__ = ["export", "import_foreign"]
 
 
-def import_foreign(path, out, card, *, reader=None, **options):
-    """`latticediff.ensemble.convert` for the theory and lattice of a card.
+def import_foreign(
+    path: PathLikeStr, out: PathLikeStr, card: Card, *, reader: str | None = None, **options: Any
+) -> ConvertReport:
+    """Convert configurations of another program to an ensemble file of a card's theory and lattice.
 
     Parameters
     ----------
     path, out : path-like
+        See `latticediff.ensemble.convert`.
     card : latticediff.config.Card
-        ``[action]`` and ``[lattice]`` count.
+        Only ``[action]`` and ``[lattice]`` count.
     reader : str, optional
+        Name of the reader; found by the suffix of `path` by default.
     **options
         Of `convert` and of the reader; None means not given. Raw files take the shape from the card.
 
@@ -44,7 +56,7 @@ def import_foreign(path, out, card, *, reader=None, **options):
     return convert(path, out, card.theory(), **common, **options)
 
 
-def export(path, out):
+def export(path: PathLikeStr, out: PathLikeStr) -> Path:
     """Write an ensemble for other programs, in the format that the suffix of `out` names.
 
     ``.npy``: the fields. ``.npz``: fields, S, update and chain numbers. ``.json.gz``: the primary observables as
@@ -71,7 +83,7 @@ def export(path, out):
     raise UserError(f"--out {out} has suffix {out.suffix!r}; expected .npy, .npz, or .json.gz for pyerrors")
 
 
-def _export_pyerrors(path, out):
+def _export_pyerrors(path: PathLikeStr, out: Path) -> Path:
     refuse_existing(out)
     with Ensemble(path) as ensemble:
         observables = to_pyerrors(ensemble, read_series(ensemble))

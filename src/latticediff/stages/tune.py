@@ -1,11 +1,16 @@
-"""Which knob costs least: tau_int of |m|, acceptance and cost of learned chains against one knob of a card."""
+"""The cheapest value of a knob: tau_int of |m|, acceptance and cost of learned chains against one key of a card."""
+
+from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from ..analysis import tau_int
 from ..analysis.gamma import format_error
@@ -15,6 +20,15 @@ from ..errors import StopRequested, UserError
 from ..host import torch_defaults
 from ..job.progress import Progress
 from ..streams import Streams
+
+if TYPE_CHECKING:
+    from ..build.contract import LearnedKernel
+    from ..config import Card
+    from ..config.sections import KernelSection
+    from ..markov import ChainState
+    from ..model.score_model import ScoreModel
+    from ..types import Description, FloatArray, PathLikeStr
+    from .contract import StopCheck
 
 __all__ = ["Trial", "Tuning", "default_values", "knob_of", "tune"]
 
@@ -31,7 +45,7 @@ class Trial:
     seconds: float  #: per update of one chain, as measured; other work on the machine counts
 
     @property
-    def cost(self):
+    def cost(self) -> float:
         """Network evaluations per independent value of |m|, ``2 tau_int * evaluations``."""
         return 2 * self.tau * self.evaluations
 
@@ -42,18 +56,18 @@ class Tuning:
 
     knob: str
     route: str
-    kernel: dict
+    kernel: Description  #: ``[sampling.kernel]`` of the card
     n_chains: int
     n_updates: int
-    trials: tuple
+    trials: tuple[Trial, ...]
 
     @property
-    def best(self):
-        """The `Trial` of least cost among those whose tau_int is known to a third; of all, if there is none."""
+    def best(self) -> Trial:
+        """The cheapest `Trial` of those whose tau_int is known to a third; of all trials if there is none such."""
         known = [trial for trial in self.trials if trial.tau_error < trial.tau / 3]
         return min(known or self.trials, key=lambda trial: trial.cost)
 
-    def to_dict(self):
+    def to_dict(self) -> Description:
         """JSON-able; null for what is not finite."""
         rows = [{**asdict(trial), "cost": trial.cost} for trial in self.trials]
         finite = [{key: value if math.isfinite(value) else None for key, value in row.items()} for row in rows]
@@ -67,11 +81,11 @@ class Tuning:
             "best": self.best.value,
         }
 
-    def to_json(self):
+    def to_json(self) -> str:
         """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         lines = [f"{self.route} route, {self.n_chains} chains of {self.n_updates} updates at each value"]
         lines.append(f"{self.knob:>8}{'acceptance':>12}{'tau_int(|m|)':>15}{'evaluations':>13}{'ms/update':>11}  cost")
@@ -86,7 +100,7 @@ class Tuning:
         return "\n".join(lines)
 
 
-def knob_of(kernel):
+def knob_of(kernel: KernelSection) -> str:
     """The key of ``[sampling.kernel]`` that decides how far its move goes."""
     if kernel.move == "independence":
         return "tries"
@@ -95,8 +109,8 @@ def knob_of(kernel):
     return "sigma" if kernel.noise == "white" else "eps"
 
 
-def default_values(knob, model):
-    """A grid that covers what the knob can be."""
+def default_values(knob: str, model: ScoreModel) -> Sequence[float]:
+    """Values that cover the whole range of a knob."""
     if knob == "tries":
         return [1, 2, 4, 8]
     if knob == "block":
@@ -109,7 +123,18 @@ def default_values(knob, model):
 
 
 @torch_defaults()
-def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progress=None, stop=None, outside=False):
+def tune(
+    card: Card,
+    folder: PathLikeStr,
+    route: str,
+    values: Sequence[float] | None = None,
+    n_chains: int = 50,
+    n_updates: int = 200,
+    *,
+    progress: Progress | None = None,
+    stop: StopCheck | None = None,
+    outside: bool = False,
+) -> Tuning:
     """Run chains at each value of the card's knob and compare their cost.
 
     Parameters
@@ -123,7 +148,7 @@ def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progre
     values : sequence of float, optional
         Default: `default_values`.
     n_chains, n_updates : int
-        At each value; a tenth of the updates more are left out at the beginning.
+        At each value; before they are counted, a tenth as many updates are run and left out.
     progress, stop
         See `latticediff.stages.generate.generate`.
     outside : bool
@@ -136,7 +161,7 @@ def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progre
     Raises
     ------
     UserError
-        A value that does not fit; a log_q that is no density.
+        Fewer than one chain or 20 updates, a value that does not fit, or a log_q that is not accurate enough.
     ModelError
         The model is of another theory or lattice, unless `outside`.
     StopRequested
@@ -152,32 +177,36 @@ def tune(card, folder, route, values=None, n_chains=50, n_updates=200, *, progre
     if knob in ("tries", "block"):
         values = [int(value) for value in values]
     kernels = [build_kernel(_with_knob(card, knob, value), model, route) for value in values]
-    streams, phi, trials = Streams(card.run.seed).child(f"tune-{route}"), None, []
+    streams, trials = Streams(card.run.seed).child(f"tune-{route}"), []
+    phi: FloatArray | None = None
     with progress.task(f"tuning {knob}", len(values)) as task:
         for value, kernel in zip(values, kernels, strict=True):
             branch = streams.child(f"{knob}-{value}")
             state = kernel.hot_start(n_chains, branch) if phi is None else kernel.start(phi)
             trial, phi = _trial(value, kernel, state, branch, n_updates)
             trials.append(trial)
-            task.advance(**{"acceptance": trial.acceptance})
+            task.advance(acceptance=trial.acceptance)
             if stop is not None and (reason := stop()):
                 raise StopRequested(f"{reason} after {len(trials)} of {len(values)} values", reason.exit_code)
     about = card.sampling.kernel.model_dump(exclude_none=True, exclude={"block", "sigma"})
     return Tuning(knob, route, about, n_chains, n_updates, tuple(trials))
 
 
-def _with_knob(card, knob, value):
-    """The card with another value, checked like any card."""
+def _with_knob(card: Card, knob: str, value: float) -> Card:
+    """The card with this value of the knob, checked like any card."""
     section = card.sampling.kernel
     try:
         kernel = type(section).model_validate({**section.model_dump(), knob: value})
-    except ValueError as exc:
+    except ValidationError as exc:
         raise UserError(f"{knob} = {value}: {exc.errors()[0]['msg'].lower()}") from None
     sampling = card.sampling.model_copy(update={"kernel": kernel})
     return card.model_copy(update={"sampling": sampling})
 
 
-def _trial(value, kernel, state, streams, n_updates):
+def _trial(
+    value: float, kernel: LearnedKernel, state: ChainState, streams: Streams, n_updates: int
+) -> tuple[Trial, FloatArray]:
+    """Run chains at one value; returns the trial and the fields that they end with."""
     state, _ = kernel.advance(state, streams, max(1, n_updates // 10), n_updates)
     began = time.perf_counter()
     state, block = kernel.advance(state._replace(update=0), streams, n_updates)

@@ -1,8 +1,11 @@
 """The HMC of least cost for a card's theory, beside the card's own, in force evaluations and in seconds."""
 
+from __future__ import annotations
+
 import json
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from ..analysis.gamma import format_error
 from ..build.classical import tuned_kernel
@@ -12,6 +15,12 @@ from ..hmc.search import SEARCH
 from ..job.progress import Progress
 from ..streams import Streams
 
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..hmc import HMC
+    from ..markov import ChainState
+    from ..types import Description
+
 __all__ = ["HmcTuning", "tune_hmc"]
 
 ROUNDS = 5  # of timing, the kernels in turn: another load on the machine meets both
@@ -20,30 +29,31 @@ KEYS = ("trajectory_length", "target_acceptance", "integrator")
 
 @dataclass(frozen=True)
 class HmcTuning:
-    """What the search found, and seconds per update of one chain: (processor, wall), the least of `ROUNDS` rounds."""
+    """What the search found, and what an update of one chain takes."""
 
-    kernel: object  #: `latticediff.hmc.HMC`, frozen
-    seconds: tuple
-
-    @property
-    def record(self):
-        """``kernel.tuning["search"]``."""
-        return self.kernel.tuning["search"]
+    kernel: HMC  #: frozen
+    seconds: tuple[float, float]  #: per update of one chain: processor and wall, the least of `ROUNDS` rounds
 
     @property
-    def keys(self):
-        """Lines for ``[hmc]`` of a card that keeps what was found."""
+    def record(self) -> Description:
+        """What the search wrote down: ``kernel.tuning["search"]``."""
+        tuning: Any = self.kernel.tuning  # a searched kernel has one
+        return tuning["search"]
+
+    @property
+    def keys(self) -> Description:
+        """Keys of ``[hmc]``, with their values, for a card that keeps what was found."""
         found = self.record["confirmed"]
         return {key: found[key] for key in KEYS} | {"jitter": self.kernel.jitter}
 
-    def to_json(self):
+    def to_json(self) -> str:
         """Kernel, record and seconds as JSON text."""
         tau = self.record["confirmed"]["tau_int"][0]
         names = ("processor_seconds", "wall_seconds")
         each = {name: None if tau is None else 2 * tau * s for name, s in zip(names, self.seconds, strict=True)}
         return json.dumps({"kernel": self.kernel.describe(), "keys": self.keys, "per_independent": each}, indent=1)
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         found, tau = self.record["confirmed"], self.record["confirmed"]["tau_int"][0]
         lines = [f"{'length':>8} {'integrator':11}{'steps':>6}{'target':>8}{'tau_int':>14}{'cost':>14}"]
@@ -67,14 +77,14 @@ class HmcTuning:
         return "\n".join(lines)
 
 
-def tune_hmc(card, *, progress=None):
+def tune_hmc(card: Card, *, progress: Progress | None = None) -> HmcTuning:
     """Search for the HMC of least cost.
 
     Parameters
     ----------
     card : latticediff.config.Card
-        Keys of ``[hmc]`` that say "search" are searched, and the others kept; where none does, all three are
-        searched: length, integrator and acceptance. `jitter` 0 is taken as 0.1.
+        Keys of ``[hmc]`` that say "search" are searched for, and the others kept; where none does, all three are
+        searched for: length, integrator and acceptance. `jitter` 0 is taken as 0.1.
     progress : Progress, optional
 
     Returns
@@ -84,7 +94,8 @@ def tune_hmc(card, *, progress=None):
     Raises
     ------
     UserError
-        See `latticediff.hmc.search.search`; a card with cluster updates, whose cost is not that of trajectories.
+        As `latticediff.hmc.search.search`; also for a card with cluster updates, whose cost is not that of
+        trajectories.
     """
     section, progress = card.hmc, progress or Progress()
     if section.cluster is not None:
@@ -95,12 +106,13 @@ def tune_hmc(card, *, progress=None):
     streams = Streams(card.run.seed)
     phi = start_fields(section.start, section.n_chains, card.shape, streams, card.theory())
     with progress.task("searching", 1) as task:
-        kernel, state = tuned_kernel(card, phi, streams)
+        tuned, state = tuned_kernel(card, phi, streams)
         task.advance()
+    kernel = cast("HMC", tuned)  # there are no cluster updates
     return HmcTuning(kernel, _seconds(kernel, state, streams.child("seconds")))
 
 
-def _seconds(kernel, state, streams):
+def _seconds(kernel: HMC, state: ChainState, streams: Streams) -> tuple[float, float]:
     """Least processor and wall time per update of one chain."""
     n = max(2, int(2e7 / (state.phi.size * kernel.force_evaluations_per_update)))
     found = []
@@ -108,4 +120,5 @@ def _seconds(kernel, state, streams):
         cpu, wall = time.process_time(), time.perf_counter()
         kernel.advance(state, streams, n, n)
         found.append((time.process_time() - cpu, time.perf_counter() - wall))
-    return tuple(min(column) / (n * len(state.phi)) for column in zip(*found, strict=True))
+    cpu, wall = (min(column) / (n * len(state.phi)) for column in zip(*found, strict=True))
+    return cpu, wall

@@ -5,14 +5,15 @@ from pathlib import Path
 from ..ensemble import verify as verify_ensemble
 from ..errors import FileError
 from ..host import numpy_defaults
+from ..types import PathLikeStr
 from ..untrusted import status
 
 __all__ = ["verify"]
 
 
 @numpy_defaults()
-def verify(path):
-    """One line that says what was checked.
+def verify(path: PathLikeStr) -> str:
+    """Check an ensemble file or a model folder; returns one line that says what was checked.
 
     Raises
     ------

@@ -1,8 +1,12 @@
-"""Physics while training: how good a proposal the averaged weights are now, by ESS and acceptance."""
+"""Physics while training: ESS and acceptance of the proposal that the averaged weights would make now."""
+
+from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_above_mean
 from ..build.learned import passing_proposal
@@ -10,6 +14,14 @@ from ..errors import UserError
 from ..model.score_model import ScoreModel
 from ..streams import Streams
 from ..training.data import by_chain, evenly
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..config import Card
+    from ..diffusion.ladder import NoiseRange
+    from ..training import Task, Trainer
+    from ..types import PathLikeStr
 
 __all__ = ["Tracker", "Watcher"]
 
@@ -20,22 +32,22 @@ class Watcher:
     Parameters
     ----------
     card : latticediff.config.Card
-        Its seed, ``training.watch_samples`` and ``sampling.ode``, on a uniform grid. Every watch uses the same
-        noise and the same held-out configurations, weighed by one integration (`OdeProposal.estimate`), a third of
-        the price of their density and off by the integration error.
+        Its seed, ``training.watch_samples`` and ``sampling.ode`` count; the grid is uniform. Every watch uses the same
+        noise and the same held-out configurations. These are weighed by one integration (`OdeProposal.estimate`), which
+        costs a third of their density and is off by the integration error.
     """
 
-    def __init__(self, card):
+    def __init__(self, card: Card) -> None:
         self.card, self.n = card, card.training.watch_samples
 
-    def __call__(self, trainer):
-        """ESS both ways, acceptance and largest forward weight of the task that is served worst; all in a list."""
+    def __call__(self, trainer: Trainer) -> dict[str, Any]:
+        """ESS both ways, acceptance and largest forward weight of the worst task; of several, ``tasks`` lists all."""
         network = copy.deepcopy(trainer.averaged())  # a model freezes its network
         rows = [self._measure(network, trainer.noise, task) for task in trainer.tasks]
         worst = min(rows, key=lambda row: row["ess_forward"])
         return {**worst, **({"tasks": rows} if len(rows) > 1 else {})}
 
-    def _measure(self, network, noise, task):
+    def _measure(self, network: nn.Module, noise: NoiseRange, task: Task) -> dict[str, float]:
         model = ScoreModel.for_flow(network, task.gaussian, noise)
         proposal = passing_proposal(self.card, model)
         draw = proposal.draw(self.n, Streams(self.card.run.seed).child("watch").generator("propose"))
@@ -69,7 +81,7 @@ class Tracker:
         TensorBoard is not installed.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: PathLikeStr) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -78,8 +90,8 @@ class Tracker:
             ) from None
         self._writer = SummaryWriter(str(Path(folder)))
 
-    def __call__(self, row):
-        """Every number of a row at its step; lists and tables are left to the JSON log."""
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Write every number of a row at its step; lists and tables are left to the JSON log."""
         for key, value in row.items():
             if key != "step" and isinstance(value, int | float) and not isinstance(value, bool):
                 self._writer.add_scalar(f"training/{key}", value, row["step"])
@@ -87,6 +99,6 @@ class Tracker:
             for sigma, fisher in zip(error["sigma"], error["fisher"], strict=True):
                 self._writer.add_scalar(f"fisher/{number}/sigma_{sigma:.3g}", fisher, row["step"])
 
-    def close(self):
+    def close(self) -> None:
         """Write what is pending."""
         self._writer.close()

@@ -1,14 +1,19 @@
-"""Stage weigh: what the model gives to configurations that it never saw, and what its integrator hides.
+"""Stage weigh: weights of configurations that the model never saw, and the error that its integrator makes in them.
 
 Reverse ESS shows only where the model puts its draws; forward ESS, on held-out HMC data, shows what
 it misses. ESS does not show the integration error of a density, so that is measured by doubling the steps.
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..analysis import ess_forward, ess_reverse, integration_bias
 from ..analysis.weights import largest_above_mean
@@ -29,6 +34,15 @@ from ..training import TrainingData
 from ..training.data import chain_numbers, evenly
 from ..untrusted import printable
 
+if TYPE_CHECKING:
+    from ..analysis import Estimate
+    from ..config import Card
+    from ..metropolis.contract import Proposal
+    from ..types import Description, FloatArray, PathLikeStr
+    from .contract import StopCheck
+
+Arrays = dict[str, NDArray[Any]]  #: what `weigh` writes
+
 __all__ = ["Weighing", "forward_ess", "read_weights", "step_doubling", "weigh"]
 
 N_REVERSE = 2000  # fresh draws weighed where the chain's own history has no weights of independent draws
@@ -36,51 +50,67 @@ N_DOUBLING = 300  # configurations, and draws, whose density is computed with tw
 
 
 @torch_defaults()
-def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None, outside=False, all_chains=False):
-    """Weigh configurations under a route's proposal; writes ``.npz`` and returns its arrays.
+def weigh(
+    card: Card,
+    ensemble_path: PathLikeStr,
+    folder: PathLikeStr,
+    route: str,
+    path: PathLikeStr,
+    *,
+    progress: Progress | None = None,
+    stop: StopCheck | None = None,
+    outside: bool = False,
+    all_chains: bool = False,
+) -> Arrays:
+    """Weigh configurations under a route's proposal; writes an ``.npz`` file and returns its arrays.
 
     Parameters
     ----------
     card : latticediff.config.Card
     ensemble_path : path-like
-        Of the card's theory and lattice. The held-out chains are weighed, as of the ensemble trained on, at most
+        Of the card's theory and lattice. Those chains are weighed that training would hold out, at most
         ``sampling.n_forward`` configurations.
     folder : path-like
         Model folder, or name of a shipped model.
     route : str
+        ``ode``, ``sde`` or an installed one.
     path : path-like
-        Replaced if it exists.
+        The file to write; replaced if it exists.
     progress, stop
         See `latticediff.stages.generate.generate`.
     outside : bool
         Take a model of other couplings or another size too; see `latticediff.build.model.model_for`.
     all_chains : bool
-        Weigh all chains: of an ensemble that the model was not trained on.
+        Weigh all chains, for an ensemble that the model was not trained on.
 
     Returns
     -------
     dict of str to ndarray
-        ``log_weight`` (n,) and ``chain`` (n,), the number of the chain that each is of; for the ODE ``doubling``
-        (n',) and ``doubling_draws`` (n'',): the change of log_weight of configurations and of draws under twice the
-        steps, signed. ``log_weight_reverse`` of fresh draws, for kernels whose history does not hold it.
+        ``log_weight`` (n,), float64, and ``chain`` (n,), int64, the number of the chain that each configuration is of.
+        For the ODE, ``doubling`` (n',) and ``doubling_draws`` (n'',), float64: the signed change of log_weight of
+        configurations and of draws under twice the steps. For kernels whose history does not hold it,
+        ``log_weight_reverse`` of fresh draws, float64.
 
     Raises
     ------
     FileError, ModelError
         Ensemble or model are of another theory or lattice, or damaged.
+    UserError
+        A configuration whose density the proposal cannot compute.
     StopRequested
         `stop` gave a reason; nothing is saved.
     """
     progress, action = progress or Progress(), card.theory()
     with Ensemble(ensemble_path) as ensemble:
         ensemble.expect(action, card.shape)
-        phis, n_chains = require_finite(ensemble.phis(), ensemble.path), ensemble.n_chains
+        given: Any = require_finite(ensemble.phis(), ensemble.path)  # of held-out chains, a tensor
+        n_chains = ensemble.n_chains
         if not all_chains:
-            data = TrainingData(phis, n_chains, card.training.held_out)
-            phis, n_chains = data.held_out, data.held_out_chains
+            data = TrainingData(given, n_chains, card.training.held_out)
+            given, n_chains = data.held_out, data.held_out_chains
     # every k-th, so that all of the Monte Carlo time is covered
-    n_rows = len(phis)
-    phis = evenly(torch.as_tensor(phis), card.sampling.n_forward)
+    n_rows = len(given)
+    phis = evenly(torch.as_tensor(given), card.sampling.n_forward)
     model = model_for(card, folder, route, outside, progress)
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child(f"weigh-{route}").generator("path")
@@ -92,27 +122,37 @@ def weigh(card, ensemble_path, folder, route, path, *, progress=None, stop=None,
             task.reach(min(part.stop, len(phis)))
             if stop is not None and (reason := stop()):
                 raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
-    arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
-    density = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
+    arrays: Arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
+    density: Proposal = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if isinstance(density, Integrated):
         some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
         draw = density.draw(N_DOUBLING, Streams(card.run.seed).child(f"weigh-{route}").generator("doubling"))
         rows = sound_rows(draw)
-        arrays["doubling"] = doubling_error(density, some)
-        arrays["doubling_draws"] = doubling_error(density, draw.phi[rows], draw.log_q[rows])
+        # neither is None: the density is integrated
+        arrays["doubling"] = cast("FloatArray", doubling_error(density, some))
+        arrays["doubling_draws"] = cast("FloatArray", doubling_error(density, draw.phi[rows], draw.log_q[rows]))
     if card.sampling.kernel.move != "independence":
         draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
         arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
     with whole(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, **cast(dict[str, Any], arrays))  # NumPy takes a bool beside them
     return arrays
 
 
-def step_doubling(arrays):
-    """What doubled steps do to log_weight; empty where nothing is integrated.
+def step_doubling(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    """The change of log_weight under doubled steps, in a few numbers.
 
-    ``median`` and ``max`` of its size on configurations, ``spread`` and ``bias_bound`` of the change, the same two on
-    draws (``draws_spread``, ``draws_bias_bound``; files of earlier versions do not hold them).
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        What `weigh` wrote.
+
+    Returns
+    -------
+    dict of str to float
+        ``median`` and ``max`` of the size of the change on configurations; its ``spread`` and ``bias_bound`` there, and
+        on draws ``draws_spread`` and ``draws_bias_bound``, which files of earlier versions do not hold. Empty where
+        nothing is integrated.
     """
     if "doubling" not in arrays:
         return {}
@@ -126,13 +166,22 @@ def step_doubling(arrays):
     return found
 
 
-def read_weights(path):
-    """Arrays that `weigh` wrote."""
+def read_weights(path: PathLikeStr) -> Arrays:
+    """Read the arrays that `weigh` wrote.
+
+    Raises
+    ------
+    FileError
+        The file cannot be read.
+    """
     return read_arrays(path)
 
 
-def forward_ess(arrays):
-    """Forward ESS of what `weigh` wrote; blocks of the error follow each chain. Old files do not name the chains."""
+def forward_ess(arrays: Mapping[str, NDArray[Any]]) -> Estimate:
+    """Forward ESS of the configurations that `weigh` weighed.
+
+    Its error comes from blocks within each chain; files of earlier versions do not name the chains and count as one.
+    """
     log_weight = arrays["log_weight"]
     if "chain" not in arrays:
         return ess_forward(log_weight)
@@ -141,13 +190,13 @@ def forward_ess(arrays):
 
 @dataclass(frozen=True)
 class Weighing:
-    """What the arrays of `weigh` say, for people and programs."""
+    """The arrays of `weigh`, summed up for people and programs."""
 
     source: str
     route: str
-    arrays: dict
+    arrays: Arrays
 
-    def to_dict(self):
+    def to_dict(self) -> Description:
         """JSON-able; null for what is not known."""
         forward, drawn = self.arrays["log_weight"], self.arrays.get("log_weight_reverse")
         largest = largest_above_mean(forward)
@@ -161,11 +210,11 @@ class Weighing:
             "step_doubling": step_doubling(self.arrays) or None,
         }
 
-    def to_json(self):
+    def to_json(self) -> str:
         """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
-    def to_text(self):
+    def to_text(self) -> str:
         """A table for people."""
         forward, doubling = self.arrays["log_weight"], step_doubling(self.arrays)
         lines = [f"{printable(self.source)}: {len(forward)} configurations weighed by the {self.route} route"]
