@@ -5,24 +5,54 @@ warning), the mask of a masked array (in silence, so that the junk below it is a
 text and objects as numbers where it can.
 """
 
+from typing import Any, Literal, overload
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .errors import UserError
+from .types import FloatArray
 
 __all__ = ["real_array"]
 
 _KINDS = {"c": "complex numbers", "b": "truth values", "O": "Python objects", "U": "text", "S": "bytes", "V": "records"}
 
 
-def real_array(values, name, *, finite=False, booleans=False, order=None, dtype=np.float64):
-    """`values` as a float64 array, or one line that says what is wrong with them.
+@overload
+def real_array(
+    values: ArrayLike, name: str, *, finite: bool = ..., booleans: bool = ..., order: Literal["C"] | None = ...
+) -> FloatArray: ...
+
+
+@overload
+def real_array(
+    values: ArrayLike,
+    name: str,
+    *,
+    finite: bool = ...,
+    booleans: bool = ...,
+    order: Literal["C"] | None = ...,
+    dtype: DTypeLike | None,
+) -> NDArray[Any]: ...
+
+
+def real_array(
+    values: Any,  # what callers really pass is found out below
+    name: str,
+    *,
+    finite: bool = False,
+    booleans: bool = False,
+    order: Literal["C"] | None = None,
+    dtype: DTypeLike | None = np.float64,
+) -> NDArray[Any]:
+    """`values` as a float64 array, or an error that says in one line what is wrong with them.
 
     Parameters
     ----------
     values : array_like
         Floating-point or integer numbers. A float64 array is returned as it is, not copied.
     name : str
-        What the message calls them.
+        What the messages of errors call them.
     finite : bool
         Refuse NaN and infinity too.
     booleans : bool
@@ -30,17 +60,17 @@ def real_array(values, name, *, finite=False, booleans=False, order=None, dtype=
     order : {None, "C"}
         "C" for contiguous memory.
     dtype : dtype, optional
-        Of the result; None keeps that of `values`, which is checked all the same.
+        Type of the result, default float64; None keeps the type of `values`, which is checked all the same.
 
     Returns
     -------
-    ndarray
+    ndarray, shape of `values`, `dtype`
 
     Raises
     ------
     UserError
-        Complex numbers, objects, text, records, truth values, a masked entry, rows of unequal lengths; with `finite`,
-        a value that is not.
+        `values` holds complex numbers, objects, text, records, a masked entry, or truth values without `booleans`; its
+        rows have unequal lengths; `finite` is set and a value is NaN or infinite.
     """
     if hasattr(values, "detach"):  # a torch tensor; this side of the package does not import torch
         values = values.detach().cpu()
@@ -67,8 +97,8 @@ def real_array(values, name, *, finite=False, booleans=False, order=None, dtype=
     return values
 
 
-def _refuse_masked(values, name):
-    """Masked entries are holes: nobody but the caller knows what belongs there."""
+def _refuse_masked(values: object, name: str) -> None:
+    """Raise `UserError` at a masked entry: it is a hole, and nobody but the caller knows what belongs there."""
     for part in values if isinstance(values, (list, tuple)) else (values,):
         if isinstance(part, (list, tuple)):
             _refuse_masked(part, name)

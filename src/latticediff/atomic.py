@@ -9,10 +9,13 @@ import fcntl
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import FileError
+from .types import PathLikeStr
 
 __all__ = [
     "DISK_FULL",
@@ -41,16 +44,16 @@ DISK_FULL = {
 }
 
 
-def disk_error(exc, path):
+def disk_error(exc: OSError, path: PathLikeStr) -> FileError:
     """`FileError` that says why `path` could not be written."""
-    reason = DISK_FULL.get(exc.errno)
+    reason = DISK_FULL.get(exc.errno or 0)
     if reason:
         return FileError(f"cannot write {path}: {reason}; nothing half-written was kept, free space and run again")
     return FileError(f"cannot write {path}: {os.strerror(exc.errno) if exc.errno else exc}")
 
 
-def refuse_existing(path):
-    """Raise `FileError` if `path` exists: nothing is ever overwritten."""
+def refuse_existing(path: PathLikeStr) -> None:
+    """Raise `FileError` if `path` exists, or if it cannot be the name of a new file: nothing is ever overwritten."""
     try:
         os.lstat(path)
     except FileNotFoundError:
@@ -60,8 +63,8 @@ def refuse_existing(path):
     raise FileError(f"{path} already exists; choose another name or remove it first")
 
 
-def require_space(path, n_bytes):
-    """Raise `FileError` before a large write that the disk cannot take (a 1 MiB margin included)."""
+def require_space(path: PathLikeStr, n_bytes: int) -> None:
+    """Raise `FileError` if the disk of `path` has no room for `n_bytes` and 1 MiB more, or its folder is missing."""
     folder = Path(path).absolute().parent
     if not folder.is_dir():
         raise FileError(f"cannot write {path}: the directory {folder} does not exist")
@@ -75,15 +78,15 @@ def require_space(path, n_bytes):
         )
 
 
-def _size(n_bytes):
+def _size(n_bytes: int) -> str:
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= scale:
             return f"{n_bytes / scale:.3g} {unit}"
     return f"{n_bytes} bytes"
 
 
-def sync_dir(path):
-    """Make renames inside directory `path` durable."""
+def sync_dir(path: PathLikeStr) -> None:
+    """Write the directory `path` itself to disk, so that renames inside it outlast a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -91,7 +94,8 @@ def sync_dir(path):
         os.close(handle)
 
 
-def _is_at(descriptor, path):
+def _is_at(descriptor: int, path: PathLikeStr) -> bool:
+    """Whether `path` is the name of the open file `descriptor`."""
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -99,8 +103,8 @@ def _is_at(descriptor, path):
     return os.path.samestat(os.fstat(descriptor), there)
 
 
-def _create_part(part):
-    """A new, empty, locked file of our own; what a killed process or a stranger left under the name gives way."""
+def _create_part(part: Path) -> int:
+    """Descriptor of a new, empty, locked file; what a killed process or a stranger left under the name is removed."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     for _ in range(100):
         try:
@@ -116,8 +120,8 @@ def _create_part(part):
     raise FileError(f"{part} is being written by another process; wait for it or stop it")
 
 
-def _clear(part):
-    """Unlink `part`, a link rather than what it points to, unless a process that lives holds it."""
+def _clear(part: Path) -> None:
+    """Remove the file `part`, or the link (never its target); `FileError` if a running process is writing it."""
     if part.is_dir() and not part.is_symlink():
         raise FileError(f"{part} is a directory, where a file is to be written for a while; move it away")
     if _held(part):
@@ -125,8 +129,8 @@ def _clear(part):
     part.unlink(missing_ok=True)
 
 
-def _held(part):
-    """Whether a process that lives is writing the file."""
+def _held(part: Path) -> bool:
+    """Whether a running process is writing the file."""
     try:
         # without O_NONBLOCK the opening of a pipe would wait for its other end
         descriptor = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -144,7 +148,7 @@ def _held(part):
 
 
 @contextmanager
-def whole(path, sync=True, buffering=-1):
+def whole(path: PathLikeStr, sync: bool = True, buffering: int = -1) -> Iterator[BinaryIO]:
     """A binary file that appears under `path` only when the block has ended and all is on disk.
 
     Parameters
@@ -154,7 +158,7 @@ def whole(path, sync=True, buffering=-1):
     sync : bool
         False for files that are cheap to make again: a power cut may then lose them, a kill may not.
     buffering : int
-        As of `open`; 0 for callers that look after short writes themselves.
+        As in `open`; 0 for callers that look after short writes themselves.
 
     Yields
     ------
@@ -186,25 +190,25 @@ def whole(path, sync=True, buffering=-1):
         raise disk_error(exc, path) from exc
 
 
-def sealed_bytes(path, data, sync=True):
-    """Write a file in one piece, whole or not at all; see `whole`."""
+def sealed_bytes(path: PathLikeStr, data: bytes, sync: bool = True) -> None:
+    """Write `data` as the file `path`, whole or not at all; see `whole`."""
     with whole(path, sync) as file:
         file.write(data)
 
 
-def sealed_text(path, text, sync=True):
-    """`sealed_bytes` for UTF-8 text."""
+def sealed_text(path: PathLikeStr, text: str, sync: bool = True) -> None:
+    """Write `text` as the file `path` in UTF-8, whole or not at all; see `whole`."""
     sealed_bytes(path, text.encode(), sync)
 
 
 @contextmanager
-def scratch(path, source):
-    """A copy of `source` under the name `path`, which must be free, removed when the block ends.
+def scratch(path: PathLikeStr, source: PathLikeStr) -> Iterator[Path]:
+    """A copy of `source` under the name `path`, removed when the block ends.
 
     Raises
     ------
     FileError
-        `path` cannot be written.
+        `path` is a directory, is being written by another process, or cannot be written.
     """
     path = Path(path)
     try:
@@ -222,8 +226,14 @@ def scratch(path, source):
         raise disk_error(exc, path) from exc
 
 
-def open_own(path, flags):
+def open_own(path: PathLikeStr, flags: int) -> int:
     """Descriptor of a file of our own bookkeeping (a lock, a log), made if missing; a link is refused, not followed.
+
+    Parameters
+    ----------
+    path : path-like
+    flags : int
+        As in `os.open`: ``os.O_RDWR`` and the like.
 
     Raises
     ------
@@ -245,7 +255,7 @@ def open_own(path, flags):
 
 
 @contextmanager
-def claimed(folder):
+def claimed(folder: PathLikeStr) -> Iterator[Path]:
     """Make `folder` if it is missing, and keep other processes of ours from writing there while the block runs.
 
     The lock is on the folder itself, so nothing is left in it and the system lifts it even after kill -9. A folder that
@@ -273,7 +283,8 @@ def claimed(folder):
         os.close(descriptor)
 
 
-def _open_locked(folder):
+def _open_locked(folder: Path) -> int:
+    """Descriptor of the folder, made if missing, with our lock on it."""
     for _ in range(100):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -295,19 +306,25 @@ def _open_locked(folder):
 
 
 @contextmanager
-def all_at_once(folder, last):
-    """A place to put together what `folder` shall hold; it goes there when the block has ended without an error.
+def all_at_once(folder: PathLikeStr, last: str) -> Iterator[Path]:
+    """A place to put together what `folder` shall hold; all moves there when the block has ended without an error.
 
     Parameters
     ----------
     folder : path-like
-        `claimed`. Entries of the same names are replaced.
+        Must be `claimed` by the caller. Entries of the same names are replaced.
     last : str
-        The file that refers to the others: there only together with all of them.
+        Name of the file that refers to the others. It is moved last: where it is, all of them are.
 
     Yields
     ------
     place : Path
+        An empty folder inside `folder`.
+
+    Raises
+    ------
+    FileError
+        The disk is full, or `folder` cannot be written.
     """
     folder = Path(folder)
     place = folder / PLACE
@@ -328,15 +345,22 @@ def all_at_once(folder, last):
         raise disk_error(exc, folder) from exc
 
 
-def _discard(path):
+def _discard(path: Path) -> None:
+    """Remove a file, a link or a whole directory, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 
 
-def entries_of(folder):
-    """Names in `folder`, without what `all_at_once` of a killed process left there; none if there is no folder."""
+def entries_of(folder: PathLikeStr) -> list[str]:
+    """Names in `folder`, without what `all_at_once` of a killed process left there; none if there is no folder.
+
+    Raises
+    ------
+    FileError
+        `folder` is a file, or cannot be read.
+    """
     try:
         return [name for name in os.listdir(folder) if name != PLACE]
     except FileNotFoundError:

@@ -6,10 +6,18 @@ that starts from the weights of another takes over all rows of that one: a small
 Imports nothing heavy.
 """
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .errors import ModelError
+from .types import Description, Extents
+
+if TYPE_CHECKING:
+    from .ensemble import Ensemble
 
 __all__ = [
     "FINE_TUNING",
@@ -32,26 +40,26 @@ DATA = "data"
 SCORE_MATCHING, FINE_TUNING = "score matching", "fine-tuning"
 
 
-def rows_of(card):
-    """The rows of a model's card; of a card without any, what its own sections know.
+def rows_of(card: Mapping[str, Any]) -> list[Description]:
+    """The rows of a model's card; if it has none, as many as can be made from its other sections.
 
     Raises
     ------
     ModelError
-        Rows that are none.
+        A row is no table, has no text as its ``what``, or has ``seconds`` that are no finite number of at least 0.
     """
     if KEY not in card:
         return _rows_of_sections(card)
     for row in card[KEY]:
-        seconds = row.get("seconds", 0.0) if isinstance(row, dict) else None
+        seconds: Any = row.get("seconds", 0.0) if isinstance(row, dict) else None
         number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if not (number and math.isfinite(seconds) and seconds >= 0 and isinstance(row.get("what"), str)):
             raise ModelError(f"the card's {KEY} has the row {str(row)[:80]!r}; expected what, of and seconds")
     return list(card[KEY])
 
 
-def _rows_of_sections(card):
-    """Of an older card, which knows the last line only: whose weights came first is not in it."""
+def _rows_of_sections(card: Mapping[str, Any]) -> list[Description]:
+    """Rows for an older card, which knows only the model's own training: earlier ancestors are not in it."""
     training, tuned = card.get("training", {}), card.get("finetune", {})
     ensembles = [card["ensemble"]] if "ensemble" in card else []
     rows = [data_row(about["fingerprint"]) for about in [*ensembles, *card.get("further_ensembles", ())]]
@@ -66,20 +74,22 @@ def _rows_of_sections(card):
     return rows
 
 
-def training_row(what, of, seconds, shape=None, device=None):
-    """A row for `what`, "score matching" or "fine-tuning", which made the model of fingerprint `of`."""
+def training_row(
+    what: str, of: str, seconds: float, shape: Extents | None = None, device: str | None = None
+) -> Description:
+    """A row for a training: `what` is "score matching" or "fine-tuning", `of` the fingerprint of the model it made."""
     row = {"what": what, "of": of, "shape": shape and list(shape), "seconds": float(seconds), "device": device}
     return {key: value for key, value in row.items() if value is not None}
 
 
-def data_row(fingerprint, seconds=None, shape=None):
-    """A row for the generation of an ensemble; `seconds` None: not known."""
+def data_row(fingerprint: str, seconds: float | None = None, shape: Extents | None = None) -> Description:
+    """A row for the generation of an ensemble; `seconds` is None where the time is not known."""
     row = {"what": DATA, "of": fingerprint, "shape": shape and list(shape), "seconds": seconds}
     return {key: value for key, value in row.items() if value is not None}
 
 
-def row_of_ensemble(ensemble):
-    """`data_row` of an open `latticediff.ensemble.Ensemble`: updates as they were timed, and the warm-up at that rate.
+def row_of_ensemble(ensemble: Ensemble) -> Description:
+    """`data_row` of an open ensemble: the time recorded for its updates, and for its warm-up at the same speed.
 
     An ensemble that is extended and trained on again is another file, and is counted again from its start.
     """
@@ -94,12 +104,12 @@ def row_of_ensemble(ensemble):
     return data_row(ensemble.fingerprint(), seconds, ensemble.shape)
 
 
-def extended(before, rows):
-    """Rows `before` and new `rows`; an ensemble that is used twice is generated once.
+def extended(before: Iterable[Description], rows: Iterable[Description]) -> list[Description]:
+    """Rows `before` and new `rows`; an ensemble that occurs in both is counted once.
 
     Parameters
     ----------
-    before, rows : sequence of dict
+    before, rows : iterable of dict
 
     Returns
     -------
@@ -116,31 +126,38 @@ def extended(before, rows):
     return result
 
 
-def training_seconds(card):
-    """Of all score matching and fine-tuning, the model's own and that of all models that its weights came from."""
+def training_seconds(card: Mapping[str, Any]) -> float:
+    """Seconds of all score matching and fine-tuning, the model's own and that of all models its weights came from."""
     return float(sum(row.get("seconds", 0.0) for row in rows_of(card) if row["what"] != DATA))
 
 
-def data_seconds(card):
-    """Of the generation of all ensembles that the model and its ancestors were trained on; None if one is not known."""
+def data_seconds(card: Mapping[str, Any]) -> float | None:
+    """Seconds that generating the ensembles took which the model and its ancestors were trained on.
+
+    None if that is not known for one of them, or if no ensemble is known.
+    """
     rows = [row for row in rows_of(card) if row["what"] == DATA]
     known = [row["seconds"] for row in rows if "seconds" in row]
     return float(sum(known)) if rows and len(known) == len(rows) else None
 
 
-def finetuning_seconds(card):
-    """Of the last fine-tuning and of those that its first weights came from; 0 without any."""
-    tuned = card.get("finetune", {})
-    return tuned.get("seconds", 0.0) + tuned.get("seconds_before", 0.0)
+def finetuning_seconds(card: Mapping[str, Any]) -> float:
+    """Seconds of the last fine-tuning and of those that its first weights came from; 0 if there was none."""
+    tuned: Mapping[str, Any] = card.get("finetune", {})
+    seconds: float = tuned.get("seconds", 0.0) + tuned.get("seconds_before", 0.0)
+    return seconds
 
 
-def inherited_seconds(card):
+def inherited_seconds(card: Mapping[str, Any]) -> float:
     """The part of `training_seconds` that was spent on other models, before the model's own score matching began."""
     return max(0.0, training_seconds(card) - card.get("training", {}).get("seconds", 0.0) - finetuning_seconds(card))
 
 
-def inherited_data_seconds(card):
-    """Of the data of those other models, as far as known, without the ensembles of the model's own trainings."""
-    own = [card.get("ensemble", {}), *card.get("further_ensembles", ())]
-    own = {about.get("fingerprint") for about in own}
+def inherited_data_seconds(card: Mapping[str, Any]) -> float:
+    """Seconds that generating the data of those other models took, as far as known.
+
+    Ensembles on which the model itself was trained do not count.
+    """
+    trained_on = [card.get("ensemble", {}), *card.get("further_ensembles", ())]
+    own = {about.get("fingerprint") for about in trained_on}
     return float(sum(r.get("seconds", 0.0) for r in rows_of(card) if r["what"] == DATA and r.get("of") not in own))

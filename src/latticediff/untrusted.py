@@ -10,8 +10,10 @@ import re
 import stat
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from .errors import FileError
+from .types import PathLikeStr
 
 __all__ = ["parse_json", "parse_toml", "printable", "read_bytes", "read_text", "regular_file", "status"]
 
@@ -30,7 +32,7 @@ _KINDS = (
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
 
 
-def printable(text, limit=None):
+def printable(text: object, limit: int | None = None) -> str:
     r"""`text` on one line that a terminal shows and does not obey: control characters become ``\x1b`` and the like.
 
     Parameters
@@ -40,13 +42,13 @@ def printable(text, limit=None):
     limit : int, optional
         Longer texts are cut, and end with ``...``.
     """
-    text = str(text)
-    if limit is not None and len(text) > limit:
-        text = text[:limit] + "..."
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    line = str(text)
+    if limit is not None and len(line) > limit:
+        line = line[:limit] + "..."
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
 
 
-def status(path):
+def status(path: PathLikeStr) -> os.stat_result | None:
     """`os.stat_result` of `path`, or None if nothing is there.
 
     Raises
@@ -62,13 +64,19 @@ def status(path):
         raise FileError(f"{path} cannot be opened: {getattr(exc, 'strerror', None) or exc}") from None
 
 
-def regular_file(path, what="a file"):
+def regular_file(path: PathLikeStr, what: str = "a file") -> int:
     """Size of the file `path` in bytes; asked before it is opened, since opening a pipe waits for its other end.
+
+    Parameters
+    ----------
+    path : path-like
+    what : str
+        What was expected there, for the message.
 
     Raises
     ------
     FileError
-        Nothing is there, or a directory, pipe, socket or device; `what` says what was wanted.
+        Nothing is there, or a directory, pipe, socket or device.
     """
     found = status(path)
     if found is None:
@@ -79,13 +87,13 @@ def regular_file(path, what="a file"):
     return found.st_size
 
 
-def read_bytes(path, what="a file", limit=TEXT_BYTES):
+def read_bytes(path: PathLikeStr, what: str = "a file", limit: int = TEXT_BYTES) -> bytes:
     """Content of a small file.
 
     Raises
     ------
     FileError
-        As `regular_file`, it is larger than `limit` bytes, or it cannot be read.
+        The file is refused by `regular_file`, is larger than `limit` bytes, or cannot be read.
     """
     size = regular_file(path, what)
     if size > limit:
@@ -96,21 +104,33 @@ def read_bytes(path, what="a file", limit=TEXT_BYTES):
         raise FileError(f"{path} cannot be read: {exc.strerror or exc}") from None
 
 
-def read_text(path, what="a text file", limit=TEXT_BYTES):
-    """`read_bytes` as UTF-8 text; a byte-order mark is no part of it."""
+def read_text(path: PathLikeStr, what: str = "a text file", limit: int = TEXT_BYTES) -> str:
+    """Content of a small UTF-8 file, without a byte-order mark.
+
+    Raises
+    ------
+    FileError
+        The file is refused by `read_bytes`, or is no UTF-8 text.
+    """
     try:
         return read_bytes(path, what, limit).decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         raise FileError(f"{path} is no UTF-8 text ({exc.reason} at byte {exc.start}); expected {what}") from None
 
 
-def parse_json(text, source):
-    """What JSON `text` holds; `source` names it in messages.
+def parse_json(text: str | bytes, source: PathLikeStr) -> Any:
+    """The value that JSON `text` stands for.
+
+    Parameters
+    ----------
+    text : str or bytes
+    source : path or str
+        Name of the text, for the message.
 
     Raises
     ------
     FileError
-        It is no JSON, or nested too deeply to be read.
+        `text` is no JSON, or nested too deeply to be read.
     """
     try:
         return json.loads(text)
@@ -120,8 +140,8 @@ def parse_json(text, source):
         raise FileError(f"cannot read {source}: it is no JSON ({printable(exc, 200)})") from None
 
 
-def parse_toml(text, source):
-    """What TOML `text` holds; see `parse_json`."""
+def parse_toml(text: str, source: PathLikeStr) -> dict[str, Any]:
+    """The table that TOML `text` stands for; parameters and errors as of `parse_json`."""
     try:
         return tomllib.loads(text)
     except RecursionError:
