@@ -6,11 +6,12 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .._kernels import lanes as kernels
@@ -58,7 +59,7 @@ class CompiledRidge:
         self.vacua = vacua(gaussian.vacuum, self.volume, "modes")
         self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape).ravel()
 
-    def _lay_out(self, network, gaussian, tables):
+    def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
         """Tables as the kernel wants them: rows in blocks of four, sums and what is linear in float64."""
         self.lanes = LANES
         bases = [real_fourier(extent) for extent in self.shape]
@@ -223,11 +224,11 @@ class CompiledModes:
         return x * multiplier
 
 
-def _single(array) -> NDArray[np.float32]:
+def _single(array: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(array.astype(np.float32))
 
 
-def _in_fours(matrices):
+def _in_fours(matrices: NDArray[Any]) -> FloatArray:
     """Matrices (..., rows, columns) as (..., rows / 4, columns, 4), the rows filled up with zeros."""
     *lead, rows, columns = matrices.shape
     filled = np.zeros((*lead, -(-rows // 4) * 4, columns))
@@ -235,7 +236,7 @@ def _in_fours(matrices):
     return filled.reshape(*lead, -1, 4, columns).swapaxes(-1, -2)
 
 
-def _axes(blocks):
+def _axes(blocks: Sequence[FloatArray]) -> NDArray[np.float32]:
     """The blocks of all axes in one float32 array, filled up to the largest."""
     filled = np.zeros((len(blocks), *np.max([block.shape for block in blocks], axis=0)), np.float32)
     for axis, block in enumerate(blocks):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .._kernels import adjoint
@@ -20,7 +20,7 @@ from .._kernels.ridge import frame
 from .._kernels.threads import over_groups
 from ..fourier import real_fourier
 from ..gaussian.reference import GaussianReference
-from ..networks.contract import Differentiable
+from ..networks.contract import Compiled, Differentiable
 from ..types import FloatArray
 from .compiled import CompiledFlow, CompiledRidge
 from .runge_kutta import Method
@@ -87,7 +87,7 @@ class _Passage(torch.autograd.Function):
 class TapedRidge(CompiledRidge):
     """The tables in the layout of `latticediff._kernels.flow` and `adjoint`."""
 
-    def _lay_out(self, network, gaussian, tables):
+    def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
         self.lanes = LANES if self.volume < SMALL else 1
         self.frame = frame(self.shape, network.offsets, self.lanes)
         largest = max(self.shape)
@@ -106,7 +106,7 @@ class TapedRidge(CompiledRidge):
             tables.numbers.double().numpy(),
         )
 
-    def _geometry(self):
+    def _geometry(self) -> tuple[Any, ...]:
         return self.lanes, self.extents, self.matrices, self.transposes, *self.frame, *self.levels
 
 
@@ -139,11 +139,11 @@ class DifferentiableFlow(CompiledFlow):
         self.sizes = *self.tables.kernels_in.shape[1:], self.tables.kernels_out.shape[1]
         return TapedRidge(network, gaussian, levels, self.tables)
 
-    def _scheme(self, up):
+    def _scheme(self, up: bool) -> tuple[Any, ...]:
         passage = self.passages[int(up)]
         return passage.steps, self.stage_levels[int(up)], passage.matrix, passage.weights
 
-    def _run(self, states, up, stages=NO_STAGES):
+    def _run(self, states: FloatArray, up: bool, stages: FloatArray = NO_STAGES) -> tuple[FloatArray, FloatArray]:
         """As `CompiledFlow._run`; `stages` are filled with the state of every stage."""
         ridge = self.ridge
         packed = ridge._pack(states)
@@ -192,11 +192,11 @@ class DifferentiableFlow(CompiledFlow):
         return -0.5 * (states**2).sum(1) + self._constant(states.shape[1]) + integral
 
 
-def _single(tensor):
+def _single(tensor: Tensor) -> NDArray[np.float32]:
     return np.ascontiguousarray(tensor.numpy().astype(np.float32))
 
 
-def _padded(matrices):
+def _padded(matrices: Tensor) -> NDArray[np.float32]:
     """Rows and columns filled up with zeros to multiples of four."""
     _, rows, columns = matrices.shape
     return _single(torch.nn.functional.pad(matrices, (0, -columns % 4, 0, -rows % 4)))
