@@ -4,6 +4,8 @@ Every file that replaces another one is written here. ``X.part`` is always made 
 that name in a folder of somebody else would otherwise send our bytes over the file that it points to.
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
 import os
@@ -12,10 +14,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import FileError
-from .types import PathLikeStr
+
+if TYPE_CHECKING:
+    from .types import PathLikeStr
 
 __all__ = [
     "DISK_FULL",

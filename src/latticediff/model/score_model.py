@@ -236,12 +236,12 @@ def read_card(folder: PathLikeStr) -> dict[str, Any]:
     return card
 
 
-@torch_defaults()
 def _theory(description: Description) -> Any:
     """The action of a card; whether it can be expanded around a Gaussian shows when the reference is made of it."""
     return action_from_description(description)
 
 
+@torch_defaults()
 def load_model(
     folder: PathLikeStr, device: torch.device | str = "cpu", action: Phi4 | None = None, shape: Extents | None = None
 ) -> ScoreModel:
