@@ -101,6 +101,8 @@ def test_a_run_has_the_network_the_route_the_observable_and_the_figure(python, t
     )
     value, error = told["observables"]["phi6"]
     assert abs(value - 15 * G.mean() ** 3) < 4 * error
+    value, error = told["observables"]["sextic_ratio"]  # its error knows that both means go up and down together
+    assert abs(value - 15) < 4 * error < 5
 
 
 def test_an_action_is_sampled_and_the_learned_side_says_that_it_cannot(python, tmp_path):

@@ -14,6 +14,8 @@ import pytest
 from latticediff import observables as obs
 from latticediff.action import Phi4, free_propagator
 from latticediff.errors import UserError
+from latticediff.observables.measuring import complete
+from latticediff.observables.table import OBSERVABLES, REPORTED, THERMAL, TIMED
 
 N_SIGMA = 4
 ACTION = Phi4.A(m2=-4.0, lam=6.008)
@@ -215,3 +217,27 @@ def test_neither_torch_nor_numba_is_imported():
     code = "import sys, latticediff.observables, latticediff.analysis; print({'torch', 'numba'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_one_table_says_what_is_reported_timed_and_gated():
+    assert REPORTED == ("abs_m", "chi", "chi_abs", "binder", "phi2", "action_per_site", "xi_2nd")
+    assert TIMED == ("m", "abs_m", "m2", "action")
+    assert THERMAL == ("abs_m", "phi2", "action")
+    for name, entry in OBSERVABLES.items():
+        assert all(not OBSERVABLES[need].derived for need in entry.needs), name
+        assert entry.symbol and entry.tex and entry.meaning, name
+        assert not (entry.derived and (entry.timed or entry.thermal)), name
+
+
+def test_series_that_follow_from_others_are_completed(phis):
+    action = Phi4.A(-1.0, 1.0)
+    whole = obs.measure_primary(phis, action)
+    kept = {name: whole[name] for name in ("m", "phi2", "g_kmin", "action", "sd")}
+    found = complete(kept)
+    assert set(found) == set(whole)
+    assert all(np.array_equal(found[name], whole[name]) for name in whole)
+
+
+def test_a_derived_observable_has_no_series(phis):
+    with pytest.raises(UserError, match="'chi' is derived from means; measure m2 and take it from"):
+        obs.measure_primary(phis, Phi4.A(-1.0, 1.0), ["chi"])
