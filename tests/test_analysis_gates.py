@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import lfilter
 
 from latticediff.analysis import run_gates
-from latticediff.analysis.gates import exp_delta_h_gate, schwinger_dyson_gate
+from latticediff.analysis.gates import exp_delta_h_gate, length_gate, schwinger_dyson_gate
 from latticediff.errors import UserError
 
 
@@ -125,3 +125,9 @@ def test_missing_series_is_named():
     del series["sd"]
     with pytest.raises(UserError, match="primary series sd"):
         run_gates(series)
+
+
+def test_a_list_of_numbers_is_one_chain_to_the_gate_of_lengths():
+    chain = np.random.default_rng(7).normal(size=150)
+    one, same = length_gate({"m": chain}), length_gate({"m": chain.tolist()})
+    assert same == one and one.passed

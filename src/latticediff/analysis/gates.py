@@ -170,8 +170,7 @@ def length_gate(
     found = {name: tau_int(series[name], name=name) for name in names if name in series}
     slowest = max(found, key=lambda name: found[name].value)
     tau = found[slowest]
-    chains: Any = series[slowest]
-    n_chains = len(np.atleast_2d(chains)) if isinstance(chains, np.ndarray) else len(chains)
+    n_chains = len(as_chains(series[slowest], slowest)[0])
     length = tau.n / n_chains
     missing = max(
         math.ceil(further_updates(tau, n_tau) / n_chains), math.ceil(per_chain * max(tau.value, 0.5) - length)
