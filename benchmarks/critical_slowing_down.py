@@ -58,8 +58,9 @@ MODELS = {"learned": "phi4-A-L{}", "fast": "phi4-A-L{}-fast"}
 EARLIER = {6: (3.6, 1.4), 8: (6.9, 2.6), 12: (17, 6.2), 20: (50, 21), 32: (116, 46)}
 BLOCK_BYTES = 64e6
 ROUNDS, ROUND_SECONDS = 7, 0.3
-BUDGET = 8_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
-SCAN = 200  # updates of each chain and mix, after a tenth of them
+BUDGET = 4_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
+SCAN = 200  # updates of each chain and mix, after a quarter as many; eight times as many of the best
+FINALISTS = 4
 #: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
 MIXES = tuple(
     (method, number, rest)
@@ -81,20 +82,23 @@ def mixes(action, start, streams):
 
 
 def best_mix(action, start, streams):
-    """The mix of least processor time per independent |m|, and the rows of the scan."""
+    """The mix of least processor time per independent |m|, and the rows of the scan; the best of it run on longer."""
     kernels = dict(mixes(action, start, streams))
-    taus = {}
-    for name, kernel in kernels.items():
-        state, _ = kernel.advance(kernel.start(start), streams.child(name), SCAN // 4, SCAN // 4)
-        _, block = kernel.advance(state, streams.child(name), SCAN)
-        taus[name] = tau_int(np.abs(block.phi.mean(axis=(2, 3))).T)
-    seconds = timed({name: (kernel, kernel.start(start)) for name, kernel in kernels.items()}, streams, 0.1, 3)
-    rows = {
-        name: {"tau_int": [tau.value, tau.error], "processor_seconds": 2 * tau.value * seconds[name][0]}
-        for name, tau in taus.items()
-    }
-    best = min(rows, key=lambda name: rows[name]["processor_seconds"])
-    return best, kernels[best], rows
+    rows, names, length = {}, list(kernels), SCAN
+    while True:
+        for name in names:
+            kernel, branch = kernels[name], streams.child(f"{name}-{length}")
+            state, _ = kernel.advance(kernel.start(start), branch, length // 4, length // 4)
+            _, block = kernel.advance(state, branch, length)
+            tau = tau_int(np.abs(block.phi.mean(axis=(2, 3))).T)
+            rows[name] = {"tau_int": [tau.value, tau.error]}
+        seconds = timed({name: (kernels[name], kernels[name].start(start)) for name in names}, streams, 0.1, 5)
+        for name in names:
+            rows[name]["processor_seconds"] = 2 * rows[name]["tau_int"][0] * seconds[name][0]
+        names.sort(key=lambda name: rows[name]["processor_seconds"])
+        if len(names) <= FINALISTS:
+            return names[0], kernels[names[0]], rows
+        names, length = names[:FINALISTS], 8 * length
 
 
 def kernels(extent, start, streams, wanted):
