@@ -18,7 +18,7 @@ log tau_int against log L from `--fit-from` on; searched trajectories grow with 
 
 Seconds are measured afterwards, all algorithms of one L in turn, `ROUNDS` times: what else the machine does meets all
 alike, and the median is taken. ``processor_seconds_...`` count all threads, ``seconds_...`` are wall time; both are of
-one chain among `--chains`, with one thread of one core. 2 tau_int updates are an independent value. A learned row has
+one chain among many, with one thread of one core. 2 tau_int updates are an independent value. A learned row has
 the seconds of training of its whole line of ancestors besides, and of their data.
 
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/critical_slowing_down.py [--json] [--out FILE.jsonl]
@@ -58,8 +58,10 @@ MODELS = {"learned": "phi4-A-L{}", "fast": "phi4-A-L{}-fast"}
 EARLIER = {6: (3.6, 1.4), 8: (6.9, 2.6), 12: (17, 6.2), 20: (50, 21), 32: (116, 46)}
 BLOCK_BYTES = 64e6
 ROUNDS, ROUND_SECONDS = 7, 0.3
-BUDGET = 8_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
-SCAN = 200  # updates of each chain and mix, after a tenth of them
+BUDGET = 4_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
+SCAN = 200  # updates of each chain and mix, after a quarter as many; eight times as many of the best
+FINALISTS = 4
+SITES = 2**16  # of all chains together, at least: what Python does between updates, above all of clusters, is shared
 #: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
 MIXES = tuple(
     (method, number, rest)
@@ -81,20 +83,23 @@ def mixes(action, start, streams):
 
 
 def best_mix(action, start, streams):
-    """The mix of least processor time per independent |m|, and the rows of the scan."""
+    """The mix of least processor time per independent |m|, and the rows of the scan; the best of it run on longer."""
     kernels = dict(mixes(action, start, streams))
-    taus = {}
-    for name, kernel in kernels.items():
-        state, _ = kernel.advance(kernel.start(start), streams.child(name), SCAN // 4, SCAN // 4)
-        _, block = kernel.advance(state, streams.child(name), SCAN)
-        taus[name] = tau_int(np.abs(block.phi.mean(axis=(2, 3))).T)
-    seconds = timed({name: (kernel, kernel.start(start)) for name, kernel in kernels.items()}, streams, 0.1, 3)
-    rows = {
-        name: {"tau_int": [tau.value, tau.error], "processor_seconds": 2 * tau.value * seconds[name][0]}
-        for name, tau in taus.items()
-    }
-    best = min(rows, key=lambda name: rows[name]["processor_seconds"])
-    return best, kernels[best], rows
+    rows, names, length = {}, list(kernels), SCAN
+    while True:
+        for name in names:
+            kernel, branch = kernels[name], streams.child(f"{name}-{length}")
+            state, _ = kernel.advance(kernel.start(start), branch, length // 4, length // 4)
+            _, block = kernel.advance(state, branch, length)
+            tau = tau_int(np.abs(block.phi.mean(axis=(2, 3))).T)
+            rows[name] = {"tau_int": [tau.value, tau.error]}
+        seconds = timed({name: (kernels[name], kernels[name].start(start)) for name in names}, streams, 0.1, 5)
+        for name in names:
+            rows[name]["processor_seconds"] = 2 * rows[name]["tau_int"][0] * seconds[name][0]
+        names.sort(key=lambda name: rows[name]["processor_seconds"])
+        if len(names) <= FINALISTS:
+            return names[0], kernels[names[0]], rows
+        names, length = names[:FINALISTS], 8 * length
 
 
 def kernels(extent, start, streams, wanted):
@@ -176,14 +181,15 @@ def timed(chains, streams, seconds=ROUND_SECONDS, rounds=ROUNDS):
 
 def rows_at(extent, options):
     """All rows of one L."""
-    start = 0.3 * np.random.default_rng(options.seed).normal(size=(options.chains, extent, extent))
+    chains = max(options.chains, SITES // extent**2)
+    start = 0.3 * np.random.default_rng(options.seed).normal(size=(chains, extent, extent))
     streams = Streams(options.seed).child(f"L{extent}")
-    rows, chains = {}, {}
+    rows, ended = {}, {}
     for name, kernel, extra in kernels(extent, start, streams, options.algorithms):
         row, state = measure(name, kernel, start, streams.child(name), options.precision, options.seconds)
         rows[name] = {"algorithm": name, "L": extent, "lam": LAM[extent], **row, **extra}
-        chains[name] = kernel, state
-    for name, (cpu, wall) in timed(chains, streams.child("timing")).items():
+        ended[name] = kernel, state
+    for name, (cpu, wall) in timed(ended, streams.child("timing")).items():
         row = rows[name]
         row["processor_seconds_per_update_and_chain"], row["seconds_per_update_and_chain"] = cpu, wall
         for key, cost in (("processor_seconds_per_independent", cpu), ("seconds_per_independent", wall)):
@@ -238,7 +244,7 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="one JSON row per line")
     parser.add_argument("--out", type=Path, help="JSON lines: rows that are there are kept, new ones are appended")
     parser.add_argument("--L", type=int, nargs="+", default=[6, 8, 12, 16, 20, 32, 64], choices=sorted(LAM))
-    parser.add_argument("--chains", type=int, default=64)
+    parser.add_argument("--chains", type=int, default=64, help="at least; more on small lattices")
     parser.add_argument("--precision", type=float, default=0.02)
     parser.add_argument("--seconds", type=float, default=600, help="longest time per row")
     parser.add_argument("--fit-from", type=int, default=8)

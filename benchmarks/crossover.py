@@ -82,7 +82,7 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="one JSON row per line")
     parser.add_argument("--rows", type=Path, help="JSON lines of critical_slowing_down.py; without: measure now")
     parser.add_argument("--L", type=int, nargs="+", default=[8, 16, 32, 64], choices=sorted(measured.LAM))
-    parser.add_argument("--chains", type=int, default=64)
+    parser.add_argument("--chains", type=int, default=64, help="at least; more on small lattices")
     parser.add_argument("--precision", type=float, default=0.02)
     parser.add_argument("--seconds", type=float, default=600, help="longest time per row")
     parser.add_argument("--seed", type=int, default=1)
