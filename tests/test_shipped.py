@@ -11,7 +11,7 @@ from latticediff.action import Phi4
 from latticediff.analysis import ess_reverse
 from latticediff.errors import ModelError
 from latticediff.model.score_model import load_model
-from latticediff.model.shipped import describe_models, model_folder, model_names
+from latticediff.model.shipped import cheapest_model, describe_models, model_folder, model_names
 from latticediff.proposal import OdeProposal
 
 
@@ -70,3 +70,32 @@ assert "torch" not in sys.modules and "numba" not in sys.modules
     lines = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.splitlines()
     assert [json.loads(line) for line in lines] == describe_models()
     assert [json.loads(line)["name"] for line in lines] == model_names()
+
+
+def test_the_cheapest_model_of_a_theory_is_the_fast_one():
+    assert cheapest_model(Phi4.A(-4.0, 6.008).describe(), (8, 8)) == "phi4-A-L8-fast"
+    assert cheapest_model(Phi4.H(0.27, 0.022).describe(), (16, 16)) == "phi4-H-L16"
+    families = {row["name"]: row["family"] for row in describe_models()}
+    assert families["phi4-A-L8-fast"] == "fast" and families["phi4-A-L8"] == "accurate"
+    with pytest.raises(
+        ModelError, match=r"no shipped model is of this theory on 8x8; on this lattice there are .*--model"
+    ):
+        cheapest_model(Phi4.A(-4.0, 6.5).describe(), (8, 8))
+    with pytest.raises(ModelError, match="of this theory on 10x10; give one, --model"):
+        cheapest_model(Phi4.A(-4.0, 6.008).describe(), (10, 10))
+
+
+def test_sample_takes_the_cheapest_model_by_itself(tmp_path):
+    card = tmp_path / "card.toml"
+    card.write_text(
+        '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.008\n[lattice]\nshape = [8, 8]\n'
+        "[sampling.ode]\nn_chains = 4\nn_updates = 5\nn_warmup = 1\nsteps = 14\nmethod = 'adams5'\ngrid = 'optimised'\n"
+    )
+    command = [sys.executable, "-m", "latticediff", "sample", card, "--out", tmp_path / "ode.h5", "--route"]
+    done = subprocess.run([*command, "ode"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "model: phi4-A-L8-fast, which comes with the package" in done.stderr
+    done = subprocess.run([*command, "sde"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == (
+        "error: --route sde wants a --model: shipped ones are tuned for --route ode\n"
+    )

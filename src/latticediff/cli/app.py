@@ -214,9 +214,15 @@ def finetune(
 @app.command()
 def sample(
     card: CardPath,
-    model: Model,
     route: Annotated[str, typer.Option("--route", metavar="ROUTE", help="Which exact proposal.")],
     out: NewFile,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Model folder, or name of a shipped model; with --route ode by default the cheapest shipped.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     dry_run: DryRun = False,
     resume: Resume = False,
@@ -229,8 +235,15 @@ def sample(
     if dry_run:
         _print_plan(loaded, f"sample_{route}")
         return
+    from ..errors import UserError
+    from ..model.shipped import cheapest_model
     from ..stages.sample import sample as sample_chain
 
+    if model is None:
+        if route != "ode":
+            raise UserError(f"--route {route} wants a --model: shipped ones are tuned for --route ode")
+        model = cheapest_model(loaded.theory().describe(), loaded.shape)
+        progress.say(f"model: {model}, which comes with the package (others: latticediff models)")
     with stop_after(max_walltime) as stop:
         sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
 
@@ -376,8 +389,8 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
         before = f" ({row['inherited_seconds']:.0f} s of them its ancestors)" if row["inherited_seconds"] >= 0.5 else ""
         data = "" if row["data_seconds"] is None else f", data {row['data_seconds']:.0f} s"
         say(
-            f"{row['name']:14} {row['convention']}: {couplings}; {shape}; ESS {reverse[0]:.3f} reverse,"
-            f" {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s{before} on"
+            f"{row['name']:20} {row['family']:8} {row['convention']}: {couplings}; {shape};"
+            f" ESS {reverse[0]:.3f} reverse, {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s{before} on"
             f" {row['training_device']}{data}"
         )
 

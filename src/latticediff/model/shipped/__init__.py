@@ -15,10 +15,11 @@ from ...errors import ModelError
 from ...registry import nearest
 from ...types import PathLikeStr
 
-__all__ = ["describe_models", "model_folder", "model_names"]
+__all__ = ["cheapest_model", "describe_models", "model_folder", "model_names"]
 
 HERE = Path(__file__).parent
 CARD = "card.toml"
+FAST = "-fast"  #: how names of the fast family end
 
 
 def model_names() -> list[str]:
@@ -47,8 +48,9 @@ def model_folder(name_or_path: PathLikeStr) -> Path:
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One dict per shipped model: name, couplings, shape, ESS of the ODE route, its steps, seconds of training.
+    """One dict per shipped model: name, family, couplings, shape, ESS of the ODE route, its steps, seconds of training.
 
+    `family` is "fast" (few features and steps: least time for an independent value) or "accurate" (the highest ESS).
     `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
     of the latter, `data_seconds` those of generating the data of all of them.
     `coupling_ranges` are the lowest and highest values that the model was trained at; ESS is that at `couplings`.
@@ -60,6 +62,7 @@ def describe_models() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
+                "family": "fast" if name.endswith(FAST) else "accurate",
                 "convention": card["action"]["convention"],
                 "couplings": card["action"]["couplings"],
                 "coupling_ranges": _ranges([card, *card.get("members", ())]),
@@ -74,6 +77,29 @@ def describe_models() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def cheapest_model(action: Mapping[str, Any], shape: Sequence[int]) -> str:
+    """Name of the shipped model whose ODE proposals cost least for a theory on a lattice: the fast one if there is one.
+
+    Parameters
+    ----------
+    action : dict
+        What `Action.describe` returns.
+    shape : sequence of int
+
+    Raises
+    ------
+    ModelError
+        No shipped model is of this theory and lattice; the message names those of this lattice, if any.
+    """
+    cards = {name: tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8")) for name in model_names()}
+    here = [name for name, card in cards.items() if tuple(card["shape"]) == tuple(shape)]
+    tuned = [name for name in here if cards[name]["action"] == action and "finetune" in cards[name]]
+    if not tuned:
+        known = f"; on this lattice there are {', '.join(here)}, of other couplings" if here else ""
+        raise ModelError(f"no shipped model is of this theory on {'x'.join(map(str, shape))}{known}; give one, --model")
+    return min(tuned, key=lambda name: (not name.endswith(FAST), name))
 
 
 def _ranges(cards: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
