@@ -390,8 +390,8 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
         data = "" if row["data_seconds"] is None else f", data {row['data_seconds']:.0f} s"
         say(
             f"{row['name']:20} {row['family']:8} {row['convention']}: {couplings}; {shape};"
-            f" ESS {reverse[0]:.3f} reverse, {forward[0]:.3f} forward; trained {row['training_seconds']:.0f} s{before} on"
-            f" {row['training_device']}{data}"
+            f" ESS {reverse[0]:.3f} reverse, {forward[0]:.3f} forward;"
+            f" trained {row['training_seconds']:.0f} s{before} on {row['training_device']}{data}"
         )
 
 
