@@ -22,6 +22,7 @@ from latticediff.ensemble import (
     start_fields,
     verify,
 )
+from latticediff.ensemble.files import _Disk
 from latticediff.errors import FileError, StopRequested, UserError
 from latticediff.markov import chain
 from latticediff.streams import Streams
@@ -390,3 +391,12 @@ def test_full_disk_is_a_clear_error_and_loses_nothing_saved(tmp_path, limit, eve
     assert not path.exists() and not list(tmp_path.rglob("*.part"))
     options = {"n_updates": 400, "thin": 1, "block": 50}
     assert make(path, **options, resume=True).fingerprint() == make(tmp_path / "whole.h5", **options).fingerprint()
+
+
+def test_the_file_under_hdf5_is_cut_where_it_stands(tmp_path):
+    with open(tmp_path / "a", "wb+", 0) as file:
+        file.write(b"abc")
+        disk = _Disk(file)
+        disk.seek(1)
+        assert disk.truncate() == 1 and disk.truncate(2) == 2
+    assert (tmp_path / "a").read_bytes() == b"a\0"

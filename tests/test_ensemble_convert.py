@@ -1,5 +1,7 @@
 """Foreign configurations: read in every form, refused in the wrong convention."""
 
+from types import SimpleNamespace
+
 import h5py
 import numpy as np
 import pytest
@@ -154,3 +156,19 @@ def test_pyerrors_sees_chains_as_replica(tmp_path):
     assert list(obs.idl["ensemble|r001"])[:2] == [3, 6]
     with pytest.raises(UserError, match="has shape"):
         to_pyerrors(ensemble, {"action": values.T})
+
+
+def test_an_array_without_a_name_is_read(tmp_path, free_fields):
+    """NumPy writes such an array as the member ``.npy``."""
+    action, phis = free_fields
+    np.savez(tmp_path / "a.npz", **{"": phis})
+    convert(tmp_path / "a.npz", tmp_path / "o.h5", action)
+    assert np.array_equal(Ensemble(tmp_path / "o.h5").phis(), phis)
+
+
+def test_a_field_convention_wants_an_action_that_has_conventions(tmp_path, free_fields):
+    _, phis = free_fields
+    np.save(tmp_path / "a.npy", phis)
+    with pytest.raises(UserError, match="no named conventions"):
+        convert(tmp_path / "a.npy", tmp_path / "o.h5", SimpleNamespace(ndim=len(SHAPE)), field_convention="A")
+    assert not (tmp_path / "o.h5").exists()

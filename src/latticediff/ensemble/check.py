@@ -1,17 +1,21 @@
-"""Is a file what it says it is? Checksums, finiteness and the action, all recomputed from the data."""
+"""Whether a file is what it says it is: checksums, finiteness and the action, all recomputed from the data."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from ..action import Action
 from ..errors import FileError
+from ..types import PathLikeStr
 from .digest import RunningDigest, combine
 from .reader import Ensemble
 from .structure import action_tolerance, state_problems
+from .tables import Table
 
 __all__ = ["UNSEALED", "VerifyReport", "action_tolerance", "content_digest", "require_whole", "verify"]
 
-#: of files that an older version wrote
+#: the note in the report on a file that an older version wrote
 UNSEALED = (
     "no digest of the header, the final state and the random streams: made by an older version; `migrate` adds them"
 )
@@ -25,15 +29,17 @@ class VerifyReport(NamedTuple):
     n_updates: int
     action_difference: float  #: largest |S(phi) - stored S|
     digest: str  #: content digest, recomputed
-    problems: list  #: one line each; empty if all is well
-    notes: tuple = ()  #: what could not be looked at
+    problems: list[str]  #: one line each; empty if all is well
+    notes: tuple[str, ...] = ()  #: what could not be checked
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
+        """Whether no problem was found."""
         return not self.problems
 
 
-def _recompute(ensemble, digest):
+def _recompute(ensemble: Ensemble, digest: RunningDigest) -> Iterator[Table]:
+    """Feed all rows of `ensemble` to `digest`; yields the configurations among them."""
     digest.declare(ensemble.history_names)
     for configurations, history in ensemble.pieces():
         digest.add(configurations, history)
@@ -41,16 +47,27 @@ def _recompute(ensemble, digest):
             yield configurations
 
 
-def content_digest(path):
+def content_digest(path: PathLikeStr) -> str:
     """SHA-256 over the physics of a file, recomputed from the data.
 
     Header, configurations, history without ``seconds``, random streams and final state enter;
     dates, versions, provenance and the layout of the file do not. Two runs with equal digests are
     equal to the bit.
 
+    Parameters
+    ----------
+    path : path
+        A finished file, or the run directory of an unfinished one.
+
     Returns
     -------
     str
+        In hex.
+
+    Raises
+    ------
+    FileError
+        The file cannot be read as an ensemble at all.
     """
     with Ensemble(path, check=False) as ensemble:
         digest = RunningDigest()
@@ -60,8 +77,8 @@ def content_digest(path):
         return combine(ensemble.header, digest.result(), None if streams is None else streams.state(), state)
 
 
-def require_whole(ensemble):
-    """Raise `FileError` if the data do not have the stored checksums: damage must not be passed on under fresh ones."""
+def require_whole(ensemble: Ensemble) -> None:
+    """Raise `FileError` if the data do not have the stored checksums: damage must not get fresh ones in a new file."""
     digest = RunningDigest()
     for _ in _recompute(ensemble, digest):
         pass
@@ -71,8 +88,8 @@ def require_whole(ensemble):
         raise FileError(f"{ensemble.path} is damaged ({', '.join(damaged)}); `repair` saves what is whole")
 
 
-def verify(path, action=None):
-    """Recompute checksums and the action of every configuration.
+def verify(path: PathLikeStr, action: Action | None = None) -> VerifyReport:
+    """Recompute the checksums of a file and the action of every configuration.
 
     Parameters
     ----------
@@ -91,7 +108,8 @@ def verify(path, action=None):
     FileError
         The file cannot be read as an ensemble at all.
     """
-    problems, difference, digest = [], 0.0, RunningDigest()
+    problems: list[str] = []
+    difference, digest = 0.0, RunningDigest()
     with Ensemble(path, action, check=False) as ensemble:
         action = ensemble.action
         row, expected_series = 0, np.arange(ensemble.n_chains)

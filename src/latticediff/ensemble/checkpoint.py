@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import FileError
 from ..markov import ChainState
+from ..types import Description, FloatArray, PathLikeStr
 from .files import canonical_json, sealed
 from .schema import read_state_arrays, write_json
 from .stored import open_h5
@@ -24,18 +25,20 @@ class Checkpoint(NamedTuple):
 
     run_id: str
     generation: int  #: counts checkpoints of this run
-    segments: list  #: [n_cfg, n_updates] of every sealed segment
-    digests: dict  #: `RunningDigest.result` over base file and segments
+    segments: list[list[int]]  #: [n_cfg, n_updates] of every sealed segment
+    digests: dict[str, str]  #: `RunningDigest.result` over base file and segments
     state: ChainState
-    rng: dict  #: `Streams.state`
+    rng: Description  #: `Streams.state`
 
 
-def _arrays(state):
+def _arrays(state: ChainState) -> dict[str, FloatArray]:
+    """The arrays of `state` that there are, by name."""
     arrays = {"phi": state.phi, "action": state.action, "log_q": state.log_q, "latent": state.latent}
     return {name: np.ascontiguousarray(rows, "<f8") for name, rows in arrays.items() if rows is not None}
 
 
-def _digest(meta, rng, arrays):
+def _digest(meta: Description, rng: Description, arrays: dict[str, FloatArray]) -> str:
+    """SHA-256 of all that a checkpoint holds, in hex."""
     total = hashlib.sha256(canonical_json([meta, rng]).encode())
     for name in sorted(arrays):
         total.update(name.encode())
@@ -43,8 +46,8 @@ def _digest(meta, rng, arrays):
     return total.hexdigest()
 
 
-def save_checkpoint(directory, checkpoint):
-    """Write `checkpoint` over the older of the two generations."""
+def save_checkpoint(directory: PathLikeStr, checkpoint: Checkpoint) -> None:
+    """Write `checkpoint` over the older of the two generations; raises `FileError` if the disk does not take it."""
     meta = checkpoint._asdict()
     state, rng = meta.pop("state"), meta.pop("rng")
     meta["update"] = int(state.update)
@@ -58,7 +61,8 @@ def save_checkpoint(directory, checkpoint):
         file.attrs["sha256"] = _digest(meta, rng, arrays)
 
 
-def _load(path):
+def _load(path: Path) -> Checkpoint:
+    """The checkpoint in a file; raises `FileError` if it is torn or none."""
     with open_h5(path) as file:
         meta, rng = file.json("meta"), file.json("rng")
         arrays = read_state_arrays(file.group("state"))
@@ -71,7 +75,7 @@ def _load(path):
         raise FileError(f"{path} is no checkpoint of this program: {exc}") from exc
 
 
-def load_checkpoints(directory, run_id):
+def load_checkpoints(directory: PathLikeStr, run_id: str) -> list[Checkpoint]:
     """The whole checkpoints of this run, newest first; torn ones are passed over."""
     found = []
     for path in sorted(Path(directory).glob("checkpoint-?.h5")):

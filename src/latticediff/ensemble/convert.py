@@ -7,19 +7,24 @@ along are recomputed; without them the Schwinger-Dyson identity
 equilibrium fields of the right theory only.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..action import CONVENTIONS, Phi4
+from ..action import CONVENTIONS, Action, Phi4
 from ..arrays import real_array
 from ..atomic import refuse_existing
 from ..errors import FileError, UserError
 from ..host import numpy_defaults
 from ..lattice import check_shape, volume
+from ..provenance import Provenance
+from ..types import Extents, FloatArray, PathLikeStr
 from .reader import Ensemble
-from .readers import Foreign, choose_reader
+from .readers import Foreign, Reader, choose_reader
+from .stored import Data
+from .tables import AnyArray
 from .writer import save_ensemble
 
 __all__ = ["ConvertReport", "convert"]
@@ -43,21 +48,24 @@ class ConvertReport(NamedTuple):
     note: str  #: a constant offset of S, or why nothing could be checked
 
 
+Outcome = tuple[str, float, float, str]  #: check, value, error and note of a `ConvertReport`
+
+
 class _Scaled:
     """Fields times a number, converted to float64 as they are read."""
 
-    def __init__(self, phis, scale):
+    def __init__(self, phis: AnyArray | Data, scale: float) -> None:
         self.phis, self.scale, self.shape, self.ndim = phis, scale, phis.shape, len(phis.shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: slice, /) -> FloatArray:
         return self.scale * real_array(self.phis[rows], "phis")
 
 
-def _alternatives(action):
-    """``(words, S, scale)`` of theories that somebody may have meant: S acts on scale * fields of the file."""
+def _alternatives(action: Action) -> Iterator[tuple[str, Phi4, float]]:
+    """``(advice, S, scale)`` for other theories that the user may have meant: S acts on scale * fields of the file."""
     if not isinstance(action, Phi4):
         return
     for name, convention in CONVENTIONS.items():
@@ -71,7 +79,7 @@ def _alternatives(action):
                 yield f"the couplings are those of convention {name}", Phi4(name, action.couplings, action.ndim), 1.0
 
 
-def _offset(phi, stored, action, scale=1.0):
+def _offset(phi: FloatArray, stored: FloatArray, action: Action, scale: float = 1.0) -> tuple[float, float]:
     """Constant between stored and computed S per site, and the largest deviation from it."""
     gap = (stored - action(scale * phi)) / volume(phi.shape[1:])
     constant = float(np.median(gap))
@@ -79,7 +87,8 @@ def _offset(phi, stored, action, scale=1.0):
     return constant, float(np.max(np.abs(gap - constant)))
 
 
-def _check_action(path, phi, stored, action):
+def _check_action(path: PathLikeStr, phi: FloatArray, stored: FloatArray, action: Action) -> Outcome:
+    """Compare S of the file with `action`; raises `FileError` if they differ by more than a constant."""
     constant, worst = _offset(phi, stored, action)
     if worst <= _S_TOLERANCE * max(1.0, float(np.max(np.abs(stored))) / volume(phi.shape[1:])):
         # some forms carry a constant per site, lam (phi^2 - 1)^2 for one: the same theory
@@ -94,8 +103,18 @@ def _check_action(path, phi, stored, action):
     )
 
 
-def _identity(phi, action, n_chains, scale=1.0):
-    """``<phi dS/dphi>/V`` and the error of its mean over blocks of consecutive configurations."""
+def _identity(phi: FloatArray, action: Action, n_chains: int, scale: float = 1.0) -> tuple[float, float]:
+    """``<phi dS/dphi>/V``, which is 1 in equilibrium, and its error from the spread of blocks of consecutive updates.
+
+    Parameters
+    ----------
+    phi : ndarray, shape (n_cfg, *lattice), float64
+        Fields as in the file, ordered by update, then by chain.
+    action : Action
+    n_chains : int
+    scale : float
+        The action is that of ``scale * phi``.
+    """
     field = scale * phi
     axes = tuple(range(1, phi.ndim))
     per_update = -(field * action.force(field)).mean(axis=axes).reshape(-1, n_chains).mean(axis=1)
@@ -103,7 +122,8 @@ def _identity(phi, action, n_chains, scale=1.0):
     return float(np.mean(blocks)), float(np.std(blocks, ddof=1) / np.sqrt(_N_BLOCKS))
 
 
-def _check_identity(path, phi, action, n_chains):
+def _check_identity(path: PathLikeStr, phi: FloatArray, action: Action, n_chains: int) -> Outcome:
+    """Test the Schwinger-Dyson identity; raises `FileError` if it is off by more than the error allows."""
     if len(phi) // n_chains < _N_BLOCKS:
         return (
             "none",
@@ -126,19 +146,19 @@ def _check_identity(path, phi, action, n_chains):
 
 @numpy_defaults()
 def convert(
-    path,
-    out,
-    action,
+    path: PathLikeStr,
+    out: PathLikeStr,
+    action: Action,
     *,
-    lattice=None,
-    reader=None,
-    field_convention=None,
-    check=True,
-    n_chains=1,
-    thin=1,
-    provenance=None,
-    **options,
-):
+    lattice: Extents | None = None,
+    reader: str | Reader | None = None,
+    field_convention: str | None = None,
+    check: bool = True,
+    n_chains: int = 1,
+    thin: int = 1,
+    provenance: Provenance | None = None,
+    **options: Any,
+) -> ConvertReport:
     """Read foreign configurations into an ensemble file.
 
     Parameters
@@ -171,7 +191,7 @@ def convert(
     FileError
         The file cannot be read or is empty, its theory or lattice is another one, or `out` exists.
     UserError
-        An option the reader does not know, a wrong shape, a value that is not finite, or nothing shows the lattice.
+        The reader does not know an option, the shape is wrong, a value is not finite, or nothing shows the lattice.
     """
     refuse_existing(out)
     read = choose_reader(path, reader)
@@ -198,12 +218,15 @@ def convert(
         raise UserError(f"{path} holds {foreign.phis.dtype}; expected real numbers")
     scale = 1.0
     if field_convention is not None:
-        _, scale = action.in_convention(field_convention)
+        in_convention = getattr(action, "in_convention", None)
+        if in_convention is None:
+            raise UserError(f"field_convention is {field_convention!r}; {action!r} has no named conventions")
+        _, scale = in_convention(field_convention)
     phis = _Scaled(foreign.phis, scale)
     sample = phis[: max(n_chains, _SAMPLE // n_chains * n_chains)]
     if not np.isfinite(sample).all():
         raise UserError(f"{path} holds a value that is not finite")
-    outcome = ("none", float("nan"), float("nan"), "not checked, as asked")
+    outcome: Outcome = ("none", float("nan"), float("nan"), "not checked, as asked")
     if check and foreign.action is not None:
         if len(foreign.action) != len(phis):
             raise FileError(f"{path} has {len(phis)} configurations and {len(foreign.action)} values of the action")

@@ -1,12 +1,18 @@
 """The one loop that drives a kernel into a file, with checkpoints, resumption and polite stops."""
 
 import time
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 
+from ..action import Action
 from ..errors import StopRequested, UserError
+from ..markov import ActionKernel, Block, Kernel
+from ..provenance import Provenance
+from ..types import PathLikeStr
 from .reader import Ensemble
-from .run import CHECKPOINT_SECONDS, RunWriter
+from .run import CHECKPOINT_SECONDS, RunWriter, Start
 
 __all__ = ["run_chain"]
 
@@ -14,20 +20,20 @@ HOPELESS = 1000  # trajectories rejected in a row, over all chains: at 5 % accep
 
 
 def run_chain(
-    kernel,
-    start,
-    path,
-    n_updates=None,
+    kernel: Kernel,
+    start: Start | Callable[[], Start] | None,
+    path: PathLikeStr,
+    n_updates: int | None = None,
     *,
-    action=None,
-    thin=1,
-    block=100,
-    provenance=None,
-    resume=False,
-    progress=None,
-    stop=None,
-    checkpoint_seconds=CHECKPOINT_SECONDS,
-):
+    action: Action | None = None,
+    thin: int = 1,
+    block: int = 100,
+    provenance: Provenance | None = None,
+    resume: bool = False,
+    progress: Callable[[int, int, Block], object] | None = None,
+    stop: Callable[[], str | None] | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Ensemble:
     """Drive any kernel into an ensemble file: the one loop behind ``generate`` and ``sample``.
 
     Parameters
@@ -65,15 +71,15 @@ def run_chain(
     StopRequested
         `stop` gave a reason; everything done is saved.
     UserError
-        Molecular dynamics that rejects everything; what was done is saved.
+        `block` is below 1; or molecular dynamics rejected the last `HOPELESS` trajectories, and what was done is saved.
     FileError, UserError
         See `RunWriter.open` and `RunWriter.append`.
     """
     if block < 1:
         raise UserError(f"block = {block}; expected at least 1")
-    action = kernel.action if action is None else action
-    options = {"start": start, "n_updates": n_updates, "thin": thin, "provenance": provenance, "resume": resume}
-    options["checkpoint_seconds"] = checkpoint_seconds
+    action = cast(ActionKernel, kernel).action if action is None else action  # a kernel without one comes with `action`
+    options: dict[str, Any] = {"start": start, "n_updates": n_updates, "thin": thin, "provenance": provenance}
+    options |= {"resume": resume, "checkpoint_seconds": checkpoint_seconds}
     with RunWriter.open(path, action=action, kernel=kernel, **options) as writer:
         state, streams, rejected = writer.state, writer.streams, 0
         while writer.n_updates < writer.target:
@@ -101,14 +107,14 @@ def run_chain(
     return Ensemble(path, action)
 
 
-def _rejected_in_a_row(block, before):
+def _rejected_in_a_row(block: Block, before: int) -> int:
     """Trajectories rejected since the last accepted one, over all chains; only molecular dynamics is judged.
 
     An independence sampler may rightly reject long runs, so blocks without ``delta_h`` count for nothing.
     """
     if "delta_h" not in block.info or "accepted" not in block.info:
         return 0
-    accepted = np.asarray(block.info["accepted"]).any(axis=1)
+    accepted = np.asarray(np.any(block.info["accepted"], axis=1))
     if accepted.any():
         return (len(accepted) - 1 - int(np.flatnonzero(accepted)[-1])) * block.info["accepted"].shape[1]
     return before + block.info["accepted"].size

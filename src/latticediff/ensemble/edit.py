@@ -4,6 +4,7 @@ Conventions: an ensemble holds the updates ``first_update < u <= last_update``; 
 these numbers, so that ``merge`` of what ``split`` gave has the digest of the whole.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,17 +13,32 @@ import numpy as np
 
 from ..atomic import refuse_existing
 from ..errors import FileError, UserError
+from ..markov import ChainState
 from ..provenance import collect
+from ..streams import Streams
+from ..types import BoolArray, Description, IntArray, PathLikeStr
 from .check import require_whole
-from .lineage import beside, clipped, joined, lineage, refuse_other_runs, refuse_repeats, refuse_same_runs
+from .lineage import Stretch, beside, clipped, joined, lineage, refuse_other_runs, refuse_repeats, refuse_same_runs
 from .reader import Ensemble
-from .schema import CONFIGURATIONS
+from .schema import CONFIGURATIONS, Header
+from .tables import AnyArray, Columns, Piece
 from .writer import write_ensemble
 
 __all__ = ["cut", "merge", "split", "thin"]
 
 
-def _derive(out, parents, header, *, n_cfg, n_updates, columns, pieces, stretches, end=(None, None)):
+def _derive(
+    out: PathLikeStr,
+    parents: Sequence[Ensemble],
+    header: Header,
+    *,
+    n_cfg: int,
+    n_updates: int,
+    columns: Columns,
+    pieces: Iterable[Piece],
+    stretches: Iterable[Stretch],
+    end: tuple[ChainState | None, Streams | None] = (None, None),
+) -> Ensemble:
     """Write a file made from others; `end` is the (state, streams) that makes it extendable."""
     refuse_existing(out)
     first = parents[0].provenance
@@ -42,8 +58,8 @@ def _derive(out, parents, header, *, n_cfg, n_updates, columns, pieces, stretche
     return Ensemble(out)
 
 
-def _selected(source, rows, history_rows):
-    """Pieces of `source` restricted to a boolean mask of configurations and a slice of the history."""
+def _selected(source: Ensemble, rows: BoolArray, history_rows: slice) -> Iterator[Piece]:
+    """Pieces of `source` restricted to `rows`, a mask of its configurations, and to a slice of its history."""
     names = source.history_names
     if names:
         yield {}, {name: source.history(name, history_rows.start, history_rows.stop) for name in names}
@@ -53,7 +69,7 @@ def _selected(source, rows, history_rows):
             yield {name: source.read(name, start, stop)[chosen] for name in CONFIGURATIONS}, {}
 
 
-def cut(path, out, start=0, stop=None):
+def cut(path: PathLikeStr, out: PathLikeStr, start: int = 0, stop: int | None = None) -> Ensemble:
     """Keep the updates ``start < u <= stop``, for instance to drop a thermalisation.
 
     Parameters
@@ -79,7 +95,8 @@ def cut(path, out, start=0, stop=None):
         return _cut(source, out, start, stop)
 
 
-def _cut(source, out, start, stop):
+def _cut(source: Ensemble, out: PathLikeStr, start: int, stop: int | None) -> Ensemble:
+    """`cut` of an open ensemble that is known to be whole."""
     path, first, last = source.path, source.first_update, source.last_update
     start, stop = max(start, first), last if stop is None else min(stop, last)
     update = source.read("update")
@@ -100,8 +117,14 @@ def _cut(source, out, start, stop):
     )
 
 
-def thin(path, out, every):
+def thin(path: PathLikeStr, out: PathLikeStr, every: int) -> Ensemble:
     """Keep the configurations whose update number is a multiple of ``every * thin``; the history stays whole.
+
+    Parameters
+    ----------
+    path, out : path
+    every : int
+        ``thin`` is that of the file `path`, so about one in `every` of its configurations is kept.
 
     Returns
     -------
@@ -136,7 +159,7 @@ def thin(path, out, every):
         )
 
 
-def split(path, out, n, along="updates"):
+def split(path: PathLikeStr, out: PathLikeStr, n: int, along: str = "updates") -> list[Path]:
     """Cut an ensemble into `n` files ``<stem>-0.h5``, ``<stem>-1.h5``, ...
 
     Parameters
@@ -155,7 +178,7 @@ def split(path, out, n, along="updates"):
     Raises
     ------
     UserError
-        More pieces than stored updates or chains.
+        `n` is below 1 or above the number of stored updates or chains, or `along` is unknown.
     FileError
         An output exists, or `path` is damaged; nothing is written then.
     """
@@ -184,8 +207,10 @@ def split(path, out, n, along="updates"):
         return outs
 
 
-def _take_chains(source, out, chains):
-    def pieces():
+def _take_chains(source: Ensemble, out: PathLikeStr, chains: IntArray) -> Ensemble:
+    """Write the `chains`, consecutive ones, of an open ensemble to a new file, numbered from 0."""
+
+    def pieces() -> Iterator[Piece]:
         columns = source.columns()
         history = {name: source.history(name) for name in columns}
         yield {}, {name: rows[:, chains] if columns[name][2] else rows for name, rows in history.items()}
@@ -209,7 +234,7 @@ def _take_chains(source, out, chains):
     )
 
 
-def merge(paths, out, along=None):
+def merge(paths: Sequence[PathLikeStr], out: PathLikeStr, along: str | None = None) -> Ensemble:
     """One file from several of the same theory and lattice.
 
     Parameters
@@ -229,9 +254,10 @@ def merge(paths, out, along=None):
     Raises
     ------
     FileError
-        Other action, lattice or thinning; a gap or an overlap; unequal lengths; damage. Chains that are not
-        independent side by side: of one run or one seed. Stretches of other seeds in one history. A configuration that
-        another file holds too, unless a chain repeated it across the cut, or both begin with it.
+        The files differ in action, lattice or thinning; there is a gap or an overlap, or along chains they have unequal
+        lengths; a file is damaged, or `out` exists. Chains side by side are of one run or one seed, so they are not
+        independent. Stretches of one history are of different seeds. Two files hold the same configuration, unless a
+        chain repeated it across the cut, or both begin with it.
     UserError
         Fewer than two files, or an unknown `along`.
     """
@@ -244,7 +270,7 @@ def merge(paths, out, along=None):
             if getattr(source.header, name) != getattr(head.header, name):
                 have, want = getattr(source.header, name), getattr(head.header, name)
                 raise FileError(f"{source.path} has {name} {have}; {head.path} has {want}")
-    seen = {}
+    seen: dict[str, Path] = {}
     for source in sources:
         twin = seen.setdefault(source.checksums()["configurations/phi"], source.path)
         if twin is not source.path:
@@ -268,15 +294,18 @@ def merge(paths, out, along=None):
     return _merge_chains(sources, out, columns)
 
 
-def _joint_algorithm(sources):
+def _joint_algorithm(sources: Sequence[Ensemble]) -> Description:
+    """The algorithm of all `sources`, or a list of their algorithms if they differ."""
     algorithms = [source.algorithm for source in sources]
     if all(algorithm == algorithms[0] for algorithm in algorithms):
         return algorithms[0]
     return {"name": "merged", "algorithms": algorithms}
 
 
-def _merge_updates(ordered, out, columns):
-    def pieces():
+def _merge_updates(ordered: Sequence[Ensemble], out: PathLikeStr, columns: Columns) -> Ensemble:
+    """Write stretches of the same chains, each one beginning where the one before it ends, to one file."""
+
+    def pieces() -> Iterator[Piece]:
         for source in ordered:
             yield {}, {name: source.history(name) for name in columns}
         for source in ordered:
@@ -298,7 +327,8 @@ def _merge_updates(ordered, out, columns):
     )
 
 
-def _merge_chains(sources, out, columns):
+def _merge_chains(sources: Sequence[Ensemble], out: PathLikeStr, columns: Columns) -> Ensemble:
+    """Write the chains of all `sources` side by side to one file."""
     head = sources[0]
     for source in sources[1:]:
         have = (source.n_cfg // source.n_chains, source.n_updates)
@@ -308,15 +338,15 @@ def _merge_chains(sources, out, columns):
             raise FileError(f"{source.path} has {lengths}; `cut` them first")
     n_chains = sum(source.n_chains for source in sources)
 
-    def pieces():
-        history = {}
+    def pieces() -> Iterator[Piece]:
+        history: dict[str, AnyArray] = {}
         for name, (_, _, per_chain) in columns.items():
-            found = [source.history(name) for source in sources]
-            history[name] = np.concatenate(found, axis=1) if per_chain else sum(found)
+            recorded = [source.history(name) for source in sources]
+            history[name] = np.concatenate(recorded, axis=1) if per_chain else np.asarray(sum(recorded))
         yield {}, history
         for start, stop in head.batch_bounds():
             rows = [index // head.n_chains for index in (start, stop)]
-            found = {}
+            found: dict[str, AnyArray] = {}
             for name in ("action", "phi"):
                 parts = [s.read(name, rows[0] * s.n_chains, rows[1] * s.n_chains) for s in sources]
                 parts = [p.reshape(-1, s.n_chains, *p.shape[1:]) for p, s in zip(parts, sources, strict=True)]

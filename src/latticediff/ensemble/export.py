@@ -1,20 +1,30 @@
 """Ensembles for other programs: npy and npz arrays, pyerrors observables."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..atomic import refuse_existing, require_space, whole
 from ..errors import FileError, UserError
+from ..types import PathLikeStr
 from .files import canonical_json
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
 
+if TYPE_CHECKING:
+    import pyerrors
+
 __all__ = ["export_npy", "export_npz", "to_pyerrors"]
 
 
-def _sealed_array(out, write, n_bytes):
+def _sealed_array(out: PathLikeStr, write: Callable[[BinaryIO], object], n_bytes: int) -> Path:
+    """Make the file `out`, of about `n_bytes`, with `write`."""
     out = Path(out)
     refuse_existing(out)
     require_space(out, n_bytes)
@@ -23,8 +33,8 @@ def _sealed_array(out, write, n_bytes):
     return out
 
 
-def export_npy(path, out):
-    """Write the fields, (n_cfg, *lattice) float64, as ``.npy``; streamed.
+def export_npy(path: PathLikeStr, out: PathLikeStr) -> Path:
+    """Write the fields, (n_cfg, *lattice) float64, as ``.npy``, a batch at a time; returns `out`.
 
     Raises
     ------
@@ -33,7 +43,7 @@ def export_npy(path, out):
     """
     with Ensemble(path) as ensemble:
 
-        def write(file):
+        def write(file: BinaryIO) -> None:
             header = {"descr": "<f8", "fortran_order": False, "shape": (ensemble.n_cfg, *ensemble.shape)}
             np.lib.format.write_array_header_1_0(file, header)
             for phis in ensemble.batches():
@@ -42,16 +52,24 @@ def export_npy(path, out):
         return _sealed_array(out, write, 8 * ensemble.n_cfg * int(np.prod(ensemble.shape)))
 
 
-def export_npz(path, out):
-    """Write ``phi, action, update, series`` and the action's description (JSON text) as ``.npz``; held in memory."""
+def export_npz(path: PathLikeStr, out: PathLikeStr) -> Path:
+    """Write ``phi, action, update, series`` and the action's description (JSON text) as ``.npz``; returns `out`.
+
+    All arrays are held in memory at once.
+
+    Raises
+    ------
+    FileError
+        `out` exists or cannot be written, `path` cannot be read.
+    """
     with Ensemble(path) as ensemble:
-        arrays = {name: ensemble.read(name) for name in CONFIGURATIONS}
+        arrays: dict[str, Any] = {name: ensemble.read(name) for name in CONFIGURATIONS}
         arrays["description"] = np.array(canonical_json(ensemble.description))
 
         return _sealed_array(out, lambda file: np.savez(file, **arrays), sum(rows.nbytes for rows in arrays.values()))
 
 
-def to_pyerrors(ensemble, series, name="ensemble"):
+def to_pyerrors(ensemble: Ensemble, series: Mapping[str, ArrayLike], name: str = "ensemble") -> dict[str, pyerrors.Obs]:
     """Per-configuration values as pyerrors observables, one replicum per chain.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Strings of variable length in an HDF5 file: are the heaps that hold them sound?
+"""Whether the heaps are sound in which an HDF5 file keeps its strings of variable length.
 
 HDF5 keeps such strings in "global heaps" (file format specification, version 3.0, III.E) and walks from object to
 object by their sizes. In a damaged heap a free object of size 0 leads it back to where it stands: HDF5 2.0 then goes
@@ -6,19 +6,21 @@ round for ever inside one call, where neither an exception nor Ctrl-C ends it. S
 """
 
 import mmap
+from collections.abc import Iterator
 
 import h5py
 
 from ..errors import FileError
+from ..types import PathLikeStr
 
 __all__ = ["require_sound_heaps", "text_length"]
 
 _MARK, _HEAD, _OBJECT = b"GCOL", 16, 16
-_SMALL = 64 << 20  #: files up to here are looked through whole, of larger ones what no large data set fills
-_LARGE = 1 << 20
+_SMALL = 64 << 20  #: files up to this size are searched whole, larger ones only where no large data set lies
+_LARGE = 1 << 20  #: bytes from which on a data set counts as large
 
 
-def require_sound_heaps(file, path):
+def require_sound_heaps(file: h5py.File, path: PathLikeStr) -> None:
     """Raise `FileError` if a global heap of the open `h5py.File` would not be walked to its end.
 
     Parameters
@@ -36,8 +38,8 @@ def require_sound_heaps(file, path):
                 at = data.find(_MARK, at + len(_MARK), stop)
 
 
-def text_length(data, path):
-    """Length that a scalar data set of variable-length text declares; HDF5 clears as much memory before it looks."""
+def text_length(data: h5py.Dataset, path: PathLikeStr) -> int:
+    """Bytes that a scalar data set of variable-length text declares; HDF5 allocates as many before it reads any."""
     offset = data.id.get_offset()
     if offset is None:
         return 0
@@ -46,12 +48,12 @@ def text_length(data, path):
         return int.from_bytes(handle.read(4), "little")
 
 
-def _stretches(file, size):
-    """Parts of the file that large data sets do not fill: the numbers of fields are not worth the search."""
-    filled = []
+def _stretches(file: h5py.File, size: int) -> Iterator[tuple[int, int]]:
+    """``(first byte, one past the last)`` of the parts of the file that large data sets do not fill."""
+    filled: list[tuple[int, int]] = []
     if size > _SMALL:
 
-        def note(_, item):
+        def note(_: str, item: h5py.HLObject) -> None:
             if isinstance(item, h5py.Dataset) and item.nbytes > _LARGE:
                 offset = item.id.get_offset()
                 if offset is not None and offset + item.nbytes <= size:
@@ -67,7 +69,7 @@ def _stretches(file, size):
         yield start, size
 
 
-def _is_walked(data, at):
+def _is_walked(data: mmap.mmap, at: int) -> bool:
     """Whether the objects of the heap at byte `at` lead from its beginning to its end."""
     size = int.from_bytes(data[at + 8 : at + _HEAD], "little")
     if data[at + 4] != 1:

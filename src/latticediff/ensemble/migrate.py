@@ -10,6 +10,7 @@ import h5py
 
 from ..atomic import refuse_existing, require_space, scratch
 from ..errors import FileError
+from ..types import PathLikeStr
 from .files import canonical_json
 from .reader import Ensemble
 from .schema import SCHEMA_VERSION, schema_version
@@ -19,7 +20,7 @@ from .writer import write_ensemble
 __all__ = ["MIGRATIONS", "migrate"]
 
 
-def _from_0(file):
+def _from_0(file: h5py.File) -> None:
     """Drafts before the first release: chain numbers were called `chain`, runs began at update 0, no checksums."""
     file.move("configurations/chain", "configurations/series")
     file["ensemble"].attrs["first_update"] = 0
@@ -29,7 +30,7 @@ def _from_0(file):
         file["checksums"] = canonical_json({})
 
 
-def _from_1(file):
+def _from_1(file: h5py.File) -> None:
     """Version 1 is version 2 without a seal: nothing changes, and what is written has one."""
 
 
@@ -37,8 +38,8 @@ def _from_1(file):
 MIGRATIONS = {0: _from_0, 1: _from_1}
 
 
-def migrate(path, out):
-    """Write `path`, of an older schema version, to `out` in the present one.
+def migrate(path: PathLikeStr, out: PathLikeStr) -> Ensemble:
+    """Write the file `path`, of an older schema version, to `out` in the present one.
 
     Returns
     -------
@@ -48,7 +49,8 @@ def migrate(path, out):
     Raises
     ------
     FileError
-        `path` is no ensemble, is of this version already or of a newer one, does not have its checksums; `out` exists.
+        `path` is no ensemble, is of this version already or of a newer one, or does not have its checksums; or `out`
+        exists or cannot be written.
     """
     path, out = Path(path), Path(out)
     refuse_existing(out)

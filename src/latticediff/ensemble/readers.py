@@ -11,19 +11,23 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from .. import registry
 from ..errors import FileError, UserError
 from ..lattice import check_shape
+from ..types import Extents, PathLikeStr, Shape
 from ..untrusted import printable, regular_file, status
 from .schema import is_ours
 from .seal import SEAL, damaged_rows, is_sealed, require_sealed
-from .stored import MOST_COMPRESSED, open_h5
+from .stored import MOST_COMPRESSED, Data, Store, open_h5
+from .tables import AnyArray
 
 __all__ = ["Foreign", "Reader", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
 
@@ -33,21 +37,18 @@ _SUFFIXES = {".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".bin
 class Foreign(NamedTuple):
     """What a reader gives."""
 
-    phis: object  #: (n_cfg, *lattice), sliceable, real numbers
-    action: np.ndarray | None = None  #: (n_cfg,), values of S the file claims, if it does
+    phis: AnyArray | Data  #: (n_cfg, *lattice), sliceable, real numbers
+    action: AnyArray | None = None  #: (n_cfg,), values of S according to the file; None if it has none
 
 
-class Reader(Protocol):
-    """What is registered in the entry-point group ``latticediff.readers``."""
-
-    def __call__(self, path: str | os.PathLike[str], **options: Any) -> Foreign:
-        """Open a file; options are the keywords of `convert` that are the reader's own."""
-        ...
+#: the contract of the entry-point group ``latticediff.readers``: ``reader(path, **options)``, whose options are the
+#: keywords of `convert` that are the reader's own
+Reader = Callable[..., Foreign]
 
 
 @contextmanager
-def _numpy(path):
-    """NumPy and zipfile meet damage with whatever error the damaged byte leads to; only their calls stand below."""
+def _numpy(path: PathLikeStr) -> Iterator[None]:
+    """Turn what NumPy and zipfile raise at a damaged file, which may be nearly anything, into `FileError`."""
     try:
         yield
     except FileError:
@@ -60,8 +61,14 @@ def _numpy(path):
         raise FileError(f"{path} cannot be read: {printable(exc, 200)}") from exc
 
 
-def read_npy(path):
-    """A ``.npy`` array (n_cfg, *lattice), memory-mapped."""
+def read_npy(path: PathLikeStr) -> Foreign:
+    """Fields from a ``.npy`` array (n_cfg, *lattice), memory-mapped.
+
+    Raises
+    ------
+    FileError
+        The file is damaged, or holds something else.
+    """
     regular_file(path, "a .npy file")
     with _numpy(path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -71,37 +78,60 @@ def read_npy(path):
         return Foreign(array)
 
 
-def read_npz(path, dataset=None, action_dataset=None):
-    """One array of a ``.npz``: `dataset`, by default ``phi`` or the only one; S from `action_dataset` or ``action``."""
+def read_npz(path: PathLikeStr, dataset: str | None = None, action_dataset: str | None = None) -> Foreign:
+    """Fields, and S if it is there, from arrays of a ``.npz``.
+
+    Parameters
+    ----------
+    path : path
+    dataset : str, optional
+        Array with the fields; default: the one called ``phi`` (or phis, cfgs, configs, configurations), or the only
+        one with more than one axis.
+    action_dataset : str, optional
+        Array with the values of S; default: the one called ``action`` or ``S``.
+
+    Raises
+    ------
+    FileError
+        The file is damaged or no archive, an array is missing or too large, or it is unclear which one has the fields.
+    """
     regular_file(path, "a .npz file")
     with _numpy(path):
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise FileError(f"{path} is a single array; read it as .npy (--reader npy)")
         with archive:
+            assert archive.zip is not None  # it was just opened
             members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
             shapes = {name: shape for name, info in members.items() if (shape := _member_shape(archive.zip, info))}
-            found = _pick(shapes, path, dataset, action_dataset)
-            for name in filter(None, found):
+            phis, action = _pick(shapes, path, dataset, action_dataset)
+            for name in (phis,) if action is None else (phis, action):
                 _require_room(members[name], path)
-            return Foreign(*(archive[name] if name else None for name in found))
+            return Foreign(archive[phis], None if action is None else archive[action])
 
 
-def read_arrays(path):
-    """All arrays of a ``.npz`` by name; small ones."""
+def read_arrays(path: PathLikeStr) -> dict[str, AnyArray]:
+    """All arrays of a ``.npz`` by name; they must fit into memory.
+
+    Raises
+    ------
+    FileError
+        The file is damaged or no archive, or an array is too large.
+    """
     regular_file(path, "a .npz file")
     with _numpy(path):
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise FileError(f"{path} is a single array; expected an archive of arrays (.npz)")
         with archive:
+            assert archive.zip is not None  # it was just opened
             for info in archive.zip.infolist():
                 _require_room(info, path)
             return {name: archive[name] for name in archive.files}
 
 
-def _member_shape(archive, info):
-    """Shape of an array in a ``.npz``, from its first bytes; None of what is no array of numbers."""
+def _member_shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Shape | None:
+    """Shape of an array in a ``.npz``, from its first bytes; None if it is no array of numbers."""
     if not info.filename.endswith(".npy"):
         return None
     with archive.open(info) as member:
@@ -115,8 +145,8 @@ def _member_shape(archive, info):
     return shape
 
 
-def _require_room(info, path):
-    """Raise `FileError` before an archive is unpacked that memory cannot hold: kilobytes may declare terabytes."""
+def _require_room(info: zipfile.ZipInfo, path: PathLikeStr) -> None:
+    """Raise `FileError` if memory cannot hold the array once it is unpacked: kilobytes may declare terabytes."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if info.file_size > memory // 2 or info.file_size > MOST_COMPRESSED * max(info.compress_size, 1):
         raise FileError(
@@ -125,15 +155,25 @@ def _require_room(info, path):
         )
 
 
-def read_raw(path, shape=None, dtype="<f8", offset=0):
-    """Numbers without a header: `shape` of one configuration, C order, `offset` bytes skipped.
+def read_raw(path: PathLikeStr, shape: Extents | None = None, dtype: DTypeLike = "<f8", offset: int = 0) -> Foreign:
+    """Fields from a file of numbers without a header, memory-mapped.
+
+    Parameters
+    ----------
+    path : path
+    shape : tuple of int
+        Of one configuration, in C order; must be given.
+    dtype : dtype
+        Type of the numbers.
+    offset : int
+        Bytes before the first number.
 
     Raises
     ------
     UserError
-        `shape` is missing, or `dtype` is no type of real numbers.
+        `shape` is missing or no lattice, `dtype` is no type of real numbers, or `offset` is negative.
     FileError
-        The size is no whole number of configurations.
+        The file is missing, or its size is no whole number of configurations.
     """
     if shape is None:
         raise UserError(f"{path} is raw binary; give the lattice shape, for instance shape=(8, 8)")
@@ -156,8 +196,14 @@ def read_raw(path, shape=None, dtype="<f8", offset=0):
         return Foreign(np.memmap(path, kind, "r", offset, (size // row, *shape)))
 
 
-def read_hdf5(path, dataset=None, action_dataset=None):
-    """A dataset of a foreign HDF5 file: `dataset`, by default the one called ``phi`` or the only candidate."""
+def read_hdf5(path: PathLikeStr, dataset: str | None = None, action_dataset: str | None = None) -> Foreign:
+    """Fields, and S if it is there, from datasets of an HDF5 file; parameters as of `read_npz`.
+
+    Raises
+    ------
+    FileError
+        The file is damaged or no HDF5, a dataset is missing, or it is unclear which one has the fields.
+    """
     file = open_h5(path)
     try:
         ours = is_ours(file) and is_sealed(file)  # then damage shows
@@ -166,7 +212,7 @@ def read_hdf5(path, dataset=None, action_dataset=None):
         phis, action = _pick(shapes, path, dataset, action_dataset, file)
         if ours:
             require_sealed(file)
-            for name in (name for name in (phis, action) if f"{SEAL}/{name}" in file):
+            for name in (name for name in (phis, action) if name is not None and f"{SEAL}/{name}" in file):
                 if damaged := damaged_rows(file, name):
                     raise FileError(
                         f"{path} is damaged: rows {damaged[0][0]} to {damaged[0][1]} of /{name}; restore it"
@@ -177,11 +223,21 @@ def read_hdf5(path, dataset=None, action_dataset=None):
         raise
 
 
-def _pick(shapes, path, dataset, action_dataset, known=None):
-    """Names of the datasets that hold fields and action; a guess only where there is no choice."""
+def _pick(
+    shapes: Mapping[str, Shape],
+    path: PathLikeStr,
+    dataset: str | None,
+    action_dataset: str | None,
+    known: Store | None = None,
+) -> tuple[str, str | None]:
+    """Names of the datasets that hold fields and action; they are guessed only where there is no choice.
+
+    What the caller asks for must be in `known`, by default in `shapes`.
+    """
     listed = printable(", ".join(shapes), 300)
+    there: Mapping[str, Shape] | Store = shapes if known is None else known
     for wanted in (dataset, action_dataset):
-        if wanted is not None and wanted not in (shapes if known is None else known):
+        if wanted is not None and wanted not in there:
             raise FileError(f"{path} has no dataset {wanted!r}; it has {listed}")
     if dataset is None:
         called = [
@@ -197,13 +253,13 @@ def _pick(shapes, path, dataset, action_dataset, known=None):
     return dataset, action_dataset
 
 
-def choose_reader(path, reader=None):
-    """The reader called `reader`, or the one that the file's suffix suggests.
+def choose_reader(path: PathLikeStr, reader: str | Reader | None = None) -> Reader:
+    """The reader called `reader`, or the one that the suffix of the file suggests; a callable is returned as it is.
 
     Raises
     ------
     FileError
-        `path` does not exist, or the suffix says nothing.
+        `path` does not exist, or its suffix is not known and no reader is named.
     UserError
         No reader of that name is registered.
     """
@@ -218,5 +274,6 @@ def choose_reader(path, reader=None):
         raise FileError(
             f"{path} has suffix {path.suffix!r}; name a reader: {', '.join(sorted(set(_SUFFIXES.values())))}"
         )
-    built_in = {"npy": read_npy, "npz": read_npz, "raw": read_raw, "hdf5": read_hdf5}
-    return built_in.get(name) or registry.load("readers", name)
+    built_in: dict[str, Reader] = {"npy": read_npy, "npz": read_npz, "raw": read_raw, "hdf5": read_hdf5}
+    found: Reader = built_in.get(name) or registry.load("readers", name)
+    return found

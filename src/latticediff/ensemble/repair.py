@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..action import Action
 from ..atomic import refuse_existing, require_space, scratch
 from ..errors import FileError
 from ..provenance import collect
+from ..types import PathLikeStr
 from ..untrusted import regular_file, status
 from .check import action_tolerance
 from .reader import Ensemble
 from .schema import CONFIGURATIONS
 from .stored import open_h5
+from .tables import Piece
 from .writer import write_ensemble
 
 __all__ = ["RepairReport", "repair"]
 
-_LARGEST = 1 << 62  #: bytes; the system knows no longer files
+_LARGEST = 1 << 62  #: bytes; the system cannot make longer files
 
 
 class RepairReport(NamedTuple):
@@ -31,12 +35,18 @@ class RepairReport(NamedTuple):
     path: str
     kept: int
     lost: int
-    reason: str  #: what ended the whole part, or is damaged; "" if nothing was lost
+    reason: str  #: why configurations or columns were lost; "" if nothing was
 
 
 @contextmanager
-def _padded(path):
-    """`path`, or for a truncated HDF5 file a copy filled up with zeros, which HDF5 agrees to open."""
+def _padded(path: Path) -> Iterator[tuple[Path, int]]:
+    """`path`, or for a truncated HDF5 file a copy filled up with zeros, which HDF5 agrees to open; and its true size.
+
+    Raises
+    ------
+    FileError
+        The beginning of the file is damaged too, or there is no room for the copy.
+    """
     size = regular_file(path, "an HDF5 file")
     try:
         open_h5(path).close()
@@ -53,25 +63,26 @@ def _padded(path):
         yield path, size
 
 
-def _rows_in(path, size):
+def _rows_in(path: Path, size: int) -> int:
     """Configurations whose bytes lie wholly within the first `size` bytes of a file with our layout."""
     with open_h5(path) as file:
         found = []
         for name in CONFIGURATIONS:
             data = file.data(f"configurations/{name}")
-            row = data.dtype.itemsize * math.prod(data.shape[1:])
-            if data.offset is None:
+            row, offset = data.dtype.itemsize * math.prod(data.shape[1:]), data.offset
+            if offset is None:
                 return 0
-            found.append(min(len(data), max(0, (size - data.offset) // row)))
+            found.append(min(len(data), max(0, (size - offset) // row)))
         for name in file.group("history").names():
             data = file.data(f"history/{name}")
-            if data.offset is not None and data.offset + data.dtype.itemsize * data.size > size:
+            offset = data.offset
+            if offset is not None and offset + data.dtype.itemsize * data.size > size:
                 return 0  # the history comes before the fields: then these are gone too
         return min(found)
 
 
-def _require_header(ensemble):
-    """Raise `FileError` if that by which the rows are read is damaged: no row can be believed then."""
+def _require_header(ensemble: Ensemble) -> None:
+    """Raise `FileError` if the header is damaged, or what else says how to read rows: no row can be believed then."""
     for part, damaged in ensemble.damage().items():
         if lost := set(damaged) & {"schema", "ensemble", "history", "layout"}:
             raise FileError(
@@ -79,10 +90,11 @@ def _require_header(ensemble):
             )
 
 
-def _whole_configurations(ensemble, limit):
-    """Number of leading configurations, in whole updates, that are what was written; and why it ends.
+def _whole_configurations(ensemble: Ensemble, limit: int) -> tuple[int, str]:
+    """Number of leading configurations, in whole updates, that are what was written; and why there are no more.
 
     The stored action shows which configuration is damaged, the sums of the seal show that one of a block is.
+    `limit` is the number of configurations that lie within the file.
     """
     whole, reason = _fitting_configurations(ensemble, limit)
     for name in CONFIGURATIONS if ensemble.is_sealed else ():  # else there is one sum for all rows
@@ -94,8 +106,8 @@ def _whole_configurations(ensemble, limit):
     return whole, reason
 
 
-def _fitting_configurations(ensemble, limit):
-    """Number of leading configurations, in whole updates, whose stored action is S(phi); and why it ends."""
+def _fitting_configurations(ensemble: Ensemble, limit: int) -> tuple[int, str]:
+    """Number of leading configurations, in whole updates, whose stored action is S(phi); and why there are no more."""
     n_chains, whole = ensemble.n_chains, 0
     for start, stop in ensemble.batch_bounds():
         stop = min(stop, limit)
@@ -111,7 +123,7 @@ def _fitting_configurations(ensemble, limit):
     return whole // n_chains * n_chains, "the file ends there" if limit < ensemble.n_cfg else ""
 
 
-def repair(path, out, action=None):
+def repair(path: PathLikeStr, out: PathLikeStr, action: Action | None = None) -> RepairReport:
     """Write the leading whole configurations of a damaged ensemble to a new file.
 
     A configuration is whole if it lies within the file, its stored action is that of its field, and, in a file with a
@@ -147,8 +159,12 @@ def repair(path, out, action=None):
         return _save([ensemble], [kept], out, path, ensemble.n_cfg - kept, reason)
 
 
-def _repair_run(run, out, action):
-    segments, kept, lost, reason, update = [], [], 0, "", None
+def _repair_run(run: Path, out: Path, action: Action | None) -> RepairReport:
+    """`repair` of a run directory."""
+    segments: list[Ensemble] = []
+    kept: list[int] = []
+    lost, reason = 0, ""
+    update: int | None = None
     if run.suffix != ".run":
         raise FileError(f"{run} is a directory, and no run directory; expected an ensemble file, or its FILE.run")
     base = run.with_name(run.stem)
@@ -172,7 +188,10 @@ def _repair_run(run, out, action):
     return _save(segments, kept, out, run, lost, reason)
 
 
-def _save(sources, kept, out, path, lost, reason):
+def _save(
+    sources: Sequence[Ensemble], kept: Sequence[int], out: Path, path: Path, lost: int, reason: str
+) -> RepairReport:
+    """Write the first `kept` configurations of each of `sources`, which follow one another, to one file."""
     if sum(kept) == 0:
         raise FileError(f"{path} holds no whole configuration; {reason or 'nothing was stored yet'}")
     columns = {
@@ -189,7 +208,7 @@ def _save(sources, kept, out, path, lost, reason):
         last = sources[-1].read("update", kept[-1] - 1, kept[-1])[0] if kept[-1] else sources[-1].first_update
         ends[-1] = int(last) - sources[-1].first_update
 
-    def pieces():
+    def pieces() -> Iterator[Piece]:
         for source, end in zip(sources, ends, strict=True):
             yield {}, {name: source.history(name, 0, end) for name in columns}
         for source, whole in zip(sources, kept, strict=True):

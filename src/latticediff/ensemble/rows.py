@@ -1,21 +1,26 @@
-"""Rows of an ensemble on disk, of one file or of the parts of a run one behind the other, compared when they are read.
+"""Rows of an ensemble on disk, of one file or of the parts of a run in a row, compared with their sums when read.
 
 A file with a seal has a CRC-32 for each block of rows: the blocks that rows lie in are read, and compared. A file of
 schema version 1 has one SHA-256 for a data set: it is computed, over all parts, when rows are read for the first time.
 """
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import FileError
+from ..types import BoolArray, IntArray, PathLikeStr
 from .digest import UNDIGESTED, RunningDigest
-from .seal import damaged_parts, damaged_rows, is_sealed, read_blocks
-from .stored import open_h5
+from .seal import Blocks, damaged_parts, damaged_rows, is_sealed, read_blocks
+from .stored import Data, Store, open_h5
+from .tables import AnyArray
 
 __all__ = ["Part", "Rows"]
 
+_T = TypeVar("_T")
 _PHI = "configurations/phi"
 _BATCH_BYTES = 4 << 20  # fits the cache
 
@@ -23,7 +28,7 @@ _BATCH_BYTES = 4 << 20  # fits the cache
 class Part(NamedTuple):
     """One file of an ensemble."""
 
-    path: object
+    path: PathLikeStr
     n_cfg: int
     n_updates: int
     sealed: bool
@@ -38,20 +43,29 @@ class Rows:
     measure : callable
         ``measure(store) -> Part`` of an open file; raises `FileError` if it is no part of the ensemble.
     checksums : dict, optional
-        SHA-256 of every data set by path, for parts without a seal; default: those in the first part. An empty one
-        knows nothing, and nothing is compared.
+        SHA-256 of every data set by path, for parts without a seal; default: those in the first part. With an empty
+        dict, nothing is compared.
     check : bool
-        False reads without looking.
+        False reads without comparing.
 
     Attributes
     ----------
     parts : list of Part
     """
 
-    def __init__(self, files, measure, checksums, check):
-        self._handle, self._check, self._checksums = (None, None), check, checksums
-        self._blocks, self._seen, self._compared = {}, {}, set()
-        self.parts = []
+    def __init__(
+        self,
+        files: Sequence[PathLikeStr],
+        measure: Callable[[Store], Part],
+        checksums: Mapping[str, str] | None,
+        check: bool,
+    ) -> None:
+        self._handle: tuple[PathLikeStr, Store] | None = None
+        self._check, self._checksums = check, checksums
+        self._blocks: dict[tuple[PathLikeStr, str], Blocks] = {}
+        self._seen: dict[PathLikeStr, BoolArray] = {}  #: blocks of the fields that were compared
+        self._compared: set[str] = set()
+        self.parts: list[Part] = []
         for path in files:
             with self.open(path) as file:
                 self.parts.append(measure(file))
@@ -61,39 +75,41 @@ class Rows:
         }
 
     @property
-    def first(self):
+    def first(self) -> PathLikeStr:
         """Path of the first part."""
         return self.parts[0].path
 
     @property
-    def is_sealed(self):
+    def is_sealed(self) -> bool:
+        """Whether every part has a seal."""
         return all(part.sealed for part in self.parts)
 
     @contextmanager
-    def open(self, path):
+    def open(self, path: PathLikeStr) -> Iterator[Store]:
         """A part as a `Store`."""
         # one handle is kept: a run of thousands of segments would otherwise meet the limit on open files
-        if self._handle[0] != path:
+        if self._handle is None or self._handle[0] != path:
             self.close()
             self._handle = (path, open_h5(path))
         yield self._handle[1]
 
-    def opened(self, path, look):
-        """``look(store)`` of a part."""
+    def opened(self, path: PathLikeStr, look: Callable[[Store], _T]) -> _T:
+        """What `look` returns for the part at `path`."""
         with self.open(path) as file:
             return look(file)
 
-    def close(self):
-        if self._handle[1] is not None:
+    def close(self) -> None:
+        """Close the part that is open."""
+        if self._handle is not None:
             self._handle[1].close()
-        self._handle = (None, None)
+        self._handle = None
 
-    def count(self, name):
+    def count(self, name: str) -> int:
         """Number of rows of a data set, all parts together."""
         return int(self._ends[name.split("/")[0]][-1])
 
-    def _overlaps(self, name, start, stop):
-        """``(path, low, high)`` of every part that rows `start` to `stop` lie in, counted from its beginning."""
+    def _overlaps(self, name: str, start: int, stop: int) -> Iterator[tuple[PathLikeStr, int, int]]:
+        """``(path, low, high)`` of every part that holds some of rows `start` to `stop`, counted from its beginning."""
         begin = 0
         for part, end in zip(self.parts, self._ends[name.split("/")[0]], strict=True):
             low, high = max(start, begin), min(stop, int(end))
@@ -101,13 +117,13 @@ class Rows:
                 yield part.path, low - begin, high - begin
             begin = int(end)
 
-    def read(self, name, start=0, stop=None):
-        """Rows `start` to `stop` of the data set `name`.
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> AnyArray:
+        """Rows `start` to `stop` of the data set `name`, in the type in which they are stored.
 
         Raises
         ------
         FileError
-            They are not what was written.
+            The rows are not what was written, or cannot be read.
         """
         start, stop, _ = slice(start, stop).indices(self.count(name))
         self._compare_whole(name)
@@ -120,7 +136,8 @@ class Rows:
                 return file.data(name)[:0]  # no rows, but of the right shape and type
         return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def _read_part(self, file, name, start, stop):
+    def _read_part(self, file: Store, name: str, start: int, stop: int) -> AnyArray:
+        """Rows `start` to `stop` of one part."""
         data, blocks = file.data(name), self._blocks_of(file, name)
         if blocks is None:
             return data[start:stop]
@@ -129,8 +146,16 @@ class Rows:
         blocks.check(first, rows)
         return rows[start - first : stop - first]
 
-    def take(self, numbers):
-        """Rows of ``configurations/phi`` by number, ascending without repetition; a block is compared once."""
+    def take(self, numbers: ArrayLike) -> AnyArray:
+        """Rows of ``configurations/phi`` by number, ascending without repetition.
+
+        Of a file with a seal, each block of rows is compared the first time only.
+
+        Raises
+        ------
+        FileError
+            The rows are not what was written, or cannot be read.
+        """
         numbers, begin, found = np.asarray(numbers), 0, []
         self._compare_whole(_PHI)
         for part, end in zip(self.parts, self._ends["configurations"], strict=True):
@@ -141,12 +166,15 @@ class Rows:
             begin = int(end)
         return np.concatenate(found)
 
-    def _take_part(self, file, numbers):
+    def _take_part(self, file: Store, numbers: IntArray) -> AnyArray:
+        """Rows of the fields of one part, by number within it."""
         data, blocks = file.data(_PHI), self._blocks_of(file, _PHI)
         # HDF5 selects scattered rows a hundred times slower than the page cache gives them; chunked data, as other
         # programs may write them, have no place of their own
-        plain = data.offset is not None
-        rows = np.memmap(file.path, data.dtype, "r", data.offset, data.shape) if plain else data
+        offset = data.offset
+        rows: AnyArray | Data = data
+        if offset is not None:
+            rows = np.memmap(file.path, data.dtype, "r", offset, data.shape)
         if blocks is not None:
             seen = self._seen.setdefault(file.path, np.zeros(len(blocks.sums), bool))
             for block in np.unique(numbers // blocks.rows):
@@ -156,8 +184,8 @@ class Rows:
                     seen[block] = True
         return np.asarray(rows[numbers])
 
-    def _blocks_of(self, file, name):
-        """`Blocks` of a data set of an open part; None where there are none, or nobody wants them compared."""
+    def _blocks_of(self, file: Store, name: str) -> Blocks | None:
+        """`Blocks` of a data set of an open part; None where there are none, or where nothing is to be compared."""
         if not self._check or not is_sealed(file):
             return None
         key = file.path, name
@@ -165,15 +193,15 @@ class Rows:
             self._blocks[key] = read_blocks(file, name)
         return self._blocks[key]
 
-    def damaged(self, name):
-        """``(first, last)`` of the rows of a single part that are not what was written."""
+    def damaged(self, name: str) -> list[tuple[int, int]]:
+        """``(first, last)`` of every stretch of rows that is not what was written, in an ensemble of one part."""
         if self.is_sealed:
             whole = "blocks" not in self.opened(self.first, damaged_parts)
             return self.opened(self.first, lambda file: damaged_rows(file, name)) if whole else []
         return [] if self._is_whole(name) else [(0, self.count(name) - 1)]
 
-    def _compare_whole(self, name):
-        """Compare a data set of parts without a seal with its SHA-256, once."""
+    def _compare_whole(self, name: str) -> None:
+        """Raise `FileError` if a data set of parts without a seal does not have its SHA-256; it is computed once."""
         if self.is_sealed or not self._check or name in self._compared:
             return
         if not self._is_whole(name):
@@ -183,8 +211,8 @@ class Rows:
             )
         self._compared.add(name)
 
-    def _is_whole(self, name):
-        """Whether a data set has its SHA-256, as far as there is one."""
+    def _is_whole(self, name: str) -> bool:
+        """Whether a data set has its SHA-256; True if none is known."""
         if name.removeprefix("history/") in UNDIGESTED or self._checksums == {}:
             return True
         if self._checksums is None:

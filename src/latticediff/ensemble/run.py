@@ -7,16 +7,20 @@ that: every physics dataset of the final file has the bits of an uninterrupted r
 import os
 import time
 import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
+from ..action import Action
 from ..atomic import disk_error, refuse_existing, require_space, sync_dir
 from ..errors import FileError, UserError
-from ..markov import ChainState
+from ..markov import Block, ChainState, Kernel
 from ..provenance import Provenance, collect
 from ..streams import Streams
+from ..types import Description, Extents, PathLikeStr
 from ..untrusted import status
 from .checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from .digest import RunningDigest
@@ -24,12 +28,15 @@ from .files import canonical_json
 from .reader import Ensemble, read_run_header, run_directory, write_run_header
 from .run_folder import acquire, birthplace_of, clear_leftovers, retire
 from .schema import Header
+from .tables import Columns, Piece
 from .writer import history_columns, write_ensemble
 
-__all__ = ["RunWriter"]
+__all__ = ["RunWriter", "Start"]
 
 SEGMENT_BYTES = 64 << 20
 CHECKPOINT_SECONDS = 30.0
+
+Start = tuple[ChainState, Streams]  #: where a run begins: the streams as they were before the first draw
 
 
 class RunWriter:
@@ -47,31 +54,35 @@ class RunWriter:
         Updates wanted in the file.
     """
 
-    def __init__(self, path, header, state, streams, target):
+    def __init__(self, path: PathLikeStr, header: Header, state: ChainState, streams: Streams, target: int) -> None:
         self.path, self.run = Path(path), run_directory(path)
         self.header, self.state, self.streams, self.target = header, state, streams, target
         self.n_updates = 0
-        self._segments, self._generation = [], 0
-        self._digest, self._base, self._about, self._lock = RunningDigest(), None, None, None
-        self._columns = None
-        self._pending, self._pending_bytes, self._broken = [], 0, False
+        self._segments: list[list[int]] = []  #: [n_cfg, n_updates] of each
+        self._digest, self._generation = RunningDigest(), 0
+        self._base: Mapping[str, str] | None = None  #: the file that this run extends, as a parent
+        self._about: Description | None = None  #: ``run.json``; None if nothing is to be written
+        self._lock: int | None = None
+        self._columns: Columns | None = None  #: None before the first block
+        self._pending: list[Piece] = []
+        self._pending_bytes, self._broken = 0, False
         self._update, self._rng = int(state.update), streams.state()
         self._saved_at, self._checkpoint_seconds = time.monotonic(), CHECKPOINT_SECONDS
 
     @classmethod
     def open(
         cls,
-        path,
+        path: PathLikeStr,
         *,
-        action,
-        kernel,
-        start=None,
-        n_updates=None,
-        thin=1,
-        provenance=None,
-        resume=False,
-        checkpoint_seconds=CHECKPOINT_SECONDS,
-    ):
+        action: Action,
+        kernel: Kernel,
+        start: Start | Callable[[], Start] | None = None,
+        n_updates: int | None = None,
+        thin: int = 1,
+        provenance: Provenance | None = None,
+        resume: bool = False,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> Self:
         """Begin, resume or extend the run into `path`.
 
         Parameters
@@ -101,7 +112,7 @@ class RunWriter:
             Something is there and `resume` is False; another process writes it; it is of another
             action, lattice, kernel or thinning; it is damaged.
         UserError
-            `n_updates` or `thin` is below 1.
+            `n_updates` or `thin` is below 1, or a new run has no start or no number of updates.
         """
         path, run = Path(path), run_directory(path)
         if thin < 1 or (n_updates is not None and n_updates < 1):
@@ -131,7 +142,17 @@ class RunWriter:
             raise
 
     @classmethod
-    def _begin(cls, path, action, kernel, start, n_updates, thin, provenance):
+    def _begin(
+        cls,
+        path: Path,
+        action: Action,
+        kernel: Kernel,
+        start: Start | Callable[[], Start] | None,
+        n_updates: int | None,
+        thin: int,
+        provenance: Provenance | None,
+    ) -> Self:
+        """A new run."""
         if start is None or n_updates is None:
             raise UserError(f"a new run into {path} wants a start and a number of updates")
         state, streams = start() if callable(start) else start
@@ -142,12 +163,22 @@ class RunWriter:
         return writer
 
     @classmethod
-    def _extend(cls, path, action, kernel, start, n_updates, thin, provenance):
+    def _extend(
+        cls,
+        path: Path,
+        action: Action,
+        kernel: Kernel,
+        start: Start | Callable[[], Start] | None,
+        n_updates: int | None,
+        thin: int,
+        provenance: Provenance | None,
+    ) -> Self:
+        """A run that goes on from the end of the finished file `path`."""
         with Ensemble(path) as base:
             _require_same(base.header, action, kernel, start, thin, path)
             target = base.n_updates if n_updates is None else n_updates
             state, streams = base.state(), base.streams()
-            if state is None:
+            if state is None or streams is None:
                 if target <= base.n_updates:
                     state, streams = ChainState(base.phis(0, 0), np.zeros(0), base.first_update), Streams(0)
                 else:
@@ -167,7 +198,17 @@ class RunWriter:
         return writer
 
     @classmethod
-    def _resume(cls, path, action, kernel, start, n_updates, thin, lock):
+    def _resume(
+        cls,
+        path: Path,
+        action: Action,
+        kernel: Kernel,
+        start: Start | Callable[[], Start] | None,
+        n_updates: int | None,
+        thin: int,
+        lock: int,
+    ) -> Self:
+        """A run that goes on from the last checkpoint that its segments agree with."""
         run = run_directory(path)
         about = read_run_header(run)
         header = Header.from_json(canonical_json(about["header"]))
@@ -192,8 +233,11 @@ class RunWriter:
             write_run_header(run, about)
         return writer
 
-    def _verify_segments(self, checkpoints):
-        """Feed the segments to the running digest; the newest checkpoint that they agree with."""
+    def _verify_segments(self, checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+        """Feed the segments to the running digest, and return the newest checkpoint that they agree with.
+
+        Segments beyond it are removed. Raises `FileError` if there is none.
+        """
         chosen = None
         by_length = {len(c.segments): c for c in reversed(checkpoints)}
         self._segments = []
@@ -217,7 +261,7 @@ class RunWriter:
                 path.unlink()  # beyond the checkpoint; the same bits will be computed again
         return chosen
 
-    def _load(self, ensemble):
+    def _load(self, ensemble: Ensemble) -> None:
         """Feed what a file holds to the running digest, and count its updates."""
         self._columns = ensemble.columns()
         self._digest.declare(self._columns)
@@ -225,8 +269,8 @@ class RunWriter:
             self._digest.add(configurations, history)
         self.n_updates += ensemble.n_updates
 
-    def _create(self, provenance, base):
-        """The run directory is born complete, by a rename: header and first checkpoint are inside."""
+    def _create(self, provenance: Provenance, base: Mapping[str, str] | None) -> None:
+        """Make and lock the run directory; it gets its name when header and first checkpoint are inside."""
         self._about = {
             "run_id": uuid.uuid4().hex,
             "header": asdict(self.header),
@@ -246,7 +290,7 @@ class RunWriter:
             raise disk_error(exc, self.run) from exc
         self._lock = acquire(self.run)
 
-    def append(self, block, state, streams, seconds):
+    def append(self, block: Block, state: ChainState, streams: Streams, seconds: float) -> None:
         """Take the next block; it is on disk after the next `checkpoint`, which comes by itself.
 
         Parameters
@@ -297,13 +341,13 @@ class RunWriter:
         self._pending_bytes += block.phi.nbytes + sum(rows.nbytes for rows in history.values())
         self._update, self.n_updates = int(state.update), self.n_updates + n_updates
         # a snapshot: kernels may reuse arrays, and an interrupted draw must not leak into the checkpoint
-        self.state = ChainState(*(np.array(x) if isinstance(x, np.ndarray) else x for x in state))
+        self.state = ChainState._make(np.array(x) if isinstance(x, np.ndarray) else x for x in state)
         self._rng = streams.state()
         if self._pending_bytes >= SEGMENT_BYTES or time.monotonic() - self._saved_at >= self._checkpoint_seconds:
             self.checkpoint()
 
-    def checkpoint(self):
-        """Seal what was appended and write the checkpoint."""
+    def checkpoint(self) -> None:
+        """Write what was appended to disk, as a segment and a checkpoint; raises `FileError` if it does not fit."""
         if not self._pending:
             return
         try:
@@ -314,12 +358,14 @@ class RunWriter:
             raise
         self._saved_at = time.monotonic()
 
-    def _seal(self):
+    def _seal(self) -> None:
+        """Write what was appended as the next segment."""
+        assert self._about is not None and self._columns is not None  # something was appended
         n_cfg = sum(len(configurations["phi"]) for configurations, _ in self._pending)
         n_updates = sum(len(history["seconds"]) for _, history in self._pending)
         header = replace(self.header, first_update=self._update - n_updates)
         joined = {name: np.concatenate([history[name] for _, history in self._pending]) for name in self._columns}
-        pieces = [({}, joined)] + [(configurations, {}) for configurations, _ in self._pending]
+        pieces: list[Piece] = [({}, joined), *((configurations, {}) for configurations, _ in self._pending)]
         write_ensemble(
             self.run / f"{len(self._segments):06d}.h5",
             header,
@@ -334,17 +380,20 @@ class RunWriter:
         self._segments.append([n_cfg, n_updates])
         self._pending, self._pending_bytes = [], 0
 
-    def _save_checkpoint(self, directory):
+    def _save_checkpoint(self, directory: Path) -> None:
+        """Write the next checkpoint into the run directory."""
         about, digests = self._about, self._digest.result()
+        assert about is not None  # there is a run directory
         checkpoint = Checkpoint(about["run_id"], self._generation, self._segments, digests, self.state, self._rng)
         save_checkpoint(directory, checkpoint)
         self._generation += 1
 
-    def finish(self):
+    def finish(self) -> None:
         """Merge the segments into the final file and remove the run directory."""
         if self._about is None:
             return  # the file had all the updates wanted
         self.checkpoint()
+        assert self._columns is not None  # the run has segments
         with Ensemble(self.run) as run:
             write_ensemble(
                 self.path,
@@ -362,7 +411,7 @@ class RunWriter:
         retire(self.run)
         self._about = None
 
-    def close(self):
+    def close(self) -> None:
         """Save what was appended and release the run directory."""
         try:
             if self._about is not None and not self._broken:
@@ -372,15 +421,24 @@ class RunWriter:
                 os.close(self._lock)
                 self._lock = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
-def _require_same(header, action, kernel, start, thin, path):
-    n_chains, shape = header.n_chains, header.shape
+def _require_same(
+    header: Header,
+    action: Action,
+    kernel: Kernel,
+    start: Start | Callable[[], Start] | None,
+    thin: int,
+    path: PathLikeStr,
+) -> None:
+    """Raise `FileError` unless `header` is that of the run that the caller wants."""
+    n_chains = header.n_chains
+    shape: Extents = header.shape
     if start is not None and not callable(start):
         n_chains, *shape = start[0].phi.shape
     header.require_same(Header.build(action.describe(), shape, kernel.describe(), n_chains, thin), path)

@@ -1,9 +1,10 @@
-"""The directory ``X.run`` of an unfinished run: born and removed by a rename, locked; nothing of others is deleted."""
+"""The directory ``X.run`` of an unfinished run: made and removed by a rename, locked; no foreign file is deleted."""
 
 import fcntl
 import os
 import re
 import shutil
+from pathlib import Path
 
 from ..atomic import open_own, sealed_text, sync_dir
 from ..errors import FileError
@@ -15,17 +16,18 @@ _UNBORN = re.compile(r"(run\.json|checkpoint-0\.h5)(\.part)?")
 _RETIRED = "retired"
 
 
-def birthplace_of(run):
+def birthplace_of(run: Path) -> Path:
     """Where the run directory `run` is put together before it gets its name."""
     return run.with_name(run.name + ".new")
 
 
-def _grave_of(run):
+def _grave_of(run: Path) -> Path:
+    """Where the run directory `run` goes before it is removed."""
     return run.with_name(run.name + ".old")
 
 
-def clear_leftovers(run):
-    """Remove what a run that was killed left beside `run`.
+def clear_leftovers(run: Path) -> None:
+    """Remove the directories that a killed process left beside the run directory `run`.
 
     Raises
     ------
@@ -40,15 +42,17 @@ def clear_leftovers(run):
         _remove(folder)
 
 
-def _never_born(names):
+def _never_born(names: list[str]) -> bool:
+    """Whether a directory with these entries is one that never got its name."""
     return all(_UNBORN.fullmatch(name) for name in names)
 
 
-def _is_retired(names):
+def _is_retired(names: list[str]) -> bool:
+    """Whether a directory with these entries is one whose removal was cut short."""
     return not names or _RETIRED in names
 
 
-def _remove(folder):
+def _remove(folder: Path) -> None:
     """Remove a directory of ours; the mark goes last, so that a removal cut short is recognised."""
     for entry in list(os.scandir(folder)):
         if entry.name != _RETIRED:
@@ -56,7 +60,7 @@ def _remove(folder):
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def retire(run):
+def retire(run: Path) -> None:
     """Remove a run directory; the rename makes it vanish at once, however long the removal takes."""
     sealed_text(run / _RETIRED, "the run is complete; this directory is being removed\n")
     os.rename(run, _grave_of(run))
@@ -64,8 +68,19 @@ def retire(run):
     _remove(_grave_of(run))
 
 
-def acquire(run):
-    """Lock a run directory for this process; the system releases it even after kill -9."""
+def acquire(run: Path) -> int:
+    """Lock a run directory for this process; the system releases the lock even after kill -9.
+
+    Returns
+    -------
+    int
+        Descriptor that holds the lock until it is closed.
+
+    Raises
+    ------
+    FileError
+        Another process has the lock, or something that is no regular file lies in its place.
+    """
     handle = open_own(run / "lock", os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,11 @@
 """The HDF5 schema, version 2: names, attributes, header. Described for users in docs/file-format.md."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
+import h5py
 import numpy as np
 
 from ..arrays import real_array
@@ -11,8 +14,10 @@ from ..lattice import MAX_NDIM
 from ..markov import ChainState
 from ..provenance import Provenance
 from ..streams import Streams
+from ..types import Description, FloatArray, PathLikeStr, Shape
 from ..untrusted import printable
 from .files import canonical_json
+from .stored import Store
 
 __all__ = [
     "CONFIGURATIONS",
@@ -54,23 +59,31 @@ CONFIGURATIONS = {
 
 @dataclass(frozen=True)
 class Header:
-    """What identifies an ensemble; two parts of one run have equal headers but for `first_update`."""
+    """What identifies an ensemble; headers of two parts of one run differ at most in `first_update`."""
 
-    action: dict  #: `Action.describe`
-    shape: tuple  #: lattice extents
-    algorithm: dict  #: `Kernel.describe`
+    action: Description  #: `Action.describe`
+    shape: Shape  #: lattice extents
+    algorithm: Description  #: `Kernel.describe`
     n_chains: int
     thin: int  #: updates between stored configurations
     first_update: int = 0  #: updates done before the first row of the history
 
     @classmethod
-    def build(cls, action, shape, algorithm, n_chains, thin, first_update=0):
+    def build(
+        cls,
+        action: Mapping[str, Any],
+        shape: Iterable[int],
+        algorithm: Mapping[str, Any],
+        n_chains: int,
+        thin: int,
+        first_update: int = 0,
+    ) -> Self:
         """Header with descriptions brought to the form that JSON gives back (tuples become lists)."""
         clean = [json.loads(canonical_json(part)) for part in (action, algorithm)]
-        shape = tuple(int(extent) for extent in shape)
-        return cls(clean[0], shape, clean[1], int(n_chains), int(thin), int(first_update))
+        extents = tuple(int(extent) for extent in shape)
+        return cls(clean[0], extents, clean[1], int(n_chains), int(thin), int(first_update))
 
-    def attributes(self):
+    def attributes(self) -> Description:
         """The attributes of ``/ensemble``, `HEADER_ATTRIBUTES`: strings, integers, and the shape as a list."""
         return {
             "action": canonical_json(self.action),
@@ -83,15 +96,15 @@ class Header:
             "dtype": "float64",
         }
 
-    def write(self, file):
-        """Into the attributes of ``/ensemble``."""
+    def write(self, file: h5py.File) -> None:
+        """Write the header into the attributes of ``/ensemble``, which is made."""
         attrs = file.create_group("ensemble").attrs
         for name, value in self.attributes().items():
             attrs[name] = np.array(value, np.int64) if name == "shape" else value
 
     @classmethod
-    def read(cls, file):
-        """From an ensemble file, a `Store`."""
+    def read(cls, file: Store) -> Self:
+        """The header of an ensemble file; raises `FileError` if it has none, or an impossible one."""
         group = file.group("ensemble")
         shape = np.asarray(group.attribute("shape"))
         if shape.ndim != 1 or not 1 <= len(shape) <= MAX_NDIM or shape.dtype.kind not in "iu" or not (shape >= 1).all():
@@ -108,36 +121,38 @@ class Header:
             group.attribute_int("first_update"),
         )
 
-    def to_json(self):
+    def to_json(self) -> str:
+        """The header as canonical JSON; the inverse of `from_json`."""
         return canonical_json(asdict(self))
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> Self:
+        """The header that `to_json` wrote."""
         fields = json.loads(text)
         return cls(**{**fields, "shape": tuple(fields["shape"])})
 
-    def require_same(self, other, path):
-        """Raise `FileError` if `other` (what the caller wants) is not this run."""
+    def require_same(self, other: Self, path: PathLikeStr) -> None:
+        """Raise `FileError` if the header `other`, which the caller wants, is of another run than this one."""
         for name in ("action", "shape", "algorithm", "n_chains", "thin"):
             have, want = getattr(self, name), getattr(other, name)
             if have != want:
                 raise FileError(f"{path} has {name} {have}; this run wants {want}; use another output file")
 
 
-def is_ours(file):
-    """Whether an HDF5 file, a `Store`, says that it is an ensemble of this program."""
+def is_ours(file: Store) -> bool:
+    """Whether an HDF5 file says that it is an ensemble of this program."""
     # an attribute of another kind under this name is no mark of ours either
     return file.has_attribute("schema") and str(file.attribute("schema")) == SCHEMA
 
 
-def schema_version(file, path):
-    """Schema version of an ensemble file, a `Store`; raises `FileError` for any other HDF5 file."""
+def schema_version(file: Store, path: PathLikeStr) -> int:
+    """Schema version of an ensemble file; raises `FileError` for any other HDF5 file."""
     if not is_ours(file):
         raise FileError(f"{path} is an HDF5 file but no ensemble of ours; `convert` reads foreign files")
     return file.attribute_int("schema_version")
 
 
-def check_schema(file, path):
+def check_schema(file: Store, path: PathLikeStr) -> None:
     """Raise `FileError` unless `file` is an ensemble of a schema version that is read as it is."""
     found = schema_version(file, path)
     if found > SCHEMA_VERSION:
@@ -148,12 +163,13 @@ def check_schema(file, path):
         raise FileError(f"{path} has schema version {found}; bring it to version {SCHEMA_VERSION} with `migrate`")
 
 
-def write_json(group, name, value):
-    """A JSON document as a scalar UTF-8 string dataset."""
+def write_json(group: h5py.Group, name: str, value: object) -> None:
+    """Write a JSON document as a scalar UTF-8 string dataset."""
     group[name] = canonical_json(value)
 
 
-def write_provenance(file, provenance, run_id):
+def write_provenance(file: h5py.File, provenance: Provenance, run_id: str) -> None:
+    """Write ``/provenance``, which is made."""
     group = file.create_group("provenance")
     group.attrs["run_id"] = run_id
     for name in ("program", "version", "commit", "created"):
@@ -166,8 +182,8 @@ def write_provenance(file, provenance, run_id):
         write_json(group, "lineage", provenance.lineage)
 
 
-def read_provenance(file):
-    """`Provenance` of an ensemble file, a `Store`."""
+def read_provenance(file: Store) -> Provenance:
+    """`Provenance` of an ensemble file; raises `FileError` if it is incomplete or malformed."""
     group = file.group("provenance")
     texts = {name: group.attribute_text(name) for name in ("program", "version", "commit", "created")}
     texts |= {name: group.text(name) for name in ("config_json", "config_toml")}
@@ -175,12 +191,12 @@ def read_provenance(file):
     if not all(isinstance(parent, dict) and {"file", "fingerprint"} <= parent.keys() for parent in parents):
         raise FileError(f"{file.path}: /provenance/parents is no list of files and fingerprints")
     libraries = group.attribute_json("libraries") if group.has_attribute("libraries") else {}
-    lineage = group.json("lineage", list) if "lineage" in group else []
+    lineage: list[Description] = group.json("lineage", list) if "lineage" in group else []
     return Provenance(**texts, parents=parents, libraries=libraries, lineage=lineage)
 
 
-def write_state(file, state, rng):
-    """Final `ChainState` and `Streams.state`: all that an extension needs."""
+def write_state(file: h5py.File, state: ChainState, rng: Description | None) -> None:
+    """Write the final `ChainState` and `rng`, a `Streams.state`: all that an extension of the file needs."""
     write_json(file, "rng", {"streams": rng, "update": int(state.update)})
     group = file.create_group("state")
     group["phi"] = real_array(state.phi, "phi")
@@ -190,8 +206,14 @@ def write_state(file, state, rng):
             group[name] = real_array(rows, name)
 
 
-def read_state(file):
-    """``(ChainState, Streams)`` of an ensemble file, a `Store`, or ``(None, None)`` where it holds none."""
+def read_state(file: Store) -> tuple[ChainState, Streams] | tuple[None, None]:
+    """``(ChainState, Streams)`` of an ensemble file, or ``(None, None)`` where it holds none.
+
+    Raises
+    ------
+    FileError
+        The state is damaged, or does not fit the header.
+    """
     if "state" not in file:
         return None, None
     rng = file.json("rng")
@@ -204,9 +226,9 @@ def read_state(file):
     return ChainState(update=update, **arrays), streams
 
 
-def read_state_arrays(group):
-    """Arrays of a `ChainState` by name, from a `Store`; as many rows in each, float64."""
-    found = {}
+def read_state_arrays(group: Store) -> dict[str, FloatArray]:
+    """Arrays of a `ChainState` by name, float64, with one row for each chain; raises `FileError` if they differ."""
+    found: dict[str, FloatArray] = {}
     for name in ("phi", "action", "log_q", "latent"):
         if name in group or name in ("phi", "action"):
             data = group.data(name, "f", itemsize=8)
@@ -218,8 +240,8 @@ def read_state_arrays(group):
     return found
 
 
-def restore_streams(state, path):
-    """`Streams.restore`, or `FileError` if `state` is not what `Streams.state` gives."""
+def restore_streams(state: Any, path: PathLikeStr) -> Streams:
+    """`Streams.restore`, or `FileError` if `state`, which came from a file, is not what `Streams.state` gives."""
     try:
         return Streams.restore(state)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as exc:

@@ -10,24 +10,30 @@ h5py has no error of its own: a malformed structure comes as `KeyError`, `OSErro
 
 import math
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Self, TypeVar, overload
 
 import h5py
 import numpy as np
 
 from ..errors import FileError
+from ..types import Description, IntArray, PathLikeStr, Shape
 from ..untrusted import TEXT_BYTES, parse_json, printable, regular_file
 from .heaps import require_sound_heaps, text_length
+from .tables import AnyArray
 
 __all__ = ["MOST_COMPRESSED", "Data", "Store", "open_h5"]
 
 # deflate cannot do better than 1032 to 1
 MOST_COMPRESSED = 1100
+_T = TypeVar("_T")
 _KINDS = {"f": "floating-point numbers", "i": "integers", "u": "unsigned integers", "S": "a string", "b": "booleans"}
 
 
 @contextmanager
-def _looking(path, name):
+def _looking(path: PathLikeStr, name: object) -> Iterator[None]:
+    """Turn what h5py raises while it reads the item `name` into `FileError`."""
     try:
         yield
     except FileError:
@@ -39,7 +45,7 @@ def _looking(path, name):
         raise FileError(f"{path}: {printable(name)} cannot be read ({said}); the file is damaged") from exc
 
 
-def open_h5(path):
+def open_h5(path: PathLikeStr) -> "Store":
     """Open an HDF5 file for reading, or say in one line why it cannot be read.
 
     Returns
@@ -80,42 +86,44 @@ class Store:
     ----------
     group : h5py.Group
     path : path
-        Of the file, for messages.
+        Path of the file, for messages.
     """
 
-    def __init__(self, group, path):
+    def __init__(self, group: h5py.Group, path: PathLikeStr) -> None:
         self._group, self.path = group, path
 
-    def close(self):
+    def close(self) -> None:
+        """Close the whole file."""
         with _looking(self.path, "the file"):
             self._group.file.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc):
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _called(self, name):
+    def _called(self, name: str) -> str:
+        """Path of `name` in the file, for messages."""
         return f"{self._group.name or ''}/{name}".replace("//", "/")
 
-    def __contains__(self, name):
+    def __contains__(self, name: str) -> bool:
         """Whether there is a link of that name, of whatever kind; what it leads to is looked at on access."""
-        here = self
+        here: Store = self
         *folders, last = name.split("/")
         for folder in folders:
             if folder not in here:
                 return False
             here = here.group(folder)
         with _looking(self.path, here._called(last)):
-            return here._group.id.links.exists(last.encode())
+            return bool(here._group.id.links.exists(last.encode()))
 
-    def names(self):
+    def names(self) -> list[str]:
         """Names of everything in the group, sorted."""
         with _looking(self.path, self._group.name):
             return sorted(self._group)
 
-    def _item(self, name):
+    def _item(self, name: str) -> Any:
         """The object called `name`, which must be stored in the file itself."""
         *folders, last = name.split("/")
         if folders:
@@ -133,27 +141,35 @@ class Store:
                 )
             return self._group[name]
 
-    def _wanted(self, name, kind, word):
+    def _wanted(self, name: str, kind: type, word: str) -> Any:
+        """The object called `name`, which must be of type `kind`, called `word` in messages."""
         item = self._item(name)
         if not isinstance(item, kind):
             found = {h5py.Group: "a group", h5py.Dataset: "a data set", h5py.Datatype: "a type"}.get(type(item), "else")
             raise FileError(f"{self.path}: {printable(self._called(name))} is {found}; expected {word}")
         return item
 
-    def group(self, name):
+    def group(self, name: str) -> "Store":
         """The group `name` as a `Store`."""
         return Store(self._wanted(name, h5py.Group, "a group"), self.path)
 
-    def data(self, name, kinds="fiu", ndim=None, itemsize=None):
-        """The data set `name` as `Data`; nothing is read yet.
+    def data(self, name: str, kinds: str = "fiu", ndim: int | None = None, itemsize: int | None = None) -> "Data":
+        """The data set `name`; nothing is read yet.
 
         Parameters
         ----------
         name : str
         kinds : str
-            Kinds of NumPy types that will do.
+            Kinds of NumPy types that will do, as of ``dtype.kind``.
         ndim : int, optional
+            Number of axes wanted.
         itemsize : int, optional
+            Bytes of a number wanted.
+
+        Raises
+        ------
+        FileError
+            It is not there, is no data set, has another type or number of axes, or is not stored in the file itself.
         """
         data = self._wanted(name, h5py.Dataset, "a data set")
         called = f"{self.path}: {printable(self._called(name))}"
@@ -167,21 +183,27 @@ class Store:
                 raise FileError(f"{called} has shape {data.shape}; expected {ndim} axes")
             return Data(data, self.path)
 
-    def datasets(self):
+    def datasets(self) -> list[str]:
         """Names of all data sets below this group that are stored in the file, in alphabetical order."""
-        names = []
+        names: list[str] = []
+
+        def note(name: str, item: h5py.HLObject) -> None:
+            if isinstance(item, h5py.Dataset):
+                names.append(name)
+
         with _looking(self.path, self._group.name):
-            self._group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            self._group.visititems(note)
         return names
 
-    def shape(self, name):
-        """Shape that the data set `name` declares; `data` says whether that is true."""
+    def shape(self, name: str) -> Shape | None:
+        """Shape that the data set `name` declares, None if it is empty; `data` finds out whether it is true."""
         data = self._wanted(name, h5py.Dataset, "a data set")
         with _looking(self.path, self._called(name)):
-            return data.shape
+            found: Shape | None = data.shape
+        return found
 
-    def text(self, name):
-        """A scalar string data set as `str`."""
+    def text(self, name: str) -> str:
+        """A scalar string data set as `str`; raises `FileError` if it is something else."""
         data, called = self._wanted(name, h5py.Dataset, "a string"), self._called(name)
         with _looking(self.path, called):
             _require_inside(data, f"{self.path}: {printable(called)}", self.path)
@@ -192,20 +214,28 @@ class Store:
                 )
             if h5py.check_string_dtype(data.dtype).length is None and text_length(data, self.path) > TEXT_BYTES:
                 raise FileError(f"{self.path}: {printable(called)} declares a text of more than {TEXT_BYTES} bytes")
-            return data[()].decode()
+            return str(data[()].decode())
 
-    def json(self, name, kind=dict):
-        """A scalar string data set with a JSON document, of Python type `kind`."""
+    @overload
+    def json(self, name: str) -> Description: ...
+
+    @overload
+    def json(self, name: str, kind: type[_T]) -> _T: ...
+
+    def json(self, name: str, kind: type = dict) -> Any:
+        """A scalar string data set with a JSON document of Python type `kind`; raises `FileError` otherwise."""
         return _require_json(self.text(name), kind, f"{self.path}: {printable(self._called(name))}")
 
-    def has_attribute(self, name, of=None):
+    def has_attribute(self, name: str, of: str | None = None) -> bool:
+        """Whether this group, or the item `of` in it, has an attribute of that name."""
         with _looking(self.path, f"attribute {name}"):
             return name in self._holder(of).attrs
 
-    def _holder(self, of):
+    def _holder(self, of: str | None) -> Any:
+        """This group, or the item `of` in it."""
         return self._group if of is None else self._item(of)
 
-    def attribute(self, name, of=None):
+    def attribute(self, name: str, of: str | None = None) -> Any:
         """An attribute of this group, or of the item `of` in it, as h5py gives it: numbers, strings, arrays of them."""
         holder = self._holder(of)
         called = f"attribute {name} of {holder.name}"
@@ -221,8 +251,8 @@ class Store:
                 )
             return holder.attrs[name]
 
-    def attribute_text(self, name, of=None):
-        """An attribute that is a string."""
+    def attribute_text(self, name: str, of: str | None = None) -> str:
+        """An attribute that is a string; raises `FileError` otherwise."""
         value = self.attribute(name, of)
         with _looking(self.path, f"attribute {name}"):
             value = value.decode() if isinstance(value, bytes) else value
@@ -230,12 +260,12 @@ class Store:
             raise FileError(f"{self.path}: attribute {name} is {printable(value, 60)}; expected a string")
         return str(value)
 
-    def attribute_json(self, name, of=None, kind=dict):
-        """An attribute that is a JSON document, of Python type `kind`."""
+    def attribute_json(self, name: str, of: str | None = None, kind: type[Description] = dict) -> Description:
+        """An attribute that is a JSON document of Python type `kind`; raises `FileError` otherwise."""
         return _require_json(self.attribute_text(name, of), kind, f"{self.path}: attribute {name}")
 
-    def attribute_int(self, name, of=None, least=0):
-        """An attribute that is an integer of at least `least`."""
+    def attribute_int(self, name: str, of: str | None = None, least: int = 0) -> int:
+        """An attribute that is an integer of at least `least`; raises `FileError` otherwise."""
         value = np.asarray(self.attribute(name, of))
         if value.shape != () or value.dtype.kind not in "iub" or value < least:
             raise FileError(
@@ -247,36 +277,41 @@ class Store:
 class Data:
     """A data set that is stored in the file; sliced like an array, read when it is sliced."""
 
-    def __init__(self, data, path):
+    def __init__(self, data: h5py.Dataset, path: PathLikeStr) -> None:
         self._data, self.path = data, path
-        self.shape, self.dtype, self.ndim, self.size = data.shape, data.dtype, len(data.shape), data.size
+        self.shape: Shape = data.shape
+        self.dtype: np.dtype[Any] = data.dtype
+        self.ndim, self.size = len(self.shape), int(data.size)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: slice | IntArray | tuple[()], /) -> AnyArray:
         with _looking(self.path, self._data.name):
-            return self._data[rows]
+            found: AnyArray = self._data[rows]
+        return found
 
     @property
-    def offset(self):
-        """Where the numbers begin in the file; None if they do not lie there in one piece and as they are."""
+    def offset(self) -> int | None:
+        """Byte of the file where the numbers begin; None if they are not stored in one piece and unfiltered."""
         with _looking(self.path, self._data.name):
-            return self._data.id.get_offset()
+            found: int | None = self._data.id.get_offset()
+        return found
 
 
-def _require_json(text, kind, source):
+def _require_json(text: str, kind: type[_T], source: str) -> _T:
+    """The JSON document in `text`, or `FileError` unless it is of Python type `kind`."""
     value = parse_json(text, source)
     if not isinstance(value, kind):
         raise FileError(f"{source} holds {printable(type(value).__name__)}; expected {kind.__name__}")
     return value
 
 
-def _is_enum_bool(dtype):
+def _is_enum_bool(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "b" or h5py.check_enum_dtype(dtype) is not None
 
 
-def _require_inside(data, called, path):
+def _require_inside(data: h5py.Dataset, called: str, path: PathLikeStr) -> None:
     """Raise `FileError` unless every number that `data` declares is stored in the file."""
     if data.is_virtual or data.external:
         word = "is a virtual data set" if data.is_virtual else "keeps its numbers in another file"

@@ -1,27 +1,50 @@
 """Write an ensemble file from pieces; used for segments, finished runs, user arrays and every conversion."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
+import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
+from ..action import Action
 from ..arrays import real_array
 from ..atomic import refuse_existing, require_space
 from ..errors import FileError, UserError
 from ..lattice import check_shape, volume
-from ..provenance import collect
+from ..markov import ChainState
+from ..provenance import Provenance, collect
+from ..types import Description, PathLikeStr
 from .digest import RunningDigest
 from .files import canonical_json, sealed
 from .schema import CONFIGURATIONS, SCHEMA, SCHEMA_VERSION, Header, write_provenance, write_state
 from .seal import SealWriter, written_parts
+from .tables import AnyArray, Columns, DataSets, Fields, Piece
 
 BATCH_BYTES = 32 << 20
 
 __all__ = ["history_columns", "save_ensemble", "write_ensemble"]
 
 
-def history_columns(history):
-    """Dict of column name to ``(dtype, is_bool, per_chain)`` from arrays; booleans are stored as bytes."""
-    columns = {}
+def history_columns(history: Mapping[str, ArrayLike]) -> Columns:
+    """Type of every column of a history, as it is stored: booleans as bytes, integers as int64, the rest as float64.
+
+    Parameters
+    ----------
+    history : dict of str to array_like, shape (n_updates, n_chains) or (n_updates,)
+
+    Returns
+    -------
+    dict of str to (dtype, bool, bool)
+        Whether the column stands for booleans, and whether it has one number for each chain.
+
+    Raises
+    ------
+    UserError
+        A column holds no real numbers.
+    """
+    columns: Columns = {}
     for name, rows in history.items():
         rows = real_array(rows, f"history of {name}", booleans=True, dtype=None)
         is_bool = rows.dtype == bool
@@ -30,9 +53,9 @@ def history_columns(history):
     return columns
 
 
-def _datasets(header, n_cfg, n_updates, columns):
+def _datasets(header: Header, n_cfg: int, n_updates: int, columns: Columns) -> DataSets:
     """``(dtype, shape)`` of every data set with many rows, by path."""
-    found = {
+    found: DataSets = {
         f"configurations/{name}": (dtype, (n_cfg, *header.shape) if name == "phi" else (n_cfg,))
         for name, dtype in CONFIGURATIONS.items()
     }
@@ -41,8 +64,8 @@ def _datasets(header, n_cfg, n_updates, columns):
     return found
 
 
-def _create(file, header, datasets, columns):
-    """Every header of the file before any data: a torn tail then costs rows, never the structure."""
+def _create(file: h5py.File, header: Header, datasets: DataSets, columns: Columns) -> None:
+    """Make all groups and data sets before any data are written: a torn tail then costs rows, never the structure."""
     file.attrs["schema"], file.attrs["schema_version"] = SCHEMA, SCHEMA_VERSION
     header.write(file)
     for group in ("configurations", "history"):
@@ -54,8 +77,19 @@ def _create(file, header, datasets, columns):
 
 
 def write_ensemble(
-    path, header, *, n_cfg, n_updates, columns, pieces, provenance, rng=None, state=None, run_id="", digest=None
-):
+    path: PathLikeStr,
+    header: Header,
+    *,
+    n_cfg: int,
+    n_updates: int,
+    columns: Columns,
+    pieces: Iterable[Piece],
+    provenance: Provenance,
+    rng: Description | None = None,
+    state: ChainState | None = None,
+    run_id: str = "",
+    digest: RunningDigest | dict[str, str] | None = None,
+) -> dict[str, str]:
     """Write one whole file: sealed, with checksums of what was written.
 
     Parameters
@@ -76,8 +110,8 @@ def write_ensemble(
     state : ChainState, optional
     run_id : str
         Identity of the run that wrote the file; no part of the digest.
-    digest : RunningDigest, optional
-        Fed with the rows and stored; default a fresh one. A dict of digests known already is stored as it is.
+    digest : RunningDigest or dict, optional
+        Fed with the rows and stored; default a fresh one. A dict of digests that are known already is stored as it is.
 
     Returns
     -------
@@ -87,24 +121,24 @@ def write_ensemble(
     Raises
     ------
     FileError
-        The disk is full or `path` cannot be written.
+        The disk is full, `path` cannot be written, or `pieces` brought more or fewer rows than announced.
     """
     require_space(path, n_cfg * 8 * (volume(header.shape) + 3) + sum(8 * n_updates * header.n_chains for _ in columns))
     cfg_row, history_row = 0, dict.fromkeys(columns, 0)
     known = digest if isinstance(digest, dict) else None
-    digest = RunningDigest() if digest is None else digest
+    running = digest if isinstance(digest, RunningDigest) else RunningDigest()
     if known is None:
-        digest.declare(columns)
+        running.declare(columns)
     datasets = _datasets(header, n_cfg, n_updates, columns)
     seal = SealWriter(datasets)
 
-    def parts(checksums):
+    def parts(checksums: Mapping[str, str]) -> dict[str, Any]:
         return written_parts(header, provenance, run_id, checksums, columns, rng, state)
 
-    def sum_up(name, rows):
+    def sum_up(name: str, rows: AnyArray) -> None:
         seal.update(name, rows)
         if known is None:
-            digest.update(name, rows)
+            running.update(name, rows)
 
     # one worker keeps the order; hashing and writing both release the interpreter lock
     with ThreadPoolExecutor(1) as hasher, sealed(path) as (file, check):
@@ -113,10 +147,10 @@ def write_ensemble(
         if state is not None:
             write_state(file, state, rng)
         # the final text has exactly the length of this one: it is overwritten in place, in front of the data
-        file["checksums"] = np.bytes_(canonical_json(known or digest.result()))
-        seal.reserve(file, parts(known or digest.result()))
+        file["checksums"] = np.bytes_(canonical_json(known or running.result()))
+        seal.reserve(file, parts(known or running.result()))
 
-        def put(name, row, rows):
+        def put(name: str, row: int, rows: AnyArray) -> None:
             summed = hasher.submit(sum_up, name, rows)
             file[name][row : row + len(rows)] = rows
             summed.result()
@@ -135,15 +169,25 @@ def write_ensemble(
             raise FileError(
                 f"{path}: wrote {cfg_row} of {n_cfg} configurations and {history_row} of {n_updates} history rows"
             )
-        checksums = known or digest.result()
+        checksums = known or running.result()
         file["checksums"][()] = np.bytes_(canonical_json(checksums))
         seal.write(file, parts(checksums))
     return checksums
 
 
 def save_ensemble(
-    path, phis, *, action, n_chains=1, thin=1, first_update=0, algorithm=None, history=None, provenance=None, batch=None
-):
+    path: PathLikeStr,
+    phis: ArrayLike | Fields,
+    *,
+    action: Action,
+    n_chains: int = 1,
+    thin: int = 1,
+    first_update: int = 0,
+    algorithm: Description | None = None,
+    history: Mapping[str, AnyArray] | None = None,
+    provenance: Provenance | None = None,
+    batch: int | None = None,
+) -> dict[str, str]:
     """Save configurations that you have as an ensemble file.
 
     Parameters
@@ -177,31 +221,32 @@ def save_ensemble(
     Raises
     ------
     UserError
-        Wrong shape, or a value that is not finite.
+        Wrong shape, no configuration, numbers that do not fit `n_chains` and `thin`, or a value that is not finite or
+        no real number.
     FileError
-        `path` exists or cannot be written.
+        `path` exists or cannot be written, or `history` has another number of rows.
     """
     refuse_existing(path)
-    if getattr(phis, "ndim", None) is None:
-        phis = real_array(phis, "phis")
-    if phis.ndim != action.ndim + 1:
-        raise UserError(f"phis has shape {phis.shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")
-    shape, n_cfg = check_shape(phis.shape[1:], action.ndim), len(phis)
+    has_axes = getattr(phis, "ndim", None) is not None  # then it can be sliced
+    fields: Fields = cast(Fields, phis) if has_axes else real_array(cast(ArrayLike, phis), "phis")
+    if fields.ndim != action.ndim + 1:
+        raise UserError(f"phis has shape {fields.shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")
+    shape, n_cfg = check_shape(fields.shape[1:], action.ndim), len(fields)
     if not n_cfg:
-        raise UserError(f"phis has shape {phis.shape}: it holds no configuration")
+        raise UserError(f"phis has shape {fields.shape}: it holds no configuration")
     if n_chains < 1 or thin < 1 or n_cfg % n_chains:
         raise UserError(
             f"{n_cfg} configurations with n_chains = {n_chains}, thin = {thin}; want a multiple of n_chains"
         )
-    history = dict(history or {})
+    recorded = dict(history or {})
     batch = batch or max(1, BATCH_BYTES // (8 * volume(shape)))
     n_updates = n_cfg // n_chains * thin
     header = Header.build(action.describe(), shape, algorithm or {"name": "external"}, n_chains, thin, first_update)
 
-    def pieces():
-        yield {}, history
+    def pieces() -> Iterator[Piece]:
+        yield {}, recorded
         for start in range(0, n_cfg, batch):
-            phi = real_array(phis[start : start + batch], "phis")
+            phi = real_array(fields[start : start + batch], "phis")
             values = action(phi)
             if not (np.isfinite(values).all() and np.isfinite(phi).all()):
                 raise UserError(f"configurations {start} to {start + len(phi) - 1} hold a value that is not finite")
@@ -213,8 +258,8 @@ def save_ensemble(
         path,
         header,
         n_cfg=n_cfg,
-        n_updates=n_updates if history else 0,
-        columns=history_columns(history),
+        n_updates=n_updates if recorded else 0,
+        columns=history_columns(recorded),
         pieces=pieces(),
         provenance=provenance or collect(),
     )

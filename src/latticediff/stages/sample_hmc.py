@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..build.classical import searched_kernel
 from ..ensemble import Ensemble, run_chain
+from ..errors import FileError
 from ..host import numpy_defaults
 from ..job.log import JsonLog
 from ..job.progress import Progress
@@ -67,7 +68,9 @@ def baseline(
     streams = Streams(card.run.seed).child("baseline")
     with Ensemble(ensemble_path) as ensemble:
         kernel: Kernel = kernel_from_description(ensemble.action, ensemble.algorithm)
-        state, parent = ensemble.state()._replace(update=0), ensemble.parent()
+        if (last := ensemble.state()) is None:
+            raise FileError(f"{ensemble_path} has no state to go on from; take one that generate wrote")
+        state, parent = last._replace(update=0), ensemble.parent()
         seconds = float(ensemble.history("seconds").mean())
     if card.sampling.hmc.search:
         algorithm = stored_algorithm(path, card) if resume else None

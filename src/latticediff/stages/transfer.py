@@ -52,8 +52,9 @@ def import_foreign(
     options = {key: value for key, value in options.items() if value is not None}
     if choose_reader(path, reader) is read_raw:
         options["shape"] = card.shape
-    common = {"lattice": card.shape, "reader": reader, "provenance": provenance_of(card)}
-    return convert(path, out, card.theory(), **common, **options)
+    return convert(
+        path, out, card.theory(), lattice=card.shape, reader=reader, provenance=provenance_of(card), **options
+    )
 
 
 def export(path: PathLikeStr, out: PathLikeStr) -> Path:
