@@ -15,10 +15,10 @@ from latticediff.errors import CardError, UserError
 from latticediff.hmc import HMC, tune, warm_up
 from latticediff.hmc import search as module
 from latticediff.hmc.search import OVERHEAD, Pilot, _dearer, _race
-from latticediff.job.estimate import probe
 from latticediff.job.log import JsonLog, read_log
 from latticediff.markov import kernel_from_description
 from latticediff.report.verdict import tuning
+from latticediff.stages.estimate import probe
 from latticediff.stages.generate import generate
 from latticediff.stages.sample_hmc import baseline
 from latticediff.streams import Streams

@@ -18,6 +18,7 @@ from learned_toys import QUARTIC, SHAPE, network, normal, some_propagator
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import UserError
 from latticediff.gaussian.reference import GaussianReference
+from latticediff.networks.colouring import colouring
 from latticediff.targets.matching import denoising_loss, mixed_target
 from latticediff.targets.objectives import (
     TRACES,
@@ -25,7 +26,6 @@ from latticediff.targets.objectives import (
     ModelScore,
     closed_form,
     coloured_probes,
-    colouring,
     denoising,
     draw_levels,
     explicit,

@@ -16,15 +16,17 @@ import hashlib
 import pathlib
 import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding
 import numba
 from numba.core.dispatcher import Dispatcher
 
-from ..action import Action
 from . import potentials
 from .locking import lock_cache
+
+if TYPE_CHECKING:
+    from ..action import Action
 
 __all__ = [
     "FLAGS",

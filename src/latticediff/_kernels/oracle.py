@@ -4,14 +4,19 @@ Site by site, plain Python: no vectorised shift, no halo, no series. Nothing els
 uses this room.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..action import Action
 from ..types import FloatArray, Shape
+
+if TYPE_CHECKING:
+    from ..action import Action
 
 __all__ = ["action", "force", "normals", "philox", "trajectory", "uniform", "uniforms"]
 

@@ -56,7 +56,7 @@ def _prepare(card: Path, overrides: Sequence[str] | None, quiet: bool) -> tuple[
 
 def _print_plan(card: Card, *stages: str) -> None:
     """Print the effective card and the estimate of what `stages` would cost."""
-    from ..job.estimate import estimate
+    from ..stages.estimate import estimate
 
     say(card.to_toml())
     say(estimate(card, stages))

@@ -32,8 +32,8 @@ from torch import Tensor
 from ...errors import UserError
 from ...gaussian.reference import GaussianReference
 from ...registry import nearest
-from ...targets.objectives.traces import colouring, count_colours
 from ...types import Extents
+from ..colouring import colouring, count_colours
 
 __all__ = ["METHODS", "passes", "trunk_trace"]
 

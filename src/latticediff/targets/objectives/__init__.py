@@ -12,7 +12,7 @@ from .empirical import EmpiricalScore
 from .fields import ModelScore, free_score
 from .levels import LEVELS, WEIGHTINGS, draw_levels, ladder_weights
 from .losses import OBJECTIVES, denoising, explicit, fisher_divergence, implicit, objective, target
-from .traces import TRACES, closed_form, coloured_probes, colouring, full_jacobian, hutchinson
+from .traces import TRACES, closed_form, coloured_probes, full_jacobian, hutchinson
 
 __all__ = [
     "LEVELS",
@@ -23,7 +23,6 @@ __all__ = [
     "ModelScore",
     "closed_form",
     "coloured_probes",
-    "colouring",
     "denoising",
     "draw_levels",
     "explicit",

@@ -10,8 +10,6 @@ r"""The divergence of a score, :math:`\mathrm{tr}\,\partial s/\partial x`, by fo
 An unbiased trace is good enough for a loss, but never inside Metropolis: exp(noise) has not mean one.
 """
 
-import itertools
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -20,11 +18,11 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...networks.colouring import colouring
 from ...networks.contract import Score
-from ...types import Extents, IntArray
 from .checks import check_samples, noise_levels
 
-__all__ = ["TRACES", "closed_form", "coloured_probes", "colouring", "count_colours", "full_jacobian", "hutchinson"]
+__all__ = ["TRACES", "closed_form", "coloured_probes", "full_jacobian", "hutchinson"]
 
 
 def _products(score: Score, x: Tensor, sigma: float | Tensor, probes: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -63,37 +61,6 @@ def full_jacobian(score: Score, x: Tensor, sigma: float | Tensor) -> Tensor:
     """
     sites = torch.eye(x[0].numel(), dtype=x.dtype).reshape(-1, *x.shape[1:])
     return _sum(_products(score, x, sigma, sites))
-
-
-def _cycle_colours(extent: int, reach: int) -> IntArray:
-    """Colours of the sites of a ring, equal ones more than `reach` apart: positions in blocks of nearly one size."""
-    blocks = np.array_split(np.arange(extent), max(1, extent // (reach + 1)))
-    return np.concatenate([np.arange(len(block)) for block in blocks])
-
-
-def colouring(shape: Extents, reach: int) -> Tensor:
-    """Masks (n_colours, *shape), float64, of sites of one colour: any two are more than `reach` apart along some axis.
-
-    Raises
-    ------
-    UserError
-        `reach` is no whole number of at least 0.
-    """
-    if reach < 0 or int(reach) != reach:
-        raise UserError(f"reach is {reach}; expected a whole number of sites, at least 0")
-    rings = [_cycle_colours(extent, int(reach)) for extent in shape]
-    masks = []
-    for colours in itertools.product(*(range(ring.max() + 1) for ring in rings)):
-        selected = np.ix_(*(np.flatnonzero(ring == c) for ring, c in zip(rings, colours, strict=True)))
-        mask = np.zeros(shape)
-        mask[selected] = 1
-        masks.append(mask)
-    return torch.as_tensor(np.stack(masks))
-
-
-def count_colours(shape: Extents, reach: int) -> int:
-    """Number of colours that `colouring` needs, without making the masks."""
-    return math.prod(int(_cycle_colours(extent, reach).max()) + 1 for extent in shape)
 
 
 def coloured_probes(score: Score, x: Tensor, sigma: float | Tensor, *, reach: int) -> Tensor:

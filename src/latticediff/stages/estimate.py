@@ -20,9 +20,9 @@ from ..hmc.search import BUDGET
 from ..host import torch_defaults
 from ..lattice import volume
 from ..metropolis.contract import evaluations_to_weigh
-from ..stages.generate import block_length
 from ..streams import Streams
 from ..types import Shape
+from .generate import block_length
 
 if TYPE_CHECKING:
     from ..composite import Sequence as KernelSequence
@@ -93,8 +93,8 @@ def _generate_cost(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
 def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> Trainer:
     """A trainer of the card on as few configurations as will do."""
     from ..build.device import pick_device
-    from ..stages.train import Source, build_trainer
     from ..training import TrainingData
+    from .train import Source, build_trainer
 
     n_chains = card.hmc.n_chains
     updates = max(4, -(-64 // n_chains))
@@ -116,8 +116,8 @@ def _train_cost(card: Card, trainer: Trainer) -> Cost:
 
 
 def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
-    from ..stages.finetune import plan_of
     from ..training.finetune import FineTuner
+    from .finetune import plan_of
 
     section = card.finetune
     batch = min(section.batch, len(trainer.data.train))
