@@ -18,12 +18,12 @@ import torch
 from latticediff.action import Phi4
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared
+from latticediff.networks.colouring import colouring
 from latticediff.networks.ridge.network import RidgeNetwork
 from latticediff.targets.objectives import (
     ModelScore,
     closed_form,
     coloured_probes,
-    colouring,
     full_jacobian,
     hutchinson,
 )

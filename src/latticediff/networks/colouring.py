@@ -1,4 +1,4 @@
-"""Colours of lattice sites: those of one colour lie too far apart to feel each other, so one backward pass serves all."""
+"""Colours of lattice sites: those of one colour do not feel each other, so one backward pass serves all of them."""
 
 import itertools
 import math
