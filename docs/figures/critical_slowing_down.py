@@ -29,7 +29,9 @@ def main():
         figure, axes = new_figure(6.0, nrows=2, sharex=True)
         for ax, (key, label, unit) in zip(axes, QUANTITIES, strict=True):
             for (name, title), colour, marker in zip(NAMES.items(), COLOURS, MARKERS, strict=False):
-                mine = [row for row in rows if row["algorithm"] == name and "L" in row]
+                mine = sorted(
+                    (row for row in rows if row["algorithm"] == name and "L" in row), key=lambda row: row["L"]
+                )
                 values, errors = zip(*(row[key]["abs_m"] for row in mine), strict=True)
                 values, errors = ([unit * number for number in numbers] for numbers in (values, errors))
                 ax.errorbar([row["L"] for row in mine], values, errors, color=colour, marker=marker, label=title)
