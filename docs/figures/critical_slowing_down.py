@@ -24,7 +24,8 @@ QUANTITIES = (
 
 
 def main():
-    rows = [json.loads(line) for line in (HERE.parent / "critical-slowing-down.jsonl").read_text().splitlines()]
+    lines = (HERE.parent / "critical-slowing-down.jsonl").read_text().splitlines()
+    rows = sorted((row for row in map(json.loads, lines) if "L" in row), key=lambda row: row["L"])
     with styled():
         figure, axes = new_figure(6.0, nrows=2, sharex=True)
         for ax, (key, label, unit) in zip(axes, QUANTITIES, strict=True):
@@ -36,7 +37,7 @@ def main():
                 values, errors = ([unit * number for number in numbers] for numbers in (values, errors))
                 ax.errorbar([row["L"] for row in mine], values, errors, color=colour, marker=marker, label=title)
             ax.set(xscale="log", yscale="log", ylabel=label)
-        ticks = sorted({row["L"] for row in rows if "L" in row})
+        ticks = sorted({row["L"] for row in rows})
         axes[-1].set_xticks(ticks, [str(tick) for tick in ticks])
         axes[-1].minorticks_off()
         axes[-1].set_xlabel("L, along ξ = L/4")
