@@ -11,64 +11,11 @@ A lane's bits depend on nothing but its own configuration: not on the batch, the
 import numpy as np
 
 from .compile import cached
+from .folded import back, forth
 from .vectors import LANES, load, narrow, root, spread, store, widen
 
 one, two, three, half = np.float32(1.0), np.float32(2.0), np.float32(3.0), np.float32(0.5)
 zero, zero_64 = np.float32(0.0), 0.0
-
-
-@cached
-def along(blocks, before, extent, after, x, out):
-    """``out[b, i, a] = sum_j m[i, j] x[b, j, a]`` for vectors; `blocks` (>= extent / 4, >= extent, 4) holds m."""
-    columns = before * after
-    for q in range(0, columns, 2):
-        r = min(q + 1, columns - 1)  # an odd one is done twice
-        first = (q // after * extent * after + q % after) * LANES
-        second = (r // after * extent * after + r % after) * LANES
-        step = after * LANES
-        for block in range((extent + 3) // 4):
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(zero)
-            for j in range(extent):
-                m0, m1 = spread(blocks[block, j, 0]), spread(blocks[block, j, 1])
-                m2, m3 = spread(blocks[block, j, 2]), spread(blocks[block, j, 3])
-                u, v = load(x, first + j * step), load(x, second + j * step)
-                a0, b0 = a0 + m0 * u, b0 + m0 * v
-                a1, b1 = a1 + m1 * u, b1 + m1 * v
-                a2, b2 = a2 + m2 * u, b2 + m2 * v
-                a3, b3 = a3 + m3 * u, b3 + m3 * v
-            i = 4 * block
-            store(out, first + i * step, a0)
-            store(out, second + i * step, b0)
-            if i + 1 < extent:
-                store(out, first + (i + 1) * step, a1)
-                store(out, second + (i + 1) * step, b1)
-            if i + 2 < extent:
-                store(out, first + (i + 2) * step, a2)
-                store(out, second + (i + 2) * step, b2)
-            if i + 3 < extent:
-                store(out, first + (i + 3) * step, a3)
-                store(out, second + (i + 3) * step, b3)
-
-
-@cached
-def transform(extents, blocks, x, work):
-    """Real Fourier transform of `x` over all axes, in place; `work` is scratch of the same size.
-
-    `blocks[axis]` holds the matrix of an axis, padded to the largest extent; for the inverse its transpose.
-    """
-    before, after = 1, 1
-    for axis in range(extents.shape[0]):
-        after *= extents[axis]
-    source, target = x, work
-    for axis in range(extents.shape[0]):
-        extent = extents[axis]
-        after //= extent
-        along(blocks[axis], before, extent, after, source, target)
-        before *= extent
-        source, target = target, source
-    if extents.shape[0] % 2 == 1:
-        for i in range(x.shape[0]):
-            x[i] = work[i]
 
 
 @cached
@@ -155,9 +102,9 @@ def scatter(kernels, taps, x, y, g, size, out):
 
 @cached
 def slope(
-    state, level, extents, blocks, inverse_blocks, into, outward,
+    state, level, extents, sizes, order, plain, forths, backs, into, outward,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
-    u, out, g, work, derivative,
+    u, out, g, work, scratch, derivative,
 ):  # fmt: skip
     """``d state / d log sigma`` of one group into `derivative`; returns the trace, a vector of float64.
 
@@ -172,7 +119,7 @@ def slope(
             store(field, k * LANES, spread(inner[level, j, k]) * narrow(load(state, k * LANES)))
         if j == 1:  # around a vacuum
             store(field, 0, load(field, 0) + spread(np.float32(numbers[level, 8])))
-        transform(extents, inverse_blocks, field, work)
+        back(extents, sizes, order, plain, backs, field, work, scratch)
     for i in range(M * V):
         store(out, i * LANES, spread(zero))
     trace = spread(numbers[level, 4])
@@ -200,7 +147,7 @@ def slope(
         if m > 0:
             for x in range(V):
                 store(field, x * LANES, scale * load(field, x * LANES))
-        transform(extents, blocks, field, work)
+        forth(extents, sizes, order, plain, forths, field, work, scratch)
         for k in range(V):
             at = k * LANES
             before = spread(linear[level, k]) * load(state, at) if m == 0 else load(derivative, at)
@@ -211,7 +158,7 @@ def slope(
 @cached
 def flow(
     begin, end, states, integrals, step, stage_level, increments, last, weights, depth,
-    extents, blocks, inverse_blocks, into, outward,
+    extents, sizes, order, plain, forths, backs, into, outward,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
 ):  # fmt: skip
     """Explicit steps along the grid for groups begin .. end-1, in place.
@@ -224,6 +171,7 @@ def flow(
     M, size, n_stages = outer.shape[1], V * LANES, weights.shape[0]
     u, out = np.empty(J * size, np.float32), np.empty(M * size, np.float32)
     g, work = np.empty(2 * amplitudes.shape[1] * LANES, np.float32), np.empty(size, np.float32)
+    scratch = np.empty(4 * order.shape[1] * LANES, np.float32)
     slopes = np.empty((depth, size))
     for i in range(begin, end):
         state = states[i]
@@ -238,9 +186,9 @@ def flow(
                             store(state, x, load(state, x) + factor * load(row, x))
                 if s < n_stages:
                     trace = slope(
-                        state, stage_level[n, s], extents, blocks, inverse_blocks, into, outward,
+                        state, stage_level[n, s], extents, sizes, order, plain, forths, backs, into, outward,
                         kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
-                        u, out, g, work, slopes[s % depth],
+                        u, out, g, work, scratch, slopes[s % depth],
                     )  # fmt: skip
                     integral = integral + spread(step[n] * weights[s]) * trace
         store(integrals[i], 0, integral)
@@ -248,7 +196,7 @@ def flow(
 
 @cached
 def slopes(
-    begin, end, states, level, derivatives, extents, blocks, inverse_blocks, into, outward,
+    begin, end, states, level, derivatives, extents, sizes, order, plain, forths, backs, into, outward,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
@@ -256,9 +204,10 @@ def slopes(
     M, size = outer.shape[1], V * LANES
     u, out = np.empty(J * size, np.float32), np.empty(M * size, np.float32)
     g, work = np.empty(2 * amplitudes.shape[1] * LANES, np.float32), np.empty(size, np.float32)
+    scratch = np.empty(4 * order.shape[1] * LANES, np.float32)
     for i in range(begin, end):
         slope(
-            states[i], level, extents, blocks, inverse_blocks, into, outward,
+            states[i], level, extents, sizes, order, plain, forths, backs, into, outward,
             kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
-            u, out, g, work, derivatives[i],
+            u, out, g, work, scratch, derivatives[i],
         )  # fmt: skip

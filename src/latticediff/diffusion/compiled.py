@@ -6,7 +6,6 @@
 
 import copy
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from .._kernels import folded
 from .._kernels import lanes as kernels
 from .._kernels.flow import Levels
 from .._kernels.threads import over_groups
 from .._kernels.vectors import LANES
-from ..fourier import basis_from_momenta, real_fourier, transform
+from ..fourier import basis_from_momenta, transform
 from ..gaussian.reference import GaussianReference
 from ..gaussian.vacua import vacua
 from ..networks.contract import Compiled
@@ -62,9 +62,8 @@ class CompiledRidge:
     def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
         """Tables as the kernel wants them: rows in blocks of four, sums and what is linear in float64."""
         self.lanes = LANES
-        bases = [real_fourier(extent) for extent in self.shape]
-        self.blocks = _axes([_in_fours(basis) for basis in bases])
-        self.inverse_blocks = _axes([_in_fours(basis.T) for basis in bases])
+        sizes, order, forth, back = folded.tables(self.shape)
+        self.transforms = sizes, order, np.arange(max(self.shape)), forth, back
         into = network.taps(gaussian).numpy()
         self.taps = np.ascontiguousarray(into), np.ascontiguousarray(np.argsort(into, axis=1))
         features = -tables.amplitudes.shape[1] % 4
@@ -98,7 +97,7 @@ class CompiledRidge:
         return np.ascontiguousarray(states[:n])
 
     def _geometry(self) -> tuple[Any, ...]:
-        return self.extents, self.blocks, self.inverse_blocks, *self.taps, *self.levels
+        return self.extents, *self.transforms, *self.taps, *self.levels
 
     def slope(self, y: FloatArray, level: int) -> FloatArray:
         """``dy / d log sigma`` of whitened fields (n, V) at the level with this number; float64."""
@@ -234,11 +233,3 @@ def _in_fours(matrices: NDArray[Any]) -> FloatArray:
     filled = np.zeros((*lead, -(-rows // 4) * 4, columns))
     filled[..., :rows, :] = matrices
     return filled.reshape(*lead, -1, 4, columns).swapaxes(-1, -2)
-
-
-def _axes(blocks: Sequence[FloatArray]) -> NDArray[np.float32]:
-    """The blocks of all axes in one float32 array, filled up to the largest."""
-    filled = np.zeros((len(blocks), *np.max([block.shape for block in blocks], axis=0)), np.float32)
-    for axis, block in enumerate(blocks):
-        filled[axis, : block.shape[0], : block.shape[1]] = block
-    return filled
