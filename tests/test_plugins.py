@@ -144,6 +144,9 @@ class Mine:
     def proposal(self, model, options, batch): return object()
 class Unnamed:
     def proposal(self, model, options, batch): return object()
+class Noiseless(Mine):
+    has_path = False
+    def latent(self, model, options, batch, sigma=None): return object()
 class Wanting(Mine):
     def __init__(self, model): pass
 """
@@ -169,6 +172,13 @@ def test_a_move_that_the_route_has_no_noise_for(install):
     card = parse_card(CARD + '[sampling.kernel]\nmove = "partial"\n[sampling.mine]\n')
     said = refusal(build_kernel, card, load_model("phi4-A-L8"), "mine")
     assert "route 'mine' has no has_path, latent" in said and "latticediff.build.contract.LatentRoute" in said
+
+
+def test_a_latent_proposal_without_noise(install):
+    install(ROUTE, {"routes": {"mine": "Noiseless"}, "route_options": {"mine": "Options"}})
+    card = parse_card(CARD + '[sampling.kernel]\nmove = "partial"\nnoise = "coloured"\neps = 0.5\n[sampling.mine]\n')
+    said = refusal(build_kernel, card, load_model("phi4-A-L8"), "mine")
+    assert "the proposal of route 'mine' has no" in said and "noise_shape" in said and "LatentProposal" in said
 
 
 def test_an_observable_of_another_shape(install):
