@@ -11,19 +11,14 @@ SHAPES = [(8, 8), (32, 32), (16,), (36, 8), (4, 6), (20, 3), (5, 7), (4, 4, 8), 
 
 
 def run(direction, fields, tables):
-    """`folded.forth` or `back` of fields (LANES, *shape), float32."""
+    """`folded.transform` of fields (LANES, *shape), float32."""
     shape = fields.shape[1:]
     sizes, order, forth, back = tables
     packed = np.ascontiguousarray(fields.reshape(LANES, -1).T).ravel()
-    arguments = (
-        np.array(shape, np.int64),
-        sizes,
-        order,
-        np.arange(max(shape)),
-        {"forth": forth, "back": back}[direction],
-    )
-    scratch = np.empty(folded.scratch_size(shape), np.float32)
-    getattr(folded, direction)(*arguments, packed, np.empty_like(packed), scratch)
+    blocks, plain = (back if direction == "back" else forth), np.arange(max(shape))
+    work, scratch = np.empty_like(packed), np.empty(folded.scratch_size(order), np.float32)
+    extents, inverse = np.array(shape, np.int64), direction == "back"
+    folded.transform(extents, sizes, order, plain, blocks, inverse, packed, work, scratch)
     return packed.reshape(-1, LANES).T.reshape(fields.shape)
 
 

@@ -241,3 +241,23 @@ def test_series_that_follow_from_others_are_completed(phis):
 def test_a_derived_observable_has_no_series(phis):
     with pytest.raises(UserError, match="'chi' is derived from means; measure m2 and take it from"):
         obs.measure_primary(phis, Phi4.A(-1.0, 1.0), ["chi"])
+
+
+@pytest.mark.parametrize("names", [("m", "abs_m"), ("abs_m", "m")])
+def test_what_an_observable_needs_is_the_registered_one_in_any_order(phis, names):
+    own = {"m": lambda phis, action: np.full(len(phis), 7.0), "abs_m": "abs_m"}
+    found = obs.measure_primary(phis, ACTION, {name: own[name] for name in names})
+    assert np.array_equal(found["abs_m"], abs(obs.measure_primary(phis, ACTION)["m"]))
+    assert (found["m"] == 7).all()
+
+
+def test_needs_that_lead_nowhere_are_refused(phis, monkeypatch):
+    monkeypatch.setitem(OBSERVABLES, "a", obs.Observable(abs, needs=("b",)))
+    monkeypatch.setitem(OBSERVABLES, "b", obs.Observable(abs, needs=("a",)))
+    for entry, message in (
+        (OBSERVABLES["a"], "observable 'b' needs itself: mine needs b needs a needs b"),
+        (obs.Observable(abs, needs=("chi",)), "'mine' needs 'chi', which is derived from means"),
+        (obs.Observable(abs, needs=("curtosis",)), "observable is 'curtosis'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            obs.measure_primary(phis, ACTION, {"mine": entry})

@@ -18,15 +18,17 @@ dense product. Two columns are taken at a time: eight sums stay in registers, an
 serves both.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..fourier import mode_numbers, real_fourier
-from ..types import IntArray, Shape
+from ..types import FloatArray, IntArray, Shape
 from .compile import cached
 from .vectors import LANES, load, spread, store
 
-__all__ = ["back", "forth", "kinds", "scratch_size", "tables"]
+__all__ = ["in_fours", "kinds", "scratch_size", "tables", "transform"]
 
 zero = np.float32(0.0)
 FOLD_FROM = 32  #: at 8 folding costs a seventh more than it saves, at 64 it saves 0.28 of a whole evaluation
@@ -43,6 +45,15 @@ def kinds(extent: int) -> tuple[list[IntArray], list[IntArray]]:
     functions = [np.flatnonzero((numbers % 2 == odd) & (sine == s)) for odd in (0, 1) for s in (False, True)]
     sites = [np.arange(quarter + 1), np.arange(1, quarter), np.arange(quarter), np.arange(1, quarter + 1)]
     return functions, sites
+
+
+def in_fours(matrices: NDArray[Any]) -> FloatArray:
+    """Matrices (..., rows, columns) as (..., rows / 4, columns, 4), the rows filled up with zeros."""
+    *lead, rows, columns = matrices.shape
+    blocks = -(-rows // 4)
+    filled = np.zeros((*lead, 4 * blocks, columns))
+    filled[..., :rows, :] = matrices
+    return filled.reshape(*lead, blocks, 4, columns).swapaxes(-1, -2)
 
 
 def tables(shape: Shape) -> tuple[IntArray, IntArray, NDArray[np.float32], NDArray[np.float32]]:
@@ -69,14 +80,15 @@ def tables(shape: Shape) -> tuple[IntArray, IntArray, NDArray[np.float32], NDArr
             sizes[axis, kind] = len(rows)
             part = basis[np.ix_(rows, columns)]
             for matrix, table in ((part, forth), (part.T, back)):
-                for i, row in enumerate(matrix):
-                    table[axis, kind, i // 4, : len(row), i % 4] = row
+                blocks = in_fours(matrix)
+                table[axis, kind, : blocks.shape[0], : blocks.shape[1]] = blocks
     return sizes, order, forth, back
 
 
-def scratch_size(shape: Shape) -> int:
-    """Elements of the scratch that `forth` and `back` take besides a copy of the fields."""
-    return 4 * max(shape) * LANES
+@cached
+def scratch_size(order):
+    """Elements of the scratch that `transform` takes besides a copy of the fields."""
+    return 4 * order.shape[1] * LANES
 
 
 @cached
@@ -223,10 +235,11 @@ def along_back(blocks, sizes, order, plain, before, extent, after, x, out, scrat
 
 
 @cached
-def forth(extents, sizes, order, plain, blocks, x, work, scratch):
-    """Coefficients of the fields `x` in the real Fourier basis, in place; `work` is scratch of the same size.
+def transform(extents, sizes, order, plain, blocks, inverse, x, work, scratch):
+    """Coefficients of the fields `x` in the real Fourier basis, in place; with `inverse` the way back, its transpose.
 
-    `sizes`, `order`, `blocks`: `tables`; `plain` counts from 0; `scratch` has `scratch_size` elements.
+    `sizes`, `order`, and `blocks` of the direction: `tables`; `plain` counts from 0; `work` is scratch of the size of
+    x, `scratch` has `scratch_size` elements.
     """
     before, after = 1, 1
     for axis in range(extents.shape[0]):
@@ -235,31 +248,12 @@ def forth(extents, sizes, order, plain, blocks, x, work, scratch):
     for axis in range(extents.shape[0]):
         extent = extents[axis]
         after //= extent
-        if sizes[axis, 2] > 0:
-            along_forth(blocks[axis], sizes[axis], order[axis], before, extent, after, source, target, scratch)
-        else:
+        if sizes[axis, 2] == 0:
             along(blocks[axis, 0], before, extent, after, source, target)
-        before *= extent
-        source, target = target, source
-    if extents.shape[0] % 2 == 1:
-        for i in range(x.shape[0]):
-            x[i] = work[i]
-
-
-@cached
-def back(extents, sizes, order, plain, blocks, x, work, scratch):
-    """The inverse of `forth`, which is its transpose."""
-    before, after = 1, 1
-    for axis in range(extents.shape[0]):
-        after *= extents[axis]
-    source, target = x, work
-    for axis in range(extents.shape[0]):
-        extent = extents[axis]
-        after //= extent
-        if sizes[axis, 2] > 0:
+        elif inverse:
             along_back(blocks[axis], sizes[axis], order[axis], plain, before, extent, after, source, target, scratch)
         else:
-            along(blocks[axis, 0], before, extent, after, source, target)
+            along_forth(blocks[axis], sizes[axis], order[axis], before, extent, after, source, target, scratch)
         before *= extent
         source, target = target, source
     if extents.shape[0] % 2 == 1:

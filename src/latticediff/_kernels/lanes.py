@@ -11,7 +11,7 @@ A lane's bits depend on nothing but its own configuration: not on the batch, the
 import numpy as np
 
 from .compile import cached
-from .folded import back, forth
+from .folded import scratch_size, transform
 from .vectors import LANES, load, narrow, root, spread, store, widen
 
 one, two, three, half = np.float32(1.0), np.float32(2.0), np.float32(3.0), np.float32(0.5)
@@ -119,7 +119,7 @@ def slope(
             store(field, k * LANES, spread(inner[level, j, k]) * narrow(load(state, k * LANES)))
         if j == 1:  # around a vacuum
             store(field, 0, load(field, 0) + spread(np.float32(numbers[level, 8])))
-        back(extents, sizes, order, plain, backs, field, work, scratch)
+        transform(extents, sizes, order, plain, backs, True, field, work, scratch)
     for i in range(M * V):
         store(out, i * LANES, spread(zero))
     trace = spread(numbers[level, 4])
@@ -147,7 +147,7 @@ def slope(
         if m > 0:
             for x in range(V):
                 store(field, x * LANES, scale * load(field, x * LANES))
-        forth(extents, sizes, order, plain, forths, field, work, scratch)
+        transform(extents, sizes, order, plain, forths, False, field, work, scratch)
         for k in range(V):
             at = k * LANES
             before = spread(linear[level, k]) * load(state, at) if m == 0 else load(derivative, at)
@@ -171,7 +171,7 @@ def flow(
     M, size, n_stages = outer.shape[1], V * LANES, weights.shape[0]
     u, out = np.empty(J * size, np.float32), np.empty(M * size, np.float32)
     g, work = np.empty(2 * amplitudes.shape[1] * LANES, np.float32), np.empty(size, np.float32)
-    scratch = np.empty(4 * order.shape[1] * LANES, np.float32)
+    scratch = np.empty(scratch_size(order), np.float32)
     slopes = np.empty((depth, size))
     for i in range(begin, end):
         state = states[i]
@@ -204,7 +204,7 @@ def slopes(
     M, size = outer.shape[1], V * LANES
     u, out = np.empty(J * size, np.float32), np.empty(M * size, np.float32)
     g, work = np.empty(2 * amplitudes.shape[1] * LANES, np.float32), np.empty(size, np.float32)
-    scratch = np.empty(4 * order.shape[1] * LANES, np.float32)
+    scratch = np.empty(scratch_size(order), np.float32)
     for i in range(begin, end):
         slope(
             states[i], level, extents, sizes, order, plain, forths, backs, into, outward,

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ..config import Card
     from ..config.sections import KernelSection
     from ..markov import ActionKernel
-    from ..metropolis.contract import Proposal
     from ..model.score_model import ScoreModel
     from ..proposal import OdeProposal
 

@@ -69,9 +69,9 @@ class CompiledRidge:
         features = -tables.amplitudes.shape[1] % 4
         pad = torch.nn.functional.pad
         self.levels = Levels(
-            _single(_in_fours(tables.kernels_in.numpy())),
+            _single(folded.in_fours(tables.kernels_in.numpy())),
             _single(pad(tables.amplitudes, (0, 0, 0, features)).numpy()),
-            _single(_in_fours(pad(tables.kernels_out, (0, features)).numpy())),
+            _single(folded.in_fours(pad(tables.kernels_out, (0, features)).numpy())),
             _single(pad(tables.kappa, (0, features)).numpy()),
             _single(tables.inner.numpy()),
             _single(tables.outer.numpy()),
@@ -225,11 +225,3 @@ class CompiledModes:
 
 def _single(array: NDArray[Any]) -> NDArray[np.float32]:
     return np.ascontiguousarray(array.astype(np.float32))
-
-
-def _in_fours(matrices: NDArray[Any]) -> FloatArray:
-    """Matrices (..., rows, columns) as (..., rows / 4, columns, 4), the rows filled up with zeros."""
-    *lead, rows, columns = matrices.shape
-    filled = np.zeros((*lead, -(-rows // 4) * 4, columns))
-    filled[..., :rows, :] = matrices
-    return filled.reshape(*lead, -1, 4, columns).swapaxes(-1, -2)

@@ -41,20 +41,38 @@ def _resolve(observables: Observables | None) -> dict[str, Observable]:
     return found
 
 
+def _look_up_needs(entry: Observable, needed: dict[str, Observable], path: tuple[str, ...]) -> None:
+    """Put all registered observables that one follows from into `needed`: looked up once, not for every chunk."""
+    for name in entry.needs:
+        if name in path:
+            raise UserError(f"observable {name!r} needs itself: {' needs '.join((*path, name))}")
+        if name not in needed:
+            found = observable(name)
+            if found.derived:
+                raise UserError(f"observable {path[-1]!r} needs {name!r}, which is derived from means")
+            _look_up_needs(found, needed, (*path, name))
+            needed[name] = found
+
+
 def _evaluate(
-    name: str, entry: Observable, phis: FloatArray, action: Action, known: dict[str, FloatArray]
+    name: str,
+    entry: Observable,
+    needed: Mapping[str, Observable],
+    phis: FloatArray,
+    action: Action,
+    known: dict[Observable, FloatArray],
 ) -> FloatArray:
     """Values of one chunk, (n,); what others need of it too is kept in `known`."""
-    if name not in known:
+    if entry not in known:
         if entry.needs:
-            values = entry(*(_evaluate(need, observable(need), phis, action, known) for need in entry.needs))
+            values = entry(*(_evaluate(need, needed[need], needed, phis, action, known) for need in entry.needs))
         else:
             values = entry(phis, action)
         values = real_array(values, f"observable {name!r}", booleans=True)
         if values.shape != (len(phis),):
             raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(phis)},)")
-        known[name] = values
-    return known[name]
+        known[entry] = values
+    return known[entry]
 
 
 def complete(series: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
@@ -91,15 +109,18 @@ def measure_primary(phis: Batches, action: Action, observables: Observables | No
         field that is not finite, or an own observable that returns another shape.
     """
     wanted = _resolve(observables)
+    needed: dict[str, Observable] = {}
+    for name, entry in wanted.items():
+        _look_up_needs(entry, needed, (name,))
     columns: dict[str, list[FloatArray]] = {name: [] for name in wanted}
     for flat, n_chains in _batches(phis, action):
         rows = {name: np.empty(len(flat)) for name in wanted}
         step = max(1, CHUNK_SITES // flat[0].size)
         for start in range(0, len(flat), step):
             chunk = flat[start : start + step]
-            known: dict[str, FloatArray] = {}
+            known: dict[Observable, FloatArray] = {}
             for name, entry in wanted.items():
-                rows[name][start : start + step] = _evaluate(name, entry, chunk, action, known)
+                rows[name][start : start + step] = _evaluate(name, entry, needed, chunk, action, known)
         for name, values in rows.items():
             columns[name].append(values.reshape(-1, n_chains).T)
     return {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}

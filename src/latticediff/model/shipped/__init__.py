@@ -56,9 +56,7 @@ def describe_models() -> list[dict[str, Any]]:
     `coupling_ranges` are the lowest and highest values that the model was trained at; ESS is that at `couplings`.
     """
     rows = []
-    for name in model_names():
-        card = tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8"))
-        check_digest(card, HERE / name / CARD, "install the package again", CARD_KEY)
+    for name, card in _cards().items():
         rows.append(
             {
                 "name": name,
@@ -93,13 +91,21 @@ def cheapest_model(action: Mapping[str, Any], shape: Sequence[int]) -> str:
     ModelError
         No shipped model is of this theory and lattice; the message names those of this lattice, if any.
     """
-    cards = {name: tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8")) for name in model_names()}
+    cards = _cards()
     here = [name for name, card in cards.items() if tuple(card["shape"]) == tuple(shape)]
     tuned = [name for name in here if cards[name]["action"] == action and "finetune" in cards[name]]
     if not tuned:
         known = f"; on this lattice there are {', '.join(here)}, of other couplings" if here else ""
         raise ModelError(f"no shipped model is of this theory on {'x'.join(map(str, shape))}{known}; give one, --model")
     return min(tuned, key=lambda name: (not name.endswith(FAST), name))
+
+
+def _cards() -> dict[str, dict[str, Any]]:
+    """The cards of all shipped models by name, each held against its digest."""
+    cards = {name: tomllib.loads((HERE / name / CARD).read_text(encoding="utf-8")) for name in model_names()}
+    for name, card in cards.items():
+        check_digest(card, HERE / name / CARD, "install the package again", CARD_KEY)
+    return cards
 
 
 def _ranges(cards: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
