@@ -7,7 +7,7 @@ import pytest
 from scipy.signal import lfilter
 
 from latticediff.analysis import run_gates
-from latticediff.analysis.gates import exp_delta_h_gate, length_gate, schwinger_dyson_gate
+from latticediff.analysis.gates import agreement_gate, exp_delta_h_gate, length_gate, schwinger_dyson_gate
 from latticediff.errors import UserError
 
 
@@ -131,3 +131,18 @@ def test_a_list_of_numbers_is_one_chain_to_the_gate_of_lengths():
     chain = np.random.default_rng(7).normal(size=150)
     one, same = length_gate({"m": chain}), length_gate({"m": chain.tolist()})
     assert same == one and one.passed
+
+
+def test_chains_of_different_lengths_are_compared_over_the_shortest():
+    rng = np.random.default_rng(8)
+    whole, short = rng.normal(size=500), rng.normal(size=300)
+    assert agreement_gate({"phi2": [whole, short]}).passed
+    assert not agreement_gate({"phi2": [whole, short + 9]}).passed
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0, -1.0])
+def test_a_threshold_that_is_none_is_refused(bad):
+    series, delta_h = sound_series(6)
+    for options in ({"n_sigma": bad}, {"max_error": bad}, {"n_tau": bad}):
+        with pytest.raises(UserError, match=f"{next(iter(options))} is {bad}; expected a number above 0"):
+            run_gates(series, delta_h, **options)

@@ -172,3 +172,11 @@ def test_a_field_convention_wants_an_action_that_has_conventions(tmp_path, free_
     with pytest.raises(UserError, match="no named conventions"):
         convert(tmp_path / "a.npy", tmp_path / "o.h5", SimpleNamespace(ndim=len(SHAPE)), field_convention="A")
     assert not (tmp_path / "o.h5").exists()
+
+
+def test_an_action_that_is_no_column_is_refused(tmp_path):
+    fields = np.random.default_rng(2).normal(size=(20, 4, 4))
+    np.savez(tmp_path / "two.npz", phi=fields, s=fields)
+    options = {"lattice": (4, 4), "dataset": "phi", "action_dataset": "s"}
+    with pytest.raises(FileError, match=r"the action has shape \(20, 4, 4\); expected one number"):
+        convert(tmp_path / "two.npz", tmp_path / "out.h5", Phi4.A(-1.0, 1.0), **options)

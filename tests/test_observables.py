@@ -261,3 +261,8 @@ def test_needs_that_lead_nowhere_are_refused(phis, monkeypatch):
     ):
         with pytest.raises(UserError, match=message):
             obs.measure_primary(phis, ACTION, {"mine": entry})
+
+
+def test_a_derived_observable_names_what_it_is_derived_from():
+    with pytest.raises(UserError, match="wants to know of which: give needs"):
+        obs.Observable(abs, derived=True)

@@ -9,6 +9,7 @@ import pytest
 
 from latticediff.action import Phi4
 from latticediff.analysis import ess_reverse
+from latticediff.ensemble import Ensemble
 from latticediff.errors import ModelError
 from latticediff.model.score_model import load_model
 from latticediff.model.shipped import cheapest_model, describe_models, model_folder, model_names
@@ -78,10 +79,10 @@ def test_the_cheapest_model_of_a_theory_is_the_fast_one():
     families = {row["name"]: row["family"] for row in describe_models()}
     assert families["phi4-A-L8-fast"] == "fast" and families["phi4-A-L8"] == "accurate"
     with pytest.raises(
-        ModelError, match=r"no shipped model is of this theory on 8x8; on this lattice there are .*--model"
+        ModelError, match=r"just this theory, in this convention, on 8x8; on this lattice there are .*--model"
     ):
         cheapest_model(Phi4.A(-4.0, 6.5).describe(), (8, 8))
-    with pytest.raises(ModelError, match="of this theory on 10x10; give one, --model"):
+    with pytest.raises(ModelError, match="in this convention, on 10x10; give one, --model"):
         cheapest_model(Phi4.A(-4.0, 6.008).describe(), (10, 10))
 
 
@@ -99,3 +100,20 @@ def test_sample_takes_the_cheapest_model_by_itself(tmp_path):
     assert done.returncode == 2 and done.stderr == (
         "error: --route sde wants a --model: shipped ones are tuned for --route ode\n"
     )
+    done = subprocess.run([*command, "nope"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == "error: route is 'nope'; expected one of ode, sde\n"
+
+
+@pytest.mark.parametrize(("given", "evaluations"), [((), 14), (("--set", "sampling.ode.steps=16"), 16)])
+def test_the_cheapest_model_brings_its_integrator(tmp_path, given, evaluations):
+    """Whatever the card says, which was not written for it; what is said on the command line counts."""
+    card, out = tmp_path / "card.toml", tmp_path / "ode.h5"
+    card.write_text(
+        '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.008\n[lattice]\nshape = [8, 8]\n'
+        "[sampling.ode]\nn_chains = 4\nn_updates = 5\nn_warmup = 1\nsteps = 20\nmethod = 'adams5'\ngrid = 'uniform'\n"
+    )
+    command = [sys.executable, "-m", "latticediff", "sample", card, "--out", out, "--route", "ode", *given]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with Ensemble(out) as ensemble:
+        assert ensemble.algorithm["evaluations_per_update"] == evaluations

@@ -61,7 +61,13 @@ class Gate:
         }
 
 
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise UserError(f"{name} is {value}; expected a number above 0")
+
+
 def _two_sided(n_sigma: float) -> float:
+    _positive("n_sigma", n_sigma)
     return math.erfc(n_sigma / math.sqrt(2))
 
 
@@ -94,6 +100,7 @@ def thermalisation_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, n
 
 def _exact_one(name: str, series: ArrayLike, n_sigma: float, max_error: float, advice_off: str) -> Gate:
     """Gate on a mean that is exactly 1."""
+    _positive("max_error", max_error)
     try:
         estimate = mean(series, name=name)
         value, error = estimate.value, estimate.error
@@ -167,6 +174,8 @@ def length_gate(
 
     All chains together are at least `n_tau` of it long, every single one at least `per_chain`.
     """
+    _positive("n_tau", n_tau)
+    _positive("per_chain", per_chain)
     found = {name: tau_int(series[name], name=name) for name in names if name in series}
     slowest = max(found, key=lambda name: found[name].value)
     tau = found[slowest]
@@ -205,7 +214,8 @@ def agreement_gate(
     lowest, worst = 1.0, ""
     for name in names:
         values, lengths = as_chains(series[name], name)
-        hats[name] = r_hat(values) if lengths.min() == values.shape[1] >= 4 else math.nan
+        shortest = int(lengths.min())
+        hats[name] = r_hat(values[:, :shortest]) if shortest >= 4 else math.nan
         if len(values) > 1:
             tau = tau_int(series[name], name=name)
             sums = np.array([row[:n].sum() for row, n in zip(values, lengths, strict=True)])

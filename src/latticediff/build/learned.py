@@ -17,7 +17,7 @@ from ..metropolis.checks import sound_rows
 from ..metropolis.contract import Integrated, LatentProposal, Proposal
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
 from ..networks.contract import ClosedFormTrace
-from ..proposal.grid import with_grid
+from ..proposal.grid import own_scheme, with_grid
 from ..streams import Streams
 from .classical import tuned_kernel
 from .contract import LatentRoute, LearnedKernel, Route
@@ -33,6 +33,7 @@ __all__ = [
     "accept_density",
     "build_kernel",
     "build_proposal",
+    "on_own_scheme",
     "on_uniform_grid",
     "passing_proposal",
     "refuse_coarse",
@@ -84,7 +85,16 @@ def build_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
 
 def on_uniform_grid(card: Card) -> Card:
     """The card with the ODE on a uniform grid: nothing is calibrated for weights that are only to be measured."""
-    ode = card.sampling.ode.model_copy(update={"grid": "uniform"})
+    return _with_ode(card, grid="uniform")
+
+
+def on_own_scheme(card: Card, model: ScoreModel, **given: Any) -> Card:
+    """The card with the steps, method and grid that a model brings along, except for those `given`."""
+    return _with_ode(card, **own_scheme(model, **given))
+
+
+def _with_ode(card: Card, **update: Any) -> Card:
+    ode = card.sampling.ode.model_copy(update=update)
     return card.model_copy(update={"sampling": card.sampling.model_copy(update={"ode": ode})})
 
 

@@ -211,6 +211,29 @@ def finetune(
     say(summary(tuned))
 
 
+def _cheapest(card: Card, route: str, overrides: Sequence[str] | None, progress: Progress) -> tuple[str, Card]:
+    """The cheapest shipped model of a card, and the card with its integrator where ``--set`` says nothing of that."""
+    from ..build.learned import on_own_scheme, route_named
+    from ..errors import UserError
+    from ..model.score_model import load_model
+    from ..model.shipped import cheapest_model
+
+    route_named(route)
+    if route != "ode":
+        raise UserError(f"--route {route} wants a --model: shipped ones are tuned for --route ode")
+    name, ode = cheapest_model(card.theory().describe(), card.shape), card.sampling.ode
+    said = {entry.split("=", 1)[0].strip() for entry in overrides or ()}
+    keys = ("steps", "method", "grid")
+    given = {key: getattr(ode, key) for key in keys if said & {f"sampling.ode.{key}", "sampling.ode", "sampling"}}
+    card = on_own_scheme(card, load_model(name), **given)
+    ode = card.sampling.ode
+    progress.say(
+        f"model: {name}, which comes with the package, {ode.steps} steps of {ode.method}, {ode.grid} grid"
+        " (others: latticediff models)"
+    )
+    return name, card
+
+
 @app.command()
 def sample(
     card: CardPath,
@@ -235,15 +258,10 @@ def sample(
     if dry_run:
         _print_plan(loaded, f"sample_{route}")
         return
-    from ..errors import UserError
-    from ..model.shipped import cheapest_model
     from ..stages.sample import sample as sample_chain
 
     if model is None:
-        if route != "ode":
-            raise UserError(f"--route {route} wants a --model: shipped ones are tuned for --route ode")
-        model = cheapest_model(loaded.theory().describe(), loaded.shape)
-        progress.say(f"model: {model}, which comes with the package (others: latticediff models)")
+        model, loaded = _cheapest(loaded, route, overrides, progress)
     with stop_after(max_walltime) as stop:
         sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
 

@@ -228,6 +228,10 @@ def convert(
         raise UserError(f"{path} holds a value that is not finite")
     outcome: Outcome = ("none", float("nan"), float("nan"), "not checked, as asked")
     if check and foreign.action is not None:
+        if np.ndim(foreign.action) != 1:
+            raise FileError(
+                f"{path}: the action has shape {np.shape(foreign.action)}; expected one number for each configuration"
+            )
         if len(foreign.action) != len(phis):
             raise FileError(f"{path} has {len(phis)} configurations and {len(foreign.action)} values of the action")
         outcome = _check_action(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ..errors import UserError
+
 __all__ = ["Observable", "Where"]
 
 
@@ -41,6 +43,10 @@ class Observable:
     reported: bool = False  #: stands in the tables of reports
     timed: bool = False  #: its tau_int is listed
     thermal: bool = False  #: gates on thermalisation and on the agreement of chains look at it
+
+    def __post_init__(self) -> None:
+        if self.derived and not self.needs:
+            raise UserError("an observable that is derived from means wants to know of which: give needs")
 
     def __call__(self, *arguments: Any) -> Any:
         """The function."""

@@ -95,8 +95,11 @@ def cheapest_model(action: Mapping[str, Any], shape: Sequence[int]) -> str:
     here = [name for name, card in cards.items() if tuple(card["shape"]) == tuple(shape)]
     tuned = [name for name in here if cards[name]["action"] == action and "finetune" in cards[name]]
     if not tuned:
-        known = f"; on this lattice there are {', '.join(here)}, of other couplings" if here else ""
-        raise ModelError(f"no shipped model is of this theory on {'x'.join(map(str, shape))}{known}; give one, --model")
+        where = "x".join(map(str, shape))
+        known = f"; on this lattice there are {', '.join(here)} (a line serves all of its range)" if here else ""
+        raise ModelError(
+            f"no shipped model was made for just this theory, in this convention, on {where}{known}; give one, --model"
+        )
     return min(tuned, key=lambda name: (not name.endswith(FAST), name))
 
 
