@@ -5,12 +5,12 @@ import pytest
 
 from latticediff._kernels import folded
 from latticediff._kernels.vectors import LANES
-from latticediff.fourier import transform
+from latticediff.fourier import oblique_pairs, transform
 
 SHAPES = [(8, 8), (32, 32), (16,), (36, 8), (4, 6), (20, 3), (5, 7), (4, 4, 8), (2, 2), (1, 4)]
 
 
-def run(direction, fields, tables):
+def run(direction, fields, tables, oblique=False):
     """`folded.transform` of fields (LANES, *shape), float32."""
     shape = fields.shape[1:]
     sizes, order, forth, back = tables
@@ -18,7 +18,8 @@ def run(direction, fields, tables):
     blocks, plain = (back if direction == "back" else forth), np.arange(max(shape))
     work, scratch = np.empty_like(packed), np.empty(folded.scratch_size(order), np.float32)
     extents, inverse = np.array(shape, np.int64), direction == "back"
-    folded.transform(extents, sizes, order, plain, blocks, inverse, packed, work, scratch)
+    pairs = oblique_pairs(shape, oblique)
+    folded.transform(extents, sizes, order, plain, pairs, blocks, inverse, packed, work, scratch)
     return packed.reshape(-1, LANES).T.reshape(fields.shape)
 
 
@@ -32,6 +33,15 @@ def test_the_transforms_are_the_plain_ones_and_each_other_s_inverse(shape, fold_
     modes = run("forth", fields, tables)
     np.testing.assert_allclose(modes, transform(fields.astype(float), shape), atol=3e-6)
     np.testing.assert_allclose(run("back", modes, tables), fields, atol=5e-6)
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (32, 16), (12, 6)])
+def test_an_oblique_lattice_has_its_pairs_exchanged(shape):
+    tables = folded.tables(shape)
+    fields = np.random.default_rng(6).normal(size=(LANES, *shape)).astype(np.float32)
+    modes = run("forth", fields, tables, oblique=True)
+    np.testing.assert_allclose(modes, transform(fields.astype(float), shape, oblique=True), atol=3e-6)
+    np.testing.assert_allclose(run("back", modes, tables, oblique=True), fields, atol=5e-6)
 
 
 @pytest.mark.parametrize("extent", [4, 8, 12, 32, 64])

@@ -5,15 +5,28 @@ A lattice is its tuple of extents ``shape = (L_1, ..., L_d)``; lattice units, a 
 axis keeps :math:`n_d = 0 \ldots \lfloor L_d/2 \rfloor`.
 """
 
+import itertools
 import math
 import numbers
+from collections.abc import Sequence
 
 import numpy as np
 
 from .errors import UserError
 from .types import Extents, FloatArray, IntArray, Shape
 
-__all__ = ["MOST_SITES", "check_shape", "cos_sum", "mode_weights", "momenta", "neighbours", "p_hat_squared", "volume"]
+__all__ = [
+    "MOST_SITES",
+    "check_shape",
+    "cos_sum",
+    "mode_weights",
+    "momenta",
+    "momenta_along",
+    "neighbours",
+    "p_hat_squared",
+    "point_symmetries",
+    "volume",
+]
 
 MAX_NDIM = 4
 MOST_SITES = 2**56  #: of a lattice, or of all fields held at once: in bytes still a number that NumPy can address
@@ -109,3 +122,47 @@ def neighbours(shape: Extents) -> IntArray:
     forward = [np.roll(sites, -1, axis).ravel() for axis in range(len(shape))]
     backward = [np.roll(sites, 1, axis).ravel() for axis in range(len(shape))]
     return np.array(forward + backward)
+
+
+def momenta_along(shape: Extents, unit_vectors: Sequence[Sequence[int]] | None = None) -> list[FloatArray]:
+    r"""Momentum along each axis of the isotropic lattice, ``k . e_mu``, on the full grid; float64, to be broadcast.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Lattice extents.
+    unit_vectors : sequence of sequence of int, optional
+        Offsets e_mu on the array; default: its own axes.
+    """
+    k = momenta(shape)
+    if unit_vectors is None:
+        return k
+    return [sum(n * part for n, part in zip(vector, k, strict=True)) + np.zeros(()) for vector in unit_vectors]
+
+
+def point_symmetries(shape: Extents, unit_vectors: Sequence[Sequence[int]] | None = None) -> list[IntArray]:
+    """Rotations and reflections of the isotropic lattice that the periodic array has too.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Lattice extents.
+    unit_vectors : sequence of sequence of int, optional
+        See `momenta_along`; they span all sites of the array.
+
+    Returns
+    -------
+    list of ndarray, shape (ndim, ndim), int64
+        Matrices M that carry a site r to ``M r`` modulo the extents; signed permutations of the unit vectors, the
+        identity first.
+    """
+    ndim = len(shape)
+    frame = np.eye(ndim, dtype=np.int64) if unit_vectors is None else np.array(unit_vectors, np.int64).T
+    inverse = np.round(np.linalg.inv(frame)).astype(np.int64)
+    extents, found = np.array(shape, np.int64), []
+    for order in itertools.permutations(range(ndim)):
+        for signs in itertools.product((1, -1), repeat=ndim):
+            matrix = frame @ (np.eye(ndim, dtype=np.int64)[list(order)] * np.array(signs)) @ inverse
+            if not ((matrix * extents) % extents[:, None]).any():  # periods become periods
+                found.append(matrix)
+    return found

@@ -46,7 +46,7 @@ def activate_backward(h, amplitudes, kappa, inside, tau, n, dg, g, d_amplitudes,
 
 @cached
 def slope_backward(
-    state, d_slope, d_trace, level, lanes, extents, matrices, transposes, source, inside, offsets, first,
+    state, d_slope, d_trace, level, lanes, extents, matrices, transposes, pairs, source, inside, offsets, first,
     kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers,
     fields, framed_fields, d_out, framed_d_out, framed_d_fields, h, dg, g, P, tau, work,
     d_state, d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
@@ -70,7 +70,7 @@ def slope_backward(
         if j == 1:  # around a vacuum
             for a in range(lanes):
                 field[a] += np.float32(numbers[level, 8])
-        transform(extents, matrices, transposes, lanes, True, field, work)
+        transform(extents, matrices, transposes, pairs, lanes, True, field, work)
         enframe(field, source, framed_fields[j * framed : (j + 1) * framed])
     scale = np.float32(numbers[level, 0])
     for m in range(M):
@@ -78,7 +78,7 @@ def slope_backward(
             multiplier = outer[level, m, k]
             for a in range(lanes):
                 d_out[m, k * lanes + a] = multiplier * np.float32(d_slope[k * lanes + a])
-        transform(extents, matrices, transposes, lanes, True, d_out[m], work)
+        transform(extents, matrices, transposes, pairs, lanes, True, d_out[m], work)
         for x in range(size):
             work[x] = scale * d_out[m, x]
         enframe(work, source, framed_d_out[m * framed : (m + 1) * framed])
@@ -124,7 +124,7 @@ def slope_backward(
                 field[x] = zero
         for p in range(framed):
             field[source[p]] += framed_d_fields[j * framed + p]
-        transform(extents, matrices, transposes, lanes, False, field, work)
+        transform(extents, matrices, transposes, pairs, lanes, False, field, work)
         for k in range(V):
             multiplier = np.float64(inner[level, j, k])
             for a in range(lanes):
@@ -134,7 +134,7 @@ def slope_backward(
 @cached
 def backward(
     begin, end, d_states, d_integrals, stages, step, stage_level, matrix, weights,
-    lanes, extents, matrices, transposes, source, sites, inside, offsets, first,
+    lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
     kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers,
     d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
 ):  # fmt: skip
@@ -162,7 +162,7 @@ def backward(
                     d_trace[a] = step[n] * weights[s] * d_integrals[i, a]
                 slope_backward(
                     stages[i, n, s], d_slopes[s], d_trace, stage_level[n, s], lanes, extents, matrices, transposes,
-                    source, inside, offsets, first, kernels_in, transposed_in, amplitudes, transposed_out, kappa,
+                    pairs, source, inside, offsets, first, kernels_in, transposed_in, amplitudes, transposed_out, kappa,
                     inner, outer, linear, numbers, fields, framed_fields, d_out, framed_d_out, framed_d_fields,
                     h, dg, g, P, tau, work, d_stage,
                     d_kernels_in[i], d_amplitudes[i], d_kernels_out[i], d_kappa[i],

@@ -15,10 +15,33 @@ from .compile import cached, jit
 __all__ = ["LANES", "dress", "transform"]
 
 LANES = 8
+ROOT_HALF = 0.5**0.5
 
 
-def _rotate(source: FloatArray, target: FloatArray, other: FloatArray, bases: FloatArray, extents: IntArray) -> int:
-    """Multiply every axis by its matrix; the result is in `target`, `source` is overwritten where axes are even."""
+def _exchange(x: FloatArray, pairs: IntArray) -> None:
+    """Sum and difference over the root of two in place of each pair of an oblique lattice; its own inverse."""
+    for p in range(pairs.shape[0]):
+        first, second = pairs[p, 0] * LANES, pairs[p, 1] * LANES
+        for lane in range(LANES):
+            a, b = x[first + lane], x[second + lane]
+            x[first + lane], x[second + lane] = ROOT_HALF * (a + b), ROOT_HALF * (a - b)
+
+
+_exchange = jit(_exchange)
+
+
+def _rotate(
+    source: FloatArray,
+    target: FloatArray,
+    other: FloatArray,
+    bases: FloatArray,
+    pairs: IntArray,
+    to_sites: bool,
+    extents: IntArray,
+) -> int:
+    """Multiply every axis by its matrix; the result is in `target`, `source` is overwritten."""
+    if to_sites:
+        _exchange(source, pairs)
     n_axes = len(extents)
     size = source.size
     before, here, there = 1, source, other
@@ -39,6 +62,8 @@ def _rotate(source: FloatArray, target: FloatArray, other: FloatArray, bases: Fl
                         there[row + q] += m * here[column + q]
         before *= extent
         here, there = there, here
+    if not to_sites:
+        _exchange(target, pairs)
     return 0
 
 
@@ -46,13 +71,25 @@ _rotate = jit(_rotate)
 
 
 @cached
-def transform(begin: int, end: int, fields: FloatArray, out: FloatArray, bases: FloatArray, extents: IntArray) -> None:
-    """Groups begin .. end-1 of `fields` (n_groups, V * LANES) times the matrices of every axis."""
+def transform(
+    begin: int,
+    end: int,
+    fields: FloatArray,
+    out: FloatArray,
+    bases: FloatArray,
+    pairs: IntArray,
+    to_sites: bool,
+    extents: IntArray,
+) -> None:
+    """Groups begin .. end-1 of `fields` (n_groups, V * LANES) times the matrices of every axis.
+
+    `bases` are transposed if `to_sites`; `pairs` are those of an oblique lattice, `latticediff.fourier.oblique_pairs`.
+    """
     size = fields.shape[1]
     work, other = np.empty(size), np.empty(size)
     for i in range(begin, end):
         work[:] = fields[i]
-        _rotate(work, out[i], other, bases, extents)
+        _rotate(work, out[i], other, bases, pairs, to_sites, extents)
 
 
 @cached
@@ -67,6 +104,7 @@ def dress(
     out: FloatArray,
     bases: FloatArray,
     transposes: FloatArray,
+    pairs: IntArray,
     extents: IntArray,
 ) -> None:
     """``exp(sign / 2 K g K)`` of groups begin .. end-1; `modes` and `out` in the Fourier basis, `g` on sites."""
@@ -78,14 +116,14 @@ def dress(
             total[x] = 0.0
         for j in range(n_terms):
             if j > 0:
-                _rotate(sites, w, other, bases, extents)
+                _rotate(sites, w, other, bases, pairs, False, extents)
                 for x in range(size):
                     w[x] *= K[x] * K[x]
-            _rotate(w, sites, other, transposes, extents)
+            _rotate(w, sites, other, transposes, pairs, True, extents)
             factor = 0.5 * sign / (j + 1)
             for x in range(size):
                 sites[x] *= factor * g[i, x]
                 total[x] += sites[x]
-        _rotate(total, w, other, bases, extents)
+        _rotate(total, w, other, bases, pairs, False, extents)
         for x in range(size):
             out[i, x] = modes[i, x] + K[x] * w[x]

@@ -17,7 +17,7 @@ from .compile import cached
 from .ridge import LANES, TILE, correlate, enframe, inverse_sqrt, scatter, stacked
 
 one, two, three = np.float32(1.0), np.float32(2.0), np.float32(3.0)
-half = np.float32(0.5)
+half, root_half = np.float32(0.5), np.float32(0.5**0.5)
 
 
 Array = TypeVar("Array")
@@ -84,11 +84,23 @@ def along_last_axis(transposed, before, extent, x, out):
 
 
 @cached
-def transform(extents, matrices, transposes, lanes, inverse, x, work):
+def exchange(pairs, lanes, x):
+    """Sum and difference over the root of two in place of each pair of an oblique lattice; its own inverse."""
+    for p in range(pairs.shape[0]):
+        first, second = pairs[p, 0] * lanes, pairs[p, 1] * lanes
+        for lane in range(lanes):
+            a, b = x[first + lane], x[second + lane]
+            x[first + lane], x[second + lane] = root_half * (a + b), root_half * (a - b)
+
+
+@cached
+def transform(extents, matrices, transposes, pairs, lanes, inverse, x, work):
     """Real Fourier transform of `x` over all axes, in place; `work` is scratch of the same size.
 
-    `matrices[axis]` is padded to the largest extent.
+    `matrices[axis]` is padded to the largest extent; `pairs` are those of an oblique lattice.
     """
+    if inverse:
+        exchange(pairs, lanes, x)
     size = x.shape[0]
     before, after = 1, size
     source, target = x, work
@@ -106,6 +118,8 @@ def transform(extents, matrices, transposes, lanes, inverse, x, work):
     if extents.shape[0] % 2 == 1:
         for i in range(size):
             x[i] = work[i]
+    if not inverse:
+        exchange(pairs, lanes, x)
 
 
 @cached
@@ -125,7 +139,7 @@ def activate_and_sum(h, amplitudes, kappa, inside, n, g, density):
 
 @cached
 def slope(
-    state, level, lanes, extents, matrices, transposes, source, sites, inside, offsets, first,
+    state, level, lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
     fields, framed_fields, h, g, P, density, framed_out, work, derivative, trace,
 ):  # fmt: skip
@@ -142,7 +156,7 @@ def slope(
         if j == 1:  # around a vacuum
             for a in range(lanes):
                 field[a] += np.float32(numbers[level, 8])
-        transform(extents, matrices, transposes, lanes, True, field, work)
+        transform(extents, matrices, transposes, pairs, lanes, True, field, work)
         enframe(field, source, framed_fields[j * framed : (j + 1) * framed])
     for p in range(framed_out.shape[0]):
         framed_out[p] = np.float32(0.0)
@@ -183,7 +197,7 @@ def slope(
         else:
             for x in range(size):
                 out[x] *= scale
-        transform(extents, matrices, transposes, lanes, False, out, work)
+        transform(extents, matrices, transposes, pairs, lanes, False, out, work)
         for k in range(V):
             multiplier = np.float64(outer[level, m, k])
             for a in range(lanes):
@@ -197,7 +211,7 @@ def slope(
 @cached
 def flow(
     begin, end, states, integrals, stages, step, stage_level, matrix, weights,
-    lanes, extents, matrices, transposes, source, sites, inside, offsets, first,
+    lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
 ):  # fmt: skip
     """Runge-Kutta along the grid for groups begin .. end-1, in place.
@@ -232,7 +246,7 @@ def flow(
                     for x in range(size):
                         stages[i, n, s, x] = stage[x]
                 slope(
-                    stage, stage_level[n, s], lanes, extents, matrices, transposes, source, sites, inside,
+                    stage, stage_level[n, s], lanes, extents, matrices, transposes, pairs, source, sites, inside,
                     offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
                     fields, framed_fields, h, g, P, density, framed_out, work, slopes[s], trace,
                 )  # fmt: skip
@@ -247,7 +261,7 @@ def flow(
 @cached
 def slopes(
     begin, end, states, level, derivatives,
-    lanes, extents, matrices, transposes, source, sites, inside, offsets, first,
+    lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
@@ -262,7 +276,7 @@ def slopes(
     work, trace = np.empty(size, np.float32), np.empty(lanes)
     for i in range(begin, end):
         slope(
-            states[i], level, lanes, extents, matrices, transposes, source, sites, inside,
+            states[i], level, lanes, extents, matrices, transposes, pairs, source, sites, inside,
             offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
             fields, framed_fields, h, g, P, density, framed_out, work, derivatives[i], trace,
         )  # fmt: skip

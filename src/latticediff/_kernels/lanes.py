@@ -102,7 +102,7 @@ def scatter(kernels, taps, x, y, g, size, out):
 
 @cached
 def slope(
-    state, level, extents, sizes, order, plain, forths, backs, into, outward,
+    state, level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
     u, out, g, work, scratch, derivative,
 ):  # fmt: skip
@@ -119,7 +119,7 @@ def slope(
             store(field, k * LANES, spread(inner[level, j, k]) * narrow(load(state, k * LANES)))
         if j == 1:  # around a vacuum
             store(field, 0, load(field, 0) + spread(np.float32(numbers[level, 8])))
-        transform(extents, sizes, order, plain, backs, True, field, work, scratch)
+        transform(extents, sizes, order, plain, pairs, backs, True, field, work, scratch)
     for i in range(M * V):
         store(out, i * LANES, spread(zero))
     trace = spread(numbers[level, 4])
@@ -147,7 +147,7 @@ def slope(
         if m > 0:
             for x in range(V):
                 store(field, x * LANES, scale * load(field, x * LANES))
-        transform(extents, sizes, order, plain, forths, False, field, work, scratch)
+        transform(extents, sizes, order, plain, pairs, forths, False, field, work, scratch)
         for k in range(V):
             at = k * LANES
             before = spread(linear[level, k]) * load(state, at) if m == 0 else load(derivative, at)
@@ -158,7 +158,7 @@ def slope(
 @cached
 def flow(
     begin, end, states, integrals, step, stage_level, increments, last, weights, depth,
-    extents, sizes, order, plain, forths, backs, into, outward,
+    extents, sizes, order, plain, pairs, forths, backs, into, outward,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
 ):  # fmt: skip
     """Explicit steps along the grid for groups begin .. end-1, in place.
@@ -186,7 +186,7 @@ def flow(
                             store(state, x, load(state, x) + factor * load(row, x))
                 if s < n_stages:
                     trace = slope(
-                        state, stage_level[n, s], extents, sizes, order, plain, forths, backs, into, outward,
+                        state, stage_level[n, s], extents, sizes, order, plain, pairs, forths, backs, into, outward,
                         kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
                         u, out, g, work, scratch, slopes[s % depth],
                     )  # fmt: skip
@@ -196,7 +196,7 @@ def flow(
 
 @cached
 def slopes(
-    begin, end, states, level, derivatives, extents, sizes, order, plain, forths, backs, into, outward,
+    begin, end, states, level, derivatives, extents, sizes, order, plain, pairs, forths, backs, into, outward,
     kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
@@ -207,7 +207,7 @@ def slopes(
     scratch = np.empty(scratch_size(order), np.float32)
     for i in range(begin, end):
         slope(
-            states[i], level, extents, sizes, order, plain, forths, backs, into, outward,
+            states[i], level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
             kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
             u, out, g, work, scratch, derivatives[i],
         )  # fmt: skip

@@ -10,16 +10,19 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from ..errors import UserError
-from ..types import Description, FloatArray
+from ..lattice import cos_sum
+from ..types import Description, Extents, FloatArray
 from .contract import NumbaPotential
 from .local import LocalAction
 
 __all__ = ["CONVENTIONS", "Convention", "Phi4"]
+
+Field = TypeVar("Field", bound=Any)  # an array of NumPy or torch, or a number
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,9 @@ class Phi4(LocalAction):
     UserError
         Unknown convention or coupling, a non-finite value, or an integral of exp(-S) that diverges.
     """
+
+    is_symmetric = True  #: S(-phi) = S(phi)
+    unit_vectors = None  #: the axes of an array are those of the lattice
 
     def __init__(self, convention: str, couplings: Mapping[str, float], ndim: int = 2) -> None:
         if convention not in CONVENTIONS:
@@ -249,6 +255,29 @@ class Phi4(LocalAction):
     def potential_derivative(self, phi: FloatArray) -> FloatArray:
         """``2 a phi + 4 b phi^3``, site by site."""
         return phi * (2 * self.a + 4 * self.b * phi * phi)
+
+    @property
+    def minima(self) -> tuple[float, ...]:
+        """Values of the constant fields of least action: 0, or both signs of ``((d c - a) / (2 b))^(1/2)``."""
+        excess = 0.5 * float(self.quadratic_form((1,) * self.ndim).item())  # a - d c
+        if excess >= 0:
+            return (0.0,)
+        value = math.sqrt(-excess / (2 * self.b))
+        return (-value, value)
+
+    def quadratic_form(self, shape: Extents) -> FloatArray:
+        r"""``K(k) = 2a - 2c sum_mu cos k_mu`` on the full momentum grid, (*lattice), float64."""
+        return 2 * self.a - 2 * self.hopping * cos_sum(shape)
+
+    def local_force(self, phi: Field, variance: Field | float = 0.0, vacuum: float = 0.0) -> Field:
+        """``4b (phi^3 + 3 (variance - m_0^2) phi)``; see `latticediff.gaussian.contract.Expandable`."""
+        if isinstance(variance, float) and variance == 0 and not vacuum:
+            return 4 * self.b * phi**3
+        return 4 * self.b * phi * (phi * phi + 3 * (variance - vacuum**2))
+
+    def local_curvature(self, phi: Field, variance: Field | float = 0.0) -> Field:
+        """``12b (phi^2 + variance)``; see `latticediff.gaussian.contract.Expandable`."""
+        return 12 * self.b * (phi * phi + variance)
 
     def numba_potential(self) -> NumbaPotential:
         """Numba-callable V and V' with parameters (a, b); see `LocalAction`."""

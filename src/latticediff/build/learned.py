@@ -18,6 +18,7 @@ from ..metropolis.contract import Integrated, LatentProposal, Proposal
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
 from ..networks.contract import ClosedFormTrace
 from ..proposal.grid import own_scheme, with_grid
+from ..proposal.whole import whole_proposal
 from ..streams import Streams
 from .classical import tuned_kernel
 from .contract import LatentRoute, LearnedKernel, Route
@@ -36,6 +37,7 @@ __all__ = [
     "on_own_scheme",
     "on_uniform_grid",
     "passing_proposal",
+    "plain_proposal",
     "refuse_coarse",
     "route_named",
     "routes_of",
@@ -78,9 +80,11 @@ def _section(card: Card, route: str) -> Any:
 @torch_defaults()
 def build_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
     """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed if the card asks for rungs."""
-    proposal, section = _plain_proposal(card, model, route), _section(card, route)
+    proposal, section = plain_proposal(card, model, route), _section(card, route)
     rungs = getattr(section, "rungs", 1)
-    return proposal if rungs == 1 else registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
+    if rungs > 1:
+        proposal = registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
+    return whole_proposal(proposal, model.action)
 
 
 def on_uniform_grid(card: Card) -> Card:
@@ -100,7 +104,7 @@ def _with_ode(card: Card, **update: Any) -> Card:
 
 def passing_proposal(card: Card, model: ScoreModel) -> OdeProposal:
     """The ODE proposal of a card on a uniform grid and without rungs: the model's own quality, and at little cost."""
-    return cast("OdeProposal", _plain_proposal(on_uniform_grid(card), model, "ode"))  # the package's own route
+    return cast("OdeProposal", plain_proposal(on_uniform_grid(card), model, "ode"))  # the package's own route
 
 
 def store_grid(card: Card, model: ScoreModel) -> None:
@@ -108,12 +112,12 @@ def store_grid(card: Card, model: ScoreModel) -> None:
     section = card.sampling.ode
     # a divergence by backward passes is too dear to calibrate a grid unasked
     if section.grid == "optimised" and isinstance(model.network, ClosedFormTrace):
-        grid = cast("OdeProposal", _plain_proposal(card, model, "ode")).grid  # the package's own route
+        grid = cast("OdeProposal", plain_proposal(card, model, "ode")).grid  # the package's own route
         model.card = with_grid(model.card, section.steps, section.method, grid)
 
 
-def _plain_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
-    """The proposal of a route without annealing."""
+def plain_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
+    """The proposal of a route for what the network has learned, `ScoreModel.action`, without annealing."""
     proposal = route_named(route).proposal(model, _section(card, route), card.sampling.batch)
     require(proposal, Proposal, f"the proposal of route {route!r}")
     return proposal
@@ -173,7 +177,7 @@ def accept_density(card: Card, model: ScoreModel, route: str) -> float | None:
         The spread is larger than that, or no draw has a density.
     """
     # annealed paths are random; the density below them is not
-    proposal, largest = _plain_proposal(card, model, route), card.sampling.max_doubling
+    proposal, largest = plain_proposal(card, model, route), card.sampling.max_doubling
     if not isinstance(proposal, Integrated):
         return None
     streams = Streams(card.run.seed).child(f"doubling-{route}")
@@ -228,6 +232,12 @@ def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
         return MultipleTry(proposal, action, section.tries, refresh, sampling.batch)
     if getattr(options, "rungs", 1) > 1:
         raise UserError(f"rungs anneal independent draws; take sampling.{name}.rungs = 1 with move = {section.move!r}")
+    if model.theory is not model.action:
+        raise UserError(
+            "the model proposes odd sites and draws the even ones, which have no noise to move in;"
+            f" sampling.kernel.move = {section.move!r} wants a model of all sites"
+            " (training.sites = all), or take move = independence"
+        )
     require(route, LatentRoute, f"route {name!r}")
     bijective = cast(LatentRoute, route)  # as `require` found
     keeps_top = bijective.has_path and section.move == "partial" and section.noise == "white"

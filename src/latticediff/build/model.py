@@ -70,7 +70,7 @@ def _expected_ess(card: Card, model: ScoreModel, route: str) -> str:
     streams = Streams(card.run.seed).child(f"outside-{route}")
     draw = build_proposal(card, model, route).draw(N_OUTSIDE, streams.generator("draw"))
     try:
-        ess = ess_reverse(-np.asarray(model.action(draw.phi)) - draw.log_q)
+        ess = ess_reverse(-np.asarray(model.theory(draw.phi)) - draw.log_q)
     except UserError:  # no draw has a weight
         return "nan"
     return format_error(ess.value, ess.error)

@@ -16,6 +16,7 @@ from ..host import torch_defaults
 from ..model.score_model import load_model
 from ..networks.contract import Network
 from ..proposal.ode import exact_divergence
+from .sites import learned_shape, learned_theory
 
 if TYPE_CHECKING:
     from ..config import Card
@@ -81,8 +82,11 @@ def check_network(card: Card) -> None:
         Options that the network does not take, or a divergence that is too expensive for the ODE route.
     """
     network: Any = _make(card).requires_grad_(False)
-    theory: Any = card.theory()  # refused below if it has no Gaussian reference
     try:
-        exact_divergence(network, GaussianReference(theory, np.ones(card.shape)), card.sampling.ode.trace)
+        gaussian = GaussianReference(learned_theory(card), np.ones(learned_shape(card)))
+    except UserError as exc:
+        raise CardError(f"[training] {exc}") from None
+    try:
+        exact_divergence(network, gaussian, card.sampling.ode.trace)
     except UserError as exc:
         raise CardError(f"[sampling.ode] {exc}") from None

@@ -234,6 +234,7 @@ class TrainingSection(Section):
     optimizer: Literal["adam", "soap"] = "adam"
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
+    sites: Literal["all", "odd"] = "all"  #: odd: of a checkerboard, the even ones integrated out; `action.OddSites`
     phase: Literal["symmetric", "broken"] = "symmetric"  #: expand around 0, or around +-<|m|>; see `gaussian.vacua`
     held_out: Fraction = 0.125
     init: str | None = None

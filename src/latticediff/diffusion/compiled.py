@@ -18,7 +18,7 @@ from .._kernels import lanes as kernels
 from .._kernels.flow import Levels
 from .._kernels.threads import over_groups
 from .._kernels.vectors import LANES
-from ..fourier import basis_from_momenta, transform
+from ..fourier import basis_from_momenta, oblique_pairs, transform
 from ..gaussian.reference import GaussianReference
 from ..gaussian.vacua import vacua
 from ..networks.contract import Compiled
@@ -51,19 +51,20 @@ class CompiledRidge:
     ) -> None:
         self.shape, self.volume = gaussian.shape, gaussian.volume
         self.extents = np.array(self.shape, np.int64)
+        self.is_oblique, self.pairs = gaussian.is_oblique, oblique_pairs(self.shape, gaussian.is_oblique)
         if tables is None:
             exact: Any = copy.deepcopy(network)
             with torch.no_grad():
                 tables = exact.cpu().double().level_tables(gaussian.to("cpu", torch.float64), log_sigma)
         self._lay_out(network, gaussian, Levels(*(tensor.detach() for tensor in tables)))
         self.vacua = vacua(gaussian.vacuum, self.volume, "modes")
-        self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape).ravel()
+        self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape, self.is_oblique).ravel()
 
     def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
         """Tables as the kernel wants them: rows in blocks of four, sums and what is linear in float64."""
         self.lanes = LANES
         sizes, order, forth, back = folded.tables(self.shape)
-        self.transforms = sizes, order, np.arange(max(self.shape)), forth, back
+        self.transforms = sizes, order, np.arange(max(self.shape)), self.pairs, forth, back
         into = network.taps(gaussian).numpy()
         self.taps = np.ascontiguousarray(into), np.ascontiguousarray(np.argsort(into, axis=1))
         features = -tables.amplitudes.shape[1] % 4
@@ -81,7 +82,7 @@ class CompiledRidge:
 
     def transform(self, fields: FloatArray, inverse: bool = False) -> FloatArray:
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, one configuration at a time."""
-        modes = transform(fields.reshape(len(fields), *self.shape), self.shape, inverse)
+        modes = transform(fields.reshape(len(fields), *self.shape), self.shape, inverse, self.is_oblique)
         return modes if inverse else modes.reshape(len(fields), -1)
 
     def _pack(self, states: FloatArray) -> FloatArray:

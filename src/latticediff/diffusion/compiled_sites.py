@@ -8,7 +8,7 @@ import numpy as np
 
 from .._kernels.dressing import LANES, dress, transform
 from .._kernels.threads import over_groups
-from ..fourier import real_fourier
+from ..fourier import oblique_pairs, real_fourier
 from ..types import Extents, FloatArray
 from .layout import Scored
 
@@ -25,9 +25,12 @@ class CompiledSites:
     modes : Scored
         For fields (n, V) in the basis: `latticediff.diffusion.compiled.CompiledModes`.
     shape : tuple of int
+    oblique : bool
+        Whether the lattice is one; see `latticediff.fourier`.
     """
 
-    def __init__(self, modes: Scored, shape: Extents) -> None:
+    def __init__(self, modes: Scored, shape: Extents, oblique: bool = False) -> None:
+        self.pairs = oblique_pairs(shape, oblique)
         self.score, self.G, self.vacua = modes.score, modes.G, modes.vacua
         self.shape, self.volume = tuple(shape), int(np.prod(shape))
         largest = max(shape)
@@ -47,11 +50,11 @@ class CompiledSites:
 
     def to_sites(self, x: FloatArray) -> FloatArray:
         """Values on sites, (n, V)."""
-        return self._transform(x, self.transposes)
+        return self._transform(x, self.transposes, True)
 
     def from_sites(self, x: FloatArray) -> FloatArray:
         """Coefficients (n, V) of values on sites; the inverse of `to_sites`."""
-        return self._transform(x, self.bases)
+        return self._transform(x, self.bases, False)
 
     white_to_sites, white_from_sites = to_sites, from_sites
 
@@ -69,7 +72,7 @@ class CompiledSites:
         out = np.empty_like(packed)
         lanes = np.repeat(K, LANES)
         work = COST * n_terms * x.size
-        arguments = packed, g, lanes, n_terms, float(sign), out, self.bases, self.transposes, self.extents
+        arguments = packed, g, lanes, n_terms, float(sign), out, self.bases, self.transposes, self.pairs, self.extents
         over_groups(dress, len(packed), work, *arguments)
         return self._unpack(out, len(x))
 
@@ -81,10 +84,11 @@ class CompiledSites:
         """Coefficients (n, V) of configurations (n, *lattice); the inverse of `fields`."""
         return self.from_sites(phi.reshape(len(phi), -1))
 
-    def _transform(self, x: FloatArray, matrices: FloatArray) -> FloatArray:
+    def _transform(self, x: FloatArray, matrices: FloatArray, to_sites: bool) -> FloatArray:
         packed = self._pack(x)
         out = np.empty_like(packed)
-        over_groups(transform, len(packed), COST * x.size // 4, packed, out, matrices, self.extents)
+        arguments = packed, out, matrices, self.pairs, to_sites, self.extents
+        over_groups(transform, len(packed), COST * x.size // 4, *arguments)
         return self._unpack(out, len(x))
 
     def _pack(self, x: FloatArray) -> FloatArray:

@@ -19,7 +19,7 @@ from .._kernels.flow import Levels
 from .._kernels.ridge import frame
 from .._kernels.threads import over_groups
 from ..fourier import real_fourier
-from ..gaussian.reference import GaussianReference
+from ..gaussian.reference import Exchange, GaussianReference
 from ..networks.contract import Compiled, Differentiable
 from ..types import FloatArray
 from .compiled import CompiledFlow, CompiledRidge
@@ -64,8 +64,9 @@ class _Passage(torch.autograd.Function):
         ]
         arguments = (
             d_states, d_traces, ctx.stages, *flow._scheme(ctx.up), ridge.lanes, ridge.extents, ridge.matrices,
-            ridge.transposes, *ridge.frame, levels.kernels_in, np.ascontiguousarray(levels.kernels_in.swapaxes(1, 2)),
-            levels.amplitudes, kernels_out, levels.kappa, *levels[4:], *gradients,
+            ridge.transposes, ridge.pairs, *ridge.frame, levels.kernels_in,
+            np.ascontiguousarray(levels.kernels_in.swapaxes(1, 2)), levels.amplitudes, kernels_out, levels.kappa,
+            *levels[4:], *gradients,
         )  # fmt: skip
         over_groups(adjoint.backward, len(d_states), 3 * flow._work(n), *arguments)
         d_states = torch.from_numpy(ridge._unpack(d_states, n))
@@ -89,7 +90,7 @@ class TapedRidge(CompiledRidge):
 
     def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
         self.lanes = LANES if self.volume < SMALL else 1
-        self.frame = frame(self.shape, network.offsets, self.lanes)
+        self.frame = frame(self.shape, network.on_array(gaussian), self.lanes)
         largest = max(self.shape)
         self.matrices = np.zeros((len(self.shape), largest, largest), np.float32)
         for axis, extent in enumerate(self.shape):
@@ -107,7 +108,7 @@ class TapedRidge(CompiledRidge):
         )
 
     def _geometry(self) -> tuple[Any, ...]:
-        return self.lanes, self.extents, self.matrices, self.transposes, *self.frame, *self.levels
+        return self.lanes, self.extents, self.matrices, self.transposes, self.pairs, *self.frame, *self.levels
 
 
 class DifferentiableFlow(CompiledFlow):
@@ -130,6 +131,7 @@ class DifferentiableFlow(CompiledFlow):
         self.vacua = self.ridge.vacua
         self.noise_root = torch.from_numpy(self.root)
         self.bases = [torch.tensor(real_fourier(extent)) for extent in gaussian.shape]
+        self._exchange = Exchange(self.ridge.pairs, gaussian.volume, torch.device("cpu"), torch.float64)
 
     # tensors where the compiled flow takes arrays: one cannot stand in for the other, hence the overrides
     def _ridge(  # type: ignore[override]
@@ -158,10 +160,12 @@ class DifferentiableFlow(CompiledFlow):
     def _modes(self, fields: Tensor, inverse: bool = False) -> Tensor:
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, differentiable."""
         fields = fields.double().reshape(len(fields), *self.gaussian.shape)
+        if inverse:
+            fields = self._exchange(fields, self.gaussian.ndim)
         for axis, basis in enumerate(self.bases, start=1):
             matrix = basis if inverse else basis.T
             fields = torch.movedim(torch.movedim(fields, axis, -1) @ matrix, -1, axis)
-        return fields if inverse else fields.flatten(1)
+        return fields if inverse else self._exchange(fields.flatten(1), 1)
 
     def down(self, y: Tensor, gradients: bool = False) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Fields phi (n, *lattice) that the flow makes from noise y, and their log_q (n,); float64 tensors."""

@@ -40,7 +40,7 @@ def local_response(gaussian: GaussianReference, C: Tensor) -> tuple[Tensor, Tens
         Posterior covariance on the basis.
     """
     c = gaussian.expand(gaussian.at_origin(C))
-    return c, (1 - 12 * gaussian.action.b * gaussian.vacuum**2 * c).clamp(min=LEAST)
+    return c, (1 - 12 * gaussian.quartic * gaussian.vacuum**2 * c).clamp(min=LEAST)
 
 
 def implicit_cubic(
@@ -80,7 +80,7 @@ def implicit_cubic(
         The cubic part, on sites.
     trace : tensor, shape (n,), float64, or None
     """
-    q = 4 * gaussian.action.b
+    q = 4 * gaussian.quartic
     y = gaussian.from_modes(x_modes * W) + signs * gaussian.vacuum
     c, lift = local_response(gaussian, C)
     square = y * y

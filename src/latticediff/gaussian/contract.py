@@ -1,19 +1,64 @@
-"""What the Gaussian reference asks of an action, beyond what HMC asks of it."""
+"""What the Gaussian reference asks of a theory, and what networks with a cubic baseline ask beside that."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from ..action.contract import Action
+from numpy.typing import ArrayLike
 
-__all__ = ["Expandable"]
+from ..types import Description, Extents, FloatArray
+
+__all__ = ["Expandable", "Quartic", "UnitVectors", "Wider"]
+
+Field = TypeVar("Field", bound=Any)  # an array of NumPy or torch; what goes in comes out
+
+#: Offsets on the array of the steps along each axis of the isotropic lattice, e.g. ``((1, 0), (1, -1))``
+UnitVectors = tuple[tuple[int, ...], ...]
 
 
 @runtime_checkable
-class Expandable(Action, Protocol):
-    r"""An action with a known expansion around a Gaussian: nearest-neighbour hopping and a quartic potential.
+class Expandable(Protocol):
+    r"""A theory that can be expanded around a Gaussian.
 
-    :math:`S = \sum_x [-c \sum_\mu \phi_x \phi_{x+\mu} + a \phi_x^2 + b \phi_x^4]`, hence the quadratic form
-    :math:`K(k) = 2a - 2c \sum_\mu \cos k_\mu`, the local force :math:`4 b \phi^3` and its averages over a Gaussian.
+    .. math:: \frac{\partial S}{\partial \phi_x} = (K * \phi)_x + F(\phi_x) + \ldots,
+
+    with a translation-invariant quadratic form K(k) and a local force F that has no linear part at zero; dots: see
+    `Wider`. Methods of fields are written in plain arithmetic, so that they take arrays of NumPy as well as of torch.
     """
 
-    a: float  #: coefficient of phi^2
+    ndim: int  #: dimensions of the lattice
+    is_symmetric: bool  #: S(-phi) = S(phi)
+    #: None where the axes of the array are those of the lattice; see `UnitVectors`
+    unit_vectors: UnitVectors | None
+
+    @property
+    def minima(self) -> tuple[float, ...]:
+        """Values of the constant fields of least action."""
+
+    def __call__(self, phi: ArrayLike) -> FloatArray:
+        """S(phi), float64, shape of the leading axes."""
+
+    def quadratic_form(self, shape: Extents) -> FloatArray:
+        """K(k) on the full momentum grid, (*lattice), float64: the second derivative of S at zero field."""
+
+    def local_force(self, phi: Field, variance: Field | float = 0.0, vacuum: float = 0.0) -> Field:
+        """``<F(phi + eta)> - F'(m_0) phi`` for Gaussian eta of this variance; m_0 is the vacuum. Shape of phi."""
+
+    def local_curvature(self, phi: Field, variance: Field | float = 0.0) -> Field:
+        """``<F'(phi + eta)>`` for Gaussian eta of this variance. Shape of phi."""
+
+    def describe(self) -> Description:
+        """JSON-able description; two actions are the same theory if and only if these are equal."""
+
+
+@runtime_checkable
+class Wider(Expandable, Protocol):
+    """A theory whose force has a part that is neither linear nor local."""
+
+    def wider_force(self, phi: Field) -> Field:
+        """What ``dS/dphi`` holds beside K and F, for fields (n, *lattice) of torch or NumPy; no linear part at zero."""
+
+
+@runtime_checkable
+class Quartic(Expandable, Protocol):
+    r"""A theory with the local force :math:`4 b \phi^3`, which the cubic baseline and its compiled forms know."""
+
     b: float  #: coefficient of phi^4

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..lattice import volume
+from ..lattice import momenta_along, point_symmetries, volume
 from ..types import Extents, FloatArray
+from .contract import UnitVectors
 
 __all__ = ["measured_propagator", "measured_vacuum", "smooth_propagator", "symmetrise"]
 
@@ -24,18 +25,31 @@ FEWEST = 40  # distinct momenta below which the measured values are kept: there 
 TOLERANCE = 1.5  # residual variance of a fit, in units of that of the noise
 
 
-def symmetrise(full: FloatArray) -> FloatArray:
+def symmetrise(full: FloatArray, unit_vectors: UnitVectors | None = None) -> FloatArray:
     r"""Average over the lattice symmetries: reflections of every axis, permutations of equal extents.
 
     Parameters
     ----------
     full : ndarray, shape (*lattice)
         A function of k on the full momentum grid.
+    unit_vectors : tuple of tuple of int, optional
+        Of the isotropic lattice, where the axes of the array are not its own; see `latticediff.gaussian.contract`.
 
     Returns
     -------
     ndarray, shape (*lattice)
     """
+    if unit_vectors is not None:
+        n = np.indices(full.shape)
+        moved: Any = []
+        for matrix in point_symmetries(full.shape, unit_vectors):
+            # k . (M r) = (M^T k) . r, and M^T k is a momentum of the grid, since periods become periods
+            place = [
+                sum(full.shape[a] * matrix[b, a] * n[b] // full.shape[b] for b in range(full.ndim)) % full.shape[a]
+                for a in range(full.ndim)
+            ]
+            moved.append(full[tuple(place)])
+        return sum(moved) / len(moved)
     for axis in range(full.ndim):
         full = 0.5 * (full + np.roll(np.flip(full, axis), 1, axis))
     permutations = [
@@ -65,7 +79,9 @@ def measured_vacuum(batches: Iterable[NDArray[Any]]) -> float:
     return float(total / count)
 
 
-def measured_propagator(batches: Iterable[NDArray[Any]], shape: Extents, vacuum: float = 0.0) -> FloatArray:
+def measured_propagator(
+    batches: Iterable[NDArray[Any]], shape: Extents, vacuum: float = 0.0, unit_vectors: UnitVectors | None = None
+) -> FloatArray:
     r"""``G(k) = <|phi_k|^2> / V`` on the full grid, from a stream of configurations.
 
     Parameters
@@ -75,6 +91,8 @@ def measured_propagator(batches: Iterable[NDArray[Any]], shape: Extents, vacuum:
     shape : tuple of int
     vacuum : float
         m_0: of the fluctuations ``phi - s m_0`` instead, s the sign of the mean: the connected propagator.
+    unit_vectors : tuple of tuple of int, optional
+        See `symmetrise`.
 
     Returns
     -------
@@ -99,10 +117,10 @@ def measured_propagator(batches: Iterable[NDArray[Any]], shape: Extents, vacuum:
         count += len(phis)
     if count < 2:
         raise UserError(f"got {count} configurations; the propagator needs at least 2")
-    return symmetrise(total / (count * volume(shape)))
+    return symmetrise(total / (count * volume(shape)), unit_vectors)
 
 
-def smooth_propagator(first: FloatArray, second: FloatArray) -> FloatArray:
+def smooth_propagator(first: FloatArray, second: FloatArray, unit_vectors: UnitVectors | None = None) -> FloatArray:
     r"""A smooth function of momentum through two independent measurements of G.
 
     .. math:: \log G(k) = \sum_{n \le 7} c_n T_n(t) + A\,(d_0 + d_1 u + d_2 A), \qquad
@@ -116,16 +134,21 @@ def smooth_propagator(first: FloatArray, second: FloatArray) -> FloatArray:
     first, second : ndarray, shape (*lattice), float64
         `measured_propagator` of two halves of an ensemble. Their difference is the noise that the fit has to
         reach: where it does not, or there are few momenta, the plain mean is returned.
+    unit_vectors : tuple of tuple of int, optional
+        Along which :math:`k_\mu` is meant; see `symmetrise`.
 
     Returns
     -------
     ndarray, shape (*lattice), float64
     """
     mean, d = 0.5 * (first + second), first.ndim
-    grids = np.meshgrid(*(4 * np.sin(np.pi * np.arange(n) / n) ** 2 for n in mean.shape), indexing="ij")
+    if unit_vectors is None:
+        grids: Any = np.meshgrid(*(4 * np.sin(np.pi * np.arange(n) / n) ** 2 for n in mean.shape), indexing="ij")
+    else:
+        grids = [4 * np.sin(k / 2) ** 2 for k in momenta_along(mean.shape, unit_vectors)]
     u: Any = sum(grids) / (4 * d)
     square: Any = sum(g * g for g in grids) / (16 * d)
-    moving = u > 0
+    moving = u > 1e-12
     moving[(0,) * d] = False
     if len(np.unique(np.round(np.stack([u, square])[:, moving], 9), axis=1).T) < FEWEST:
         return mean

@@ -26,22 +26,50 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ..action import Phi4
 from ..arrays import real_array
 from ..contracts import require
 from ..errors import UserError
-from ..fourier import basis_from_momenta, real_fourier
+from ..fourier import ROOT_HALF, basis_from_momenta, exchange, oblique_pairs, real_fourier
 from ..host import torch_defaults
-from ..lattice import check_shape, cos_sum
-from ..types import FloatArray
-from .contract import Expandable
+from ..lattice import check_shape
+from ..types import FloatArray, IntArray
+from .contract import Expandable, Quartic, UnitVectors, Wider
 from .vacua import signs_of
 
-__all__ = ["GaussianReference", "Signs"]
+__all__ = ["Exchange", "GaussianReference", "Signs"]
 
 Signs = Tensor | float  #: signs of the vacua, (n, 1, ..., 1), or one number for all fields
 
 DENSE = 128  # sites up to which one matrix for all axes beats one per axis
+
+
+class Exchange:
+    """The exchange of mode pairs of an oblique lattice for tensors (..., *lattice); without pairs nothing happens.
+
+    Parameters
+    ----------
+    pairs : ndarray, shape (n_pairs, 2), int64
+        See `latticediff.fourier.oblique_pairs`.
+    volume : int
+    device : torch.device
+    dtype : torch.dtype
+    """
+
+    def __init__(self, pairs: IntArray, volume: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.is_idle = not len(pairs)
+        own, other, partner = np.ones(volume), np.zeros(volume), np.arange(volume)
+        own[pairs[:, 0]], own[pairs[:, 1]] = ROOT_HALF, -ROOT_HALF
+        other[pairs.ravel()] = ROOT_HALF
+        partner[pairs[:, 0]], partner[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
+        self._own, self._other = (torch.as_tensor(values).to(device, dtype) for values in (own, other))
+        self._partner = torch.as_tensor(partner).to(device)
+
+    def __call__(self, modes: Tensor, ndim: int) -> Tensor:
+        """``sum`` and ``difference / 2^(1/2)`` of every pair, of the last `ndim` axes taken as one."""
+        if self.is_idle:
+            return modes
+        flat = modes.flatten(-ndim)
+        return (flat * self._own + flat[..., self._partner] * self._other).reshape(modes.shape)
 
 
 class GaussianReference:
@@ -71,37 +99,45 @@ class GaussianReference:
     @torch_defaults()
     def __init__(
         self,
-        action: Phi4,
+        action: Any,
         propagator: ArrayLike | Tensor,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         vacuum: float = 0.0,
     ) -> None:
         require(action, Expandable, f"action {action!r}, which the learned side cannot expand,")
+        if vacuum and not action.is_symmetric:
+            raise UserError(f"{action!r} is not symmetric under phi -> -phi; phase = broken wants two equal vacua")
         full = torch.as_tensor(real_array(propagator, "propagator"))
         self.shape = check_shape(full.shape, action.ndim)
         if not bool((full > 0).all()):
             raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
         if not 0 <= vacuum < math.inf:
             raise UserError(f"vacuum is {vacuum}; expected <|m|> of the broken phase, or 0")
-        self.action, self.vacuum = action, float(vacuum)
+        self.action: Any = action  #: Expandable; what else it has is asked of it where it is wanted
+        self.vacuum = float(vacuum)
         self._is_upper = False
         self.ndim, self.volume = action.ndim, full.numel()
         self.dtype, self.device = dtype, torch.device(device)
         self.propagator_full = full  # float64, on the momentum grid
         self.g_max, self.g_mean = float(full.max()), float(full.mean())
-        cosines = self._on_basis(cos_sum(self.shape))
+        self.unit_vectors: UnitVectors | None = action.unit_vectors
+        self.is_oblique = self.unit_vectors is not None
         self._G = self._on_basis(full.numpy())
         self.G = self._G.to(self.device, dtype)
-        # dS/dphi - G^-1 chi = linear * chi + 4b (phi^3 - 3 m_0^2 phi) + s tilt
-        square = self.vacuum**2
-        linear = 2 * action.a - 2 * action.hopping * cosines - 1 / self._G + 12 * action.b * square
+        # dS/dphi - G^-1 chi = linear * chi + F(phi) - F'(m_0) phi + s tilt, and what is wider
+        form = action.quadratic_form(self.shape)
+        curvature = action.local_curvature(self.vacuum)
+        linear = self._on_basis(form) - 1 / self._G + curvature
         self.linear = linear.to(self.device, dtype)
-        self.tilt = (2 * action.a - 2 * action.hopping * self.ndim + 12 * action.b * square) * self.vacuum
+        self.tilt = float(form.flat[0] + curvature) * self.vacuum
         bases: list[Any] = [real_fourier(extent) for extent in self.shape]
+        pairs = oblique_pairs(self.shape, self.is_oblique)
         if self.volume <= DENSE:  # one product for all axes
-            bases = [functools.reduce(np.kron, bases)]
+            dense = functools.reduce(np.kron, bases)
+            bases, pairs = [exchange(dense.T, pairs).T], pairs[:0]
         self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
+        self._exchange = Exchange(pairs, self.volume, self.device, dtype)
         self._cosines: dict[Any, Any] = {}
 
     def __str__(self) -> str:
@@ -109,7 +145,7 @@ class GaussianReference:
         return f"{self.action!r} on {'x'.join(map(str, self.shape))}"
 
     def _on_basis(self, function: FloatArray) -> Tensor:
-        return torch.as_tensor(basis_from_momenta(function, self.shape))
+        return torch.as_tensor(basis_from_momenta(function, self.shape, self.is_oblique))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianReference":
         """The same reference elsewhere or in another precision."""
@@ -144,11 +180,11 @@ class GaussianReference:
 
     def to_modes(self, x: Tensor) -> Tensor:
         """Coefficients (..., *lattice) of fields (..., *lattice) in the real Fourier basis."""
-        return self._transform(x, [basis.T for basis in self._bases])
+        return self._exchange(self._transform(x, [basis.T for basis in self._bases]), self.ndim)
 
     def from_modes(self, modes: Tensor) -> Tensor:
         """Fields (..., *lattice) of coefficients (..., *lattice); the inverse of `to_modes`."""
-        return self._transform(modes, self._bases)
+        return self._transform(self._exchange(modes, self.ndim), self._bases)
 
     def _transform(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         if len(matrices) < self.ndim:
@@ -207,13 +243,30 @@ class GaussianReference:
         Its conditional mean given the noised field is R, so it is a target for R, without noise at small sigma.
         """
         signs, fluctuation = self.fluctuation(phi)
-        return self.filter(fluctuation, self.linear) + self.local_force(phi, signs)
+        return self.filter(fluctuation, self.linear) + self.nonlinear_force(phi, signs)
 
-    def local_force(self, phi: Tensor, signs: Signs) -> Tensor:
-        """The part of `delta_force` that is local: ``4b phi (phi^2 - 3 m_0^2) + s tilt``."""
-        if not self.vacuum:
-            return 4 * self.action.b * phi**3
-        return 4 * self.action.b * phi * (phi * phi - 3 * self.vacuum**2) + signs * self.tilt
+    def nonlinear_force(self, phi: Tensor, signs: Signs) -> Tensor:
+        """The part of `delta_force` that is not linear in the fluctuation: ``F(phi) - F'(m_0) phi + s tilt``, and more.
+
+        For phi^4 that is ``4b phi (phi^2 - 3 m_0^2) + s tilt``; a theory may have a part that is not local
+        (`latticediff.gaussian.contract.Wider`).
+        """
+        force = self.action.local_force(phi, vacuum=self.vacuum)
+        if self.vacuum:
+            force = force + signs * self.tilt
+        return force + self.action.wider_force(phi) if isinstance(self.action, Wider) else force
+
+    @property
+    def quartic(self) -> float:
+        """b of the local force ``4 b phi^3``: what the cubic baseline, its compiled forms and targets built on it take.
+
+        Raises
+        ------
+        UserError
+            If the theory has another local force.
+        """
+        require(self.action, Quartic, f"action {self.action!r}, which the cubic baseline cannot follow,")
+        return self.action.b
 
     def whiten(self, x: Tensor, v: float | Tensor) -> Tensor:
         """``y = (G + v)^(-1/2) x`` for fluctuations x (n, *lattice)."""

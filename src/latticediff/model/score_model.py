@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import registry
-from ..action import Phi4, action_from_description
+from ..action import OddSites, Phi4, action_from_description
 from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
 from ..digests import CARD_KEY, check_digest, with_digest
@@ -88,14 +88,28 @@ class ScoreModel:
         return cls(network, gaussian, noise, np.array(noise.log_range), np.ones((2, *gaussian.shape)))
 
     @property
-    def action(self) -> Phi4:
-        """The theory that the model was trained for."""
+    def action(self) -> Any:
+        """The theory that the network has learned."""
         return self.gaussian.action
 
     @property
     def shape(self) -> Shape:
-        """Lattice extents."""
+        """Extents of the arrays that the network works on."""
         return self.gaussian.shape
+
+    @property
+    def theory(self) -> Any:
+        """The theory whose fields are proposed: `action`, or the whole one of which it is a part (`OddSites`)."""
+        return getattr(self.action, "whole", self.action)
+
+    @property
+    def lattice(self) -> Shape:
+        """Extents of the lattice whose fields are proposed."""
+        return self.action.whole_shape(self.shape) if isinstance(self.action, OddSites) else self.shape
+
+    def restrict(self, phi: FloatArray) -> FloatArray:
+        """The sites that the network works on, (..., *shape), of fields (..., *lattice)."""
+        return self.action.restrict(phi) if isinstance(self.action, OddSites) else phi
 
     def theories(self) -> tuple[Member, ...]:
         """A `Member` for every theory and lattice that the network was trained on, the model's own first."""
@@ -124,6 +138,14 @@ class ScoreModel:
         ModelError
             Another dimension, or outside the trained range.
         """
+        if isinstance(self.action, OddSites):
+            same = action is None or action.describe() == self.theory.describe()
+            if same and (shape is None or tuple(shape) == self.lattice):
+                return self
+            raise ModelError(
+                f"the model is of the odd sites of {self.theory!r} on {self.lattice}; such a model serves no other"
+                " couplings or extents, train one there (training.init takes its weights)"
+            )
         action, shape = action or self.action, tuple(shape or self.shape)
         own, *_ = theories = self.theories()
         found = interpolate(theories, action, shape, outside)
@@ -308,10 +330,10 @@ def load_model(
         )
     if members and (action is not None or shape is not None):
         return model.at(action, shape)
-    if action is not None and action.describe() != trained_action.describe():
-        raise ModelError(f"{folder} was trained for {trained_action!r}; wanted {action!r}{_remedy(model, action)}")
-    if shape is not None and tuple(shape) != model.shape:
-        raise ModelError(f"{folder} was trained on {model.shape}; wanted {tuple(shape)}{_remedy(model, shape=shape)}")
+    if action is not None and action.describe() != model.theory.describe():
+        raise ModelError(f"{folder} was trained for {model.theory!r}; wanted {action!r}{_remedy(model, action)}")
+    if shape is not None and tuple(shape) != model.lattice:
+        raise ModelError(f"{folder} was trained on {model.lattice}; wanted {tuple(shape)}{_remedy(model, shape=shape)}")
     return model
 
 
@@ -320,5 +342,7 @@ def _remedy(model: ScoreModel, action: Phi4 | None = None, shape: Extents | None
     ndim = len(shape) if shape is not None else action.ndim if action is not None else len(model.shape)
     if ndim != len(model.shape):
         return f"; a network of {len(model.shape)} dimensions is of no use in {ndim}, train another one"
+    if isinstance(model.action, OddSites):
+        return "; train another one (training.init takes its weights)"
     wanted = "sample with it all the same (--outside, in Python model.at(..., outside=True))"
     return f"; train another one, or {wanted}: chains stay exact"

@@ -81,7 +81,9 @@ class BackwardTrace(Network, Protocol):
 class Compiled(ClosedFormTrace, Protocol):
     """One hidden layer of pointwise functions between small kernels, as tables on which the compiled flow works."""
 
-    offsets: tuple[tuple[int, ...], ...]  #: of the kernels' taps
+    def on_array(self, gaussian: Any) -> tuple[tuple[int, ...], ...]:
+        """Offsets of the kernels' taps on the array of a lattice."""
+        ...
 
     def taps(self, gaussian: Any) -> Tensor:
         """The site y + offset_t for every tap t and site y of the lattice, (T, V), int64."""

@@ -93,7 +93,7 @@ class ReversePlan:
                 _tables.pop(next(iter(_tables)))
             # one order of additions; and a network that blows up is dealt with in there
             with one_torch_thread(self.model.gaussian.device), np.errstate(all="ignore"):
-                _tables[key] = measure_response(modes, variances, covariances, prior, self.model.action.b)
+                _tables[key] = measure_response(modes, variances, covariances, prior, self.model.gaussian.quartic)
         return _tables[key]
 
     def _variances(self, n_steps: int) -> FloatArray:
@@ -111,12 +111,14 @@ class ReversePlan:
         """Fields with the score at these levels; step covariances and prior in their layout."""
         model, G = self.model, self.model.gaussian.propagator_full.numpy()
         functions = [*step_covariances(G, variances, model.score_power(variances[1:])), G + variances[-1]]
-        functions = [basis_from_momenta(f, model.shape) for f in functions]
+        functions = [basis_from_momenta(f, model.shape, model.gaussian.is_oblique) for f in functions]
         if self.compiled:
             from ..diffusion.compiled_sites import CompiledSites
 
             network = cast("Compiled", model.network)  # or nobody asks for the compiled version
-            modes: Any = CompiledSites(CompiledModes(network, model.gaussian, variances), model.shape)
+            modes: Any = CompiledSites(
+                CompiledModes(network, model.gaussian, variances), model.shape, model.gaussian.is_oblique
+            )
             rows: list[Any] = [f.ravel() for f in functions]
         else:
             modes = FourierModes(cast("Residual", model.network), model.gaussian, variances)  # not said by Module
@@ -126,7 +128,7 @@ class ReversePlan:
     def build(self) -> ReverseProcess:
         """The `ReverseProcess`."""
         modes, covariances, prior = self._filters(self.variances)
-        make = functools.partial(_step, self.kernel, modes, self.model.action.b)
+        make = functools.partial(_step, self.kernel, modes, self.model.gaussian.quartic)
         levels = zip(covariances, self.variances[1:], np.diff(self.variances), self.strength, self.f_mean, strict=True)
         steps = (
             [GaussianStep(modes, a) for a in covariances] if self.kernel == "gaussian" else [make(*x) for x in levels]

@@ -39,6 +39,7 @@ from ..model.score_model import load_model
 from ..observables import measure_primary
 from ..proposal import OdeProposal, RefinedProposal, SdeProposal
 from ..proposal.grid import own_scheme
+from ..proposal.whole import whole_proposal
 from ..report.numbers import scheme_text
 from ..streams import Streams
 from ..untrusted import printable
@@ -90,8 +91,8 @@ def refined(
     step: float = 1.0,
     action: Action | None = None,
     batch: int = 256,
-) -> OdeProposal | SdeProposal | RefinedProposal:
-    """The proposal of a route, with `rungs` of annealing above it if there is more than one.
+) -> Any:
+    """The proposal of a route for whole fields, with `rungs` of annealing above it if there is more than one.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def refined(
 
     Returns
     -------
-    OdeProposal, SdeProposal or RefinedProposal
+    OdeProposal, SdeProposal, RefinedProposal or WholeProposal
 
     Raises
     ------
@@ -123,7 +124,8 @@ def refined(
     else:
         options: dict[str, Any] = {} if steps is None else {"steps": steps}
         inner = SdeProposal(model, batch=batch, **options)
-    return inner if rungs == 1 else RefinedProposal(inner, rungs, step, action)
+    own = action if model.theory is model.action else None  # odd sites are annealed to their own theory
+    return whole_proposal(inner if rungs == 1 else RefinedProposal(inner, rungs, step, own), model.action)
 
 
 @dataclass(frozen=True)
@@ -238,14 +240,14 @@ def measure_free_energy(
     if n < 8:
         raise UserError(f"n is {n}; expected at least 8 draws")
     model, streams = load_model(folder, pick_device(device)), Streams(seed).child("free-energy")
-    action = target_action(model.action, to)
+    action = target_action(model.theory, to)
     proposal = refined(model, route, steps, method, grid, rungs=rungs, action=action)
     _refuse_coarse(proposal, max_doubling, streams, max_doubling)
     if ensemble is not None:
-        phis = from_ensemble(ensemble, action, model.shape, n)
+        phis = from_ensemble(ensemble, action, model.lattice, n)
     else:
         with progress.task("HMC configurations", 1) as task:
-            phis = fresh_configurations(action, model.shape, n, streams)
+            phis = fresh_configurations(action, model.lattice, n, streams)
             task.advance()
     with progress.task("draws", n) as task:
         reverse = np.empty(n)
@@ -253,7 +255,7 @@ def measure_free_energy(
             draw = proposal.draw(min(256, n - start), streams.generator("draw"))
             reverse[start : start + 256] = -action(draw.phi) - draw.log_q
             task.reach(min(start + 256, n))
-    flat = phis.reshape(-1, *model.shape)
+    flat = phis.reshape(-1, *model.lattice)
     forward = np.empty(len(flat))
     with progress.task("weighing configurations", len(flat)) as task:
         for start in range(0, len(flat), 256):
@@ -263,7 +265,7 @@ def measure_free_energy(
     return FreeEnergyResult(
         Path(folder).name,
         action,
-        model.shape,
+        model.lattice,
         proposal.describe(),
         n,
         len(flat),

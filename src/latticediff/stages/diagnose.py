@@ -138,11 +138,11 @@ def diagnosis_of(
     began, progress = time.perf_counter(), progress or Progress()
     if n < 50:
         raise UserError(f"n is {n}; expected at least 50 draws")
-    streams, action = Streams(seed).child("diagnose"), model.action
+    streams, action = Streams(seed).child("diagnose"), model.theory
     proposal = refined(model, route, steps, method, grid, batch=BATCH)
     phis, source = _reference(model, ensemble, n, streams, progress)
-    flat = phis.reshape(-1, *model.shape)
-    draws, reverse = np.empty((n, *model.shape)), np.empty(n)
+    flat = phis.reshape(-1, *model.lattice)
+    draws, reverse = np.empty((n, *model.lattice)), np.empty(n)
     with progress.task("draws", n) as task:
         for start in range(0, n, BATCH):
             part = slice(start, start + BATCH)
@@ -164,6 +164,9 @@ def diagnosis_of(
         integration, epsilon, inversion = _integration(proposal, action, some, streams)
         task.advance()
     level_error = None
+    if levels and model.theory is not model.action:
+        progress.say("score error: left out, its exact chains are HMC's and the model is of the odd sites alone")
+        levels = 0
     if levels:
         with progress.task("score error", levels) as task:
             few = flat[:: max(1, len(flat) // N_SCORE)][:N_SCORE]
@@ -172,7 +175,7 @@ def diagnosis_of(
     return Diagnosis(
         name=name,
         action=action.describe(),
-        shape=model.shape,
+        shape=model.lattice,
         proposal=proposal.describe(),
         reference=source,
         log_weight_reverse=reverse,
@@ -205,10 +208,10 @@ def _reference(
 ) -> tuple[FloatArray, str]:
     """Exact configurations, (n_chains, n_times, *lattice), and where they come from, in words."""
     if ensemble is not None:
-        phis = from_ensemble(ensemble, model.action, model.shape, n)
+        phis = from_ensemble(ensemble, model.theory, model.lattice, n)
         return phis, f"{phis.shape[0]} chains of {Path(ensemble).name}, {phis.shape[1]} configurations of each"
     with progress.task("HMC configurations", 1) as task:
-        phis = fresh_configurations(model.action, model.shape, n, streams)
+        phis = fresh_configurations(model.theory, model.lattice, n, streams)
         task.advance()
     return phis, f"a short run of {phis.shape[0]} HMC chains, {phis.shape[1]} configurations of each"
 

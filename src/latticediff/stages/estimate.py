@@ -93,6 +93,7 @@ def _generate_cost(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
 def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> Trainer:
     """A trainer of the card on as few configurations as will do."""
     from ..build.device import pick_device
+    from ..build.sites import learned_theory
     from ..training import TrainingData
     from .train import Source, build_trainer
 
@@ -103,8 +104,9 @@ def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
     batch = min(card.training.batch, int(len(phis) * (1 - card.training.held_out)) - n_chains % 2)
     # these few fields are in no phase yet, and both cost the same
     section = card.training.model_copy(update={"batch": max(1, batch), "phase": "symmetric"})
-    data = TrainingData(phis, n_chains, section.held_out, pick_device(section.device))
-    return build_trainer(card.model_copy(update={"training": section}), [Source(card.theory(), data)])
+    theory = learned_theory(card)
+    data = TrainingData(phis, n_chains, section.held_out, pick_device(section.device), theory=theory)
+    return build_trainer(card.model_copy(update={"training": section}), [Source(theory, data)])
 
 
 def _train_cost(card: Card, trainer: Trainer) -> Cost:

@@ -16,8 +16,9 @@ from .. import bill
 from ..analysis import ess_forward, ess_reverse
 from ..atomic import claimed
 from ..build.device import describe_device, pick_device
-from ..build.learned import build_proposal, store_grid
+from ..build.learned import plain_proposal, store_grid
 from ..build.network import build_network
+from ..build.sites import learned_theory
 from ..diffusion.ladder import NoiseRange
 from ..ensemble import Ensemble
 from ..errors import FileError
@@ -140,9 +141,10 @@ def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
     n, shape = len(data.train), tuple(data.shape)
     bounds = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
     vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
-    halves = (measured_propagator(_pieces(data, *half), shape, vacuum) for half in bounds)
     action: Any = source.action  # refused if it has no Gaussian reference
-    return GaussianReference(action, smooth_propagator(*halves), data.train.device, vacuum=vacuum)
+    vectors = getattr(action, "unit_vectors", None)
+    first, second = (measured_propagator(_pieces(data, *half), shape, vacuum, vectors) for half in bounds)
+    return GaussianReference(action, smooth_propagator(first, second, vectors), data.train.device, vacuum=vacuum)
 
 
 def _pieces(data: TrainingData, start: int, stop: int) -> Iterator[FloatArray]:
@@ -194,8 +196,10 @@ def open_sources(
             ensemble.expect(card.theory(), card.shape)
         if gate or number > 0:
             pass_gate(ensemble, card.gate, log)
-        data = TrainingData(ensemble, held_out=card.training.held_out, device=device, where=card.training.data)
-        sources.append(Source(ensemble.action, data, frequency))
+        theory = learned_theory(card, ensemble.action)
+        section = card.training
+        data = TrainingData(ensemble, held_out=section.held_out, device=device, where=section.data, theory=theory)
+        sources.append(Source(theory, data, frequency))
         parents.append(ensemble.parent())
         data_rows.append(bill.row_of_ensemble(ensemble))
     return sources, {
@@ -430,8 +434,7 @@ def metrics(card: Card, model: ScoreModel, data: TrainingData) -> Description:
     """
     # of the ODE, unless its divergence costs backward passes: that could take longer than the training
     route = "ode" if isinstance(model.network, ClosedFormTrace) else "sde"
-    built = build_proposal(card, model, route)
-    proposal: Any = getattr(built, "inner", built)  # the model's own, which has steps, not what annealing makes of it
+    proposal: Any = plain_proposal(card, model, route)
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
     some = evenly(data.held_out, N_METRICS)

@@ -48,7 +48,7 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
     v : tensor, shape (n, 1, ..., 1)
         sigma^2.
     """
-    b, sigma = gaussian.action.b, v.sqrt()
+    b, sigma = gaussian.quartic, v.sqrt()
     W, C = gaussian.posterior(v)
     signs, fluctuation = gaussian.fluctuation(phi)
     modes, square_0 = gaussian.to_modes(fluctuation), gaussian.vacuum**2
@@ -57,7 +57,7 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
         for f in (modes * gaussian.linear, modes / gaussian.G, W * (modes + gaussian.to_modes(sigma * z)))
     )
     y, square = y + signs * gaussian.vacuum, phi * phi
-    force = linear + gaussian.local_force(phi, signs)
+    force = linear + gaussian.nonlinear_force(phi, signs)
     noise = z / sigma - inverse
     c, lift = local_response(gaussian, C)
     # curvature of the quartic term, averaged over a posterior that is narrower by that very curvature

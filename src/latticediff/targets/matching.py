@@ -45,7 +45,7 @@ def mixed_target(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor,
     signs, fluctuation = gaussian.fluctuation(phi)
     modes = gaussian.to_modes(fluctuation)
     linear = gaussian.from_modes(modes * (w * gaussian.linear - (1 - w) / gaussian.G))
-    return linear + w * gaussian.local_force(phi, signs) + (1 - w) * z / v.sqrt()
+    return linear + w * gaussian.nonlinear_force(phi, signs) + (1 - w) * z / v.sqrt()
 
 
 def denoising_loss(

@@ -92,5 +92,6 @@ def measured_power(
             z = torch.randn(phi.shape, generator=generator).to(phi.device)
             with one_torch_thread(gaussian.device):
                 power = power + score_power(network, gaussian, phi, z, v) * (len(part) / n)
-        table.append(symmetrise(momenta_from_basis(power.cpu().numpy(), gaussian.shape) * (G + v)))
+        on_grid = momenta_from_basis(power.cpu().numpy(), gaussian.shape, gaussian.is_oblique)
+        table.append(symmetrise(on_grid * (G + v), gaussian.unit_vectors))
     return np.array(table)

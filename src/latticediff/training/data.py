@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,11 +15,13 @@ from torch import Tensor
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import torch_defaults
+from ..lattice import point_symmetries
 from ..types import BoolArray, Extents, FloatArray, IntArray
 from .rows import StreamedRows, choose
 
 if TYPE_CHECKING:
     from ..ensemble import Ensemble
+    from ..gaussian.contract import UnitVectors
 
 
 __all__ = ["TrainingData", "by_chain", "chain_numbers", "evenly", "lattice_symmetries"]
@@ -42,6 +44,9 @@ class TrainingData:
     where : str
         ``"resident"``: on the device from the start; ``"stream"``: read when a batch wants them, the same
         bits; ``"auto"``: resident if they take at most half of the free memory.
+    theory : Expandable, optional
+        Of the fields to be trained on, where these are not the whole configurations: one with a method ``restrict``,
+        such as `latticediff.action.OddSites`.
 
     Attributes
     ----------
@@ -63,14 +68,17 @@ class TrainingData:
         held_out: float = 0.125,
         device: torch.device | str = "cpu",
         where: str = "resident",
+        theory: Any = None,
     ) -> None:
-        source: _Array | _File
+        source: _Array | _File | _Restricted
         if hasattr(phis, "batches"):
             source = _File(cast("Ensemble", phis))  # nothing else has batches
         else:
             source = _Array(real_array(phis, "training data", dtype=None), n_chains)
         if len(source.shape) < 2 or source.shape[0] == 0:
             raise UserError(f"training data have shape {source.shape}; expected (n_cfg, *lattice) with n_cfg >= 1")
+        if hasattr(theory, "restrict"):
+            source = _Restricted(source, theory.restrict)
         if not 0 < held_out < 1:
             raise UserError(f"held_out is {held_out}; expected a fraction between 0 and 1")
         self.shape, device = tuple(source.shape[1:]), torch.device(device)
@@ -87,6 +95,8 @@ class TrainingData:
                 _check(block)
             self.train, self.held_out = (StreamedRows(source.rows, rows, self.shape, device) for rows in numbers)
         self.symmetries = lattice_symmetries(self.shape)
+        vectors = getattr(theory, "unit_vectors", None)
+        self._permutations = None if vectors is None else _site_permutations(self.shape, vectors).to(device)
 
     def batch(self, size: int, generator: torch.Generator, start: int = 0, stop: int | None = None) -> Tensor:
         """`size` configurations drawn with replacement, moved by one random lattice symmetry; rows `start` to `stop`.
@@ -94,6 +104,10 @@ class TrainingData:
         The draw does not depend on which rows are wanted, so processes that share a batch agree on it.
         """
         index = torch.randint(len(self.train), (size,), generator=generator)[start:stop]
+        if self._permutations is not None:
+            moved = int(torch.randint(len(self._permutations), (), generator=generator))
+            phi = self.train[index.to(self.train.device)]
+            return phi.flatten(1)[:, self._permutations[moved]].reshape(phi.shape)
         which = int(torch.randint(len(self.symmetries), (), generator=generator))
         order, flips = self.symmetries[which]
         phi = self.train[index.to(self.train.device)]
@@ -126,6 +140,20 @@ class _File:
 
     def rows(self, numbers: IntArray) -> NDArray[Any]:
         return self.ensemble.take(numbers)
+
+
+class _Restricted:
+    """A part of the fields of another source."""
+
+    def __init__(self, source: _Array | _File, restrict: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        self.source, self.restrict, self.n_chains = source, restrict, source.n_chains
+        self.shape = (source.shape[0], *restrict(np.zeros((1, *source.shape[1:]))).shape[1:])
+
+    def blocks(self) -> Iterable[NDArray[Any]]:
+        return map(self.restrict, self.source.blocks())
+
+    def rows(self, numbers: IntArray) -> NDArray[Any]:
+        return self.restrict(self.source.rows(numbers))
 
 
 def evenly(rows: Tensor | StreamedRows, n: int) -> FloatArray:
@@ -171,7 +199,7 @@ def _check(block: NDArray[Any]) -> None:
         raise UserError("training data hold values that are not finite; verify the ensemble")
 
 
-def _load(source: _Array | _File, apart: BoolArray, device: torch.device) -> list[Tensor]:
+def _load(source: _Array | _File | _Restricted, apart: BoolArray, device: torch.device) -> list[Tensor]:
     """Both parts as float32 tensors, filled block by block: an ensemble is never in memory twice."""
     parts = [torch.empty(int(which.sum()), *source.shape[1:]) for which in (~apart, apart)]
     filled, begin = [0, 0], 0
@@ -194,3 +222,14 @@ def lattice_symmetries(shape: Extents) -> list[tuple[tuple[int, ...], tuple[int,
     ]
     flips = [axes for r in range(ndim + 1) for axes in itertools.combinations(range(ndim), r)]
     return [(order, flip) for order in orders for flip in flips]
+
+
+def _site_permutations(shape: Extents, unit_vectors: UnitVectors) -> Tensor:
+    """Flat number of the site that each site takes its value from, for every point symmetry: (n, V) int64."""
+    sites = np.indices(shape).reshape(len(shape), -1)
+    extents = np.array(shape)[:, None]
+    moved = [
+        np.ravel_multi_index(tuple((matrix @ sites) % extents), tuple(shape))
+        for matrix in point_symmetries(shape, unit_vectors)
+    ]
+    return torch.as_tensor(np.array(moved, np.int64))

@@ -10,16 +10,18 @@ level; `latticediff.model.score_error` takes the noise of the target out, at the
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..diffusion.ladder import NoiseRange
 from ..fourier import basis_from_momenta
+from ..gaussian.contract import UnitVectors
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
-from ..lattice import p_hat_squared
+from ..lattice import momenta_along
 from ..networks.contract import Residual
 from ..targets.matching import Target
 from ..types import Extents
@@ -49,12 +51,13 @@ class BinnedLoss(NamedTuple):
     fisher: list[float]
 
 
-def momentum_shells(shape: Extents) -> tuple[list[float], Tensor]:
+def momentum_shells(shape: Extents, unit_vectors: UnitVectors | None = None) -> tuple[list[float], Tensor]:
     """Upper bounds of p_hat^2, and the number of the shell of every basis function, (volume,).
 
     The zero mode, the lowest momenta, the rest of the lower half of the band, and the upper half.
     """
-    p2 = torch.as_tensor(basis_from_momenta(p_hat_squared(shape), shape)).flatten()
+    p_squared: Any = sum(4 * np.sin(k / 2) ** 2 for k in momenta_along(shape, unit_vectors))
+    p2 = torch.as_tensor(basis_from_momenta(p_squared, shape, unit_vectors is not None)).flatten()
     nonzero = p2[p2 > 1e-9]
     bounds = sorted({0.0, *([float(nonzero.min()), 2.0 * len(shape), float(nonzero.max())] if len(nonzero) else [])})
     return bounds, torch.bucketize(p2 - 1e-9, torch.tensor(bounds, dtype=p2.dtype))
@@ -78,7 +81,7 @@ def binned_loss(
     seed : int
         Of the noise, the same every time.
     """
-    bounds, shell = momentum_shells(gaussian.shape)
+    bounds, shell = momentum_shells(gaussian.shape, gaussian.unit_vectors)
     generator, (low, high) = torch.Generator().manual_seed(seed), noise.log_range
     sigmas, relative, fisher = [], [], []
     for position in range(N_LEVELS):

@@ -30,9 +30,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..action import Action, Phi4
 from ..diffusion.ladder import NoiseRange
 from ..gaussian.reference import GaussianReference
 from ..types import FloatArray
@@ -51,6 +53,8 @@ STRETCH = 0.2  # largest exponent of the grid's stretching
 def action_of(gaussian: GaussianReference, phi: Tensor) -> Tensor:
     """S of fields (n, *lattice) as a differentiable tensor (n,), float64; `action(phi)` for torch."""
     action, phi = gaussian.action, phi.double()
+    if not isinstance(action, Phi4):
+        return _Energy.apply(action, phi)
     links: Any = sum(phi * torch.roll(phi, -1, axis) for axis in range(1, phi.ndim))
     square = phi * phi
     density = action.a * square + action.b * square * square - action.hopping * links
@@ -80,6 +84,21 @@ def jittered_grid(noise: NoiseRange, steps: int, generator: torch.Generator) -> 
     position = position ** math.exp(STRETCH * (2 * stretch - 1))
     low, high = noise.log_range
     return (high + (low - high) * position).numpy()
+
+
+class _Energy(torch.autograd.Function):
+    """S of any action with its force as the derivative, both in NumPy."""
+
+    @staticmethod
+    def forward(ctx: Any, action: Action, phi: Tensor) -> Tensor:
+        fields = phi.detach().cpu().numpy()
+        ctx.force = lambda: phi.new_tensor(action.force(fields))
+        return phi.new_tensor(np.asarray(action(fields)))
+
+    @staticmethod
+    def backward(ctx: Any, d_energy: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        force = ctx.force()
+        return None, -force * d_energy.reshape(-1, *[1] * (force.ndim - 1))
 
 
 class KL:

@@ -160,19 +160,29 @@ class RidgeNetwork(nn.Module):
             **{name: True for name in ("ordered", "screened") if getattr(self, name)},
         }
 
+    def on_array(self, gaussian: GaussianReference) -> tuple[tuple[int, ...], ...]:
+        """The offsets of the kernels on the array of a lattice: multiples of its unit vectors, where it has its own."""
+        if gaussian.unit_vectors is None:
+            return self.offsets
+        steps = [zip(offset, gaussian.unit_vectors, strict=True) for offset in self.offsets]
+        return tuple(
+            tuple(sum(n * vector[axis] for n, vector in pairs) for axis in range(self.ndim))
+            for pairs in map(tuple, steps)
+        )
+
     def taps(self, gaussian: GaussianReference) -> Tensor:
         """Site numbers ``y + offset_t`` on this lattice, (T, V) int64."""
-        key = (gaussian.shape, gaussian.device)
+        key = (gaussian.shape, gaussian.device, gaussian.unit_vectors)
         if key not in self._taps:
             sites = torch.arange(gaussian.volume).reshape(gaussian.shape)
             axes = tuple(range(gaussian.ndim))
-            rolled = [torch.roll(sites, [-o for o in offset], axes).reshape(-1) for offset in self.offsets]
+            rolled = [torch.roll(sites, [-o for o in offset], axes).reshape(-1) for offset in self.on_array(gaussian)]
             self._taps[key] = torch.stack(rolled).to(gaussian.device)
         return self._taps[key]
 
     def differences(self, gaussian: GaussianReference) -> tuple[Tensor, Tensor]:
         """The sites that are differences of two offsets, and which of them ``offset_t' - offset_t`` is, (T, T)."""
-        key = (gaussian.shape, gaussian.device, "differences")
+        key = (gaussian.shape, gaussian.device, gaussian.unit_vectors, "differences")
         if key not in self._taps:
             taps = self.taps(gaussian)
             # offset T-1-t is minus offset t
@@ -296,8 +306,8 @@ class RidgeNetwork(nn.Module):
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
 
-            outputs = self.output_kernels()
-            out = fused_core(fields, self.A, gain_in, amplitudes, outputs, gain_out, gaussian.shape, self.offsets)
+            outputs, offsets = self.output_kernels(), self.on_array(gaussian)
+            out = fused_core(fields, self.A, gain_in, amplitudes, outputs, gain_out, gaussian.shape, offsets)
         else:
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(gaussian), trace)
         out = out.unflatten(2, gaussian.shape)

@@ -160,7 +160,7 @@ def baseline_linear(
     screen : tensor, shape (n, *lattice), optional
         D(k), `latticediff.networks.ridge.screening.screen`; one by default.
     """
-    q = 4 * gaussian.action.b
+    q = 4 * gaussian.quartic
     eta = _eta(gaussian, v)
     c, lift = local_response(gaussian, C)
     variance = gaussian.expand(gaussian.at_origin(W * gaussian.G))  # of y = W x

@@ -51,7 +51,7 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
     c, lift = local_response(gaussian, C)
     numbers = [
         scale,
-        torch.full_like(scale, 4 * gaussian.action.b),
+        torch.full_like(scale, 4 * gaussian.quartic),
         c.flatten(),
         gaussian.at_origin(W * C if D is None else W * C * D),
         gaussian.at_origin(linear) * gaussian.volume,

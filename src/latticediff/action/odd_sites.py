@@ -1,0 +1,337 @@
+r"""Half of the sites: the exact law of one colour of a checkerboard, the other colour integrated out.
+
+On a lattice of even extents with nearest-neighbour hopping, the even sites are independent given the odd ones:
+
+.. math:: p(\phi_y | odd) = \frac{e^{h_y \phi_y - V(\phi_y)}}{Z_1(h_y)}, \qquad
+          h_y = c \sum_{x \sim y} \phi_x, \qquad
+          S_{odd} = \sum_{x\ odd} V(\phi_x) - \sum_{y\ even} \log Z_1(h_y) .
+
+Whoever samples the odd sites with density q has log_weight = -S_odd - log q, the same number as of the whole field
+after the even sites were drawn from their law: half of the sites, with the law of a site given its neighbours exact.
+
+The odd sites of an L1 x L2 torus, L1 a multiple of L2, are a periodic array (i, j) of L1 x L2/2 with
+``(x, y) = (i, i + 2j + 1)``: the steps (1, 1) and (1, -1) of the checkerboard are (1, 0) and (1, -1) on it. The even
+site (i, k) at ``(i, i + 2k)`` has the odd neighbours (i+1, k-1), (i-1, k), (i, k) and (i, k-1).
+"""
+
+import functools
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..arrays import real_array
+from ..errors import UserError
+from ..lattice import check_shape, momenta, volume
+from ..types import Description, Extents, FloatArray, IntArray, Shape
+from .contract import Action, action_from_description
+from .single_site import REACH, SingleSite
+
+__all__ = ["OddSites", "half_shape", "whole_shape"]
+
+NEIGHBOURS = ((1, -1), (-1, 0), (0, 0), (0, -1))  #: odd sites beside the even site of the same number
+COST = 30  # of a site, in plain site updates; decides whether threads pay
+
+
+def half_shape(shape: Extents) -> Shape:
+    """Extents of the array of odd sites of a lattice.
+
+    Raises
+    ------
+    UserError
+        Not two dimensions, an odd extent, or a first extent that is no multiple of the second.
+    """
+    shape = check_shape(shape)
+    if len(shape) != 2 or shape[0] % 2 or shape[1] % 2 or shape[0] % shape[1]:
+        raise UserError(
+            f"lattice shape {shape} has no array of odd sites; expected two even extents, the first a multiple of the"
+            " second, such as (16, 16) or (32, 16); else train on all sites (training.sites = all)"
+        )
+    return shape[0], shape[1] // 2
+
+
+def whole_shape(shape: Extents) -> Shape:
+    """Extents of the lattice whose odd sites are an array of this shape; the inverse of `half_shape`."""
+    whole = (int(shape[0]), 2 * int(shape[1]))
+    half_shape(whole)
+    return whole
+
+
+@functools.cache
+def _tables(shape: Shape) -> tuple[IntArray, IntArray, IntArray]:
+    """Flat numbers on the whole lattice of its odd and even sites, and (4, V/2) of the odd neighbours of even ones."""
+    L1, L2 = shape
+    i, j = np.meshgrid(np.arange(L1), np.arange(L2 // 2), indexing="ij")
+    odd, even = (i * L2 + (i + 2 * j + 1) % L2).ravel(), (i * L2 + (i + 2 * j) % L2).ravel()
+    near = [(((i + a) % L1) * (L2 // 2) + (j + b) % (L2 // 2)).ravel() for a, b in NEIGHBOURS]
+    return odd.astype(np.int64), even.astype(np.int64), np.array(near, np.int64)
+
+
+class OddSites:
+    """The theory of the odd sites of a nearest-neighbour theory; see the module's formulas.
+
+    It is a theory to expand around a Gaussian (`latticediff.gaussian.contract.Expandable` and `Wider`), on arrays of
+    `half_shape`; HMC and clusters run the `whole` one.
+
+    Parameters
+    ----------
+    whole : Action
+        Two-dimensional, of nearest neighbours, with a quadratic form (`Expandable`).
+
+    Raises
+    ------
+    UserError
+        Another dimension, or couplings beyond nearest neighbours.
+    """
+
+    name = "odd_sites"
+    ndim = 2
+    unit_vectors = ((1, 0), (1, -1))  #: of the checkerboard's diagonals (1, 1) and (1, -1)
+
+    def __init__(self, whole: Any) -> None:
+        if whole.ndim != 2:
+            raise UserError(f"{whole!r} has {whole.ndim} dimensions; odd sites are an array of their own in two")
+        form = whole.quadratic_form((8, 8))
+        waves = sum(np.cos(k) for k in momenta((8, 8)))
+        if not np.allclose(form, form.mean() - 2 * whole.hopping * waves, rtol=0, atol=1e-9 * np.abs(form).max()):
+            raise UserError(
+                f"{whole!r} couples more than nearest neighbours; the even sites can only be integrated out without"
+                " such couplings: train on all sites (training.sites = all)"
+            )
+        self.whole = whole
+        self.is_symmetric = bool(whole.is_symmetric)
+        self._bend = float(form.mean())  # V''(0)
+
+    @property
+    def b(self) -> float:
+        """Coefficient of phi^4 of the whole theory, if it has one."""
+        return self.whole.b
+
+    @property
+    def hopping(self) -> float:
+        """c of the whole theory."""
+        return self.whole.hopping
+
+    @functools.cached_property
+    def site(self) -> SingleSite:
+        """The tables of one site; they reach to fields h that no configuration of the ensemble has."""
+        V = self.whole.potential
+
+        def bend(phi: FloatArray) -> FloatArray:
+            return self._bend + self.whole.local_curvature(phi)
+
+        # |phi| at which a constant field's action per site is REACH above the least
+        phi = 2.0 ** np.arange(-20, 80, 0.125)
+        with np.errstate(over="ignore"):
+            rise = np.minimum(V(phi), V(-phi)) - 2 * abs(self.hopping) * phi**2
+        far = np.flatnonzero(rise - min(0.0, float(np.nanmin(rise))) > REACH)
+        if len(far) == 0:
+            raise UserError(f"{self.whole!r}: the integral of exp(-S) diverges")
+        return SingleSite(V, bend, 4 * abs(self.hopping) * float(phi[far[0]]) or 1.0)
+
+    @functools.cached_property
+    def response(self) -> float:
+        """``<phi^2>`` of one site without a field: the slope of its mean at h = 0, ``d^2 log Z_1 / dh^2``."""
+        grid = self.site.grid
+        weight = np.exp(-(V := self.whole.potential(grid)) + V.min())
+        mean = (weight * grid).sum() / weight.sum()
+        return float((weight * (grid - mean) ** 2).sum() / weight.sum())
+
+    @property
+    def minima(self) -> tuple[float, ...]:
+        """Values of the constant fields of least action: those of the whole theory."""
+        return self.whole.minima
+
+    @property
+    def coefficients(self) -> Any:
+        """Those of the whole theory."""
+        return self.whole.coefficients
+
+    @staticmethod
+    def whole_shape(shape: Extents) -> Shape:
+        """Extents of the lattice whose odd sites are an array of this shape."""
+        return whole_shape(shape)
+
+    def split(self, phi: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Odd and even sites (..., *half_shape) of fields (..., L1, L2) of the whole lattice."""
+        shape = (int(phi.shape[-2]), int(phi.shape[-1]))
+        half = half_shape(shape)
+        odd, even, _ = _tables(shape)
+        flat = phi.reshape(*phi.shape[:-2], -1)
+        return flat[..., odd].reshape(*phi.shape[:-2], *half), flat[..., even].reshape(*phi.shape[:-2], *half)
+
+    def restrict(self, phi: FloatArray) -> FloatArray:
+        """The odd sites (..., *half_shape) of fields (..., L1, L2) of the whole lattice."""
+        return self.split(phi)[0]
+
+    def join(self, odd: FloatArray, even: FloatArray) -> FloatArray:
+        """Fields (..., L1, L2) of the whole lattice; the inverse of `split`."""
+        shape = whole_shape(odd.shape[-2:])
+        at_odd, at_even, _ = _tables(shape)
+        phi = np.empty((*odd.shape[:-2], volume(shape)))
+        phi[..., at_odd] = odd.reshape(*odd.shape[:-2], -1)
+        phi[..., at_even] = even.reshape(*even.shape[:-2], -1)
+        return phi.reshape(*odd.shape[:-2], *shape)
+
+    def _rows(self, phi: ArrayLike) -> tuple[FloatArray, IntArray, Shape]:
+        """Fields as rows (n, V/2), the neighbour table, and the leading axes."""
+        field: FloatArray = real_array(phi, "phi")
+        if field.ndim < 2:
+            raise UserError(f"phi has shape {field.shape}; the action wants at least 2 lattice axes")
+        near = _tables(whole_shape(field.shape[-2:]))[2]
+        return np.ascontiguousarray(field.reshape(-1, near.shape[1])), near, field.shape[:-2]
+
+    def _compiled(self) -> tuple[dict[str, Any], tuple[float, ...]]:
+        from .._kernels.compile import callable_potential
+        from .._kernels.single_site import build
+
+        value, derivative, params = callable_potential(self.whole)
+        return build(value, derivative), params
+
+    def log_z(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``log Z_1`` and its derivative, the mean of a site, at fields h (n, sites); quadrature beyond the table."""
+        from .._kernels.threads import over_groups
+
+        site, (kernels, _) = self.site, self._compiled()
+        h = np.ascontiguousarray(h, np.float64)
+        value, mean = np.empty_like(h), np.empty_like(h)
+        table = site.low, 1 / site.width, site.coefficients
+        over_groups(kernels["evaluate"], len(h), COST * h.size, h, *table, value, mean)
+        if (lost := np.isnan(value) & np.isfinite(h)).any():
+            step = 1e-4
+            at = h[lost]
+            value[lost] = site.quadrature(at)
+            mean[lost] = (site.quadrature(at + step) - site.quadrature(at - step)) / (2 * step)
+        return value, mean
+
+    def __call__(self, phi: ArrayLike) -> FloatArray:
+        """S_odd of fields (..., L1, L2/2), float64, shape of the leading axes.
+
+        Raises
+        ------
+        UserError
+            If `phi` is no array of odd sites.
+        """
+        from .._kernels.threads import over_groups
+
+        rows, near, lead = self._rows(phi)
+        site, (kernels, params) = self.site, self._compiled()
+        out = np.empty(len(rows))
+        table = self.hopping, site.low, 1 / site.width, site.coefficients
+        over_groups(kernels["marginal"], len(rows), COST * rows.size, rows, near, *table, params, out)
+        for row in np.flatnonzero(np.isnan(out) & np.isfinite(rows).all(axis=1)):
+            h = self.hopping * rows[row][near].sum(axis=0)
+            out[row] = self.whole.potential(rows[row]).sum() - site.quadrature(h).sum()
+        return out.reshape(lead)[()]
+
+    def force(self, phi: ArrayLike) -> FloatArray:
+        r"""``-dS/dphi(x) = -V'(phi_x) + c sum_y m(h_y)``, shape of `phi`, float64; m is the mean of a site."""
+        rows, near, _ = self._rows(phi)
+        _, mean = self.log_z(self.hopping * rows[:, near].sum(axis=1))
+        force = -self.whole.potential_derivative(rows)
+        for sites in near:
+            force += self.hopping * mean[:, np.argsort(sites)]  # the inverse of a shift
+        return force.reshape(np.shape(phi))
+
+    def quadratic_form(self, shape: Extents) -> FloatArray:
+        r"""``V''(0) - c^2 <phi^2>_1 |n(k)|^2``, n(k) the sum over the neighbours; full grid (*lattice), float64."""
+        k = momenta(check_shape(shape, 2))
+        waves: Any = sum(np.exp(1j * (a * k[0] + b * k[1])) for a, b in NEIGHBOURS)
+        return self._bend - self.hopping**2 * self.response * np.abs(waves) ** 2
+
+    def local_force(self, phi: Any, variance: Any = 0.0, vacuum: float = 0.0) -> Any:
+        """That of the whole theory."""
+        return self.whole.local_force(phi, variance, vacuum)
+
+    def local_curvature(self, phi: Any, variance: Any = 0.0) -> Any:
+        """That of the whole theory."""
+        return self.whole.local_curvature(phi, variance)
+
+    def wider_force(self, phi: Any) -> Any:
+        """``-c sum_y [m(h_y) - <phi^2>_1 h_y]`` over the even neighbours of every site, fields (n, *lattice)."""
+        fields = np.asarray(phi, np.float64) if isinstance(phi, np.ndarray) else phi.detach().double().cpu().numpy()
+        rows, near, _ = self._rows(fields)
+        h = self.hopping * rows[:, near].sum(axis=1)
+        bent = self.log_z(h)[1] - self.response * h
+        total = np.zeros_like(rows)
+        for sites in near:
+            total -= self.hopping * bent[:, np.argsort(sites)]
+        total = total.reshape(fields.shape)
+        return total if isinstance(phi, np.ndarray) else phi.new_tensor(total)
+
+    def draw_even(self, odd: FloatArray, keys: Any) -> FloatArray:
+        """Even sites drawn from their law given the odd ones.
+
+        Parameters
+        ----------
+        odd : ndarray, shape (n, *half_shape), float64
+        keys : ndarray, shape (n,), uint64
+            Names of the random streams, one for each configuration.
+
+        Returns
+        -------
+        ndarray, shape (n, *half_shape), float64
+
+        Raises
+        ------
+        RuntimeError
+            If a bound of the density turns out to be none, which would bias the draws.
+        """
+        from .._kernels.threads import over_groups
+
+        rows, near, _ = self._rows(odd)
+        site, envelopes, (kernels, params) = self.site, self._envelopes, self._compiled()
+        even, beyond = np.empty_like(rows), np.zeros(rows.shape, bool)
+        table = site.low, len(envelopes.cut) / (2 * site.reach), *envelopes
+        arguments = rows, keys, near, self.hopping, *table, params, even, beyond
+        over_groups(kernels["draw_even"], len(rows), COST * rows.size, *arguments)
+        for row, y in zip(*np.nonzero(beyond), strict=True):
+            h = float(self.hopping * rows[row, near[:, y]].sum())
+            one, none = np.empty((1, y + 1)), np.zeros((1, y + 1), bool)
+            # the same site number: the stream is that of the site
+            alone = np.zeros((1, y + 1), np.int64)
+            single = np.array([[h / self.hopping]]), keys[row : row + 1], alone, self.hopping
+            own = self.site.envelope_at(h)
+            kernels["draw_even"](0, 1, *single, h - 1.0, 0.5, *own, params, one, none)
+            even[row, y] = one[0, y]
+        if np.isnan(even).any():
+            raise RuntimeError(f"{self.whole!r}: the density of a site exceeds its bound; please report this theory")
+        return even.reshape(odd.shape)
+
+    @functools.cached_property
+    def _envelopes(self) -> Any:
+        return self.site.envelopes()
+
+    def log_conditional(self, odd: FloatArray, even: FloatArray) -> FloatArray:
+        """``log p(even | odd)``, (n,) float64, of fields (n, *half_shape)."""
+        from .._kernels.threads import over_groups
+
+        rows, near, _ = self._rows(odd)
+        others = np.ascontiguousarray(even.reshape(rows.shape))
+        site, (kernels, params) = self.site, self._compiled()
+        out = np.empty(len(rows))
+        table = self.hopping, site.low, 1 / site.width, site.coefficients
+        over_groups(kernels["conditional"], len(rows), COST * rows.size, rows, others, near, *table, params, out)
+        for row in np.flatnonzero(np.isnan(out)):
+            h = self.hopping * rows[row][near].sum(axis=0)
+            out[row] = (h * others[row] - self.whole.potential(others[row])).sum() - site.quadrature(h).sum()
+        return out
+
+    def describe(self) -> Description:
+        """JSON-able: name and the description of the whole theory."""
+        return {"name": self.name, "of": self.whole.describe()}
+
+    @classmethod
+    def from_description(cls, description: Description) -> Self:
+        """The action whose `describe` gave this description."""
+        whole: Action = action_from_description(description["of"])
+        return cls(whole)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OddSites) and self.describe() == other.describe()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.whole))
+
+    def __repr__(self) -> str:
+        return f"OddSites({self.whole!r})"
