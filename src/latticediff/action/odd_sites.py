@@ -9,62 +9,25 @@ On a lattice of even extents with nearest-neighbour hopping, the even sites are 
 Whoever samples the odd sites with density q has log_weight = -S_odd - log q, the same number as of the whole field
 after the even sites were drawn from their law: half of the sites, with the law of a site given its neighbours exact.
 
-The odd sites of an L1 x L2 torus, L1 a multiple of L2, are a periodic array (i, j) of L1 x L2/2 with
-``(x, y) = (i, i + 2j + 1)``: the steps (1, 1) and (1, -1) of the checkerboard are (1, 0) and (1, -1) on it. The even
-site (i, k) at ``(i, i + 2k)`` has the odd neighbours (i+1, k-1), (i-1, k), (i, k) and (i, k-1).
+The odd sites are a periodic array of their own: `latticediff.action.checkerboard`.
 """
 
 import functools
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
-from ..lattice import check_shape, momenta, volume
+from ..lattice import check_shape, momenta
 from ..types import Description, Extents, FloatArray, IntArray, Shape
-from .contract import Action, action_from_description
+from .checkerboard import NEIGHBOURS, UNIT_VECTORS, split, tables, whole_shape
 from .single_site import REACH, SingleSite
 
-__all__ = ["OddSites", "half_shape", "whole_shape"]
+__all__ = ["OddSites"]
 
-NEIGHBOURS = ((1, -1), (-1, 0), (0, 0), (0, -1))  #: odd sites beside the even site of the same number
 COST = 30  # of a site, in plain site updates; decides whether threads pay
-
-
-def half_shape(shape: Extents) -> Shape:
-    """Extents of the array of odd sites of a lattice.
-
-    Raises
-    ------
-    UserError
-        Not two dimensions, an odd extent, or a first extent that is no multiple of the second.
-    """
-    shape = check_shape(shape)
-    if len(shape) != 2 or shape[0] % 2 or shape[1] % 2 or shape[0] % shape[1]:
-        raise UserError(
-            f"lattice shape {shape} has no array of odd sites; expected two even extents, the first a multiple of the"
-            " second, such as (16, 16) or (32, 16); else train on all sites (training.sites = all)"
-        )
-    return shape[0], shape[1] // 2
-
-
-def whole_shape(shape: Extents) -> Shape:
-    """Extents of the lattice whose odd sites are an array of this shape; the inverse of `half_shape`."""
-    whole = (int(shape[0]), 2 * int(shape[1]))
-    half_shape(whole)
-    return whole
-
-
-@functools.cache
-def _tables(shape: Shape) -> tuple[IntArray, IntArray, IntArray]:
-    """Flat numbers on the whole lattice of its odd and even sites, and (4, V/2) of the odd neighbours of even ones."""
-    L1, L2 = shape
-    i, j = np.meshgrid(np.arange(L1), np.arange(L2 // 2), indexing="ij")
-    odd, even = (i * L2 + (i + 2 * j + 1) % L2).ravel(), (i * L2 + (i + 2 * j) % L2).ravel()
-    near = [(((i + a) % L1) * (L2 // 2) + (j + b) % (L2 // 2)).ravel() for a, b in NEIGHBOURS]
-    return odd.astype(np.int64), even.astype(np.int64), np.array(near, np.int64)
 
 
 class OddSites:
@@ -86,7 +49,7 @@ class OddSites:
 
     name = "odd_sites"
     ndim = 2
-    unit_vectors = ((1, 0), (1, -1))  #: of the checkerboard's diagonals (1, 1) and (1, -1)
+    unit_vectors = UNIT_VECTORS
 
     def __init__(self, whole: Any) -> None:
         if whole.ndim != 2:
@@ -152,33 +115,16 @@ class OddSites:
         """Extents of the lattice whose odd sites are an array of this shape."""
         return whole_shape(shape)
 
-    def split(self, phi: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Odd and even sites (..., *half_shape) of fields (..., L1, L2) of the whole lattice."""
-        shape = (int(phi.shape[-2]), int(phi.shape[-1]))
-        half = half_shape(shape)
-        odd, even, _ = _tables(shape)
-        flat = phi.reshape(*phi.shape[:-2], -1)
-        return flat[..., odd].reshape(*phi.shape[:-2], *half), flat[..., even].reshape(*phi.shape[:-2], *half)
-
     def restrict(self, phi: FloatArray) -> FloatArray:
         """The odd sites (..., *half_shape) of fields (..., L1, L2) of the whole lattice."""
-        return self.split(phi)[0]
-
-    def join(self, odd: FloatArray, even: FloatArray) -> FloatArray:
-        """Fields (..., L1, L2) of the whole lattice; the inverse of `split`."""
-        shape = whole_shape(odd.shape[-2:])
-        at_odd, at_even, _ = _tables(shape)
-        phi = np.empty((*odd.shape[:-2], volume(shape)))
-        phi[..., at_odd] = odd.reshape(*odd.shape[:-2], -1)
-        phi[..., at_even] = even.reshape(*even.shape[:-2], -1)
-        return phi.reshape(*odd.shape[:-2], *shape)
+        return split(phi)[0]
 
     def _rows(self, phi: ArrayLike) -> tuple[FloatArray, IntArray, Shape]:
         """Fields as rows (n, V/2), the neighbour table, and the leading axes."""
         field: FloatArray = real_array(phi, "phi")
         if field.ndim < 2:
             raise UserError(f"phi has shape {field.shape}; the action wants at least 2 lattice axes")
-        near = _tables(whole_shape(field.shape[-2:]))[2]
+        near = tables(whole_shape(field.shape[-2:]))[2]
         return np.ascontiguousarray(field.reshape(-1, near.shape[1])), near, field.shape[:-2]
 
     def _compiled(self) -> tuple[dict[str, Any], tuple[float, ...]]:
@@ -320,12 +266,6 @@ class OddSites:
     def describe(self) -> Description:
         """JSON-able: name and the description of the whole theory."""
         return {"name": self.name, "of": self.whole.describe()}
-
-    @classmethod
-    def from_description(cls, description: Description) -> Self:
-        """The action whose `describe` gave this description."""
-        whole: Action = action_from_description(description["of"])
-        return cls(whole)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OddSites) and self.describe() == other.describe()

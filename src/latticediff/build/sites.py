@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..action import OddSites
-from ..action.odd_sites import half_shape
+from ..action.checkerboard import half_shape
 
 if TYPE_CHECKING:
     from ..action import Action

@@ -15,7 +15,6 @@ import numpy as np
 from scipy.interpolate import LinearNDInterpolator, PchipInterpolator
 from scipy.spatial import QhullError
 
-from ..action import Phi4
 from ..errors import ModelError
 from ..lattice import check_shape, p_hat_squared
 from ..types import Extents, FloatArray, Shape
@@ -31,13 +30,14 @@ class Member(NamedTuple):
 
     Attributes
     ----------
-    action : latticediff.action.Phi4
+    action : Expandable
+        With `coefficients`, to lie between others.
     propagator : ndarray, shape (*lattice), float64
     power : ndarray, shape (n_levels, *lattice), float64
         See `latticediff.model.score_model.ScoreModel`.
     """
 
-    action: Phi4
+    action: Any
     propagator: FloatArray
     power: FloatArray
 
@@ -46,18 +46,22 @@ class Member(NamedTuple):
         """Lattice extents."""
         return self.propagator.shape
 
-    def is_of(self, action: Phi4, shape: Extents) -> bool:
-        """Whether the member is of this theory (the same internal coefficients) and this lattice."""
-        return self.shape == tuple(shape) and self.action.coefficients == action.coefficients
+    def is_of(self, action: Any, shape: Extents) -> bool:
+        """Whether the member is of this theory (the same internal coefficients, if it has any) and this lattice."""
+        if self.shape != tuple(shape):
+            return False
+        if not (hasattr(self.action, "coefficients") and hasattr(action, "coefficients")):
+            return bool(self.action.describe() == action.describe())
+        return type(self.action) is type(action) and self.action.coefficients == action.coefficients
 
 
-def interpolate(members: Sequence[Member], action: Phi4, shape: Extents, outside: bool = False) -> Member:
+def interpolate(members: Sequence[Member], action: Any, shape: Extents, outside: bool = False) -> Member:
     """A `Member` for any theory and lattice within the range of given ones; one of them where it fits as it is.
 
     Parameters
     ----------
     members : sequence of Member
-    action : latticediff.action.Phi4
+    action : Expandable
     shape : tuple of int
     outside : bool
         Go beyond the range with a warning instead of refusing.
@@ -73,6 +77,10 @@ def interpolate(members: Sequence[Member], action: Phi4, shape: Extents, outside
             return member
     if len(shape) != len(members[0].shape) or action.ndim != len(shape):
         raise ModelError(f"the model is of {len(members[0].shape)} dimensions; wanted {action!r} on {shape}")
+    if not all(hasattr(theory, "coefficients") for theory in (action, *(member.action for member in members))):
+        raise ModelError(
+            f"the model is of {members[0].action!r}, which has no couplings to go between; wanted {action!r}"
+        )
     problems = [*_extents_outside(members, shape)]
     nearest = _nearest_of_each_theory(members, shape)
     couplings = np.array([member.action.coefficients for member in nearest])

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import registry
-from ..action import OddSites, Phi4, action_from_description
+from ..action import OddSites, action_from_description
+from ..action.checkerboard import half_shape
 from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
 from ..digests import CARD_KEY, check_digest, with_digest
@@ -44,10 +45,11 @@ CARD_KINDS = dict.fromkeys(TABLES, dict) | {
     "members": list,
     "bill": list,
     "vacuum": float | int,
+    "sites": str,
     "sha256": str,
 }
 TIME_GRIDS = "time_grids"  #: key of a card, see `latticediff.proposal.grid`
-DESCRIBED = ("action", "shape", "network", "noise", "vacuum", "members")  # keys of `ScoreModel.description`
+DESCRIBED = ("action", "shape", "sites", "network", "noise", "vacuum", "members")  # keys of `ScoreModel.description`
 
 
 @dataclass
@@ -100,12 +102,12 @@ class ScoreModel:
     @property
     def theory(self) -> Any:
         """The theory whose fields are proposed: `action`, or the whole one of which it is a part (`OddSites`)."""
-        return getattr(self.action, "whole", self.action)
+        return _whole(self.action, self.shape)[0]
 
     @property
     def lattice(self) -> Shape:
         """Extents of the lattice whose fields are proposed."""
-        return self.action.whole_shape(self.shape) if isinstance(self.action, OddSites) else self.shape
+        return _whole(self.action, self.shape)[1]
 
     def restrict(self, phi: FloatArray) -> FloatArray:
         """The sites that the network works on, (..., *shape), of fields (..., *lattice)."""
@@ -116,7 +118,7 @@ class ScoreModel:
         return (Member(self.action, self.gaussian.propagator_full.numpy(), self.power), *self.members)
 
     @torch_defaults()
-    def at(self, action: Phi4 | None = None, shape: Extents | None = None, outside: bool = False) -> "ScoreModel":
+    def at(self, action: Any = None, shape: Extents | None = None, outside: bool = False) -> "ScoreModel":
         """The same network for another theory or lattice: one it was trained on, or one between them.
 
         Parameters
@@ -138,16 +140,17 @@ class ScoreModel:
         ModelError
             Another dimension, or outside the trained range.
         """
-        if isinstance(self.action, OddSites):
-            same = action is None or action.describe() == self.theory.describe()
-            if same and (shape is None or tuple(shape) == self.lattice):
-                return self
-            raise ModelError(
-                f"the model is of the odd sites of {self.theory!r} on {self.lattice}; such a model serves no other"
-                " couplings or extents, train one there (training.init takes its weights)"
-            )
-        action, shape = action or self.action, tuple(shape or self.shape)
+        action, shape = action or self.theory, tuple(shape or self.lattice)
         own, *_ = theories = self.theories()
+        if isinstance(self.action, OddSites):
+            wanted, lattice = OddSites(action), half_shape(shape)
+            if not any(member.is_of(wanted, lattice) for member in theories):
+                raise ModelError(
+                    f"the model is of the odd sites of {self.theory!r} on {self.lattice}, wanted {action!r} on {shape};"
+                    " such a model serves no other couplings or extents,"
+                    " train one there (training.init takes its weights)"
+                )
+            action, shape = wanted, lattice
         found = interpolate(theories, action, shape, outside)
         if found is own and action.describe() == self.action.describe():
             return self
@@ -187,15 +190,18 @@ class ScoreModel:
         """All that decides the density beside the numbers, TOML-able: theory, lattice, network, noise range."""
         network: Any = self.network
         description = {
-            "action": self.action.describe(),
-            "shape": list(self.shape),
+            "action": self.theory.describe(),
+            "shape": list(self.lattice),
             "network": network.describe(),
             "noise": {"sigma_min": self.noise.sigma_min, "sigma_max": self.noise.sigma_max},
         }
+        if isinstance(self.action, OddSites):
+            description["sites"] = "odd"
         if self.gaussian.vacuum:
             description["vacuum"] = self.gaussian.vacuum
         if self.members:
-            description["members"] = [{"action": m.action.describe(), "shape": list(m.shape)} for m in self.members]
+            wholes = [_whole(member.action, member.shape) for member in self.members]
+            description["members"] = [{"action": action.describe(), "shape": list(shape)} for action, shape in wholes]
         return description
 
     @torch_defaults()
@@ -258,14 +264,20 @@ def read_card(folder: PathLikeStr) -> dict[str, Any]:
     return card
 
 
-def _theory(description: Description) -> Any:
-    """The action of a card; whether it can be expanded around a Gaussian shows when the reference is made of it."""
-    return action_from_description(description)
+def _whole(action: Any, shape: Shape) -> tuple[Any, Shape]:
+    """Theory and lattice of whose sites these are a part, or these themselves."""
+    return (action.whole, action.whole_shape(shape)) if isinstance(action, OddSites) else (action, shape)
+
+
+def _theory(description: Description, sites: str) -> Any:
+    """What the network of a card learned; whether it can be expanded around a Gaussian shows later."""
+    action = action_from_description(description)
+    return OddSites(action) if sites == "odd" else action
 
 
 @torch_defaults()
 def load_model(
-    folder: PathLikeStr, device: torch.device | str = "cpu", action: Phi4 | None = None, shape: Extents | None = None
+    folder: PathLikeStr, device: torch.device | str = "cpu", action: Any = None, shape: Extents | None = None
 ) -> ScoreModel:
     """A frozen model from its folder.
 
@@ -299,7 +311,8 @@ def load_model(
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{path}: {name} holds values that are not finite; train again")
     try:
-        trained_action = _theory(card["action"])
+        sites = card.get("sites", "all")
+        trained_action = _theory(card["action"], sites)
         options = dict(card["network"])
         make = registry.load("networks", options.pop("name"))
         with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
@@ -310,9 +323,9 @@ def load_model(
         powers = tensors["power_grid"].numpy(), unfold(tensors["power"].numpy(), gaussian.shape)
         members = tuple(
             Member(
-                _theory(about["action"]),
+                _theory(about["action"], sites),
                 tensors[f"propagator.{number}"].numpy(),
-                unfold(tensors[f"power.{number}"].numpy(), about["shape"]),
+                unfold(tensors[f"power.{number}"].numpy(), tensors[f"propagator.{number}"].shape),
             )
             for number, about in enumerate(card.get("members", ()), 1)
         )
@@ -337,7 +350,7 @@ def load_model(
     return model
 
 
-def _remedy(model: ScoreModel, action: Phi4 | None = None, shape: Extents | None = None) -> str:
+def _remedy(model: ScoreModel, action: Any = None, shape: Extents | None = None) -> str:
     """What to do about a model of another theory or lattice."""
     ndim = len(shape) if shape is not None else action.ndim if action is not None else len(model.shape)
     if ndim != len(model.shape):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import OddSites
+from ..action.checkerboard import join, split
 from ..metropolis import Draw
 from ..metropolis.contract import Integrated, evaluations_to_weigh
 from ..types import Description, FloatArray, Shape
@@ -73,7 +74,7 @@ class WholeProposal:
         even[usable] = self.theory.draw_even(odd[usable], keys[usable])
         log_q = log_q.copy()
         log_q[usable] += self.theory.log_conditional(odd[usable], even[usable])
-        return Draw(self.theory.join(odd, even), log_q)
+        return Draw(join(odd, even), log_q)
 
     def _odd(self, n: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, Any]:
         """Odd sites, their log_q, and one 64-bit word for each field; random numbers are taken field by field."""
@@ -98,12 +99,12 @@ class WholeProposal:
 
     def weigh(self, phi: ArrayLike, rng: np.random.Generator | None = None) -> FloatArray:
         """log_q of given fields, (n,) float64; NaN for odd sites that their proposal cannot weigh."""
-        odd, even = self.theory.split(checked_fields(phi, self.lattice_shape))
+        odd, even = split(checked_fields(phi, self.lattice_shape))
         return self.odd.weigh(odd, rng) + self.theory.log_conditional(odd, even)
 
     def estimate(self, phi: ArrayLike) -> FloatArray:
         """log_q of given fields by one integration upwards; see `OdeProposal.estimate`."""
-        odd, even = self.theory.split(checked_fields(phi, self.lattice_shape))
+        odd, even = split(checked_fields(phi, self.lattice_shape))
         return self.odd.estimate(odd) + self.theory.log_conditional(odd, even)
 
 
