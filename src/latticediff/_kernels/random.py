@@ -22,7 +22,7 @@ from ..types import FloatArray
 from .compile import cached, inlined
 from .verified import require_generator
 
-__all__ = ["fill_chains", "fill_normals", "fill_pairs", "fill_uniforms", "philox", "uniform"]
+__all__ = ["fill_chains", "fill_normals", "fill_pairs", "fill_uniforms", "minus_two_log", "philox", "uniform"]
 
 Words = tuple[np.uint64, np.uint64, np.uint64, np.uint64]  #: 32-bit words in 64-bit numbers
 
@@ -104,7 +104,7 @@ def _unit(word: np.uint64) -> float:
 
 
 @inlined
-def _minus_two_log(u: float) -> float:
+def minus_two_log(u: float) -> float:
     """-2 log(u) for a double 0 < u <= 1, to 1e-15: u = m 2^-e, log m = 2 artanh((m-1)/(m+1))."""
     bits = _as_bits(u)  # type: ignore[call-arg, var-annotated]  # Numba gives the context itself
     e = (_ROOT2_BITS - bits) >> _S52
@@ -124,7 +124,7 @@ def _normal_pair(high: np.uint64, low: np.uint64) -> tuple[float, float]:
     that order are those of the circle.
     """
     word = (high << _S32) | low
-    radius = math.sqrt(_minus_two_log(_unit((word & _RADIUS) | _HALF_RADIUS)))
+    radius = math.sqrt(minus_two_log(_unit((word & _RADIUS) | _HALF_RADIUS)))
     x = _QUARTER_PI * _unit(((word & _ANGLE) << _S40) | _HALF_ANGLE)
     q = x * x
     sine = x * (_S0 + q * (_S1 + q * (_S2 + q * (_S3 + q * (_S4 + q * _S5)))))

@@ -2,8 +2,7 @@ r"""One site in the field of its neighbours, compiled: :math:`\log Z_1(h)` from 
 
 The law is :math:`p(\phi | h) = e^{h \phi - V(\phi)} / Z_1(h)`. A draw chooses a cell of a step function that lies above
 the density (Walker's alias table), a place in it, and is accepted in proportion to the density there: exact, whatever
-the table, as long as the step function is above. Random numbers are Philox blocks (site, attempt) of the key of a
-configuration; those of first attempts, nine in ten, are made for all its sites at once.
+the table, as long as the step function is above. Random numbers follow from the key of a configuration.
 """
 
 import functools
@@ -16,14 +15,12 @@ from numpy.typing import NDArray
 from ..types import FloatArray, IntArray
 from .compile import potential_name, specialise
 from .potentials import phi4_value as value
-from .random import fill_pairs, fill_uniforms, philox
+from .random import fill_pairs, fill_uniforms, minus_two_log
 
 __all__ = ["build"]
 
-LOW, TEN, TWENTY, THIRTY_TWO = np.uint64(0xFFFFFFFF), np.uint64(10), np.uint64(20), np.uint64(32)
-TAIL, ZERO, ONE, TWO = np.uint64(1023), np.uint64(0), np.uint64(1), np.uint64(2)
-STEP_42 = 2.0**-42
-TRIES = 10_000  # an envelope that lets so many candidates through is broken
+ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
+TRIES = np.uint64(10_000)  # a step function that lets so few candidates through is broken
 
 
 def log_z(h: float, low: float, inverse: float, coefficients: FloatArray) -> float:
@@ -66,58 +63,70 @@ def evaluate(
             slope[row, x] = derivative(h[row, x], low, inverse, coefficients)
 
 
-def one_draw(
-    h: float, site: np.uint64, key: np.uint64, row: int, edges: FloatArray, cut: FloatArray, alias: IntArray,
-    bound: FloatArray, params: tuple[float, ...], first: float, second: float, third: float,
-) -> float:  # fmt: skip
-    """One value from ``p(phi | h)``; NaN if the envelope of the row turns out to be below the density.
-
-    `first`, `second` and `third` are the uniform numbers in (0, 1] of the first attempt.
-    """
-    cells = cut.shape[1]
-    for attempt in range(1, TRIES):
-        place = first * cells
-        cell = min(int(place), cells - 1)
-        if place - cell >= cut[row, cell]:
-            cell = alias[row, cell]
-        phi = edges[row, 0] + (cell + second) * edges[row, 1]
-        excess = h * phi - value(phi, params) - bound[row, cell]
-        if excess > 0.0:
-            return math.nan
-        if third < math.exp(excess):
-            return phi
-        w0, w1, w2, w3 = philox(site, TWO, np.uint64(attempt), ZERO, key & LOW, key >> THIRTY_TWO)
-        first = (np.float64((w0 << TEN) | (w3 & TAIL)) + 0.5) * STEP_42
-        second = (np.float64((w1 << TEN) | ((w3 >> TEN) & TAIL)) + 0.5) * STEP_42
-        third = (np.float64((w2 << TEN) | ((w3 >> TWENTY) & TAIL)) + 0.5) * STEP_42
-    return math.nan
+def trial(
+    h: float, row: np.uint64, first: float, second: float, edges: FloatArray, cut: FloatArray,
+    alias: NDArray[np.uint64], bound: FloatArray, params: tuple[float, ...],
+) -> tuple[float, float]:  # fmt: skip
+    """A value from the step function of a row, from two uniforms in (0, 1], and log of density over step function."""
+    cells = np.uint64(cut.shape[1])
+    place = first * cells
+    cell = min(np.uint64(place), cells - ONE)
+    stays = np.uint64(place - cell < cut[row, cell])  # a number: half of the time a branch would be mispredicted
+    cell = stays * cell + (ONE - stays) * alias[row, cell]
+    phi = edges[row, ZERO] + (cell + second) * edges[row, ONE]
+    return phi, h * phi - value(phi, params) - bound[row, cell]
 
 
 def draw_even(
     begin: int, end: int, odd: FloatArray, keys: NDArray[np.uint64], near: IntArray, hopping: float, low: float,
-    inverse_row: float, edges: FloatArray, cut: FloatArray, alias: IntArray, bound: FloatArray,
+    inverse_row: float, edges: FloatArray, cut: FloatArray, alias: NDArray[np.uint64], bound: FloatArray,
     params: tuple[float, ...], even: FloatArray, beyond: NDArray[np.bool_],
 ) -> None:  # fmt: skip
-    """Even sites of configurations begin .. end-1 given their odd ones; `beyond` marks those outside the table."""
+    """Even sites of configurations begin .. end-1 given their odd ones; `beyond` marks those outside the table.
+
+    In rounds: all sites that have no value yet try once, with random numbers that are made together.
+    """
     n_rows, sites = cut.shape[0], near.shape[1]
     first, second, third = np.empty(sites), np.empty(sites), np.empty(sites)
+    h, drawn, excess = np.empty(sites), np.empty(sites), np.empty(sites)
+    rows, waiting = np.empty(sites, np.uint64), np.empty(sites, np.uint64)
     for c in range(begin, end):
-        fill_pairs(first, second, keys[c], ZERO, ZERO)
-        fill_uniforms(third, keys[c], ONE, ZERO)
+        field = odd[c]
         for y in range(sites):
-            h = 0.0
+            total = 0.0
             for mu in range(near.shape[0]):
-                h += odd[c, near[mu, y]]
-            h *= hopping
-            position = (h - low) * inverse_row
+                total += field[near[mu, y]]
+            h[y] = hopping * total
+        count = 0
+        for y in range(sites):
+            even[c, y] = math.nan  # what is never drawn is seen
+            position = (h[y] - low) * inverse_row
             if position >= 0.0 and position < n_rows:
-                even[c, y] = one_draw(
-                    h, np.uint64(y), keys[c], int(position), edges, cut, alias, bound, params,
-                    first[y], second[y], third[y],
-                )  # fmt: skip
+                rows[y] = np.uint64(position)
+                waiting[count] = y
+                count += 1
             else:
-                even[c, y] = math.nan
                 beyond[c, y] = True
+        attempt = ZERO
+        while count > 0 and attempt < TRIES:
+            fill_pairs(first[:count], second[:count], keys[c], TWO * attempt, ZERO)
+            fill_uniforms(third[:count], keys[c], TWO * attempt + ONE, ZERO)
+            for i in range(count):
+                third[i] = -minus_two_log(third[i])
+            for i in range(count):
+                y = waiting[i]
+                drawn[i], excess[i] = trial(h[y], rows[y], first[i], second[i], edges, cut, alias, bound, params)
+            still = 0
+            for i in range(count):
+                y = waiting[i]
+                if not excess[i] > 0.0:
+                    if 2.0 * excess[i] > third[i]:
+                        even[c, y] = drawn[i]
+                    else:
+                        waiting[still] = y
+                        still += 1
+            count = still
+            attempt += ONE
 
 
 def conditional(
@@ -159,6 +168,6 @@ def build(potential: Any, slope: Any) -> dict[str, Any]:
     bindings = {"value": potential}
     bindings["log_z"] = specialise(log_z, {}, inner=True)
     bindings["derivative"] = specialise(derivative, {}, inner=True)
-    bindings["one_draw"] = specialise(one_draw, bindings, inner=True)
+    bindings["trial"] = specialise(trial, bindings, inner=True)
     name = potential_name(potential, slope)
     return {f.__name__: specialise(f, bindings, name) for f in (evaluate, draw_even, conditional, marginal)}

@@ -232,14 +232,13 @@ class OddSites:
         arguments = rows, keys, near, self.hopping, *table, params, even, beyond
         over_groups(kernels["draw_even"], len(rows), COST * rows.size, *arguments)
         for row, y in zip(*np.nonzero(beyond), strict=True):
-            h = float(self.hopping * rows[row, near[:, y]].sum())
-            one, none = np.empty((1, y + 1)), np.zeros((1, y + 1), bool)
-            # the same site number: the stream is that of the site
-            alone = np.zeros((1, y + 1), np.int64)
-            single = np.array([[h / self.hopping]]), keys[row : row + 1], alone, self.hopping
-            own = self.site.envelope_at(h)
-            kernels["draw_even"](0, 1, *single, h - 1.0, 0.5, *own, params, one, none)
-            even[row, y] = one[0, y]
+            h = self.hopping * rows[row, near[:, y]].sum()
+            key = keys[row : row + 1] + np.uint64(y) + np.uint64(1)  # a stream of its own
+            one, none = np.empty((1, 1)), np.zeros((1, 1), bool)
+            table = self.hopping, float(h) - 1.0, 0.5, *site.envelope_at(float(h))
+            alone = np.array([[h / self.hopping]]), key, np.zeros((1, 1), np.int64)
+            kernels["draw_even"](0, 1, *alone, *table, params, one, none)
+            even[row, y] = one[0, 0]
         if np.isnan(even).any():
             raise RuntimeError(f"{self.whole!r}: the density of a site exceeds its bound; please report this theory")
         return even.reshape(odd.shape)

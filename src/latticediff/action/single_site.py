@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..types import FloatArray, IntArray
+from ..types import FloatArray
 
 __all__ = ["Envelope", "SingleSite", "envelope"]
 
@@ -31,7 +32,7 @@ class Envelope(NamedTuple):
 
     edges: FloatArray  #: (n_rows, 2): where the first cell begins, and the width of all cells
     cut: FloatArray  #: (n_rows, CELLS): probability to stay in the cell that was chosen uniformly
-    alias: IntArray  #: (n_rows, CELLS): the cell to go to otherwise
+    alias: NDArray[np.uint64]  #: (n_rows, CELLS): the cell to go to otherwise
     bound: FloatArray  #: (n_rows, CELLS): log of the step function
 
 
@@ -157,10 +158,10 @@ def envelope(potential: Function, low: FloatArray, high: FloatArray, grid: Float
     return Envelope(np.stack([first, width], 1), cut, alias, bound)
 
 
-def _alias(probability: FloatArray) -> tuple[FloatArray, IntArray]:
+def _alias(probability: FloatArray) -> tuple[FloatArray, NDArray[np.uint64]]:
     """Walker's tables for each row of probabilities (n, cells)."""
     n, cells = probability.shape
-    cut, alias = np.ones((n, cells)), np.tile(np.arange(cells), (n, 1))
+    cut, alias = np.ones((n, cells)), np.tile(np.arange(cells, dtype=np.uint64), (n, 1))
     for row in range(n):
         share = probability[row] * cells
         small = [i for i in range(cells) if share[i] < 1]
