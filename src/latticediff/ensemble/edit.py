@@ -5,6 +5,7 @@ these numbers, so that ``merge`` of what ``split`` gave has the digest of the wh
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -263,7 +264,12 @@ def merge(paths: Sequence[PathLikeStr], out: PathLikeStr, along: str | None = No
     """
     if len(paths) < 2 or along not in (None, "updates", "chains"):
         raise UserError(f"merge got {len(paths)} files along {along!r}; expected two or more, 'updates' or 'chains'")
-    sources = [Ensemble(path) for path in paths]
+    with ExitStack() as stack:  # a source is closed whatever happens, also while the next one is opened
+        return _merge([stack.enter_context(Ensemble(path)) for path in paths], out, along)
+
+
+def _merge(sources: Sequence[Ensemble], out: PathLikeStr, along: str | None) -> Ensemble:
+    """`merge` of open ensembles."""
     head = sources[0]
     for source in sources[1:]:
         for name in ("action", "shape", "thin"):

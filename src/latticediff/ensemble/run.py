@@ -121,7 +121,7 @@ class RunWriter:
         clear_leftovers(run)
         lock = acquire(run) if run.is_dir() else None
         try:
-            if lock is not None and path.exists() and Ensemble(path).run_id() == read_run_header(run)["run_id"]:
+            if lock is not None and path.exists() and _finished_by(path) == read_run_header(run)["run_id"]:
                 retire(run)  # killed after the file was complete, before the directory was gone
                 os.close(lock)
                 lock = None
@@ -426,6 +426,12 @@ class RunWriter:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def _finished_by(path: Path) -> str:
+    """Identity of the run that wrote the file at `path`."""
+    with Ensemble(path) as finished:
+        return finished.run_id()
 
 
 def _require_same(
