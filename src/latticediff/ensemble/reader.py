@@ -121,7 +121,8 @@ class Ensemble:
         self.is_complete = not (self.path.is_dir() or (not self.path.exists() and run.is_dir()))
         self._checkpoint: Checkpoint | None = None
         self._about: Description | None = None
-        self._next_update: int | None = None  #: updates before the part that has to come next; None: any number
+        #: last update of the last part with a history, which the next part has to follow; None: no part had one
+        self._next_update: int | None = None
         if self.is_complete:
             files = [self.path]
         else:
@@ -172,14 +173,15 @@ class Ensemble:
         self.header = getattr(self, "header", header)
         if self._check and self._about is not None:
             self._require_next(file, header)
-        self._next_update = header.first_update + n_updates if n_updates else None
+        if n_updates:  # a part without history does not tell where it ends
+            self._next_update = header.first_update + n_updates
         return Part(file.path, n_cfg, n_updates, sealed)
 
     def _require_next(self, file: Store, header: Header) -> None:
         """Raise `FileError` if a part of an unfinished run is of another run, or does not follow the one before."""
         if replace(header, first_update=self.header.first_update) != self.header:
             raise FileError(f"{file.path} has another header than the other parts of the run; restore it")
-        if header.first_update != (self._next_update or header.first_update):
+        if self._next_update is not None and header.first_update != self._next_update:
             raise FileError(f"{file.path} does not follow the part before it; restore it")
         assert self._about is not None  # only parts of an unfinished run come here
         base = self._about["base"]
