@@ -66,6 +66,18 @@ def _positive(name: str, value: float) -> None:
         raise UserError(f"{name} is {value}; expected a number above 0")
 
 
+def _measured(series: Mapping[str, ArrayLike], names: Iterable[str], gate: str) -> list[str]:
+    """Those of `names` that `series` has; a `UserError` if there is none, for a gate on nothing would pass."""
+    names = list(names)
+    found = [name for name in names if name in series]
+    if not found:
+        got = ", ".join(series) or "no series at all"
+        raise UserError(
+            f"gate {gate} wants the series {' or '.join(names) or '(none named)'}, got {got}; measure it first"
+        )
+    return found
+
+
 def _two_sided(n_sigma: float) -> float:
     _positive("n_sigma", n_sigma)
     return math.erfc(n_sigma / math.sqrt(2))
@@ -82,8 +94,27 @@ def _moved_gate(series: Mapping[str, ArrayLike]) -> Gate | None:
 
 
 def thermalisation_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, names: Iterable[str] = THERMAL) -> Gate:
-    """Gate: no early segment of any of `names` deviates from the second half. Its value is the suggested cut."""
-    names = [name for name in names if name in series]
+    """Gate: no early segment of any of `names` deviates from the second half. Its value is the suggested cut.
+
+    Parameters
+    ----------
+    series : dict of str to array_like, shape (n_chains, n) or (n,)
+        From `measure_primary`.
+    n_sigma : float
+        Largest deviation that passes, in standard errors; see `find_thermalization`.
+    names : iterable of str
+        Series looked at; those that are not in `series` are left out.
+
+    Returns
+    -------
+    Gate
+
+    Raises
+    ------
+    UserError
+        `series` has none of `names`, `n_sigma` is not above 0, or as `find_thermalization`.
+    """
+    names = _measured(series, names, "thermalised")
     found = {name: find_thermalization(series[name], n_sigma, name) for name in names}
     worst = max(found, key=lambda name: found[name].suggested_cut)
     cut = found[worst].suggested_cut
@@ -109,7 +140,7 @@ def _exact_one(name: str, series: ArrayLike, n_sigma: float, max_error: float, a
         value, error = float(np.mean(np.asarray(series))), 0.0
         if not np.isfinite(value):
             raise
-    off = abs(value - 1) > n_sigma * error + 1e-12
+    off = not abs(value - 1) <= n_sigma * error + 1e-12  # an error that is NaN does not pass
     advice = ""
     if off:
         advice = advice_off
@@ -120,7 +151,28 @@ def _exact_one(name: str, series: ArrayLike, n_sigma: float, max_error: float, a
 
 
 def schwinger_dyson_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, max_error: float = 0.02) -> Gate:
-    """Gate: ``<phi dS/dphi>/V = 1``, exact in equilibrium of this very action, so it also sees wrong couplings."""
+    """Gate: ``<phi dS/dphi>/V = 1``, exact in equilibrium of this very action, so it also sees wrong couplings.
+
+    Parameters
+    ----------
+    series : dict of str to array_like, shape (n_chains, n) or (n,)
+        From `measure_primary`; needs ``sd``.
+    n_sigma : float
+        Largest deviation from 1 that passes, in standard errors.
+    max_error : float
+        Largest error that passes: with a larger one the gate could not see a fault.
+
+    Returns
+    -------
+    Gate
+        Its value is the mean.
+
+    Raises
+    ------
+    UserError
+        There is no ``sd``, it is not finite, or `n_sigma` or `max_error` is not above 0.
+    """
+    _measured(series, ["sd"], "schwinger-dyson")
     advice = "the ensemble is not in equilibrium of this action: check couplings and convention, thermalise longer"
     return _exact_one("schwinger-dyson", series["sd"], n_sigma, max_error, advice)
 
@@ -128,10 +180,22 @@ def schwinger_dyson_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, 
 def exp_delta_h_gate(delta_h: ArrayLike, n_sigma: float = 4.0, max_error: float = 0.02) -> Gate:
     """Gate: ``<exp(-delta_h)> = 1``, by reversibility and volume preservation. +inf (diverged) counts as 0.
 
+    Parameters
+    ----------
+    delta_h : array_like, shape (n_chains, n) or (n,)
+        Energy violations of the trajectories, in Monte Carlo order.
+    n_sigma, max_error : float
+        As in `schwinger_dyson_gate`.
+
+    Returns
+    -------
+    Gate
+        Its value is the mean.
+
     Raises
     ------
     UserError
-        `delta_h` has a NaN.
+        `delta_h` has a NaN, or `n_sigma` or `max_error` is not above 0.
     """
     delta_h = real_array(delta_h, "delta_h")
     if np.isnan(delta_h).any():
@@ -145,7 +209,27 @@ def sign_gate(series: Mapping[str, ArrayLike], n_sigma: float = 4.0, min_changes
     """Gate: both signs of m occur equally often within errors, and chains change sign often enough to know.
 
     Only for actions that are even in phi.
+
+    Parameters
+    ----------
+    series : dict of str to array_like, shape (n_chains, n) or (n,), or to lists of chains
+        From `measure_primary`; needs ``m``.
+    n_sigma : float
+        Largest imbalance that passes, in standard errors.
+    min_changes : int
+        Changes of sign wanted, all chains together.
+
+    Returns
+    -------
+    Gate
+        Its value is the fraction of entries with ``m > 0``.
+
+    Raises
+    ------
+    UserError
+        There is no ``m``, it is not finite, or `n_sigma` is not above 0.
     """
+    _measured(series, ["m"], "both signs of m")
     values, lengths = as_chains(series["m"], "m")
     inside = np.arange(values.shape[1]) < lengths[:, None]
     positive = np.where(inside, values > 0, 0.0)
@@ -173,10 +257,28 @@ def length_gate(
     """Gate: chains are long enough to know the slowest tau_int, which is its value.
 
     All chains together are at least `n_tau` of it long, every single one at least `per_chain`.
+
+    Parameters
+    ----------
+    series : dict of str to array_like, shape (n_chains, n) or (n,), or to lists of chains
+        From `measure_primary`.
+    names : iterable of str
+        Series looked at; those that are not in `series` are left out.
+    n_tau, per_chain : float
+        Entries wanted of all chains together, and of each of them, in units of the largest tau_int.
+
+    Returns
+    -------
+    Gate
+
+    Raises
+    ------
+    UserError
+        `series` has none of `names`, `n_tau` or `per_chain` is not above 0, or as `tau_int`.
     """
     _positive("n_tau", n_tau)
     _positive("per_chain", per_chain)
-    found = {name: tau_int(series[name], name=name) for name in names if name in series}
+    found = {name: tau_int(series[name], name=name) for name in _measured(series, names, "tau_int known")}
     slowest = max(found, key=lambda name: found[name].value)
     tau = found[slowest]
     n_chains = len(as_chains(series[slowest], slowest)[0])
@@ -207,9 +309,30 @@ def agreement_gate(
 
     The spread is :math:`\sum_c (\bar a_c - \bar a)^2 / (2 \tau_{int} \Gamma(0) / n)`, chi-squared with
     one degree of freedom less than there are chains; its tail probability is held against `n_sigma`. tau_int enters one
-    error up, since it is estimated from the same data. value is the largest R-hat.
+    error up, since it is estimated from the same data.
+
+    Parameters
+    ----------
+    series : dict of str to array_like, shape (n_chains, n) or (n,), or to lists of chains
+        From `measure_primary`.
+    n_sigma : float
+        Largest spread of the means of chains that passes, as the deviation of a Gaussian of the same probability.
+    max_r_hat : float
+        Largest R-hat that passes; see `r_hat`.
+    names : iterable of str
+        Series looked at; those that are not in `series` are left out.
+
+    Returns
+    -------
+    Gate
+        Its value is the largest R-hat.
+
+    Raises
+    ------
+    UserError
+        `series` has none of `names`, `n_sigma` is not above 0, or as `tau_int`.
     """
-    names = [name for name in names if name in series]
+    names = _measured(series, names, "chains agree")
     hats: dict[str, float] = {}
     lowest, worst = 1.0, ""
     for name in names:
