@@ -322,3 +322,8 @@ def test_one_site_has_neither_a_length_nor_a_coupling():
     for name in ("xi_2nd", "renormalised_coupling"):
         values = OBSERVABLES[name](at, *[1.0] * len(OBSERVABLES[name].needs))
         assert math.isnan(values) and "NaN on one site" in OBSERVABLES[name].meaning
+
+
+def test_a_running_mean_refuses_what_its_error_cannot_hold():
+    with pytest.raises(UserError, match="a sample is 1e\\+200 in magnitude, whose square overflows"):
+        obs.RunningMean().add(np.full((3, 2), -1e200))

@@ -40,6 +40,8 @@ __all__ = ["Estimate", "TauInt", "autocorrelation", "autocorrelation_error", "de
 
 SHORT = 50.0  #: N / tau_int, one error up, below which a series is too short for its own tau_int
 S_TAU = 1.5  #: assumed ratio tau_exp / tau_int in the window rule; Wolff's choice
+#: range of the largest magnitude in a series; beyond, sums of squares over 1e8 entries overflow, or vanish
+SMALLEST, LARGEST = 1e-140, 1e145
 FFT_BATCH = 2**22  #: float64 numbers transformed at once; bounds the memory for many chains
 
 
@@ -109,8 +111,8 @@ def as_chains(series: ArrayLike, name: str = "series") -> tuple[FloatArray, IntA
     Raises
     ------
     UserError
-        Fewer than two entries in a chain, more than two axes, a value that is no finite real number, or time along
-        the first axis, where that can be told.
+        Fewer than two entries in a chain, more than two axes, a value that is no finite real number or so large that
+        its square is none, none above 1e-140 but zero, or time along the first axis, where that can be told.
     """
     if isinstance(series, (list, tuple)) and len({np.size(chain) for chain in series}) > 1:
         chains = [real_array(chain, name, booleans=True) for chain in series]
@@ -133,6 +135,12 @@ def as_chains(series: ArrayLike, name: str = "series") -> tuple[FloatArray, IntA
         )
     if not np.isfinite(values).all():
         raise UserError(f"{name} has a value that is not finite; find the damaged configuration before averaging")
+    largest = float(np.abs(values).max())
+    if largest > LARGEST or 0 < largest < SMALLEST:
+        raise UserError(
+            f"{name} has values of up to {largest:.3g}, whose squares leave the range of float64; expected"
+            f" {SMALLEST:g} to {LARGEST:g}: find what blew up, or measure in other units"
+        )
     if values.shape[0] > values.shape[1]:
         _refuse_swapped_axes(values, lengths, name)
     return values, lengths

@@ -19,7 +19,7 @@ from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import FloatArray
-from .gamma import Estimate, tau_int
+from .gamma import LARGEST, Estimate, tau_int
 
 __all__ = [
     "WeightReport",
@@ -98,7 +98,14 @@ def _default_block(chains: Sequence[FloatArray]) -> int:
     series = [np.where(np.isfinite(chain), chain, floor) for chain in chains]
     if min(len(chain) for chain in series) < 2 or all(np.ptp(chain) == 0 for chain in series):
         return 1
-    return math.ceil(2 * tau_int(series, name="log_weight").value - 1e-9)
+    scale = _scale(series)
+    return math.ceil(2 * tau_int([chain / scale for chain in series], name="log_weight").value - 1e-9)
+
+
+def _scale(series: Sequence[FloatArray]) -> float:
+    """1, but the largest magnitude where squares would overflow: a field that blew up has a finite action of 1e200."""
+    largest = float(max(np.abs(chain).max() for chain in series))
+    return largest if largest > LARGEST else 1.0
 
 
 def _with_bootstrap(
@@ -394,7 +401,7 @@ def weight_report(
         ess_reverse(draws, rng=rng),
         expected_acceptance(draws),
         pareto_k(draws),
-        float(finite.std()),
+        float((finite / (scale := _scale([finite]))).std() * scale),
         int(draws.size - finite.size),
         seen,
         largest,
