@@ -142,6 +142,7 @@ def tau_table(series: Mapping[str, ArrayLike], names: Iterable[str] = TIMED, s_t
     UserError
         A named series is missing, or constant.
     """
+    names = list(names)  # gone through twice
     missing = [name for name in names if name not in series]
     if missing:
         raise UserError(f"tau_int wants the primary series {', '.join(missing)}; measure them first")
