@@ -21,9 +21,10 @@ from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import Extents, FloatArray
 from .estimates import REPORTED, Difference, definitions
-from .gamma import S_TAU, Estimate, derived
+from .gamma import S_TAU, derived
+from .result import Estimate
 from .reweighting import reweighted_table, weights
-from .weights import pareto_k
+from .tails import pareto_k
 
 __all__ = ["Beside", "beside"]
 

@@ -15,7 +15,8 @@ from ..lattice import check_shape, volume
 from ..observables.contract import Observable, Where
 from ..observables.table import OBSERVABLES, REPORTED, TIMED, installed_names, observable
 from ..types import Extents
-from .gamma import S_TAU, Estimate, TauInt, derived, tau_int
+from .gamma import S_TAU, derived, tau_int
+from .result import Estimate, TauInt
 
 __all__ = ["REPORTED", "Difference", "compare", "compare_tables", "observables_table", "tau_table"]
 

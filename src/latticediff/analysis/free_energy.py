@@ -29,8 +29,9 @@ from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import FloatArray
-from .gamma import Estimate, mean, tau_int
-from .weights import check_log_weights
+from .gamma import mean, tau_int
+from .log_weights import check_log_weights
+from .result import Estimate
 
 __all__ = ["FreeEnergy", "free_energy", "log_z_bridge", "log_z_forward", "log_z_reverse"]
 

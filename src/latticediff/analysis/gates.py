@@ -19,8 +19,9 @@ from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..observables.table import THERMAL, TIMED
+from .chains import as_chains
 from .convergence import find_thermalization, further_updates, r_hat
-from .gamma import as_chains, mean, tau_int
+from .gamma import mean, tau_int
 
 __all__ = ["Gate", "run_gates"]
 

@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import FloatArray
-from .gamma import Estimate, as_chains, tau_int
+from .chains import as_chains
+from .gamma import tau_int
+from .result import Estimate
 
 __all__ = ["block_means", "block_scan", "bootstrap", "jackknife"]
 
