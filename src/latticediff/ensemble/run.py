@@ -25,8 +25,9 @@ from ..untrusted import status
 from .checkpoint import Checkpoint, load_checkpoints, save_checkpoint
 from .digest import RunningDigest
 from .files import canonical_json
-from .reader import Ensemble, read_run_header, run_directory, write_run_header
+from .reader import Ensemble
 from .run_folder import acquire, birthplace_of, clear_leftovers, retire
+from .run_header import read_run_header, run_directory, write_run_header
 from .schema import Header
 from .tables import Columns, Piece
 from .writer import history_columns, write_ensemble
