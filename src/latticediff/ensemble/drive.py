@@ -11,8 +11,9 @@ from ..errors import StopRequested, UserError
 from ..markov import ActionKernel, Block, Kernel
 from ..provenance import Provenance
 from ..types import IntArray, PathLikeStr
+from .appending import CHECKPOINT_SECONDS
 from .reader import Ensemble
-from .run import CHECKPOINT_SECONDS, RunWriter, Start
+from .run import RunWriter, Start
 
 __all__ = ["run_chain"]
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from ..errors import FileError
 from ..types import FloatArray
+from .lineage import Stretch, lineage
 
 if TYPE_CHECKING:
     from .reader import Ensemble
-from .lineage import Stretch, lineage
 
 __all__ = ["refuse_other_runs", "refuse_repeats", "refuse_same_runs"]
 
