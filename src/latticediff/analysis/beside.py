@@ -38,7 +38,7 @@ class Beside:
     pareto_k: float  #: of the weights; above 0.7 their averages cannot be trusted
 
     def sigmas(self) -> dict[str, float | None]:
-        """name -> difference in its own errors; None where it has none."""
+        """Differences in units of their errors, by name of the observable; None where a difference has no error."""
         return {name: d.sigma if np.isfinite(d.sigma) else None for name, d in self.differences.items()}
 
 

@@ -60,7 +60,22 @@ def autocovariance(deltas: FloatArray, lengths: IntArray, n_lags: int) -> FloatA
 
 
 def centre(values: FloatArray, lengths: IntArray) -> tuple[float, FloatArray, bool]:
-    """Mean over all chains, deviations from it, and whether there are any."""
+    """Deviations from the mean over all chains.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_chains, n), float64
+        Zero beyond each chain's end, as from `as_chains`.
+    lengths : ndarray, shape (n_chains,), int64
+
+    Returns
+    -------
+    average : float
+    deltas : ndarray, shape (n_chains, n), float64
+        Zero beyond each chain's end.
+    moves : bool
+        Whether there are deviations larger than rounding.
+    """
     average = values.sum() / lengths.sum()
     deltas = values - average
     if not np.all(lengths == values.shape[1]):
@@ -71,7 +86,17 @@ def centre(values: FloatArray, lengths: IntArray) -> tuple[float, FloatArray, bo
 
 
 def stands_still(values: FloatArray, lengths: IntArray) -> bool:
-    """Whether no chain ever moves (they may stand at different values): then there is no autocorrelation time."""
+    """Whether no chain ever moves; they may stand at different values. Then there is no autocorrelation time.
+
+    Parameters
+    ----------
+    values, lengths
+        As in `centre`.
+
+    Returns
+    -------
+    bool
+    """
     steps = np.abs(np.diff(values, axis=1))
     if not np.all(lengths == values.shape[1]):
         steps[np.arange(1, values.shape[1]) >= lengths[:, None]] = 0
@@ -79,6 +104,7 @@ def stands_still(values: FloatArray, lengths: IntArray) -> bool:
 
 
 def refuse_constant(name: str, average: float, lengths: IntArray) -> NoReturn:
+    """Raise the `UserError` that says which series is constant, at what value, and what that means for a chain."""
     where = f"constant ({average:g}, {lengths.sum()} entries)"
     if len(lengths) > 1:
         where = f"constant in each of {len(lengths)} chains (mean {average:g}, {lengths.sum()} entries)"
@@ -89,7 +115,25 @@ def refuse_constant(name: str, average: float, lengths: IntArray) -> NoReturn:
 
 
 def fluctuations(values: FloatArray, lengths: IntArray, name: str) -> FloatArray:
-    """Deviations from the mean over all chains; refuses a series without any."""
+    """Deviations from the mean over all chains, where there are any.
+
+    Parameters
+    ----------
+    values, lengths
+        As in `centre`.
+    name : str
+        What the message calls the series.
+
+    Returns
+    -------
+    ndarray, shape (n_chains, n), float64
+        Zero beyond each chain's end.
+
+    Raises
+    ------
+    UserError
+        The series is constant, or no chain ever moves.
+    """
     average, deltas, moves = centre(values, lengths)
     if not moves or stands_still(values, lengths):
         refuse_constant(name, average, lengths)

@@ -40,7 +40,23 @@ def check_log_weights(log_weight: FloatArray, name: str, forward: bool = False) 
 
 
 def weight_chains(log_weight: ArrayLike, name: str) -> list[FloatArray]:
-    """One float64 array for each chain: of a list of series, the rows of (n_chains, n), or the only one."""
+    """Log-weights as one array for each chain.
+
+    Parameters
+    ----------
+    log_weight : array_like, shape (n,) or (n_chains, n), or a list of chains of different lengths
+    name : str
+        What messages call them.
+
+    Returns
+    -------
+    list of ndarray, each of shape (n,), float64
+
+    Raises
+    ------
+    UserError
+        They are no real numbers.
+    """
     if isinstance(log_weight, (list, tuple)) and any(np.ndim(part) for part in log_weight):
         return [real_array(part, name).ravel() for part in log_weight]
     log_weight = real_array(log_weight, name)
@@ -48,7 +64,24 @@ def weight_chains(log_weight: ArrayLike, name: str) -> list[FloatArray]:
 
 
 def checked_weights(log_weight: ArrayLike, name: str, forward: bool = False) -> FloatArray:
-    """Flat float64 array of at least two log-weights, chain after chain."""
+    """Log-weights as one flat array, chain after chain, of at least two.
+
+    Parameters
+    ----------
+    log_weight, name
+        As in `weight_chains`.
+    forward : bool
+        See `check_log_weights`.
+
+    Returns
+    -------
+    ndarray, shape (n_total,), float64
+
+    Raises
+    ------
+    UserError
+        Fewer than two entries, or as `check_log_weights`.
+    """
     log_weight = np.concatenate(weight_chains(log_weight, name))
     if log_weight.size < 2:
         raise UserError(f"{name} has {log_weight.size} entries; expected at least 2")

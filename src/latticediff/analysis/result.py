@@ -48,7 +48,20 @@ class Estimate:
 
 
 def format_error(value: float, error: float) -> str:
-    """``0.1305(11)``: the error has two digits, in units of the last digits of the value."""
+    """A value and its error as text, ``0.1305(11)``.
+
+    The error has two digits, in units of the last digits of the value.
+
+    Parameters
+    ----------
+    value, error : float
+
+    Returns
+    -------
+    str
+        The value alone where the error is 0, NaN or infinite; like ``nan +- 0.1`` where the value is not finite or the
+        error is negative.
+    """
     if not (math.isfinite(value) and math.isfinite(error)) or error <= 0:
         return f"{value:.6g}" if not math.isfinite(error) or error == 0 else f"{value:.6g} +- {error:.2g}"
     digits = 1 - math.floor(math.log10(float(f"{error:.1e}")))

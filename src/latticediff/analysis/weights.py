@@ -65,7 +65,20 @@ def expected_acceptance(log_weight: ArrayLike) -> float:
 
 @numpy_defaults()
 def gaussian_acceptance(ess: float) -> float:
-    """Acceptance ``erfc(s / 2)`` that an ESS of ``exp(-s^2)`` implies for Gaussian log-weights."""
+    """Acceptance that an ESS implies if log-weights are Gaussian.
+
+    With standard deviation s of log w, ``ESS = exp(-s^2)`` and the acceptance in equilibrium is ``erfc(s / 2)``.
+
+    Parameters
+    ----------
+    ess : float
+        Per draw, as from `ess_reverse`.
+
+    Returns
+    -------
+    float
+        Between 0 and 1; 0 where `ess` is not positive.
+    """
     return math.erfc(math.sqrt(max(0.0, -math.log(ess))) / 2) if ess > 0 else 0.0
 
 

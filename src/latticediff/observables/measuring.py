@@ -124,7 +124,17 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def complete(series: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """A table of series with all built-in ones that follow from them, configuration by configuration."""
+    """Add to a table of series all built-in ones that follow from them, configuration by configuration.
+
+    Parameters
+    ----------
+    series : dict of str to ndarray, all of one shape, float64
+
+    Returns
+    -------
+    dict of str to ndarray, of the same shape
+        A new dict: first `series`, then for instance ``abs_m``, ``m2`` and ``m4`` where there is ``m``.
+    """
     found = dict(series)
     for name, entry in OBSERVABLES.items():
         if name not in found and entry.needs and not entry.derived and set(entry.needs) <= set(found):
