@@ -6,7 +6,7 @@ effective masses), `ess`, `tails` and `weights` (of log-weights: ESS, Pareto sha
 `reweighting` (averages at other couplings), `beside` (a chain and the weights of its proposals),
 `integration_bias` (of a density), `convergence` (thermalisation, R-hat, tau_exp, chain length),
 `resampling` (blocked jackknife and bootstrap), `gates` (what an ensemble must pass before anything is
-trained on it).
+trained on it: `chain_gates` and `identity_gates`, each a `gate`).
 
 Series are arrays ``(n_chains, n)`` or ``(n,)`` in Monte Carlo order. tau_int = 1/2 + sum rho: 0.5 is
 independent.
