@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ensemble_toys import ACTION, N_CHAINS, make, start
 
+from latticediff.action import Phi4
 from latticediff.ensemble import (
     Ensemble,
     convert,
@@ -24,7 +25,7 @@ from latticediff.ensemble import (
     verify,
 )
 from latticediff.ensemble.seal import BlockSums, damaged_parts
-from latticediff.ensemble.stored import open_h5
+from latticediff.ensemble.stored import Store, open_h5
 from latticediff.ensemble.writer import write_ensemble
 from latticediff.errors import FileError, StopRequested
 from latticediff.streams import Streams
@@ -377,3 +378,22 @@ def test_a_part_after_one_without_history_has_to_follow_the_last_that_has_one(tm
     (run / "000003.h5").replace(run / "000002.h5")  # whole and of this run, but seven updates later
     with pytest.raises(FileError, match=r"000002.h5 does not follow"):
         Ensemble(run)
+
+
+def test_a_file_that_is_refused_is_closed(tmp_path, monkeypatch):
+    make(tmp_path / "a.h5")
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes())
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        file["ensemble"].attrs["thin"] = 7
+    closed, close = [], Store.close
+
+    def noted(self):
+        closed.append(self.path)
+        close(self)
+
+    monkeypatch.setattr(Store, "close", noted)
+    with pytest.raises(FileError, match="is of action"):
+        Ensemble(tmp_path / "a.h5", Phi4.A(-4.0, 6.1))
+    with pytest.raises(FileError, match="changed by hand"):
+        Ensemble(tmp_path / "b.h5")
+    assert closed == [tmp_path / "a.h5", tmp_path / "b.h5"]

@@ -89,9 +89,13 @@ class Ensemble(StoredRows):
         self.description, self.algorithm = self.header.action, self.header.algorithm
         self.shape, self.n_chains, self.thin = self.header.shape, self.header.n_chains, self.header.thin
         self.first_update = self.header.first_update
-        if action is not None:
-            self.expect(action)
         self._action = action
+        if action is not None:
+            try:
+                self.expect(action)
+            except BaseException:
+                self.close()
+                raise
 
     def _running_files(self, run: Path) -> list[Path]:
         """The files that hold an unfinished run: the one that it extends, and its segments."""
