@@ -328,3 +328,40 @@ def test_one_sigma_interval_covers_68_percent():
     # 500 runs: 2.1 %, and about 1 % of undercoverage since errors of short runs are uncertain
     assert abs(covered - 0.683) < N_SIGMA * 0.021
     assert naive < 0.4  # without autocorrelation the test fails by far
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_numbers_whose_squares_leave_the_range_are_refused_in_one_line(scale):
+    series = scale * ar1(0.5, 400, 2)
+    statistics = {
+        "mean": analysis.mean,
+        "tau_int": analysis.tau_int,
+        "autocorrelation": analysis.autocorrelation,
+        "tau_exp": analysis.tau_exp,
+        "r_hat": analysis.r_hat,
+        "find_thermalization": analysis.find_thermalization,
+        "jackknife": lambda a: analysis.jackknife(lambda x: x, [a], 10),
+    }
+    for name, statistic in statistics.items():
+        with pytest.raises(UserError, match="squares leave the range of float64; expected 1e-140 to 1e") as error:
+            statistic(series)
+        assert "\n" not in str(error.value), name
+
+
+@pytest.mark.parametrize("scale", [1e140, 1e-135])
+def test_large_and_small_numbers_have_the_error_of_others(scale):
+    series = ar1(0.5, 400, 2)
+    here, there = analysis.mean(series), analysis.mean(scale * series)
+    assert there.error == pytest.approx(scale * here.error) and there.tau_int == pytest.approx(here.tau_int)
+
+
+def test_names_of_tau_table_may_be_a_generator():
+    assert list(analysis.tau_table({"m": ar1(0.5, 400)}, (name for name in ["m"]))) == ["m"]
+
+
+def test_resampling_says_which_series_it_wants():
+    for resample in (analysis.jackknife, analysis.bootstrap, analysis.block_scan):
+        with pytest.raises(UserError, match="no series given"):
+            resample(lambda: 0.0, [])
+        with pytest.raises(UserError, match="expected the same configurations in each"):
+            resample(lambda a, b: a + b, [ar1(0.5, 400), ar1(0.5, 200)])

@@ -7,7 +7,14 @@ import pytest
 from scipy.signal import lfilter
 
 from latticediff.analysis import run_gates
-from latticediff.analysis.gates import agreement_gate, exp_delta_h_gate, length_gate, schwinger_dyson_gate
+from latticediff.analysis.gates import (
+    agreement_gate,
+    exp_delta_h_gate,
+    length_gate,
+    schwinger_dyson_gate,
+    sign_gate,
+    thermalisation_gate,
+)
 from latticediff.errors import UserError
 
 
@@ -146,3 +153,17 @@ def test_a_threshold_that_is_none_is_refused(bad):
     for options in ({"n_sigma": bad}, {"max_error": bad}, {"n_tau": bad}):
         with pytest.raises(UserError, match=f"{next(iter(options))} is {bad}; expected a number above 0"):
             run_gates(series, delta_h, **options)
+
+
+@pytest.mark.parametrize("gate", [thermalisation_gate, length_gate, agreement_gate, schwinger_dyson_gate, sign_gate])
+@pytest.mark.parametrize("series", [{}, {"something": np.arange(40.0)}])
+def test_a_gate_without_its_series_names_what_it_wants(gate, series):
+    with pytest.raises(UserError, match=r"^gate .* wants the series .*, got (no series|something).*; measure") as error:
+        gate(series)
+    assert "\n" not in str(error.value)
+
+
+def test_a_gate_of_no_names_is_refused():
+    for gate in (thermalisation_gate, length_gate, agreement_gate):
+        with pytest.raises(UserError, match="none named"):
+            gate(sound_series(0)[0], names=iter(()))

@@ -138,3 +138,11 @@ def test_forward_ess_of_chains_has_the_error_that_repetition_shows():
         assert analysis.ess_forward(few).value == pytest.approx(1, abs=0.1)
     with pytest.raises(UserError, match="block is 0"):
         analysis.ess_forward(flat, block=0)
+
+
+def test_weights_of_fields_that_blew_up_do_not_overflow():
+    log_weight = np.random.default_rng(5).normal(size=(2, 200))
+    log_weight[1, 7] = -1e250
+    report = analysis.weight_report(log_weight)
+    assert np.isfinite([report.log_weight_std, report.ess_reverse.value, report.acceptance]).all()
+    assert np.isfinite(analysis.ess_reverse(log_weight, correlated=True).error)

@@ -400,3 +400,18 @@ def test_the_file_under_hdf5_is_cut_where_it_stands(tmp_path):
         disk.seek(1)
         assert disk.truncate() == 1 and disk.truncate(2) == 2
     assert (tmp_path / "a").read_bytes() == b"a\0"
+
+
+def test_one_chain_that_never_accepts_is_noticed_beside_others_that_move(tmp_path):
+    class OneStands(ToyChain):
+        def advance(self, state, rng, n_updates, thin=1):
+            after, block = super().advance(state, rng, n_updates, thin)
+            block.info["accepted"][:, 1] = False
+            return after, block
+
+    with pytest.raises(UserError, match=r"all of the last 1[0-9]{3} trajectories of chain 1 were rejected") as error:
+        run_chain(OneStands(), start, tmp_path / "a.h5", 3000, thin=50, block=100)
+    assert "\n" not in str(error.value) and "1000 updates of" in str(error.value)
+    with Ensemble(tmp_path / "a.h5") as saved:
+        assert saved.n_updates == 1000
+    assert make(tmp_path / "sound.h5", n_updates=1200, thin=50, block=100).n_updates == 1200

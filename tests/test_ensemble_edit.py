@@ -217,3 +217,32 @@ def test_provenance_names_the_parents_and_no_machine(tmp_path, whole):
     with h5py.File(whole) as file:
         text = json.dumps({k: str(v) for k, v in file["provenance"].attrs.items()})
     assert str(tmp_path) not in text
+
+
+def test_sources_are_closed_whether_merge_and_repair_succeed_or_not(tmp_path, whole, monkeypatch):
+    pieces, closed, close = split(whole, tmp_path / "piece.h5", 3), [], Ensemble.close
+
+    def noted(self):
+        closed.append(self.path)
+        close(self)
+
+    monkeypatch.setattr(Ensemble, "close", noted)
+    merge(pieces, tmp_path / "joined.h5")
+    assert set(pieces) <= set(closed)
+    closed.clear()
+    with pytest.raises(FileError, match="do not join"):
+        merge(pieces[::2], tmp_path / "gap.h5", along="updates")
+    assert set(pieces[::2]) <= set(closed)
+    closed.clear()
+    with pytest.raises(FileError):
+        merge([pieces[0], tmp_path / "missing.h5"], tmp_path / "none.h5")
+    assert pieces[0] in closed
+    calls = iter(range(3))
+    with pytest.raises(StopRequested):
+        stop = lambda: None if next(calls, None) is not None else "enough"  # noqa: E731
+        make(tmp_path / "b.h5", checkpoint_seconds=0, stop=stop)
+    run = run_directory(tmp_path / "b.h5")
+    closed.clear()
+    with pytest.raises(FileError, match="does not exist"):
+        repair(run, tmp_path / "no folder" / "saved.h5")
+    assert set(run.glob("[0-9]*.h5")) <= set(closed)

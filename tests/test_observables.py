@@ -14,6 +14,7 @@ import pytest
 from latticediff import observables as obs
 from latticediff.action import Phi4, free_propagator
 from latticediff.errors import UserError
+from latticediff.observables.contract import Where
 from latticediff.observables.measuring import complete
 from latticediff.observables.table import OBSERVABLES, REPORTED, THERMAL, TIMED
 
@@ -266,3 +267,63 @@ def test_needs_that_lead_nowhere_are_refused(phis, monkeypatch):
 def test_a_derived_observable_names_what_it_is_derived_from():
     with pytest.raises(UserError, match="wants to know of which: give needs"):
         obs.Observable(abs, derived=True)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_observable_without_a_finite_value_is_refused_by_name_and_configuration(bad):
+    phis = np.random.default_rng(2).normal(size=(5, 3, 4, 6))
+    marked = phis[3, 1].copy()  # found by content: chunks and batches cut the series anywhere
+
+    def odd(batch, action):
+        return np.where((batch == marked).all(axis=(1, 2)), bad, batch[:, 0, 0])
+
+    def odd_array(batch):
+        return np.stack([batch[:, 0, 0], odd(batch, None)], axis=1)
+
+    for batches in (phis, [phis[:2], phis[2:]]):
+        with pytest.raises(UserError, match=f"'odd' is {bad} at entry 3 of chain 1; expected a finite") as error:
+            obs.measure_primary(batches, ACTION, {"m": "m", "odd": odd})
+        assert "\n" not in str(error.value)
+        with pytest.raises(UserError, match=f"'odd_array' is {bad} at entry 3 of chain 1"):
+            obs.measure_array(batches, ACTION, odd_array)
+
+
+def test_a_needed_observable_that_overflows_is_named(phis):
+    with pytest.raises(UserError, match="observable 'm4' is inf at entry 0 of chain 0"), np.errstate(over="ignore"):
+        obs.measure_primary(1e100 * (phis + 3), ACTION, ["m4"])
+
+
+def test_an_observable_cannot_change_the_fields(phis):
+    before = phis.copy()
+
+    def doubles(batch, action=None):
+        batch *= 2
+        return batch.mean(axis=(1, 2))
+
+    def of_another(m):
+        m[:] = 0
+        return m
+
+    with pytest.raises(UserError, match=r"observable 'twice' writes into the arrays .*read-only.*; let it") as error:
+        obs.measure_primary(phis, ACTION, {"twice": doubles})
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="observable 'zero' writes"):
+        obs.measure_primary(phis, ACTION, {"zero": obs.Observable(of_another, ("m",))})
+    with pytest.raises(UserError, match="observable 'doubles' writes"):
+        obs.measure_array(phis, ACTION, doubles)
+    np.testing.assert_array_equal(phis, before)
+    assert phis.flags.writeable
+    with pytest.raises(ValueError, match="could not convert"):  # an error of its own is not called another
+        obs.measure_primary(phis, ACTION, {"raises": lambda batch, action: float("x")})
+
+
+def test_one_site_has_neither_a_length_nor_a_coupling():
+    at = Where(1, 1, 2)
+    for name in ("xi_2nd", "renormalised_coupling"):
+        values = OBSERVABLES[name](at, *[1.0] * len(OBSERVABLES[name].needs))
+        assert math.isnan(values) and "NaN on one site" in OBSERVABLES[name].meaning
+
+
+def test_a_running_mean_refuses_what_its_error_cannot_hold():
+    with pytest.raises(UserError, match="a sample is 1e\\+200 in magnitude, whose square overflows"):
+        obs.RunningMean().add(np.full((3, 2), -1e200))

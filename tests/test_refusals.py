@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from latticediff import atomic
 from latticediff.atomic import all_at_once, claimed, entries_of, require_space
+from latticediff.atomic import files as atomic_files
 from latticediff.cli import main
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, repair
@@ -107,7 +107,7 @@ def test_model_finished_by_another_process_meanwhile_is_left_alone(tmp_path, ens
 
 
 def test_report_on_a_full_disk_leaves_nothing(tmp_path, ensemble, monkeypatch):
-    written, whole = [], atomic.whole
+    written, whole = [], atomic_files.whole
 
     def fills_up(path, *args, **kwargs):
         written.append(path)
@@ -115,11 +115,11 @@ def test_report_on_a_full_disk_leaves_nothing(tmp_path, ensemble, monkeypatch):
             raise FileError(f"cannot write {path}: no space left on the disk")
         return whole(path, *args, **kwargs)
 
-    monkeypatch.setattr(atomic, "whole", fills_up)
+    monkeypatch.setattr(atomic_files, "whole", fills_up)
     with pytest.raises(FileError, match="no space left"):
         compare([ensemble], tmp_path / "page")
     assert len(written) > 4 and not (tmp_path / "page").exists()
-    monkeypatch.setattr(atomic, "whole", whole)
+    monkeypatch.setattr(atomic_files, "whole", whole)
     paths = compare([ensemble], tmp_path / "page")
     assert all(path.exists() and path.parent == tmp_path / "page" for path in paths.values())
     assert sorted(os.listdir(tmp_path / "page")) == ["figures", "report.html", "report.json"]

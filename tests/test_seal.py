@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ensemble_toys import ACTION, N_CHAINS, make, start
 
+from latticediff.action import Phi4
 from latticediff.ensemble import (
     Ensemble,
     convert,
@@ -24,7 +25,8 @@ from latticediff.ensemble import (
     verify,
 )
 from latticediff.ensemble.seal import BlockSums, damaged_parts
-from latticediff.ensemble.stored import open_h5
+from latticediff.ensemble.stored import Store, open_h5
+from latticediff.ensemble.writer import write_ensemble
 from latticediff.errors import FileError, StopRequested
 from latticediff.streams import Streams
 
@@ -358,3 +360,40 @@ def test_convert_reads_the_fields_of_our_own_file_and_not_its_seal(tmp_path):
         last_bit("configurations/phi")(file)
     with pytest.raises(FileError, match="damaged"):
         convert(tmp_path / "a.h5", tmp_path / "c.h5", ACTION)
+
+
+def test_a_part_after_one_without_history_has_to_follow_the_last_that_has_one(tmp_path):
+    calls = iter(range(4))
+    with pytest.raises(StopRequested):
+        stop = lambda: None if next(calls, None) is not None else "enough"  # noqa: E731
+        make(tmp_path / "a.h5", checkpoint_seconds=0, stop=stop)
+    run = run_directory(tmp_path / "a.h5")
+    second = run / "000001.h5"
+    with Ensemble(second) as part:
+        header, provenance, run_id = part.header, part.provenance, part.run_id()
+        configurations = [(fields, {}) for fields, _ in part.pieces() if fields]
+        n_cfg = part.n_cfg
+    columns = {"n_updates": 0, "columns": {}}
+    write_ensemble(second, header, n_cfg=n_cfg, pieces=configurations, provenance=provenance, run_id=run_id, **columns)
+    (run / "000003.h5").replace(run / "000002.h5")  # whole and of this run, but seven updates later
+    with pytest.raises(FileError, match=r"000002.h5 does not follow"):
+        Ensemble(run)
+
+
+def test_a_file_that_is_refused_is_closed(tmp_path, monkeypatch):
+    make(tmp_path / "a.h5")
+    (tmp_path / "b.h5").write_bytes((tmp_path / "a.h5").read_bytes())
+    with h5py.File(tmp_path / "b.h5", "r+") as file:
+        file["ensemble"].attrs["thin"] = 7
+    closed, close = [], Store.close
+
+    def noted(self):
+        closed.append(self.path)
+        close(self)
+
+    monkeypatch.setattr(Store, "close", noted)
+    with pytest.raises(FileError, match="is of action"):
+        Ensemble(tmp_path / "a.h5", Phi4.A(-4.0, 6.1))
+    with pytest.raises(FileError, match="changed by hand"):
+        Ensemble(tmp_path / "b.h5")
+    assert closed == [tmp_path / "a.h5", tmp_path / "b.h5"]

@@ -17,7 +17,7 @@ from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import p_hat_squared
 from ..types import FloatArray
-from .gamma import Estimate
+from .result import Estimate
 
 __all__ = ["expected_stay", "explained", "local_operators", "longest_rejection", "shell_powers"]
 

@@ -21,9 +21,10 @@ from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import Extents, FloatArray
 from .estimates import REPORTED, Difference, definitions
-from .gamma import S_TAU, Estimate, derived
+from .gamma import S_TAU, derived
+from .result import Estimate
 from .reweighting import reweighted_table, weights
-from .weights import pareto_k
+from .tails import pareto_k
 
 __all__ = ["Beside", "beside"]
 
@@ -37,7 +38,7 @@ class Beside:
     pareto_k: float  #: of the weights; above 0.7 their averages cannot be trusted
 
     def sigmas(self) -> dict[str, float | None]:
-        """name -> difference in its own errors; None where it has none."""
+        """Differences in units of their errors, by name of the observable; None where a difference has no error."""
         return {name: d.sigma if np.isfinite(d.sigma) else None for name, d in self.differences.items()}
 
 

@@ -13,7 +13,10 @@ from scipy import special, stats
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import FloatArray, IntArray
-from .gamma import TauInt, as_chains, autocorrelation, autocorrelation_error, tau_int
+from .chains import as_chains
+from .fluctuations import autocorrelation, autocorrelation_error
+from .gamma import tau_int
+from .result import TauInt
 
 __all__ = [
     "ShortChainWarning",

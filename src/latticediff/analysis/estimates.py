@@ -15,7 +15,8 @@ from ..lattice import check_shape, volume
 from ..observables.contract import Observable, Where
 from ..observables.table import OBSERVABLES, REPORTED, TIMED, installed_names, observable
 from ..types import Extents
-from .gamma import S_TAU, Estimate, TauInt, derived, tau_int
+from .gamma import S_TAU, derived, tau_int
+from .result import Estimate, TauInt
 
 __all__ = ["REPORTED", "Difference", "compare", "compare_tables", "observables_table", "tau_table"]
 
@@ -142,6 +143,7 @@ def tau_table(series: Mapping[str, ArrayLike], names: Iterable[str] = TIMED, s_t
     UserError
         A named series is missing, or constant.
     """
+    names = list(names)  # gone through twice
     missing = [name for name in names if name not in series]
     if missing:
         raise UserError(f"tau_int wants the primary series {', '.join(missing)}; measure them first")

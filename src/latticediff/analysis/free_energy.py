@@ -29,8 +29,9 @@ from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import FloatArray
-from .gamma import Estimate, mean, tau_int
-from .weights import check_log_weights
+from .gamma import mean, tau_int
+from .log_weights import check_log_weights
+from .result import Estimate
 
 __all__ = ["FreeEnergy", "free_energy", "log_z_bridge", "log_z_forward", "log_z_reverse"]
 
@@ -39,10 +40,22 @@ FLAT = 1e-10
 
 
 def checked_log_weight(log_weight: ArrayLike, name: str, forward: bool = False) -> FloatArray:
-    """Log-weights as a float64 array (n,) or (n_chains, n), checked.
+    """Log-weights of one series or of several chains, checked.
 
     -inf is allowed for draws, whose weight may be zero; +inf for given configurations (`forward`), which q may never
     draw.
+
+    Parameters
+    ----------
+    log_weight : array_like, shape (n,) or (n_chains, n)
+    name : str
+        What messages call them.
+    forward : bool
+        They belong to given configurations.
+
+    Returns
+    -------
+    ndarray, shape of `log_weight`, float64
 
     Raises
     ------

@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..types import FloatArray
-from .gamma import Estimate, as_chains, tau_int
+from .chains import as_chains
+from .gamma import tau_int
+from .result import Estimate
 
 __all__ = ["block_means", "block_scan", "bootstrap", "jackknife"]
 
@@ -60,8 +62,19 @@ def _default_block(series: Sequence[ArrayLike], name: str) -> int:
 
 
 def _blocked(series: Sequence[ArrayLike], block: int | None, name: str) -> tuple[FloatArray, int]:
+    """Means of blocks, (k, n_blocks), of k series over the same configurations, and the length of a block."""
+    _refuse_none(series, name)
     block = _default_block(series, name) if block is None else int(block)
-    return np.array([block_means(a, block, name) for a in series]), block
+    means = [block_means(a, block, name) for a in series]
+    if len({len(column) for column in means}) > 1:
+        found = ", ".join(str(len(column)) for column in means)
+        raise UserError(f"{name}: series have {found} blocks of {block}; expected the same configurations in each")
+    return np.array(means), block
+
+
+def _refuse_none(series: Sequence[ArrayLike], name: str) -> None:
+    if len(series) == 0:
+        raise UserError(f"{name}: no series given; expected one for each argument of the function")
 
 
 @numpy_defaults()
@@ -87,7 +100,7 @@ def jackknife(
     Raises
     ------
     UserError
-        As `block_means`; a constant series when `block` is not given.
+        As `block_means`; no series, or series of different lengths; a constant one when `block` is not given.
     """
     blocks, _ = _blocked(series, block, name)
     n = blocks.shape[1]
@@ -157,6 +170,7 @@ def block_scan(
     UserError
         If not even blocks of one entry give `min_blocks` blocks.
     """
+    _refuse_none(series, name)
     lengths = as_chains(series[0], name)[1]
     if lengths.sum() < min_blocks:
         raise UserError(f"{name} has {lengths.sum()} entries; a block scan needs at least {min_blocks}")

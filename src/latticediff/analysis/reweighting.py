@@ -21,11 +21,13 @@ from ..action import Action
 from ..arrays import real_array
 from ..host import numpy_defaults
 from ..types import Extents, FloatArray
+from .ess import ess_reverse
 from .estimates import REPORTED, definitions
 from .free_energy import checked_log_weight
-from .gamma import S_TAU, Estimate, derived
+from .gamma import S_TAU, derived
 from .resampling import jackknife
-from .weights import ess_reverse, pareto_k
+from .result import Estimate
+from .tails import pareto_k
 
 __all__ = ["Reach", "reach", "reweighted", "reweighted_table", "weights"]
 

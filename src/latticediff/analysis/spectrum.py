@@ -8,7 +8,8 @@ from ..errors import UserError
 from ..host import numpy_defaults
 from ..observables.derived import effective_mass
 from ..types import FloatArray
-from .gamma import S_TAU, Estimate, derived, mean
+from .gamma import S_TAU, derived, mean
+from .result import Estimate
 
 __all__ = ["correlator_table", "effective_masses"]
 

@@ -7,12 +7,14 @@ The schema is described in docs/file-format.md.
 from .check import VerifyReport, content_digest, verify
 from .convert import ConvertReport, convert
 from .drive import run_chain
-from .edit import cut, merge, split, thin
+from .edit import cut, split, thin
 from .export import export_npy, export_npz, to_pyerrors
+from .merging import merge
 from .migrate import migrate
-from .reader import Ensemble, run_directory
+from .reader import Ensemble
 from .repair import RepairReport, repair
 from .run import RunWriter
+from .run_header import run_directory
 from .schema import SCHEMA_VERSION
 from .start import start_fields
 from .writer import save_ensemble

@@ -10,13 +10,14 @@ from ..action import Action
 from ..errors import StopRequested, UserError
 from ..markov import ActionKernel, Block, Kernel
 from ..provenance import Provenance
-from ..types import PathLikeStr
+from ..types import IntArray, PathLikeStr
+from .appending import CHECKPOINT_SECONDS
 from .reader import Ensemble
-from .run import CHECKPOINT_SECONDS, RunWriter, Start
+from .run import RunWriter, Start
 
 __all__ = ["run_chain"]
 
-HOPELESS = 1000  # trajectories rejected in a row, over all chains: at 5 % acceptance once in 10^22 runs
+HOPELESS = 1000  # trajectories rejected in a row, of one chain or of all together: at 5 % acceptance once in 10^22 runs
 
 
 def run_chain(
@@ -71,7 +72,8 @@ def run_chain(
     StopRequested
         `stop` gave a reason; everything done is saved.
     UserError
-        `block` is below 1; or molecular dynamics rejected the last `HOPELESS` trajectories, and what was done is saved.
+        `block` is below 1; or molecular dynamics rejected the last `HOPELESS` trajectories of
+        all chains together or of one chain, and what was done is saved.
     FileError, UserError
         See `RunWriter.open` and `RunWriter.append`.
     """
@@ -81,16 +83,17 @@ def run_chain(
     options: dict[str, Any] = {"start": start, "n_updates": n_updates, "thin": thin, "provenance": provenance}
     options |= {"resume": resume, "checkpoint_seconds": checkpoint_seconds}
     with RunWriter.open(path, action=action, kernel=kernel, **options) as writer:
-        state, streams, rejected = writer.state, writer.streams, 0
+        state, streams = writer.state, writer.streams
+        rejected = np.zeros(len(state.phi), np.int64)
         while writer.n_updates < writer.target:
             began = time.perf_counter()
             state, done = kernel.advance(state, streams, min(block, writer.target - writer.n_updates), thin)
             writer.append(done, state, streams, time.perf_counter() - began)
             rejected = _rejected_in_a_row(done, rejected)
-            if rejected >= HOPELESS:
+            if said := _hopeless(rejected):
                 writer.checkpoint()
                 raise UserError(
-                    f"all of the last {rejected} trajectories were rejected: the step size is unstable for these"
+                    f"{said} rejected: the step size is unstable for these"
                     f" fields; lower it, or start elsewhere ({writer.n_updates} updates of {path} are saved)"
                 )
             if progress is not None:
@@ -107,14 +110,37 @@ def run_chain(
     return Ensemble(path, action)
 
 
-def _rejected_in_a_row(block: Block, before: int) -> int:
-    """Trajectories rejected since the last accepted one, over all chains; only molecular dynamics is judged.
+def _rejected_in_a_row(block: Block, before: IntArray) -> IntArray:
+    """Trajectories that each chain rejected since the last one that it accepted, or since its start.
 
-    An independence sampler may rightly reject long runs, so blocks without ``delta_h`` count for nothing.
+    Only molecular dynamics is judged: an independence sampler may rightly reject long runs, so blocks without
+    ``delta_h`` count for nothing.
+
+    Parameters
+    ----------
+    block : Block
+    before : ndarray, shape (n_chains,), int64
+        The same before this block.
+
+    Returns
+    -------
+    ndarray, shape (n_chains,), int64
     """
     if "delta_h" not in block.info or "accepted" not in block.info:
-        return 0
-    accepted = np.asarray(np.any(block.info["accepted"], axis=1))
-    if accepted.any():
-        return (len(accepted) - 1 - int(np.flatnonzero(accepted)[-1])) * block.info["accepted"].shape[1]
-    return before + block.info["accepted"].size
+        return np.zeros_like(before)
+    accepted = np.asarray(block.info["accepted"], bool)
+    since = np.argmax(accepted[::-1], axis=0) if len(accepted) else before
+    return np.where(accepted.any(axis=0), since, before + len(accepted))
+
+
+def _hopeless(rejected: IntArray) -> str:
+    """Which chains will not move any more, in words; "" while there is hope.
+
+    All chains together are given up sooner than one: what stands still for all of them is a matter of the step size.
+    """
+    together = int(rejected.min()) * len(rejected)  # since any chain accepted
+    if together >= HOPELESS:
+        return f"all of the last {together} trajectories were"
+    if (longest := int(rejected.max())) >= HOPELESS:
+        return f"all of the last {longest} trajectories of chain {int(rejected.argmax())} were"
+    return ""

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -168,24 +168,25 @@ def _repair_run(run: Path, out: Path, action: Action | None) -> RepairReport:
     if run.suffix != ".run":
         raise FileError(f"{run} is a directory, and no run directory; expected an ensemble file, or its FILE.run")
     base = run.with_name(run.stem)
-    for path in ([base] if base.exists() else []) + sorted(run.glob("[0-9]*.h5")):
-        try:
-            segment = Ensemble(path, action, check=False)
-            _require_header(segment)
-        except FileError as exc:
-            reason = str(exc)
-            break
-        if update is not None and segment.first_update != update:
-            reason = f"{path} does not follow the one before it"
-            break
-        whole, reason = _whole_configurations(segment, segment.n_cfg)
-        segments.append(segment)
-        kept.append(whole)
-        lost += segment.n_cfg - whole
-        update = segment.last_update
-        if reason:
-            break
-    return _save(segments, kept, out, run, lost, reason)
+    with ExitStack() as stack:  # every part is closed, also where saving them fails
+        for path in ([base] if base.exists() else []) + sorted(run.glob("[0-9]*.h5")):
+            try:
+                segment = stack.enter_context(Ensemble(path, action, check=False))
+                _require_header(segment)
+            except FileError as exc:
+                reason = str(exc)
+                break
+            if update is not None and segment.first_update != update:
+                reason = f"{path} does not follow the one before it"
+                break
+            whole, reason = _whole_configurations(segment, segment.n_cfg)
+            segments.append(segment)
+            kept.append(whole)
+            lost += segment.n_cfg - whole
+            update = segment.last_update
+            if reason:
+                break
+        return _save(segments, kept, out, run, lost, reason)
 
 
 def _save(
@@ -225,6 +226,4 @@ def _save(
         pieces=pieces(),
         provenance=collect(parents=[{"file": path.name, "fingerprint": "damaged"}]),
     )
-    for source in sources:
-        source.close()
     return RepairReport(str(out), sum(kept), lost, reason)

@@ -66,9 +66,13 @@ class Rows:
         self._seen: dict[PathLikeStr, BoolArray] = {}  #: blocks of the fields that were compared
         self._compared: set[str] = set()
         self.parts: list[Part] = []
-        for path in files:
-            with self.open(path) as file:
-                self.parts.append(measure(file))
+        try:
+            for path in files:
+                with self.open(path) as file:
+                    self.parts.append(measure(file))
+        except BaseException:
+            self.close()  # nobody else can: the caller gets no object
+            raise
         self._ends = {
             "configurations": np.cumsum([part.n_cfg for part in self.parts]),
             "history": np.cumsum([part.n_updates for part in self.parts]),

@@ -5,44 +5,26 @@ whose content would then leave in an export, and lets a few bytes declare a data
 stored in the file itself is refused, and so is what the file is too small to hold.
 
 h5py has no error of its own: a malformed structure comes as `KeyError`, `OSError`, `RuntimeError`, `ValueError`,
-`TypeError` or `OverflowError`. They become `FileError` here, and only calls of h5py are made under that cover.
+`TypeError` or `OverflowError`. They become `FileError` here, by `stored_data.looking`, and only calls of h5py are made
+under that cover.
 """
 
-import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Self, TypeVar, overload
 
 import h5py
 import numpy as np
 
 from ..errors import FileError
-from ..types import Description, IntArray, PathLikeStr, Shape
+from ..types import Description, PathLikeStr, Shape
 from ..untrusted import TEXT_BYTES, parse_json, printable, regular_file
 from .heaps import require_sound_heaps, text_length
-from .tables import AnyArray
+from .stored_data import MOST_COMPRESSED, Data, looking, require_inside
 
 __all__ = ["MOST_COMPRESSED", "Data", "Store", "open_h5"]
 
-# deflate cannot do better than 1032 to 1
-MOST_COMPRESSED = 1100
 _T = TypeVar("_T")
 _KINDS = {"f": "floating-point numbers", "i": "integers", "u": "unsigned integers", "S": "a string", "b": "booleans"}
-
-
-@contextmanager
-def _looking(path: PathLikeStr, name: object) -> Iterator[None]:
-    """Turn what h5py raises while it reads the item `name` into `FileError`."""
-    try:
-        yield
-    except FileError:
-        raise
-    except MemoryError:
-        raise FileError(f"{path}: {printable(name)} does not fit into memory") from None
-    except (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError, NotImplementedError) as exc:
-        said = printable(exc.args[0] if exc.args else exc, 200)
-        raise FileError(f"{path}: {printable(name)} cannot be read ({said}); the file is damaged") from exc
 
 
 def open_h5(path: PathLikeStr) -> "Store":
@@ -94,7 +76,7 @@ class Store:
 
     def close(self) -> None:
         """Close the whole file."""
-        with _looking(self.path, "the file"):
+        with looking(self.path, "the file"):
             self._group.file.close()
 
     def __enter__(self) -> Self:
@@ -115,12 +97,12 @@ class Store:
             if folder not in here:
                 return False
             here = here.group(folder)
-        with _looking(self.path, here._called(last)):
+        with looking(self.path, here._called(last)):
             return bool(here._group.id.links.exists(last.encode()))
 
     def names(self) -> list[str]:
         """Names of everything in the group, sorted."""
-        with _looking(self.path, self._group.name):
+        with looking(self.path, self._group.name):
             return sorted(self._group)
 
     def _item(self, name: str) -> Any:
@@ -131,7 +113,7 @@ class Store:
         called = self._called(name)
         if name not in self:
             raise FileError(f"{self.path} lacks part of the schema: {printable(called)}")
-        with _looking(self.path, called):
+        with looking(self.path, called):
             kind = self._group.id.links.get_info(name.encode()).type
             if kind != h5py.h5l.TYPE_HARD:
                 word = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
@@ -173,8 +155,8 @@ class Store:
         """
         data = self._wanted(name, h5py.Dataset, "a data set")
         called = f"{self.path}: {printable(self._called(name))}"
-        with _looking(self.path, self._called(name)):
-            _require_inside(data, called, self.path)
+        with looking(self.path, self._called(name)):
+            require_inside(data, called, self.path)
             if data.dtype.kind not in kinds or (itemsize is not None and data.dtype.itemsize != itemsize):
                 wanted = " or ".join(_KINDS.get(kind, kind) for kind in kinds)
                 of = f" of {itemsize} bytes" if itemsize else ""
@@ -191,22 +173,22 @@ class Store:
             if isinstance(item, h5py.Dataset):
                 names.append(name)
 
-        with _looking(self.path, self._group.name):
+        with looking(self.path, self._group.name):
             self._group.visititems(note)
         return names
 
     def shape(self, name: str) -> Shape | None:
         """Shape that the data set `name` declares, None if it is empty; `data` finds out whether it is true."""
         data = self._wanted(name, h5py.Dataset, "a data set")
-        with _looking(self.path, self._called(name)):
+        with looking(self.path, self._called(name)):
             found: Shape | None = data.shape
         return found
 
     def text(self, name: str) -> str:
         """A scalar string data set as `str`; raises `FileError` if it is something else."""
         data, called = self._wanted(name, h5py.Dataset, "a string"), self._called(name)
-        with _looking(self.path, called):
-            _require_inside(data, f"{self.path}: {printable(called)}", self.path)
+        with looking(self.path, called):
+            require_inside(data, f"{self.path}: {printable(called)}", self.path)
             if data.shape != () or h5py.check_string_dtype(data.dtype) is None:
                 raise FileError(
                     f"{self.path}: {printable(called)} is {printable(data.dtype, 60)} of shape {data.shape};"
@@ -228,7 +210,7 @@ class Store:
 
     def has_attribute(self, name: str, of: str | None = None) -> bool:
         """Whether this group, or the item `of` in it, has an attribute of that name."""
-        with _looking(self.path, f"attribute {name}"):
+        with looking(self.path, f"attribute {name}"):
             return name in self._holder(of).attrs
 
     def _holder(self, of: str | None) -> Any:
@@ -239,7 +221,7 @@ class Store:
         """An attribute of this group, or of the item `of` in it, as h5py gives it: numbers, strings, arrays of them."""
         holder = self._holder(of)
         called = f"attribute {name} of {holder.name}"
-        with _looking(self.path, called):
+        with looking(self.path, called):
             if name not in holder.attrs:
                 raise FileError(f"{self.path} lacks part of the schema: {printable(called)}")
             about = h5py.h5a.open(holder.id, name.encode())
@@ -254,7 +236,7 @@ class Store:
     def attribute_text(self, name: str, of: str | None = None) -> str:
         """An attribute that is a string; raises `FileError` otherwise."""
         value = self.attribute(name, of)
-        with _looking(self.path, f"attribute {name}"):
+        with looking(self.path, f"attribute {name}"):
             value = value.decode() if isinstance(value, bytes) else value
         if not isinstance(value, str):
             raise FileError(f"{self.path}: attribute {name} is {printable(value, 60)}; expected a string")
@@ -274,31 +256,6 @@ class Store:
         return int(value)
 
 
-class Data:
-    """A data set that is stored in the file; sliced like an array, read when it is sliced."""
-
-    def __init__(self, data: h5py.Dataset, path: PathLikeStr) -> None:
-        self._data, self.path = data, path
-        self.shape: Shape = data.shape
-        self.dtype: np.dtype[Any] = data.dtype
-        self.ndim, self.size = len(self.shape), int(data.size)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | IntArray | tuple[()], /) -> AnyArray:
-        with _looking(self.path, self._data.name):
-            found: AnyArray = self._data[rows]
-        return found
-
-    @property
-    def offset(self) -> int | None:
-        """Byte of the file where the numbers begin; None if they are not stored in one piece and unfiltered."""
-        with _looking(self.path, self._data.name):
-            found: int | None = self._data.id.get_offset()
-        return found
-
-
 def _require_json(text: str, kind: type[_T], source: str) -> _T:
     """The JSON document in `text`, or `FileError` unless it is of Python type `kind`."""
     value = parse_json(text, source)
@@ -309,30 +266,3 @@ def _require_json(text: str, kind: type[_T], source: str) -> _T:
 
 def _is_enum_bool(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "b" or h5py.check_enum_dtype(dtype) is not None
-
-
-def _require_inside(data: h5py.Dataset, called: str, path: PathLikeStr) -> None:
-    """Raise `FileError` unless every number that `data` declares is stored in the file."""
-    if data.is_virtual or data.external:
-        word = "is a virtual data set" if data.is_virtual else "keeps its numbers in another file"
-        raise FileError(f"{called} {word}, which is not followed; copy the numbers into the file (h5repack)")
-    if data.shape is None:
-        raise FileError(f"{called} is empty; expected numbers")
-    declared = math.prod(data.shape) * data.dtype.itemsize
-    if declared == 0:
-        return
-    size, stored, properties = regular_file(path), data.id.get_storage_size(), data.id.get_create_plist()
-    layout = properties.get_layout()
-    if layout == h5py.h5d.CHUNKED:
-        wanted = math.prod(-(-extent // chunk) for extent, chunk in zip(data.shape, data.chunks, strict=True))
-        # the number of chunks decides before any is looked for: an index of 2^40 chunks is never walked
-        if wanted > size or data.id.get_num_chunks() < wanted or stored > size:
-            raise FileError(f"{called} declares shape {data.shape}, of which the file holds {stored} bytes; it is torn")
-        most = MOST_COMPRESSED * stored if properties.get_nfilters() else stored
-    elif layout == h5py.h5d.CONTIGUOUS:
-        offset = data.id.get_offset()
-        most = 0 if offset is None else size - offset
-    else:
-        most = stored
-    if declared > most:
-        raise FileError(f"{called} declares shape {data.shape}, {declared} bytes, and the file holds {max(most, 0)}")

@@ -31,12 +31,20 @@ __all__ = [
 
 
 def require_contract(proposal: object, names: Iterable[str], contract: str = "Proposal") -> None:
-    """Refuse a `proposal` that lacks one of the attributes `names`; `contract` is the class that the message names.
+    """Refuse a proposal that lacks a part of its contract.
+
+    Parameters
+    ----------
+    proposal : object
+    names : iterable of str
+        Attributes that it must have.
+    contract : str
+        The class of `latticediff.metropolis` that the message names.
 
     Raises
     ------
     UserError
-        It lacks one.
+        It lacks one of `names`.
     """
     for name in names:
         if not hasattr(proposal, name):
@@ -46,10 +54,16 @@ def require_contract(proposal: object, names: Iterable[str], contract: str = "Pr
 def require_dimension(proposal: Proposal, action: Action) -> None:
     """Refuse a proposal whose lattice has another number of axes than the action.
 
+    Parameters
+    ----------
+    proposal : Proposal
+        One without a ``lattice_shape`` takes any lattice, and passes.
+    action : latticediff.action.Action
+
     Raises
     ------
     UserError
-        It has.
+        The numbers of axes differ.
     """
     shape = proposal.lattice_shape
     if shape is not None and len(shape) != action.ndim:
@@ -57,7 +71,18 @@ def require_dimension(proposal: Proposal, action: Action) -> None:
 
 
 def checked_start(phi: ArrayLike, proposal: Proposal, action: Action) -> FloatArray:
-    """`phi` as C-contiguous float64 (n_chains, *lattice) of the proposal's lattice.
+    """Fields where chains begin, checked against the action and against the lattice of the proposal.
+
+    Parameters
+    ----------
+    phi : array_like, shape (n_chains, *lattice)
+    proposal : Proposal
+    action : latticediff.action.Action
+
+    Returns
+    -------
+    ndarray, shape (n_chains, *lattice), float64
+        C-contiguous; `phi` itself where it is that already.
 
     Raises
     ------
@@ -71,12 +96,22 @@ def checked_start(phi: ArrayLike, proposal: Proposal, action: Action) -> FloatAr
 
 
 def sound_rows(draw: Draw) -> IntArray:
-    """Indices of the fields of a `Draw` that did not blow up, int64.
+    """Numbers of the fields of a `Draw` that did not blow up, which are those with a finite ``log_q``.
+
+    Parameters
+    ----------
+    draw : Draw
+        n fields.
+
+    Returns
+    -------
+    ndarray, shape (n_sound,), int64
+        Ascending.
 
     Raises
     ------
     UserError
-        All of them did: no chain of this proposal would ever move.
+        All of them blew up: no chain of this proposal would ever move.
     """
     rows = np.flatnonzero(np.isfinite(draw.log_q))
     if len(rows) == 0 < len(draw.log_q):
@@ -87,10 +122,20 @@ def sound_rows(draw: Draw) -> IntArray:
 def sound_draw(draw: Draw) -> Draw:
     """A `Draw` from which chains can start: fields that blew up are replaced by others of the same draw.
 
+    Parameters
+    ----------
+    draw : Draw
+        n fields.
+
+    Returns
+    -------
+    Draw
+        n fields, all of them sound; `draw` itself where nothing blew up.
+
     Raises
     ------
     UserError
-        See `sound_rows`.
+        All of them blew up.
     """
     sound, rows = sound_rows(draw), np.arange(len(draw.log_q))
     if len(sound) == len(rows):
@@ -101,9 +146,19 @@ def sound_draw(draw: Draw) -> Draw:
 
 
 def checked_log_weight(log_weight: FloatArray) -> FloatArray:
-    """`log_weight` of proposals, unchanged; NaN and +inf are refused.
+    r"""Log-weights of proposals, unchanged; NaN and +inf are refused.
 
     -inf is allowed: a proposal that diverged is simply rejected.
+
+    Parameters
+    ----------
+    log_weight : ndarray, shape (...), float64
+        :math:`-S(\phi) - \log q(\phi)`.
+
+    Returns
+    -------
+    ndarray, shape (...), float64
+        `log_weight`.
 
     Raises
     ------
@@ -117,7 +172,16 @@ def checked_log_weight(log_weight: FloatArray) -> FloatArray:
 
 
 def require_density(log_q: FloatArray) -> FloatArray:
-    """`log_q` of given configurations, unchanged; NaN is refused.
+    """Log density of given configurations, unchanged; NaN is refused.
+
+    Parameters
+    ----------
+    log_q : ndarray, shape (n,), float64
+
+    Returns
+    -------
+    ndarray, shape (n,), float64
+        `log_q`.
 
     Raises
     ------
@@ -133,7 +197,16 @@ def require_density(log_q: FloatArray) -> FloatArray:
 
 
 def require_weighed(log_q: FloatArray) -> FloatArray:
-    """`log_q` of the fields where chains stand, unchanged; values that are not finite are refused.
+    """Log density of the fields where chains stand, unchanged; values that are not finite are refused.
+
+    Parameters
+    ----------
+    log_q : ndarray, shape (n_chains,), float64
+
+    Returns
+    -------
+    ndarray, shape (n_chains,), float64
+        `log_q`.
 
     Raises
     ------

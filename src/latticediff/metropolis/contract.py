@@ -77,7 +77,17 @@ class LatentProposal(Proposal, Protocol):
 
 
 def evaluations_to_weigh(proposal: Proposal) -> int:
-    """Network evaluations of `weigh` for one field: those of a draw, unless the proposal states others."""
+    """Network evaluations of `Proposal.weigh` for one field.
+
+    Parameters
+    ----------
+    proposal : Proposal
+
+    Returns
+    -------
+    int
+        Its ``evaluations_per_weigh``; those of a draw where it does not state any.
+    """
     return getattr(proposal, "evaluations_per_weigh", proposal.evaluations_per_draw)
 
 

@@ -22,33 +22,91 @@ __all__ = [
 
 
 def chi(m2: float, volume: int) -> float:
-    r"""Susceptibility without subtraction, ``chi = V <m^2>``; the propagator at zero momentum."""
+    """Susceptibility without subtraction, ``chi = V <m^2>``: the propagator at zero momentum.
+
+    Parameters
+    ----------
+    m2 : float
+        ``<m^2>``, with ``m = V^-1 sum_x phi(x)``.
+    volume : int
+        V, the number of sites.
+
+    Returns
+    -------
+    float
+    """
     return volume * m2
 
 
 def chi_abs(m2: float, abs_m: float, volume: int) -> float:
-    r"""``V (<m^2> - <|m|>^2)``, the susceptibility that peaks at the transition of a finite lattice."""
+    """Susceptibility with the modulus subtracted, ``V (<m^2> - <|m|>^2)``.
+
+    On a finite lattice ``<m>`` vanishes in both phases; with ``<|m|>`` in its place the susceptibility has a peak at
+    the transition.
+
+    Parameters
+    ----------
+    m2, abs_m : float
+        ``<m^2>`` and ``<|m|>``.
+    volume : int
+        V.
+
+    Returns
+    -------
+    float
+    """
     return volume * (m2 - abs_m**2)
 
 
 def binder(m2: float, m4: float) -> float:
-    r"""Binder cumulant ``U = 1 - <m^4> / (3 <m^2>^2)``: 0 for a Gaussian, 2/3 deep in the broken phase.
+    """Binder cumulant ``U = 1 - <m^4> / (3 <m^2>^2)``: 0 for a Gaussian, 2/3 deep in the broken phase.
 
     Binder, Z. Phys. B 43 (1981) 119.
+
+    Parameters
+    ----------
+    m2, m4 : float
+        ``<m^2>`` and ``<m^4>``.
+
+    Returns
+    -------
+    float
     """
     return 1 - m4 / (3 * m2**2)
 
 
 def fourth_cumulant(m2: float, m4: float, volume: int) -> float:
-    r"""Connected four-point function at zero momentum, ``chi_4 = V^3 (<m^4> - 3 <m^2>^2)``; symmetric phase."""
+    """Connected four-point function at zero momentum, ``chi_4 = V^3 (<m^4> - 3 <m^2>^2)``, in the symmetric phase.
+
+    Parameters
+    ----------
+    m2, m4 : float
+        ``<m^2>`` and ``<m^4>``.
+    volume : int
+        V.
+
+    Returns
+    -------
+    float
+    """
     return volume**3 * (m4 - 3 * m2**2)
 
 
 def xi_second_moment(m2: float, g_kmin: float, volume: int, extent: int) -> float:
     r"""Second-moment correlation length, ``xi = sqrt(chi / G(k_min) - 1) / (2 sin(pi / L))``, with ``chi = V <m^2>``.
 
-    Caracciolo, Edwards, Pelissetto, Sokal, Nucl. Phys. B 403 (1993) 475. `extent` is L, the
-    longest extent, along which `g_kmin` is measured.
+    Caracciolo, Edwards, Pelissetto, Sokal, Nucl. Phys. B 403 (1993) 475.
+
+    Parameters
+    ----------
+    m2 : float
+        ``<m^2>``.
+    g_kmin : float
+        ``G(k_min)``, the mean of `propagator_k_min`, with ``k_min = 2 pi / L``.
+    volume : int
+        V.
+    extent : int
+        L, the longest extent, along which `g_kmin` is measured.
 
     Returns
     -------
@@ -67,9 +125,28 @@ def xi_second_moment(m2: float, g_kmin: float, volume: int, extent: int) -> floa
 
 
 def renormalised_coupling(m2: float, m4: float, g_kmin: float, volume: int, extent: int, ndim: int) -> float:
-    r"""``g_R = -chi_4 / (chi^2 xi^d)``, dimensionless; symmetric phase, ``xi << L``.
+    """Renormalised coupling ``g_R = -chi_4 / (chi^2 xi^d)``, dimensionless; for the symmetric phase and ``xi << L``.
 
-    Independent of the field normalisation. Luescher, Weisz, Nucl. Phys. B 295 (1988) 65.
+    It does not depend on the normalisation of the field. Luescher, Weisz, Nucl. Phys. B 295 (1988) 65.
+
+    Parameters
+    ----------
+    m2, m4 : float
+        ``<m^2>`` and ``<m^4>``.
+    g_kmin : float
+        G(k_min), as for `xi_second_moment`.
+    volume, extent, ndim : int
+        V, the longest extent L, and d.
+
+    Returns
+    -------
+    float
+        NaN where `xi_second_moment` is.
+
+    Raises
+    ------
+    UserError
+        If the longest extent is 1: there is no length to measure in. (The table of observables has NaN there.)
     """
     xi = xi_second_moment(m2, g_kmin, volume, extent)
     return -fourth_cumulant(m2, m4, volume) / (chi(m2, volume) ** 2 * xi**ndim)

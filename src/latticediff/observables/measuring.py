@@ -4,7 +4,8 @@ What there is, stands in `table`; everything else is derived from the means of t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,29 +55,86 @@ def _look_up_needs(entry: Observable, needed: dict[str, Observable], path: tuple
             needed[name] = found
 
 
+class _Chunk(NamedTuple):
+    """Some of the fields, read-only, and where they stand: what observables are evaluated on at once."""
+
+    phis: FloatArray  #: (n, *lattice)
+    first: int  #: number of the first of them among all fields measured, chains running fastest
+    n_chains: int
+
+    def where(self, row: int) -> str:
+        """Which configuration a row is, in words."""
+        entry, chain = divmod(self.first + row, self.n_chains)
+        return f"entry {entry} of chain {chain}"
+
+
 def _evaluate(
     name: str,
     entry: Observable,
     needed: Mapping[str, Observable],
-    phis: FloatArray,
+    chunk: _Chunk,
     action: Action,
     known: dict[Observable, FloatArray],
 ) -> FloatArray:
-    """Values of one chunk, (n,); what others need of it too is kept in `known`."""
+    """Values of one chunk, (n,), read-only; what others need of it too is kept in `known`."""
     if entry not in known:
         if entry.needs:
-            values = entry(*(_evaluate(need, needed[need], needed, phis, action, known) for need in entry.needs))
+            given = [_evaluate(need, needed[need], needed, chunk, action, known) for need in entry.needs]
+            values = _called(name, lambda: entry(*given))
         else:
-            values = entry(phis, action)
+            values = _called(name, lambda: entry(chunk.phis, action))
         values = real_array(values, f"observable {name!r}", booleans=True)
-        if values.shape != (len(phis),):
-            raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(phis)},)")
-        known[entry] = values
+        if values.shape != (len(chunk.phis),):
+            raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(chunk.phis)},)")
+        _require_finite(f"observable {name!r}", values, chunk)
+        known[entry] = _read_only(values)
     return known[entry]
 
 
+def _called(name: str, function: Callable[[], Any]) -> Any:
+    """What `function` returns; that it wrote into the fields, which are read-only, is said in one line."""
+    try:
+        return function()
+    except ValueError as exc:
+        if "read-only" not in str(exc):
+            raise
+        raise UserError(
+            f"observable {name!r} writes into the arrays that it is given ({exc}), which other observables read too;"
+            " let it work on a copy"
+        ) from exc
+
+
+def _require_finite(called: str, values: NDArray[Any], chunk: _Chunk) -> None:
+    """Refuse a NaN or an infinity, (n, ...): one of them makes every mean over the ensemble undefined."""
+    sound = np.isfinite(values)
+    if not sound.all():
+        row = int(np.argwhere(~sound)[0, 0])
+        got = values[row][~sound[row]].flat[0] if values.ndim > 1 else values[row]
+        raise UserError(
+            f"{called} is {got} at {chunk.where(row)}; expected a finite number for every configuration: find out"
+            " what its function divides by or overflows at"
+        )
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view of `array` that cannot be written to; `array` itself stays as it is."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def complete(series: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """A table of series with all built-in ones that follow from them, configuration by configuration."""
+    """Add to a table of series all built-in ones that follow from them, configuration by configuration.
+
+    Parameters
+    ----------
+    series : dict of str to ndarray, all of one shape, float64
+
+    Returns
+    -------
+    dict of str to ndarray, of the same shape
+        A new dict: first `series`, then for instance ``abs_m``, ``m2`` and ``m4`` where there is ``m``.
+    """
     found = dict(series)
     for name, entry in OBSERVABLES.items():
         if name not in found and entry.needs and not entry.derived and set(entry.needs) <= set(found):
@@ -106,21 +164,24 @@ def measure_primary(phis: Batches, action: Action, observables: Observables | No
     ------
     UserError
         No configuration, a batch whose shape does not fit the action or the batches before it, a
-        field that is not finite, or an own observable that returns another shape.
+        field that is not finite, or an observable that returns another shape, a NaN or an infinity, or
+        writes into the fields, which it gets read-only.
     """
     wanted = _resolve(observables)
     needed: dict[str, Observable] = {}
     for name, entry in wanted.items():
         _look_up_needs(entry, needed, (name,))
     columns: dict[str, list[FloatArray]] = {name: [] for name in wanted}
+    n_before = 0
     for flat, n_chains in _batches(phis, action):
         rows = {name: np.empty(len(flat)) for name in wanted}
         step = max(1, CHUNK_SITES // flat[0].size)
         for start in range(0, len(flat), step):
-            chunk = flat[start : start + step]
+            chunk = _Chunk(_read_only(flat[start : start + step]), n_before + start, n_chains)
             known: dict[Observable, FloatArray] = {}
             for name, entry in wanted.items():
                 rows[name][start : start + step] = _evaluate(name, entry, needed, chunk, action, known)
+        n_before += len(flat)
         for name, values in rows.items():
             columns[name].append(values.reshape(-1, n_chains).T)
     return {name: np.concatenate(parts, axis=1) for name, parts in columns.items()}
@@ -147,15 +208,20 @@ def measure_array(phis: Batches, action: Action, function: Callable[[FloatArray]
     UserError
         As `measure_primary`.
     """
-    parts = []
+    parts: list[NDArray[Any]] = []
+    n_before = 0
+    name = getattr(function, "__name__", type(function).__name__)
     for flat, n_chains in _batches(phis, action):
-        values = function(flat)
+        chunk = _Chunk(_read_only(flat), n_before, n_chains)
+        values = _called(name, partial(function, chunk.phis))
         if np.iscomplexobj(values):  # part by part through the door
             values = real_array(np.real(values), "observable") + 1j * real_array(np.imag(values), "observable")
         else:
             values = real_array(values, "observable", booleans=True)
         if values.ndim < 2 or len(values) != len(flat):
             raise UserError(f"observable has shape {values.shape}; expected ({len(flat)}, ...)")
+        _require_finite(f"observable {name!r}", values, chunk)
+        n_before += len(flat)
         parts.append(np.moveaxis(values.reshape(-1, n_chains, *values.shape[1:]), 1, 0))
     return np.concatenate(parts, axis=1)
 

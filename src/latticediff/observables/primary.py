@@ -42,20 +42,62 @@ def magnetization(phis: FloatArray, action: Action | None = None) -> FloatArray:
 
 
 def phi_squared(phis: FloatArray, action: Action | None = None) -> FloatArray:
-    r"""``V^-1 sum_x phi(x)^2``; shape (n_cfg,)."""
+    """Mean square field, ``V^-1 sum_x phi(x)^2``.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n_cfg, *lattice), float64
+    action : Action, optional
+        Not used; every observable takes one.
+
+    Returns
+    -------
+    ndarray, shape (n_cfg,), float64
+
+    Raises
+    ------
+    UserError
+        `phis` has fewer than two axes.
+    """
     flat = _flat(phis)
     return np.einsum("ij,ij->i", flat, flat) / flat.shape[1]
 
 
 def total_action(phis: FloatArray, action: Action) -> FloatArray:
-    """S(phi), not divided by the volume; shape (n_cfg,)."""
+    """The action ``S(phi)`` of each configuration, not divided by the volume.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n_cfg, *lattice), float64
+    action : Action
+
+    Returns
+    -------
+    ndarray, shape (n_cfg,), float64
+    """
     return action(phis)
 
 
 def schwinger_dyson(phis: FloatArray, action: Action) -> FloatArray:
-    r"""``V^-1 sum_x phi dS/dphi``; its mean is exactly 1, by partial integration of exp(-S) phi.
+    """Response of the action to a rescaled field, ``V^-1 sum_x phi dS/dphi``; its mean is exactly 1.
 
-    Any ensemble with another mean is not in equilibrium, or not of this action.
+    That follows by partial integration of ``phi exp(-S)`` at each site. An ensemble with another mean is not in
+    equilibrium, or not of this action.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n_cfg, *lattice), float64
+    action : Action
+        Its force is ``-dS/dphi``.
+
+    Returns
+    -------
+    ndarray, shape (n_cfg,), float64
+
+    Raises
+    ------
+    UserError
+        `phis` has fewer than two axes.
     """
     flat = _flat(phis)
     return -np.einsum("ij,ij->i", flat, action.force(phis).reshape(flat.shape)) / flat.shape[1]

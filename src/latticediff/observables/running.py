@@ -17,6 +17,9 @@ from ..types import FloatArray
 __all__ = ["RunningMean"]
 
 
+LARGEST = 1e145  #: magnitude of a sample; the errors are sums of squares
+
+
 class RunningMean:
     """Mean of a stream of arrays, with binned jackknife errors.
 
@@ -53,11 +56,16 @@ class RunningMean:
         Raises
         ------
         UserError
-            If the trailing shape changes or a value is not finite.
+            If the trailing shape changes, or a value is not finite or so large that its square is not.
         """
         rows: FloatArray = real_array(samples, "sample", booleans=True)
         if not np.isfinite(rows).all():
             raise UserError("a sample is not finite; the ensemble is damaged or its sampler diverged")
+        if (largest := float(np.abs(rows).max(initial=0))) > LARGEST:
+            raise UserError(
+                f"a sample is {largest:.3g} in magnitude, whose square overflows; expected at most {LARGEST:g}: find"
+                " what blew up, or measure in other units"
+            )
         if self._total is None:
             self._total = np.zeros(rows.shape[1:])
             self._open = np.zeros(rows.shape[1:])

@@ -57,6 +57,8 @@ def _fourth_cumulant(at: Where, m2: float, m4: float) -> float:
 
 
 def _coupling(at: Where, m2: float, m4: float, g_kmin: float) -> float:
+    if at.extent < 2:
+        return math.nan  # it is measured in units of xi
     return renormalised_coupling(m2, m4, g_kmin, at.volume, at.extent, at.ndim)
 
 
@@ -84,7 +86,8 @@ OBSERVABLES: dict[str, Observable] = {
         _per_site, ("action",), True, "⟨S⟩/V", r"\langle S\rangle/V", "action per site", reported=True
     ),
     "xi_2nd": Observable(
-        _xi, ("m2", "g_kmin"), True, "ξ₂", r"\xi_{\mathrm{2nd}}", "second-moment correlation length", reported=True
+        _xi, ("m2", "g_kmin"), True, "ξ₂", r"\xi_{\mathrm{2nd}}", "second-moment correlation length; NaN on one site",
+        reported=True,
     ),
     "sd": Observable(
         schwinger_dyson, symbol="φ ∂S/∂φ", tex=r"\phi\,\partial S/\partial\phi",
@@ -97,7 +100,7 @@ OBSERVABLES: dict[str, Observable] = {
     ),
     "fourth_cumulant": Observable(_fourth_cumulant, ("m2", "m4"), True, "χ₄", r"\chi_4", "V³ (⟨m⁴⟩ − 3 ⟨m²⟩²)"),
     "renormalised_coupling": Observable(
-        _coupling, ("m2", "m4", "g_kmin"), True, "g_R", "g_R", "−χ₄ / (χ² ξ^d)"
+        _coupling, ("m2", "m4", "g_kmin"), True, "g_R", "g_R", "−χ₄ / (χ² ξ^d); NaN on one site"
     ),
 }  # fmt: skip
 
