@@ -113,6 +113,7 @@ def _model_rows(path: Path) -> Rows:
         ("model", f"{path}, hash {card.get('sha256', 'missing')}"),
         *action_lines(Phi4.from_description(card["action"])),
         ("lattice", f"{'x'.join(map(str, card['shape']))}, periodic, {len(card['shape'])}D"),
+        ("sites", "the odd ones; the even ones follow from their exact law" if card.get("sites") == "odd" else "all"),
     ]
     rows += [
         (section, ", ".join(f"{key} = {value}" for key, value in card[section].items()))

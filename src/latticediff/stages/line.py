@@ -93,6 +93,8 @@ def card_of(model: ScoreModel, overrides: Sequence[str] = (), say: Callable[[str
     UserError
         A theory without couplings to vary.
     """
+    if model.theory is not model.action:
+        raise UserError(f"the model is of the odd sites of {model.theory!r} alone; a line wants a model of all sites")
     if not isinstance(model.action, Phi4):
         raise UserError(f"{model.action!r} has no line of couplings; expected a phi^4 action")
     network: Any = model.network  # of the contract `Network`: a module that describes itself
