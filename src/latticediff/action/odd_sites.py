@@ -50,6 +50,7 @@ class OddSites:
     name = "odd_sites"
     ndim = 2
     unit_vectors = UNIT_VECTORS
+    neighbours = NEIGHBOURS
 
     def __init__(self, whole: Any) -> None:
         if whole.ndim != 2:
