@@ -255,13 +255,16 @@ def sample(
 ) -> None:
     """Metropolis chains with the network's proposals, into an ensemble file."""
     loaded, progress = _prepare(card, overrides, quiet)
+    if model is None:
+        model, loaded = _cheapest(loaded, route, overrides, progress)
     if dry_run:
+        from ..build.model import model_for
+
+        model_for(loaded, model, route, outside, progress)  # refused here as in the run itself
         _print_plan(loaded, f"sample_{route}")
         return
     from ..stages.sample import sample as sample_chain
 
-    if model is None:
-        model, loaded = _cheapest(loaded, route, overrides, progress)
     with stop_after(max_walltime) as stop:
         sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
 
