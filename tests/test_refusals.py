@@ -55,7 +55,7 @@ def test_fuzzer_sees_what_it_is_to_see(tmp_path, monkeypatch):
         assert fuzz_cards.judge_card(sound)[0] == "silent"
         patch.setattr("latticediff.config.card.apply_overrides", lambda data, *_: 1 / 0)
         assert fuzz_cards.judge_card(sound)[0] == "traceback"
-        patch.setattr("latticediff.cli.app.say", lambda *_: None)
+        patch.setattr("latticediff.cli.installation.say", lambda *_: None)
         assert fuzz_cards.judge_command(["models", "--json"], tmp_path)[0] in ("silent", "accepted")
 
 
