@@ -148,6 +148,28 @@ def test_dry_run_of_the_whole_job_names_every_stage(card, tmp_path, phase):
     assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
 
 
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        ("phi4-A-L9", [], "no shipped model is called 'phi4-A-L9'"),
+        ("absent/model", [], "no model in absent/model"),
+        ("phi4-A-L8", ["action.lam=5.0"], "was trained for"),
+        ("phi4-A-L8", ["lattice.shape=[4, 4]"], "was trained on"),
+        (None, ["action.lam=5.0"], "no shipped model was made for just this theory"),
+    ],
+)
+def test_dry_run_refuses_a_model_as_the_run_does(tmp_path, model, changes, said):
+    card = tmp_path / "card.toml"
+    card.write_text('[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.008\n[lattice]\nshape = [8, 8]\n')
+    words = ["sample", card, "--route", "ode", "--out", tmp_path / "ode.h5"]
+    words += ["--model", model] if model else []
+    words += [word for change in changes for word in ("--set", change)]
+    dry, real = cli(*words, "--dry-run"), cli(*words)
+    assert_one_clear_line(dry, said)
+    assert dry.stderr == real.stderr and not dry.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
+
+
 def test_user_errors_are_one_line_and_exit_code_2(card, tmp_path, ensemble):
     out = tmp_path / "out.h5"
     assert_one_clear_line(

@@ -26,7 +26,7 @@ from ..proposal.whole import WholeProposal
 from ..provenance import collect, version
 from ..report.diagnosis import Diagnosis, write_diagnosis
 from ..streams import Streams
-from .densities import refined
+from .targets import refined
 
 if TYPE_CHECKING:
     from ..action import Action
@@ -119,7 +119,7 @@ def diagnosis_of(
     n : int
         Draws, and at most as many exact configurations.
     route, steps, method, grid
-        See `latticediff.stages.densities.refined`.
+        See `latticediff.stages.targets.refined`.
     seed : int
     levels : int
         Noise levels of the score error; 0 leaves it out.
