@@ -10,7 +10,7 @@ sum over the neighbours, hence the mean
           \approx \sum_{i=1}^{4} h_i \Big[\frac{\alpha_i}{(1 + h_i^2)^{1/2}} + \beta_i \frac{h_i^2}{1 + h_i^2}\Big],
           \qquad h_i = \gamma_i \bar h ,
 
-four ridge functions with fixed gains and fitted amplitudes, good to 1e-4 of M at every noise level. They stand beside
+four ridge functions with fixed gains and fitted amplitudes, good to 1e-4 of M in the mean. They stand beside
 the network's own features and add nothing to the trace but their slopes. Under normal ordering they too have no linear
 response at large noise.
 """
