@@ -139,7 +139,6 @@ class GaussianReference:
         self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
         self._exchange = Exchange(pairs, self.volume, self.device, dtype)
         self._cosines: dict[Any, Any] = {}
-        self.memory: dict[str, Any] = {}  #: what networks have worked out for this reference, by name
 
     def __str__(self) -> str:
         """Theory and lattice, for messages."""

@@ -28,7 +28,7 @@ from ...action import OddSites
 from ...errors import UserError
 from ...gaussian.reference import GaussianReference
 from ...lattice import momenta
-from ...types import FloatArray
+from ...types import FloatArray, Shape
 from .normal_ordering import slope_ratio
 
 __all__ = ["SiteFeatures", "site_features"]
@@ -36,6 +36,8 @@ __all__ = ["SiteFeatures", "site_features"]
 GAINS = (0.3, 0.7, 1.4, 3.0)  # of h over the field at which m bends
 LOG_SIGMA = np.linspace(-7.0, 5.0, 97)  # of the table
 POINTS, REACH, FLOOR = 240, 5.0, 3e-3  # of the fit: points up to so many standard deviations, least weight
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(41)
+WEIGHTS /= WEIGHTS.sum()
 RIDGE = 1e-9  # of the normal equations, so that amplitudes are smooth in sigma
 #: taps around an even site of the array, in units of the unit vectors, and around an odd one
 INTO, OUTWARD = ((0, 0), (0, 1), (-1, 0), (-1, 1)), ((0, 0), (0, -1), (1, 0), (1, -1))
@@ -54,9 +56,7 @@ class SiteFeatures(NamedTuple):
 class Table:
     """Amplitudes of one reference at all noise levels, and what goes with them."""
 
-    def __init__(self, gaussian: GaussianReference) -> None:
-        odd: OddSites = gaussian.action
-        G = gaussian.propagator_full.cpu().numpy()
+    def __init__(self, odd: OddSites, G: FloatArray) -> None:
         k = momenta(G.shape)
         waves: Any = sum(np.exp(1j * sum(n * a for n, a in zip(offset, k, strict=True))) for offset in odd.neighbours)
         weight = odd.hopping**2 * np.abs(waves) ** 2
@@ -70,9 +70,9 @@ class Table:
         posterior, variance = float((weight * v * W).mean()), float((weight * W * G).mean())
         gains = np.array(GAINS) / math.sqrt(self.scale**2 + posterior)
         h = np.linspace(0.0, REACH * math.sqrt(variance), POINTS)
-        nodes, density = np.polynomial.hermite_e.hermegauss(41)
-        around = h[:, None] + math.sqrt(posterior) * nodes
-        M = odd.log_z(around)[1] @ (density / density.sum()) - odd.response * h
+        # where the tables of a site end there is nothing to be fitted any more
+        around = np.clip(h[:, None] + math.sqrt(posterior) * NODES, -odd.site.reach, odd.site.reach)
+        M = odd.log_z(around)[1] @ WEIGHTS - odd.response * h
         u = h[:, None] * gains
         r2 = 1 / (1 + u * u)
         columns = np.concatenate([u * np.sqrt(r2), u * (1 - r2)], 1)
@@ -90,6 +90,12 @@ class Table:
         x = (log_sigma - float(LOG_SIGMA[0]) - step * interval)[:, None]
         c3, c2, c1, c0 = table[:, interval]
         return ((c3 * x + c2) * x + c1) * x + c0
+
+
+@functools.lru_cache(maxsize=16)
+def _table(odd: OddSites, propagator: bytes, shape: Shape) -> Table:
+    # by value: the same reference is made again for another precision, device or step of fine-tuning
+    return Table(odd, np.frombuffer(propagator).reshape(shape))
 
 
 def _bend(odd: OddSites) -> float:
@@ -130,8 +136,7 @@ def site_features(
         return None
     if not set(INTO) <= set(offsets):
         raise UserError("network.kernel_size is 1; odd sites want at least 3, which reaches their neighbours")
-    table: Table = gaussian.memory.setdefault("site_features", None) or Table(gaussian)
-    gaussian.memory["site_features"] = table
+    table = _table(gaussian.action, gaussian.propagator_full.cpu().numpy().tobytes(), gaussian.shape)
     n, K, T = len(log_sigma), len(GAINS), len(offsets)
     found = table.at(log_sigma)
     first, second, gains, variance = found[:, :K], found[:, K : 2 * K], found[:, 2 * K : 3 * K], found[:, 3 * K :]
