@@ -31,10 +31,9 @@ from latticediff.errors import CardError, ModelError, UserError
 from latticediff.fourier import basis_from_momenta, momenta_from_basis, transform
 from latticediff.gaussian.propagator import measured_propagator, smooth_propagator, symmetrise
 from latticediff.gaussian.reference import GaussianReference
-from latticediff.lattice import momenta, point_symmetries
+from latticediff.lattice import point_symmetries
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.model.score_model import ScoreModel, load_model, save_model
-from latticediff.networks.ridge.marginal import site_features
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.whole import WholeProposal
 from latticediff.stages.densities import measure_free_energy
@@ -635,44 +634,3 @@ def test_moves_in_the_noise_want_a_model_of_all_sites(run_folder):
 def test_a_line_wants_a_model_of_all_sites(run_folder):
     with pytest.raises(UserError, match="a line wants a model of all sites"):
         card_of(load_model(run_folder / "model"))
-
-
-# --- the response of integrated-out sites, in closed form ------------------------------------------------------------
-
-
-@pytest.mark.parametrize("theory", ["critical", "broken", "double well", "weak"])
-def test_the_features_of_integrated_sites_are_their_mean_response(theory):
-    """``-c sum_y <m(h_y + s xi)> + c chi h_y`` at every noise level, for the field that the theory has."""
-    gaussian = odd_reference((16, 8), torch.float64, THEORIES[theory])
-    odd, offsets = gaussian.action, network(2, 0).offsets
-    G = gaussian.propagator_full.numpy()
-    k = momenta(G.shape)
-    waves = np.abs(sum(np.exp(1j * (a * k[0] + b * k[1])) for a, b in odd.neighbours)) ** 2 * odd.hopping**2
-    for sigma in (0.03, 0.3, 1.0, 4.0):
-        log_sigma = torch.tensor([np.log(sigma)], dtype=torch.float64)
-        known = site_features(gaussian, log_sigma, offsets, (3, 2), None)
-        W = G / (G + sigma**2)
-        spread = np.sqrt((waves * W * G).mean())
-        h = np.linspace(-4, 4, 81) * spread
-        nodes, weight = np.polynomial.hermite_e.hermegauss(61)
-        around = h[:, None] + np.sqrt((waves * sigma**2 * W).mean()) * nodes
-        exact = odd.log_z(around)[1] @ (weight / weight.sum()) - odd.response * h
-        u = torch.as_tensor(h)[:, None] * known.gain_in[0, :, 1] / (0.5 * odd.hopping)
-        r2 = 1 / (1 + u * u)
-        found = (u * (known.amplitudes[0, :, 0] * r2.sqrt() + known.amplitudes[0, :, 1] * (1 - r2))).sum(1).numpy()
-        assert np.abs(found - exact).max() < 5e-3 * max(np.abs(exact).max(), 1e-3 * spread)
-
-
-def test_at_small_noise_a_network_without_features_of_its_own_has_the_exact_force():
-    gaussian, made = odd_reference((8, 4), torch.float64), network(2, 0).double()
-    x = torch.as_tensor(fields((8, 4), width=0.4))
-    with torch.no_grad():
-        R = made(gaussian, x, torch.tensor([np.log(1e-3)], dtype=torch.float64))[0]
-    exact = gaussian.delta_force(x)
-    assert float((R - exact).abs().max() / exact.abs().max()) < 3e-3
-
-
-def test_kernels_that_do_not_reach_the_neighbours_are_refused():
-    gaussian, made = odd_reference((8, 4)), network(2, 0, kernel_size=1)
-    with pytest.raises(UserError, match="kernel_size is 1; odd sites want at least 3"):
-        made(gaussian, torch.zeros(1, 8, 4), torch.zeros(1))

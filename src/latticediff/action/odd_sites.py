@@ -50,7 +50,6 @@ class OddSites:
     name = "odd_sites"
     ndim = 2
     unit_vectors = UNIT_VECTORS
-    neighbours = NEIGHBOURS
 
     def __init__(self, whole: Any) -> None:
         if whole.ndim != 2:

@@ -31,7 +31,6 @@ from ...gaussian.baseline import implicit_cubic
 from ...gaussian.reference import GaussianReference
 from ...types import Description
 from ..embedding import Embedding
-from .marginal import site_features
 from .normal_ordering import baseline_linear, ordered_amplitudes
 from .screening import screen
 from .tables import level_tables
@@ -253,49 +252,6 @@ class RidgeNetwork(nn.Module):
         amplitudes = ordered_amplitudes(gaussian, inner, v, kernels_in, amplitudes, pairs)
         return amplitudes, baseline_linear(gaussian, v, W, C, screen)
 
-    def all_features(
-        self,
-        gaussian: GaussianReference,
-        log_sigma: Tensor,
-        inner: Tensor,
-        v: Tensor,
-        W: Tensor,
-        C: Tensor,
-        screen: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """The network's features, normal ordered, followed by those that the theory has in closed form.
-
-        Parameters
-        ----------
-        gaussian : GaussianReference
-        log_sigma : tensor, shape (n,)
-        inner, v, W, C, screen
-            See `order`.
-
-        Returns
-        -------
-        kernels_in, kernels_out : tensor, shape (F, 3, T), (2, F, T)
-            Without gains.
-        gain_in, amplitudes, gain_out : tensor, shape (n, F, 3), (n, F, 2), (n, 2, F)
-        response : tensor or None
-            See `order`.
-        """
-        gain_in, amplitudes, gain_out = self.coefficients(gaussian, log_sigma)
-        kernels_in, _ = self.kernels(gain_in, gain_out)
-        amplitudes, response = self.order(gaussian, inner, v, W, C, kernels_in, amplitudes, screen)
-        eta = None if response is None else gaussian.g_mean / (gaussian.g_mean + (2 * log_sigma).exp()[:, None])
-        known = site_features(gaussian, log_sigma, self.offsets, (N_INPUT, N_OUTPUT), eta)
-        if known is None:
-            return self.A, self.output_kernels(), gain_in, amplitudes, gain_out, response
-        return (
-            torch.cat([self.A, known.kernels_in]),
-            torch.cat([self.output_kernels(), known.kernels_out], 1),
-            torch.cat([gain_in, known.gain_in], 1),
-            torch.cat([amplitudes, known.amplitudes], 1),
-            torch.cat([gain_out, known.gain_out], 2),
-            response,
-        )
-
     def kappa(
         self,
         gaussian: GaussianReference,
@@ -343,16 +299,15 @@ class RidgeNetwork(nn.Module):
         D = self.screen(gaussian, C)
         if D is not None:
             outer = outer * D[:, None]
-        own_in, own_out, gain_in, amplitudes, gain_out, response = self.all_features(
-            gaussian, log_sigma, inner, v, W, C, D
-        )
-        kernels_in, kernels_out = own_in * gain_in[..., None], own_out * gain_out[..., None]
+        gain_in, amplitudes, gain_out = self.coefficients(gaussian, log_sigma)
+        kernels_in, kernels_out = self.kernels(gain_in, gain_out)
+        amplitudes, response = self.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
         fields = gaussian.add_vacuum(gaussian.from_modes(modes[:, None] * inner), signs).flatten(2)
         if self._can_fuse(x, fields, trace):
             from .fused import fused_core
 
-            offsets = self.on_array(gaussian)
-            out = fused_core(fields, own_in, gain_in, amplitudes, own_out, gain_out, gaussian.shape, offsets)
+            outputs, offsets = self.output_kernels(), self.on_array(gaussian)
+            out = fused_core(fields, self.A, gain_in, amplitudes, outputs, gain_out, gaussian.shape, offsets)
         else:
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(gaussian), trace)
         out = out.unflatten(2, gaussian.shape)

@@ -35,6 +35,8 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
     levels = torch.as_tensor(log_sigma).to(gaussian.dtype)
     v = gaussian.expand((2 * levels).exp())
     n = len(levels)
+    gain_in, amplitudes, gain_out = network.coefficients(gaussian, levels)
+    kernels_in, kernels_out = network.kernels(gain_in, gain_out)
     W, C = gaussian.posterior(v)
     inner, outer = network.filters(gaussian, v, W)
     D = network.screen(gaussian, C)
@@ -42,9 +44,7 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
     scale = outer[first]  # of the first output, flat but for the screen
     if D is not None:
         outer = outer * D[:, None]
-    own_in, own_out, gain_in, amplitudes, gain_out, response = network.all_features(gaussian, levels, inner, v, W, C, D)
-    kernels_in, kernels_out = own_in * gain_in[..., None], own_out * gain_out[..., None]
-    features = kernels_in.shape[1]
+    amplitudes, response = network.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
     kappa = network.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
     root = torch.sqrt(gaussian.G + v)[:, None]
     linear = W * C * (gaussian.linear if response is None else response)
@@ -61,9 +61,9 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         torch.full_like(scale, 2 * gaussian.vacuum * math.sqrt(gaussian.volume)),
     ]
     return Levels(
-        kernels_in=kernels_in.reshape(n, features, -1),
+        kernels_in=kernels_in.reshape(n, network.features, -1),
         amplitudes=amplitudes,
-        kernels_out=kernels_out.transpose(2, 3).reshape(n, -1, features),
+        kernels_out=kernels_out.transpose(2, 3).reshape(n, -1, network.features),
         kappa=kappa,
         inner=(inner * root).flatten(2),
         outer=((outer / gaussian.expand(scale)[:, None]) * C[:, None] / root).flatten(2),
