@@ -80,8 +80,10 @@ def sample(
     if model is None:
         model, loaded = _cheapest(loaded, route, overrides, progress)
     if dry_run:
+        from ..build.learned import route_named
         from ..build.model import model_for
 
+        route_named(route)
         model_for(loaded, model, route, outside, progress)  # refused here as in the run itself
         print_plan(loaded, f"sample_{route}")
         return
