@@ -44,8 +44,8 @@ from latticediff.composite import Sequence
 from latticediff.hmc import tune
 from latticediff.local_updates import LocalMetropolis
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
+from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
 from latticediff.streams import Streams
 

@@ -21,7 +21,7 @@ from latticediff.errors import UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import cos_sum
 from latticediff.markov import kernel_from_description
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.observables import measure_primary
 from latticediff.targets.control_variates import three_targets
 from latticediff.training.likelihood import action_of

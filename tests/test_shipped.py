@@ -11,8 +11,8 @@ from latticediff.action import Phi4
 from latticediff.analysis import ess_reverse
 from latticediff.ensemble import Ensemble
 from latticediff.errors import ModelError
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import cheapest_model, describe_models, model_folder, model_names
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
 
 

@@ -148,7 +148,7 @@ def finetune(
     """
     loaded, progress = prepare(card, overrides, quiet)
     if dry_run:
-        from ..model.score_model import load_model
+        from ..model.storage import load_model
 
         load_model(model, action=loaded.theory(), shape=loaded.shape)  # refused here as in the run itself
         print_plan(loaded, "finetune")

@@ -38,8 +38,8 @@ def _cheapest(card: Card, route: str, overrides: Sequence[str] | None, progress:
     """The cheapest shipped model of a card, and the card with its integrator where ``--set`` says nothing of that."""
     from ..build.learned import on_own_scheme, route_named
     from ..errors import UserError
-    from ..model.score_model import load_model
     from ..model.shipped import cheapest_model
+    from ..model.storage import load_model
 
     route_named(route)
     if route != "ode":

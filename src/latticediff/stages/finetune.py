@@ -22,7 +22,8 @@ from ..host import torch_defaults
 from ..job.log import JsonLog
 from ..job.progress import Progress
 from ..metropolis import doubling_error
-from ..model.score_model import ScoreModel, load_model, save_model
+from ..model.score_model import ScoreModel
+from ..model.storage import load_model, save_model
 from ..streams import Streams
 from ..training import Task
 from ..training.calibrate import finish_model
