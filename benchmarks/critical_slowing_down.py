@@ -113,7 +113,7 @@ def kernels(extent, start, streams, wanted):
     if "fourier_hmc" in wanted:
         masses = [factor * (4 / extent) ** 2 for factor in FOURIER_MASSES]
         updates = max(60, 400 * 8 // extent)
-        kernel = tune_fourier(action, start[:64], streams.child("fourier"), masses, n_updates=updates)
+        kernel = tune_fourier(action, start[: max(8, 512 // extent)], streams.child("fourier"), masses, n_updates=updates)
         yield "fourier_hmc", kernel, {}
     if "cluster" in wanted:
         name, kernel, scan = best_mix(action, start, streams.child("mixes"))
