@@ -113,8 +113,8 @@ def kernels(extent, start, streams, wanted):
     if "fourier_hmc" in wanted:
         masses = [factor * (4 / extent) ** 2 for factor in FOURIER_MASSES]
         updates = max(60, 400 * 8 // extent)
-        kernel = tune_fourier(action, start[: max(8, 512 // extent)], streams.child("fourier"), masses, n_updates=updates)
-        yield "fourier_hmc", kernel, {}
+        few = start[: max(8, 512 // extent)]
+        yield "fourier_hmc", tune_fourier(action, few, streams.child("fourier"), masses, n_updates=updates), {}
     if "cluster" in wanted:
         name, kernel, scan = best_mix(action, start, streams.child("mixes"))
         yield "cluster", kernel, {"mix": name, "scan": scan}
