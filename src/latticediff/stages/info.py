@@ -24,7 +24,17 @@ __all__ = ["action_lines", "info"]
 
 
 def info(path: PathLikeStr) -> str:
-    """Describe the file or folder `path` in a few lines of text.
+    """Describe a file or a folder that this package wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        An ensemble file, the directory of an unfinished run, a model folder, or a run folder.
+
+    Returns
+    -------
+    str
+        A few lines, ``label text`` each.
 
     Raises
     ------
@@ -52,7 +62,17 @@ def _number(value: float) -> str:
 
 
 def action_lines(action: Any) -> Rows:
-    """Rows ``(label, text)``: the action as given, and the same theory in every other convention."""
+    """The action as it was given, and the same theory in every other convention that can express it.
+
+    Parameters
+    ----------
+    action : Action
+
+    Returns
+    -------
+    list of (str, str)
+        Label, empty from the second row on, and text. An action that is not phi^4 has one row: its description as JSON.
+    """
     description = action.describe()
     if description.get("name") != "phi4":
         return [("action", json.dumps(description))]
