@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..action import CONVENTIONS
+from ..action import CONVENTIONS, action_from_description
 from ..ensemble import Ensemble
 from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
@@ -125,13 +125,12 @@ def _ensemble_rows(ensemble: Ensemble) -> Rows:
 
 
 def _model_rows(path: Path) -> Rows:
-    from ..action import Phi4
     from ..model.score_model import read_card
 
     card = read_card(path)
     rows = [
         ("model", f"{path}, hash {card.get('sha256', 'missing')}"),
-        *action_lines(Phi4.from_description(card["action"])),
+        *action_lines(action_from_description(card["action"])),
         ("lattice", f"{'x'.join(map(str, card['shape']))}, periodic, {len(card['shape'])}D"),
         ("sites", "the odd ones; the even ones follow from their exact law" if card.get("sites") == "odd" else "all"),
     ]
