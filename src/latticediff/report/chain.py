@@ -147,9 +147,19 @@ class ChainResult:
         return max(self.tau_int, key=lambda key: self.tau_int[key][0]) if self.tau_int else None
 
     def per_independent_sample(self, cost_per_update: float | None, observable: str | None = None) -> Pair | None:
-        """``2 tau_int * cost_per_update`` as (value, error), the error that of tau_int; None if not known.
+        """The cost of one independent sample, ``2 tau_int * cost_per_update``.
 
-        `observable` is the one whose tau_int counts; by default the slowest.
+        Parameters
+        ----------
+        cost_per_update : float or None
+            In any unit, of one update of one chain.
+        observable : str, optional
+            The observable whose tau_int counts; by default the slowest.
+
+        Returns
+        -------
+        (float, float or None) or None
+            The cost and its error, which is that of tau_int; None if `cost_per_update` or tau_int is not known.
         """
         observable = observable or self.slowest
         if cost_per_update is None or observable not in self.tau_int:

@@ -36,9 +36,21 @@ class Autocorrelation:
 
 @dataclass(frozen=True)
 class Propagator:
-    """``G(k) = <|phi_k|^2> / V`` against ``p_hat^2 = sum_mu 4 sin^2(k_mu/2)``, orbits of equal p_hat^2 averaged.
+    """The propagator in momentum space, ``G(k) = <|phi_k|^2> / V``, averaged over all modes of equal lattice momentum.
 
-    All arrays have shape (n,), float64; `error` is the statistical error of G with its tau_int.
+    Parameters
+    ----------
+    p_hat_squared : ndarray, shape (n,), float64
+        ``sum_mu 4 sin^2(k_mu / 2)``.
+    value : ndarray, shape (n,), float64
+        G.
+    error : ndarray, shape (n,), float64
+        Statistical error of G, autocorrelations included.
+
+    Raises
+    ------
+    UserError
+        Arrays of different lengths, or a number that is not finite.
     """
 
     p_hat_squared: FloatArray
@@ -53,7 +65,19 @@ class Propagator:
 
 @dataclass(frozen=True)
 class Correlator:
-    """Momentum-projected two-point function C(timeslice) with errors; arrays of shape (n,), float64."""
+    """A function of the separation in time, with errors: a correlator at zero momentum, or effective masses.
+
+    Parameters
+    ----------
+    timeslice : ndarray, shape (n,), float64
+        The separations.
+    value, error : ndarray, shape (n,), float64
+
+    Raises
+    ------
+    UserError
+        Arrays of different lengths, or a number that is not finite.
+    """
 
     timeslice: FloatArray
     value: FloatArray

@@ -40,13 +40,18 @@ LARGEST = 1000  # couplings of a line: whoever asks for more has mistyped
 
 
 def parse_values(text: str) -> tuple[str, tuple[float, ...]]:
-    """Read a coupling and its values: ``"lam=4:6.5:6"``, six from 4 to 6.5, or ``"lam=4,4.5,6"``.
+    """Read a coupling and its values from the command line.
+
+    Parameters
+    ----------
+    text : str
+        First, last and how many, as in ``"lam=4:6.5:6"``, or a list, as in ``"lam=4,4.5,6"``.
 
     Returns
     -------
     name : str
     values : tuple of float
-        Ascending, each once.
+        Ascending, each once, rounded to `DIGITS` significant digits.
 
     Raises
     ------

@@ -53,10 +53,19 @@ def weighed(proposal: Proposal, phis: FloatArray, rng: np.random.Generator | Non
 def metrics(card: Card, model: ScoreModel, data: TrainingData) -> Description:
     """ESS both ways, as the model's card states it; the report measures it on more configurations.
 
+    Parameters
+    ----------
+    card : latticediff.config.Card
+        Its ``sampling.ode`` is used, or ``sampling.sde`` for networks whose divergence has no closed form.
+    model : ScoreModel
+    data : TrainingData
+        Of the model's theory; its held-out configurations are weighed.
+
     Returns
     -------
     dict
-        TOML-able.
+        TOML-able: ``proposal``, its ``steps`` (and ``method`` and ``grid``), ``n``, and ``ess_reverse`` and
+        ``ess_forward`` as [value, error].
     """
     # of the ODE, unless its divergence costs backward passes: that could take longer than the training
     route = "ode" if isinstance(model.network, ClosedFormTrace) else "sde"

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import FileError
 from ..untrusted import status
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CHECKPOINT", "LOG", "clear_checkpoint", "holds_model"]
 
@@ -18,7 +14,17 @@ LOG = "log.jsonl"
 
 
 def holds_model(folder: Path, resume: bool) -> bool:
-    """Whether a folder holds a finished model; a resumed call leaves that as it is.
+    """Whether a folder holds a finished model, which a resumed call leaves as it is.
+
+    Parameters
+    ----------
+    folder : Path
+    resume : bool
+        Whether something may be there.
+
+    Returns
+    -------
+    bool
 
     Raises
     ------

@@ -126,5 +126,15 @@ def open_sources(
 
 
 def fingerprints(about: Description) -> list[str]:
-    """Fingerprints of the ensembles that `open_sources` opened; a checkpoint belongs to these data and no others."""
+    """Fingerprints of the ensembles of a training, in their order; its checkpoint belongs to these data and no others.
+
+    Parameters
+    ----------
+    about : dict
+        What `open_sources` returns beside the sources.
+
+    Returns
+    -------
+    list of str
+    """
     return [parent["fingerprint"] for parent in (about["ensemble"], *about.get("further_ensembles", ()))]

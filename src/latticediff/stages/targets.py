@@ -27,7 +27,17 @@ MAX_DOUBLING = cast(float, SamplingSection().max_doubling)  # the default is a n
 
 
 def target_action(action: Action, couplings: Sequence[str]) -> Action:
-    """The same action with some couplings changed, given as ``["lam=6.1"]``.
+    """The same action with some of its couplings changed.
+
+    Parameters
+    ----------
+    action : Action
+    couplings : sequence of str
+        ``["lam=6.1"]``, in the convention of `action`. With none, `action` itself is returned.
+
+    Returns
+    -------
+    Action
 
     Raises
     ------
@@ -97,7 +107,24 @@ def refined(
 
 
 def refuse_coarse_inner(proposal: Proposal, largest: float, streams: Streams, largest_mean: float = math.inf) -> None:
-    """`latticediff.build.learned.refuse_coarse` of what is below the annealing; names the options that help."""
+    """Refuse a proposal whose log_q depends too much on the integrator's steps; see `build.learned.refuse_coarse`.
+
+    Parameters
+    ----------
+    proposal : Proposal
+        Of an annealed one, that below the annealing is tested.
+    largest : float
+        Largest spread of log_q under doubled steps.
+    streams : Streams
+        Branch ``doubling`` is used.
+    largest_mean : float
+        Largest mean change of log_q.
+
+    Raises
+    ------
+    UserError
+        It is above one of the bounds; the message names the command-line options that help.
+    """
     inner: Any = getattr(proposal, "inner", proposal)  # ODE or SDE, which have steps
     remedy = f"--steps {2 * inner.steps}, or --max-doubling"
     refuse_coarse(inner, largest, streams.child("doubling"), remedy, largest_mean)

@@ -13,7 +13,16 @@ __all__ = ["verify"]
 
 @numpy_defaults()
 def verify(path: PathLikeStr) -> str:
-    """Check an ensemble file or a model folder; returns one line that says what was checked.
+    """Check whether an ensemble file or a model folder is what it says it is.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str
+        One line that says what was checked.
 
     Raises
     ------

@@ -169,6 +169,15 @@ def step_doubling(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
 def read_weights(path: PathLikeStr) -> Arrays:
     """Read the arrays that `weigh` wrote.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `weigh` returns them; a file of an earlier version may lack some.
+
     Raises
     ------
     FileError
@@ -180,7 +189,16 @@ def read_weights(path: PathLikeStr) -> Arrays:
 def forward_ess(arrays: Mapping[str, NDArray[Any]]) -> Estimate:
     """Forward ESS of the configurations that `weigh` weighed.
 
-    Its error comes from blocks within each chain; files of earlier versions do not name the chains and count as one.
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        What `weigh` wrote.
+
+    Returns
+    -------
+    Estimate
+        Its error comes from blocks within each chain; a file of an earlier version does not say which chain a
+        configuration is of, and counts as one chain.
     """
     log_weight = arrays["log_weight"]
     if "chain" not in arrays:
