@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from latticediff.metropolis import Draw, IndependenceMetropolis, MultipleTry
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
 from latticediff.streams import Streams
 

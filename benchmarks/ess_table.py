@@ -25,8 +25,8 @@ from latticediff.composite import Sequence
 from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
 from latticediff.metropolis import IndependenceMetropolis, doubling_error
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
+from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
 from latticediff.proposal.grid import own_scheme
 from latticediff.streams import Streams

@@ -24,8 +24,8 @@ from latticediff.analysis import field_series, integration_bias
 from latticediff.build.configurations import fresh_configurations
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.metropolis import doubling_error
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
+from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
 from latticediff.proposal.grid import own_scheme
 from latticediff.proposal.inversion import invert_passage

@@ -20,8 +20,8 @@ import numpy as np
 
 from latticediff.analysis import ess_reverse, field_series, integration_bias, tau_int
 from latticediff.metropolis import IndependenceMetropolis, doubling_error
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
+from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
 from latticediff.proposal.grid import own_scheme
 from latticediff.report.style import COLOURS, MARKERS, TAU, new_figure, styled

@@ -21,7 +21,7 @@ from accept_loop import timed
 
 from latticediff.diffusion.compiled import CompiledRidge
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
 from latticediff.streams import Streams
 

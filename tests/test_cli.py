@@ -232,3 +232,15 @@ def test_deadline_stops_with_its_own_code(card, tmp_path):
     done = cli("generate", card, "--out", tmp_path / "ens.h5", "--max-walltime", "0.01", "--quiet")
     assert done.returncode == 75 and done.stderr.startswith("stopped: ")
     assert_one_clear_line(cli("generate", card, "--out", tmp_path / "x.h5", "--max-walltime", "soon"), "duration is")
+
+
+def test_dry_run_of_fine_tuning_refuses_a_model_as_the_run_does(card, tmp_path):
+    words = "finetune", card, "--model", "phi4-A-L15", "--ensemble", tmp_path / "none.h5", "--out", tmp_path / "model"
+    dry = cli(*words, "--dry-run")
+    assert_one_clear_line(dry, "no model folder and no shipped model is called 'phi4-A-L15'")
+    assert dry.stderr == cli(*words).stderr
+
+
+def test_dry_run_of_sample_knows_its_routes(card, tmp_path):
+    dry = cli("sample", card, "--route", "odo", "--model", "phi4-A-L8", "--out", tmp_path / "x.h5", "--dry-run")
+    assert_one_clear_line(dry, "route is 'odo'; expected one of")

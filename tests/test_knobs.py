@@ -23,7 +23,7 @@ from latticediff.hmc import HMC
 from latticediff.job.progress import make_progress
 from latticediff.metropolis import LatentMetropolis
 from latticediff.metropolis.moves import Coloured
-from latticediff.model.score_model import save_model
+from latticediff.model.storage import save_model
 from latticediff.signals import StopReason
 from latticediff.stages.chains import chain_result
 from latticediff.stages.measure import measure

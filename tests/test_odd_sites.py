@@ -33,7 +33,8 @@ from latticediff.gaussian.propagator import measured_propagator, smooth_propagat
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import point_symmetries
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.score_model import ScoreModel, load_model, save_model
+from latticediff.model.score_model import ScoreModel
+from latticediff.model.storage import load_model, save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.whole import WholeProposal
 from latticediff.stages.densities import measure_free_energy

@@ -148,6 +148,9 @@ def finetune(
     """
     loaded, progress = prepare(card, overrides, quiet)
     if dry_run:
+        from ..model.storage import load_model
+
+        load_model(model, action=loaded.theory(), shape=loaded.shape)  # refused here as in the run itself
         print_plan(loaded, "finetune")
         return
     from ..stages.finetune import finetune as finetune_model

@@ -38,8 +38,8 @@ def _cheapest(card: Card, route: str, overrides: Sequence[str] | None, progress:
     """The cheapest shipped model of a card, and the card with its integrator where ``--set`` says nothing of that."""
     from ..build.learned import on_own_scheme, route_named
     from ..errors import UserError
-    from ..model.score_model import load_model
     from ..model.shipped import cheapest_model
+    from ..model.storage import load_model
 
     route_named(route)
     if route != "ode":
@@ -80,8 +80,10 @@ def sample(
     if model is None:
         model, loaded = _cheapest(loaded, route, overrides, progress)
     if dry_run:
+        from ..build.learned import route_named
         from ..build.model import model_for
 
+        route_named(route)
         model_for(loaded, model, route, outside, progress)  # refused here as in the run itself
         print_plan(loaded, f"sample_{route}")
         return

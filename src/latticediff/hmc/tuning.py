@@ -8,6 +8,7 @@ leave exp(-S) invariant: `tune` returns a frozen one, and the updates of the sea
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def warm_up(
     jitter: float = 0.0,
     n_rounds: int = 10,
     updates_per_round: int = 20,
+    make: Callable[..., HMC] = HMC,
     **options: Any,
 ) -> tuple[HMC, ChainState]:
     """The kernel of `tune`, and the state in which the search left the chains. Parameters as there.
@@ -73,7 +75,7 @@ def warm_up(
         )
 
     def kernel(n_steps: int, tuning: dict[str, Any] | None = None) -> HMC:
-        return HMC(action, trajectory_length / n_steps, n_steps, integrator, jitter, tuning=tuning, **options)
+        return make(action, trajectory_length / n_steps, n_steps, integrator, jitter, tuning=tuning, **options)
 
     order = ORDERS.get(integrator, 2)
     wanted = _spread(target_acceptance)

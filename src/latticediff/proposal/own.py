@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 __all__ = ["proposal_for"]
 
+SITES = 2**16  # of a batch: what Python does for each is shared
 
-def proposal_for(model: ScoreModel, route: str = "ode", batch: int = 256, **options: Any) -> Proposal:
+
+def proposal_for(model: ScoreModel, route: str = "ode", batch: int | None = None, **options: Any) -> Proposal:
     """The proposal of a model for fields of its whole lattice, `ScoreModel.lattice`, and its `ScoreModel.theory`.
 
     Parameters
     ----------
     model : ScoreModel
     route : {"ode", "sde"}
-    batch : int
-        Fields computed at once; memory, not results, depends on it.
+    batch : int, optional
+        Fields computed at once; memory, not results, depends on it. Default: 256, more of small ones.
     **options
         Of `OdeProposal`, whose steps, method and grid are by default the model's own
         (`latticediff.proposal.grid.own_scheme`), or of `SdeProposal`.
@@ -40,6 +42,7 @@ def proposal_for(model: ScoreModel, route: str = "ode", batch: int = 256, **opti
     UserError
         Another route.
     """
+    batch = max(256, SITES // model.gaussian.volume) if batch is None else batch
     if route == "ode":
         scheme = {key: options.pop(key, None) for key in ("steps", "method", "grid")}
         proposal: Any = OdeProposal(model, batch=batch, **own_scheme(model, **scheme), **options)

@@ -21,7 +21,7 @@ from ..metropolis import doubling_error
 from ..metropolis.checks import require_density, sound_rows
 from ..metropolis.contract import Integrated
 from ..model.score_error import score_error
-from ..model.score_model import load_model
+from ..model.storage import load_model
 from ..proposal.whole import WholeProposal
 from ..provenance import collect, version
 from ..report.diagnosis import Diagnosis, write_diagnosis

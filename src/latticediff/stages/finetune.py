@@ -18,7 +18,8 @@ from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..job.log import JsonLog
 from ..job.progress import Progress
-from ..model.score_model import ScoreModel, load_model, save_model
+from ..model.score_model import ScoreModel
+from ..model.storage import load_model, save_model
 from ..training import Task
 from ..training.calibrate import finish_model
 from ..training.finetune import FineTuner, FineTuningPlan

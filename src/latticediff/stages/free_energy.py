@@ -27,7 +27,7 @@ from ..lattice import volume
 from ..metropolis import doubling_error
 from ..metropolis.checks import require_density, sound_rows
 from ..metropolis.contract import Integrated
-from ..model.score_model import load_model
+from ..model.storage import load_model
 from ..report.numbers import scheme_text
 from ..streams import Streams
 from .targets import MAX_DOUBLING, N_DOUBLING, refined, refuse_coarse_inner, target_action

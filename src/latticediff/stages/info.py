@@ -125,7 +125,7 @@ def _ensemble_rows(ensemble: Ensemble) -> Rows:
 
 
 def _model_rows(path: Path) -> Rows:
-    from ..model.score_model import read_card
+    from ..model.storage import read_card
 
     card = read_card(path)
     rows = [

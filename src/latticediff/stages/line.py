@@ -20,7 +20,7 @@ from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, ModelError, UserError
 from ..host import torch_defaults
 from ..job.progress import Progress
-from ..model.score_model import load_model
+from ..model.storage import load_model
 from ..proposal.grid import own_scheme
 from ..report.line import Line, Point, write_line
 from .measure import measure_ensemble

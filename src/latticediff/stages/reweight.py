@@ -22,7 +22,7 @@ from ..build.device import pick_device
 from ..ensemble import Ensemble
 from ..host import torch_defaults
 from ..job.progress import Progress
-from ..model.score_model import load_model
+from ..model.storage import load_model
 from ..observables import measure_primary
 from ..report.numbers import scheme_text
 from ..streams import Streams

@@ -19,7 +19,7 @@ from ..gaussian.vacua import check_vacua
 from ..host import torch_defaults
 from ..job.log import JsonLog
 from ..job.progress import Progress
-from ..model.score_model import load_model, read_card, save_model
+from ..model.storage import load_model, read_card, save_model
 from ..networks.contract import Conditioned
 from ..training import Task, Trainer, TrainingPlan, Watching
 from ..training.calibrate import finish_model

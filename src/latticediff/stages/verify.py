@@ -34,7 +34,7 @@ def verify(path: PathLikeStr) -> str:
     path = Path(path)
     status(path)  # a name too long, for instance
     if (path / "weights.safetensors").exists():
-        from ..model.score_model import load_model
+        from ..model.storage import load_model
 
         model = load_model(path)
         return f"{path} is sound: weights are finite and match the hash in the card, {model.fingerprint()}"
