@@ -121,7 +121,11 @@ def weigh(
             log_weight[part] = -action(phis[part]) - require_density(proposal.weigh(phis[part], rng))
             task.reach(min(part.stop, len(phis)))
             if stop is not None and (reason := stop()):
-                raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
+                raise StopRequested(
+                    f"{reason} while weighing, of which nothing is saved before its end; run the same command again"
+                    " (latticediff run: with --resume)",
+                    reason.exit_code,
+                )
     arrays: Arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
     density: Proposal = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if isinstance(density, Integrated):

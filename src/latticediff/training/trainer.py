@@ -133,20 +133,35 @@ class Trainer:
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def tasks_of(self, step: int) -> list[tuple[int, float]]:
-        """``(number, weight)`` of the tasks of a step; weights add up to one."""
+        """``(number, weight)`` of each task of a step; the weights add up to one."""
         numbers = self.schedule[step % len(self.schedule)]
         if len(numbers) == 1:
             return [(int(numbers[0]), 1.0)]
         return list(enumerate(self.shares.tolist()))
 
     def draw(self, step: int, number: int = 0, start: int = 0, stop: int | None = None) -> Batch:
-        """The `Batch` of a step for one task, or rows of it: a function of seed, step and task alone."""
+        """The batch of a step for one task: a function of seed, step and task alone.
+
+        Parameters
+        ----------
+        step, number : int
+            Of the step and of the task.
+        start, stop : int, optional
+            Give these rows of the batch only; all by default.
+
+        Returns
+        -------
+        Batch
+        """
         words = [self.plan.seed, step] + ([number] if number else [])
         return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words, start, stop)
 
     @torch_defaults()
     def fit(self) -> None:
-        """Settle what is fitted with the first weights; kept in checkpoints, since resumed weights are others."""
+        """Fit `w0` of the mixed target, where the plan asks for that.
+
+        It is fitted with the first weights and kept in checkpoints: the weights of a resumed run are others.
+        """
         if self.plan.target != "mixed" or self.plan.w0 != "fit" or self.w0 is not None:
             return
         self.w0 = []
@@ -217,7 +232,7 @@ class Trainer:
         return self.averaged()
 
     def row(self, loss: float) -> dict[str, Any]:
-        """What the log gets, JSON-able; `loss` is the mean per site since the row before."""
+        """What the log gets, JSON-able; `loss` is the mean loss per site since the row before."""
         return {
             "step": self.step,
             "loss": loss,
@@ -234,7 +249,7 @@ class Trainer:
         return {}, {"w0": self.w0}
 
     def load_state_dict(self, tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, from the tensors and the whole metadata of a checkpoint."""
+        """Take over what `state_dict` gave; `meta` is the whole metadata of a checkpoint, of which that is a part."""
         self.w0 = meta.get("w0")
         for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
             objective.set_w0(w0)
@@ -250,14 +265,11 @@ class Trainer:
 
     @torch_defaults()
     def held_out_loss(self, n: int = N_HELD_OUT) -> float:
-        """Loss per site of the averaged network on held-out data, the same noise every time; mean over tasks."""
+        """Loss per site of the averaged network on held-out data; see `latticediff.training.held_out.mean_loss`."""
         return held_out.mean_loss(self, n)
 
     def losses(self, number: int, phi: Tensor) -> Tensor:
-        """Losses (n,) of the averaged network on configurations phi (n, *lattice) of a task.
-
-        Noise and noise levels depend on n alone, so that sets of the same size are compared under the same noise.
-        """
+        """Losses of the averaged network on configurations of a task; see `latticediff.training.held_out.losses`."""
         return held_out.losses(self, number, phi)
 
     @torch_defaults()
