@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import Action
-from ..analysis import tau_int
 from ..arrays import real_array
 from ..errors import UserError
 from ..fourier import basis_from_momenta, real_fourier
@@ -216,6 +215,8 @@ def tune_fourier(
 
 def _price(kernel: HMC, state: ChainState, streams: Streams, n_updates: int) -> float:
     """Kicks for an independent |m|."""
+    from ..analysis import tau_int  # a later room; the search alone wants it
+
     state, _ = kernel.advance(state, streams.child("burn"), n_updates // 4, n_updates // 4 or 1)
     _, block = kernel.advance(state._replace(update=0), streams.child("price"), n_updates)
     tau = tau_int(np.abs(block.phi.mean(axis=tuple(range(2, block.phi.ndim)))).T)
