@@ -6,6 +6,7 @@ import pytest
 from latticediff.action import Phi4, free_propagator
 from latticediff.errors import UserError
 from latticediff.hmc import HMC, FourierHMC, tune_fourier
+from latticediff.hmc.exact_fourier import _price
 from latticediff.markov import kernel_from_description
 from latticediff.streams import Streams
 
@@ -154,6 +155,13 @@ def test_the_search_finds_a_kernel_that_beats_a_poor_one():
     action = theory(2)
     found = tune_fourier(action, fields((8, 8), 32), Streams(2), [0.5, 4.0], [1.57], [0.8], ["omelyan2"], 60)
     assert found.mass in (0.5, 4.0) and len(found.tuning["tried"]) == 2
+
+
+def test_the_search_passes_over_what_never_moves():
+    action = theory(2)
+    stuck = FourierHMC(action, 3.0, 4, mass=1.0)
+    frozen = stuck.start(1e3 * np.ones((4, 4, 4)))  # every trajectory diverges
+    assert _price(stuck, frozen, Streams(1), 20) == np.inf
 
 
 @pytest.mark.parametrize(

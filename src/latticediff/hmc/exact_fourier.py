@@ -219,5 +219,8 @@ def _price(kernel: HMC, state: ChainState, streams: Streams, n_updates: int) -> 
 
     state, _ = kernel.advance(state, streams.child("burn"), n_updates // 4, n_updates // 4 or 1)
     _, block = kernel.advance(state._replace(update=0), streams.child("price"), n_updates)
-    tau = tau_int(np.abs(block.phi.mean(axis=tuple(range(2, block.phi.ndim)))).T)
+    try:
+        tau = tau_int(np.abs(block.phi.mean(axis=tuple(range(2, block.phi.ndim)))).T)
+    except UserError:  # nothing moved
+        return math.inf
     return 2 * tau.value * kernel.force_evaluations_per_update
