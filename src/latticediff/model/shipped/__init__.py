@@ -48,7 +48,7 @@ def model_folder(name_or_path: PathLikeStr) -> Path:
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One dict per shipped model: name, family, couplings, shape, sites, ESS of the ODE route, steps, seconds of training.
+    """One dict per shipped model: name, family, couplings, shape, sites, ESS of the ODE route, steps, seconds trained.
 
     `family` is "fast" (few features and steps: least time for an independent value) or "accurate" (the highest ESS).
     `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
