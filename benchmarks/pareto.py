@@ -31,6 +31,7 @@ FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "pareto.png"
 FACTORS = (0.6, 0.75, 1.0, 1.4)
 LARGEST = 2048
 SITES = 2**21  # of all draws of a row
+FAMILIES = {"fast": "-fast", "odd sites": "-odd", "accurate": ""}
 SOUND = 2e-3  # bias, in standard deviations of an observable, above which a point is drawn open
 
 
@@ -40,7 +41,7 @@ def proposals(model):
     for factor in FACTORS:
         if factor == 1.0:
             yield proposal_for(model)
-        elif model.gaussian.volume <= LARGEST and own.get("grid") == "optimised":
+        elif math.prod(model.lattice) <= LARGEST and own.get("grid") == "optimised":
             yield proposal_for(model, steps=max(6, round(factor * own["steps"])), grid="optimised")
 
 
@@ -90,8 +91,8 @@ def plot(rows):
         extents = sorted({row["L"] for row in rows})
         for extent, colour in zip(extents, COLOURS, strict=False):
             here = [row for row in rows if row["L"] == extent]
-            for family, marker in zip(("fast", "accurate"), MARKERS, strict=False):
-                mine = [row for row in here if row["model"].endswith("-fast") == (family == "fast")]
+            for (family, end), marker in zip(FAMILIES.items(), MARKERS, strict=False):
+                mine = [row for row in here if row["model"] == f"phi4-A-L{extent}{end}"]
                 for sound in (True, False):
                     some = [row for row in mine if (row["bias"] <= SOUND) == sound]
                     ax.plot(
@@ -119,7 +120,7 @@ def main(arguments=None):
     if options.plot:
         return plot([json.loads(line) for line in options.plot.read_text().splitlines()])
     for extent in options.L:
-        names = [name for name in (f"phi4-A-L{extent}-fast", f"phi4-A-L{extent}") if name in model_names()]
+        names = [name for end in FAMILIES.values() if (name := f"phi4-A-L{extent}{end}") in model_names()]
         rows = []
         for name in names:
             model = load_model(name)
