@@ -121,6 +121,9 @@ class HMC:
             from .._kernels import layout
             from .._kernels.compile import callable_potential
 
+            if self.mass is not None:
+                self._plans[shape] = fourier.plan(self.action, shape, self.mass)
+                return self._plans[shape]
             value, derivative, params = callable_potential(self.action)
             lanes = layout.lanes_for(shape)
             compiled = kernels.build(value, derivative, len(shape), lanes)
@@ -134,6 +137,11 @@ class HMC:
             )
             self._plans[shape] = compiled, geometry
         return self._plans[shape]
+
+    def _chains_per_group(self, shape: Shape) -> int:
+        from .._kernels import layout, vectors
+
+        return layout.lanes_for(shape) if self.mass is None else vectors.LANES
 
     @numpy_defaults()
     def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
@@ -150,12 +158,9 @@ class HMC:
         UserError
             Fields that do not fit the action, negative `n_updates`, `thin` below 1.
         """
-        from .._kernels import layout
         from .._kernels.threads import over_groups
 
         check_counts(n_updates, thin)
-        if self.mass is not None:
-            return fourier.advance(self, state, rng, n_updates, thin)
         fields = check_fields(state.phi, self.action)
         n_chains, *shape = fields.shape
         compiled, geometry = self._plan(tuple(shape))
@@ -168,7 +173,7 @@ class HMC:
         delta_h = np.empty((n_updates, n_chains))
         keys = np.array([rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter")])
         over_groups(
-            compiled.advance, -(-n_chains // layout.lanes_for(tuple(shape))), phi.size * n_updates * self._kicks.size,
+            compiled.advance, -(-n_chains // self._chains_per_group(tuple(shape))), phi.size * n_updates * self._kicks.size,
             phi, action, np.uint64(state.update), np.uint64(thin), *geometry, self._kicks, self._drifts, self.jitter,
             keys, kept_phi, kept_action, accepted, delta_h,
         )  # fmt: skip
@@ -194,8 +199,6 @@ class HMC:
         """
         fields = check_fields(phi, self.action)
         momenta = check_fields(momentum, self.action)
-        if self.mass is not None:
-            return fourier.integrate(self, fields, momenta)
         n_chains, *shape = fields.shape
         compiled, geometry = self._plan(tuple(shape))
         end, back = fields.reshape(n_chains, -1).copy(), momenta.reshape(n_chains, -1).copy()

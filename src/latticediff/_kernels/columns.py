@@ -1,0 +1,79 @@
+"""Real Fourier transforms of two columns of a lattice at once, float64, from one array into another or in place.
+
+A column is all sites, or all functions, along one axis. The arithmetic is that of `folded`, whose transforms run over
+whole lattices in float32: here whoever calls does something else with a column while it is in the cache. `vectors.LANES`
+configurations side by side, one in each lane; a lane's bits depend on nothing but its own configuration.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..fourier import real_fourier
+from ..types import FloatArray, IntArray, Shape
+from . import folded
+from .compile import cached, specialise
+from .folded import fold, gather, in_fours, kinds, unfold
+from .vectors import LANES
+
+__all__ = ["back", "forth", "tables"]
+
+products: Any = specialise(folded.products.py_func, {"zero": 0.0}, "double")
+
+
+def tables(shape: Shape) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+    """``(sizes, order, forth, back)`` of all axes of a lattice: `folded.tables` in float64.
+
+    Returns
+    -------
+    sizes : ndarray, shape (n_axes, 4), int64
+        Members of each kind.
+    order : ndarray, shape (n_axes, largest extent), int64
+        Functions, kind by kind.
+    forth, back : ndarray, shape (n_axes, 4, rows / 4, columns, 4), float64
+        The dense products, rows in blocks of four, filled up with zeros.
+    """
+    largest = max(shape)
+    sizes, order = np.zeros((len(shape), 4), np.int64), np.zeros((len(shape), largest), np.int64)
+    to_functions = np.zeros((len(shape), 4, -(-largest // 4), largest, 4))
+    to_sites = np.zeros_like(to_functions)
+    for axis, extent in enumerate(shape):
+        functions, sites = kinds(extent)
+        order[axis, :extent] = np.concatenate(functions)
+        for kind, (rows, columns) in enumerate(zip(functions, sites, strict=True)):
+            sizes[axis, kind] = len(rows)
+            part = real_fourier(extent)[np.ix_(rows, columns)]
+            for matrix, table in ((part, to_functions), (part.T, to_sites)):
+                blocks = in_fours(matrix)
+                table[axis, kind, : blocks.shape[0], : blocks.shape[1]] = blocks
+    return sizes, order, to_functions, to_sites
+
+
+@cached
+def forth(blocks, sizes, order, plain, extent, x, first, second, step, out, to_first, to_second, to_step, scratch):
+    """Sites to functions: the columns of `x` that begin at `first` and `second` to those of `out`.
+
+    `first`, `second` and `step` count numbers. `blocks`, `sizes` and `order` are those of the axis, `plain` counts from
+    0; the first ``2 * extent * LANES`` elements of `scratch` are overwritten, and may belong to no column.
+    """
+    if sizes[2] > 0:
+        fold(x, first, step, extent, scratch, 0)
+        fold(x, second, step, extent, scratch, extent)
+    else:
+        gather(x, first, step, plain, extent, scratch, 0)
+        gather(x, second, step, plain, extent, scratch, extent)
+    products(blocks, sizes, scratch, extent, out, to_first, to_second, order, to_step)
+
+
+@cached
+def back(blocks, sizes, order, plain, extent, x, first, second, step, out, to_first, to_second, to_step, scratch):
+    """Functions to sites, the transpose of `forth`; it overwrites ``4 * extent * LANES`` elements of `scratch`."""
+    gather(x, first, step, order, extent, scratch, 0)
+    gather(x, second, step, order, extent, scratch, extent)
+    if sizes[2] > 0:
+        room = 2 * extent * LANES
+        products(blocks, sizes, scratch, extent, scratch, room, room + extent * LANES, plain, LANES)
+        unfold(scratch, 2 * extent, out, to_first, to_step, extent)
+        unfold(scratch, 3 * extent, out, to_second, to_step, extent)
+    else:
+        products(blocks, sizes, scratch, extent, out, to_first, to_second, plain, to_step)
