@@ -32,7 +32,10 @@ ZERO, ONE, FOUR = np.uint64(0), np.uint64(1), np.uint64(4)
 
 
 class Basis(NamedTuple):
-    """The transforms of one lattice: `columns.tables`, its extents, and ``1 / sqrt(M)`` of each basis function."""
+    """The transforms of one lattice: `columns.tables`, its extents, and ``1 / sqrt(M)`` of each mode.
+
+    Modes are numbered with the first axis innermost.
+    """
 
     extents: IntArray
     sizes: IntArray
@@ -45,7 +48,7 @@ class Basis(NamedTuple):
 
 def local_force(x: FloatArray, begin: int, n: int, params: tuple[float, ...], bend: float) -> None:
     """``x = bend x - V'(x)`` in place: the force of all that is not in H0."""
-    for i in range(begin, begin + n):
+    for i in range(np.uint64(begin), np.uint64(begin + n)):
         s = x[i]
         x[i] = bend * s - derivative(s, params)
 
@@ -88,18 +91,18 @@ def sites(
     for q in range(0, n_columns, 2):
         first, second = q * n, min(q + 1, n_columns - 1) * n  # an odd one is done twice
         if is_first:
-            for i in range(n):
-                scratch[room + i] = field[first + i]
-                scratch[room + n + i] = field[second + i]
+            for i in range(0, n, LANES):
+                store(scratch, room + i, load(field, first + i))
+                store(scratch, room + n + i, load(field, second + i))
         else:
             back(
                 basis.back[axis], basis.sizes[axis], basis.order[axis], basis.plain, extent,
                 field, first, second, LANES, scratch, room, room + n, LANES, scratch,
             )  # fmt: skip
         if is_last:
-            for i in range(n):
-                end[first + i] = scratch[room + i]
-                end[second + i] = scratch[room + n + i]
+            for i in range(0, n, LANES):
+                store(end, first + i, load(scratch, room + i))
+                store(end, second + i, load(scratch, room + n + i))
             local_action(scratch, room, extent, params, bend, row, rest)
             if second != first:
                 local_action(scratch, room + n, extent, params, bend, row, rest)
@@ -135,6 +138,39 @@ def along(basis: Basis, axis: int, field: FloatArray, inverse: bool, scratch: Fl
             )  # fmt: skip
 
 
+def into_modes(basis: Basis, field: FloatArray, out: FloatArray, upwards: bool, scratch: FloatArray) -> None:
+    """Coefficients of `field`, which is overwritten, times sqrt(M) if `upwards`, else over it: a of phi, b of p."""
+    for axis in range(basis.extents.size - 1, 0, -1):
+        along(basis, axis, field, False, scratch)
+    extent = basis.extents[0]
+    after = basis.inverse_root.size // extent
+    for q in range(0, after, 2):
+        r = min(q + 1, after - 1)
+        forth(
+            basis.forth[0], basis.sizes[0], basis.order[0], basis.plain, extent,
+            field, q * LANES, r * LANES, after * LANES, out, q * extent * LANES, r * extent * LANES, LANES, scratch,
+        )  # fmt: skip
+    for k in range(basis.inverse_root.size):
+        scale = 1.0 / basis.inverse_root[k] if upwards else basis.inverse_root[k]
+        store(out, k * LANES, spread(scale) * load(out, k * LANES))
+
+
+def out_of_modes(basis: Basis, b: FloatArray, field: FloatArray, scratch: FloatArray) -> None:
+    """Momenta on sites from the modes `b`, which are overwritten: the way back of `into_modes`."""
+    extent = basis.extents[0]
+    after = basis.inverse_root.size // extent
+    for k in range(basis.inverse_root.size):
+        store(b, k * LANES, spread(1.0 / basis.inverse_root[k]) * load(b, k * LANES))
+    for q in range(0, after, 2):
+        r = min(q + 1, after - 1)
+        back(
+            basis.back[0], basis.sizes[0], basis.order[0], basis.plain, extent,
+            b, q * extent * LANES, r * extent * LANES, LANES, field, q * LANES, r * LANES, after * LANES, scratch,
+        )  # fmt: skip
+    for axis in range(1, basis.extents.size):
+        along(basis, axis, field, True, scratch)
+
+
 def modes(
     basis: Basis,
     field: FloatArray,
@@ -148,10 +184,11 @@ def modes(
 ) -> None:
     """Along the first axis: the force in `field` to modes, a kick, a drift, and the field back to sites.
 
-    The last kick of a trajectory has no drift after it.
+    The last kick of a trajectory has no drift after it. Modes lie along the first axis: at the strides of the field
+    three arrays would meet in the same few sets of the cache.
     """
     extent = basis.extents[0]
-    after = field.size // (LANES * extent)
+    after = basis.inverse_root.size // extent
     n, step = extent * LANES, after * LANES
     room = 4 * n
     sine = math.sin(omega * drift)
@@ -164,18 +201,18 @@ def modes(
             basis.forth[0], basis.sizes[0], basis.order[0], basis.plain, extent,
             field, q * LANES, r * LANES, step, scratch, room, room + n, LANES, scratch,
         )  # fmt: skip
-        for column in range(r - q + 1):
-            for i in range(extent):
-                here, there = (i * after + q + column) * LANES, room + column * n + i * LANES
-                inverse = basis.inverse_root[i * after + q + column]
-                y = load(b, here) + spread(kick * inverse) * load(scratch, there)
-                if not is_last:
-                    x = load(a, here)
-                    new = c * x + up * y
-                    y = down * x + c * y
-                    store(a, here, new)
-                    store(scratch, there, spread(inverse) * new)
-                store(b, here, y)
+        first = q * extent
+        for i in range((r - q + 1) * extent):
+            here, there = (first + i) * LANES, room + i * LANES
+            inverse = basis.inverse_root[first + i]
+            y = load(b, here) + spread(kick * inverse) * load(scratch, there)
+            if not is_last:
+                x = load(a, here)
+                new = c * x + up * y
+                y = down * x + c * y
+                store(a, here, new)
+                store(scratch, there, spread(inverse) * new)
+            store(b, here, y)
         if not is_last:
             back(
                 basis.back[0], basis.sizes[0], basis.order[0], basis.plain, extent,
@@ -215,13 +252,8 @@ def trajectory(
 ) -> None:
     """Integrate from `start` on sites, which stays as it is, and momenta `b` in modes to `end` on sites and `b`."""
     n_axes = basis.extents.size
-    size = basis.inverse_root.size
     field[:] = start
-    for axis in range(n_axes):
-        along(basis, axis, field, False, scratch)
-    for k in range(size):
-        scale = spread(1.0 / basis.inverse_root[k])
-        store(a, k * LANES, scale * load(field, k * LANES))
+    into_modes(basis, field, a, True, scratch)
     field[:] = start
     action[:] = 0.0
     sites(basis, field, scratch, params, bend, True, False, end, row, action)
@@ -364,21 +396,15 @@ def integrate(
     row, kinetic, action = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     for chain in range(0, n_chains, LANES):
         used = min(LANES, n_chains - chain)
-        load_group(b, momenta, chain, used)
-        for axis in range(basis.extents.size):
-            along(basis, axis, b, False, scratch)
-        for k in range(size):
-            store(b, k * LANES, spread(basis.inverse_root[k]) * load(b, k * LANES))
+        load_group(field, momenta, chain, used)
+        into_modes(basis, field, b, False, scratch)
         load_group(start, phi, chain, used)
         trajectory(
             basis, start, field, a, b, end, scratch, row, params, bend, omega, kicks, drifts, 1.0, kinetic, action
         )
-        for k in range(size):
-            store(b, k * LANES, spread(1.0 / basis.inverse_root[k]) * load(b, k * LANES))
-        for axis in range(basis.extents.size):
-            along(basis, axis, b, True, scratch)
+        out_of_modes(basis, b, field, scratch)
         store_group(end, phi, chain, used)
-        store_group(b, momenta, chain, used)
+        store_group(field, momenta, chain, used)
         for k in range(used):
             energies[chain + k, 0] = kinetic[k]
             energies[chain + k, 1] = action[k]
@@ -392,13 +418,16 @@ class Compiled(NamedTuple):
 
 
 #: in the order in which they call each other; the first know no potential, so a user's theory compiles them once
-_WITHOUT_POTENTIAL = (along, modes, half_squares, load_group, store_group, draw)
+_WITHOUT_POTENTIAL = (along, into_modes, out_of_modes, modes, half_squares, load_group, store_group, draw)
 _WITH_POTENTIAL = (local_force, local_action, sites, trajectory)
 
 
 @functools.cache
 def _shared() -> dict[str, Any]:
-    return {part.__name__: specialise(part, {}, "harmonic") for part in _WITHOUT_POTENTIAL}
+    bindings: dict[str, Any] = {}
+    for part in _WITHOUT_POTENTIAL:
+        bindings[part.__name__] = specialise(part, bindings, "harmonic")
+    return bindings
 
 
 @functools.cache

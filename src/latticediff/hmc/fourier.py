@@ -60,9 +60,10 @@ def plan(action: Action, shape: Shape, mass: float) -> tuple[Any, tuple[Any, ...
     # the loops join the first axis with modes and the last one with sites: two axes at least
     extents = shape if len(shape) > 1 else (*shape, 1)
     sizes, order, forth, back = columns.tables(extents)
-    inverse_root = 1 / np.sqrt(basis_from_momenta(masses(action, shape, mass), shape)).ravel()
+    by_mode = basis_from_momenta(masses(action, shape, mass), shape)
+    inverse_root = np.moveaxis(1 / np.sqrt(by_mode), 0, -1).ravel()  # the kernel has the first axis innermost
     basis = harmonic.Basis(
-        np.array(extents), sizes, order, np.arange(order.shape[1]), forth, back, np.ascontiguousarray(inverse_root)
+        np.array(extents), sizes, order, np.arange(order.shape[1]), forth, back, inverse_root
     )
     coupling = abs(action.hopping)
     bend = coupling * (2 * len(shape) + mass)
