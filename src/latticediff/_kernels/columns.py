@@ -1,4 +1,4 @@
-"""Real Fourier transforms of two columns of a lattice at once, float64, from one array into another or in place.
+"""Real Fourier transforms of two columns of a lattice at once, float64, from one array into another.
 
 A column is all sites, or all functions, along one axis. The arithmetic is that of `folded`, whose transforms run over
 whole lattices in float32: here whoever calls does something else with a column while it is in the cache. `vectors.LANES`
@@ -14,7 +14,7 @@ from ..types import FloatArray, IntArray, Shape
 from . import folded
 from .compile import cached, specialise
 from .folded import fold, gather, in_fours, kinds, unfold
-from .vectors import LANES
+from .vectors import LANES, load, spread, store
 
 __all__ = ["back", "forth", "tables"]
 
@@ -50,30 +50,56 @@ def tables(shape: Shape) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
 
 
 @cached
+def dense(blocks, extent, x, first, second, step, out, to_first, to_second, to_step):
+    """One dense product of two columns, where symmetries do not pay: nothing is copied."""
+    for block in range((extent + 3) // 4):
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(0.0)
+        for j in range(extent):
+            m0, m1 = spread(blocks[block, j, 0]), spread(blocks[block, j, 1])
+            m2, m3 = spread(blocks[block, j, 2]), spread(blocks[block, j, 3])
+            u, v = load(x, first + j * step), load(x, second + j * step)
+            a0, b0 = a0 + m0 * u, b0 + m0 * v
+            a1, b1 = a1 + m1 * u, b1 + m1 * v
+            a2, b2 = a2 + m2 * u, b2 + m2 * v
+            a3, b3 = a3 + m3 * u, b3 + m3 * v
+        i, left = 4 * block, extent - 4 * block
+        store(out, to_first + i * to_step, a0)
+        store(out, to_second + i * to_step, b0)
+        if left > 1:
+            store(out, to_first + (i + 1) * to_step, a1)
+            store(out, to_second + (i + 1) * to_step, b1)
+        if left > 2:
+            store(out, to_first + (i + 2) * to_step, a2)
+            store(out, to_second + (i + 2) * to_step, b2)
+        if left > 3:
+            store(out, to_first + (i + 3) * to_step, a3)
+            store(out, to_second + (i + 3) * to_step, b3)
+
+
+@cached
 def forth(blocks, sizes, order, plain, extent, x, first, second, step, out, to_first, to_second, to_step, scratch):
     """Sites to functions: the columns of `x` that begin at `first` and `second` to those of `out`.
 
     `first`, `second` and `step` count numbers. `blocks`, `sizes` and `order` are those of the axis, `plain` counts from
-    0; the first ``2 * extent * LANES`` elements of `scratch` are overwritten, and may belong to no column.
+    0. The columns of `x` and of `out` and the first ``2 * extent * LANES`` elements of `scratch` are all different.
     """
     if sizes[2] > 0:
         fold(x, first, step, extent, scratch, 0)
         fold(x, second, step, extent, scratch, extent)
+        products(blocks, sizes, scratch, extent, out, to_first, to_second, order, to_step)
     else:
-        gather(x, first, step, plain, extent, scratch, 0)
-        gather(x, second, step, plain, extent, scratch, extent)
-    products(blocks, sizes, scratch, extent, out, to_first, to_second, order, to_step)
+        dense(blocks[0], extent, x, first, second, step, out, to_first, to_second, to_step)
 
 
 @cached
 def back(blocks, sizes, order, plain, extent, x, first, second, step, out, to_first, to_second, to_step, scratch):
-    """Functions to sites, the transpose of `forth`; it overwrites ``4 * extent * LANES`` elements of `scratch`."""
-    gather(x, first, step, order, extent, scratch, 0)
-    gather(x, second, step, order, extent, scratch, extent)
+    """Functions to sites, the transpose of `forth`, with the first ``4 * extent * LANES`` elements of `scratch`."""
     if sizes[2] > 0:
+        gather(x, first, step, order, extent, scratch, 0)
+        gather(x, second, step, order, extent, scratch, extent)
         room = 2 * extent * LANES
         products(blocks, sizes, scratch, extent, scratch, room, room + extent * LANES, plain, LANES)
         unfold(scratch, 2 * extent, out, to_first, to_step, extent)
         unfold(scratch, 3 * extent, out, to_second, to_step, extent)
     else:
-        products(blocks, sizes, scratch, extent, out, to_first, to_second, plain, to_step)
+        dense(blocks[0], extent, x, first, second, step, out, to_first, to_second, to_step)

@@ -84,6 +84,9 @@ def sites(
     that is not in H0.
     """
     axis = basis.extents.size - 1
+    # views of arrays are counted references: taken once, not for every column
+    to_sites, to_modes = basis.back[axis], basis.forth[axis]
+    sizes, order, plain = basis.sizes[axis], basis.order[axis], basis.plain
     extent = basis.extents[axis]
     n = extent * LANES
     n_columns = field.size // n
@@ -96,7 +99,7 @@ def sites(
                 store(scratch, room + n + i, load(field, second + i))
         else:
             back(
-                basis.back[axis], basis.sizes[axis], basis.order[axis], basis.plain, extent,
+                to_sites, sizes, order, plain, extent,
                 field, first, second, LANES, scratch, room, room + n, LANES, scratch,
             )  # fmt: skip
         if is_last:
@@ -108,7 +111,7 @@ def sites(
                 local_action(scratch, room + n, extent, params, bend, row, rest)
         local_force(scratch, room, 2 * n, params, bend)
         forth(
-            basis.forth[axis], basis.sizes[axis], basis.order[axis], basis.plain, extent,
+            to_modes, sizes, order, plain, extent,
             scratch, room, room + n, LANES, field, first, second, LANES, scratch,
         )  # fmt: skip
 
@@ -121,21 +124,26 @@ def along(basis: Basis, axis: int, field: FloatArray, inverse: bool, scratch: Fl
     for other in range(axis + 1, basis.extents.size):
         after *= basis.extents[other]
     columns, step = before * after, after * LANES
+    n, room = extent * LANES, 4 * extent * LANES
     blocks = basis.back[axis] if inverse else basis.forth[axis]
+    sizes, order, plain = basis.sizes[axis], basis.order[axis], basis.plain
     for q in range(0, columns, 2):
         r = min(q + 1, columns - 1)
         first = (q // after * extent * after + q % after) * LANES
         second = (r // after * extent * after + r % after) * LANES
         if inverse:
             back(
-                blocks, basis.sizes[axis], basis.order[axis], basis.plain, extent,
-                field, first, second, step, field, first, second, step, scratch,
+                blocks, sizes, order, plain, extent,
+                field, first, second, step, scratch, room, room + n, LANES, scratch,
             )  # fmt: skip
         else:
             forth(
-                blocks, basis.sizes[axis], basis.order[axis], basis.plain, extent,
-                field, first, second, step, field, first, second, step, scratch,
+                blocks, sizes, order, plain, extent,
+                field, first, second, step, scratch, room, room + n, LANES, scratch,
             )  # fmt: skip
+        for i in range(extent):
+            store(field, first + i * step, load(scratch, room + i * LANES))
+            store(field, second + i * step, load(scratch, room + n + i * LANES))
 
 
 def into_modes(basis: Basis, field: FloatArray, out: FloatArray, upwards: bool, scratch: FloatArray) -> None:
@@ -144,10 +152,11 @@ def into_modes(basis: Basis, field: FloatArray, out: FloatArray, upwards: bool, 
         along(basis, axis, field, False, scratch)
     extent = basis.extents[0]
     after = basis.inverse_root.size // extent
+    to_modes, sizes, order, plain = basis.forth[0], basis.sizes[0], basis.order[0], basis.plain
     for q in range(0, after, 2):
         r = min(q + 1, after - 1)
         forth(
-            basis.forth[0], basis.sizes[0], basis.order[0], basis.plain, extent,
+            to_modes, sizes, order, plain, extent,
             field, q * LANES, r * LANES, after * LANES, out, q * extent * LANES, r * extent * LANES, LANES, scratch,
         )  # fmt: skip
     for k in range(basis.inverse_root.size):
@@ -161,10 +170,11 @@ def out_of_modes(basis: Basis, b: FloatArray, field: FloatArray, scratch: FloatA
     after = basis.inverse_root.size // extent
     for k in range(basis.inverse_root.size):
         store(b, k * LANES, spread(1.0 / basis.inverse_root[k]) * load(b, k * LANES))
+    to_sites, sizes, order, plain = basis.back[0], basis.sizes[0], basis.order[0], basis.plain
     for q in range(0, after, 2):
         r = min(q + 1, after - 1)
         back(
-            basis.back[0], basis.sizes[0], basis.order[0], basis.plain, extent,
+            to_sites, sizes, order, plain, extent,
             b, q * extent * LANES, r * extent * LANES, LANES, field, q * LANES, r * LANES, after * LANES, scratch,
         )  # fmt: skip
     for axis in range(1, basis.extents.size):
@@ -191,6 +201,9 @@ def modes(
     after = basis.inverse_root.size // extent
     n, step = extent * LANES, after * LANES
     room = 4 * n
+    to_sites, to_modes = basis.back[0], basis.forth[0]
+    sizes, order, plain = basis.sizes[0], basis.order[0], basis.plain
+    inverse_roots = basis.inverse_root
     sine = math.sin(omega * drift)
     # where nothing couples neighbours omega is 0, and the rotation a free motion
     cosine, b_to_a, a_to_b = math.cos(omega * drift), sine / omega if omega > 0.0 else drift, -omega * sine
@@ -198,13 +211,13 @@ def modes(
     for q in range(0, after, 2):
         r = min(q + 1, after - 1)
         forth(
-            basis.forth[0], basis.sizes[0], basis.order[0], basis.plain, extent,
+            to_modes, sizes, order, plain, extent,
             field, q * LANES, r * LANES, step, scratch, room, room + n, LANES, scratch,
         )  # fmt: skip
         first = q * extent
         for i in range((r - q + 1) * extent):
             here, there = (first + i) * LANES, room + i * LANES
-            inverse = basis.inverse_root[first + i]
+            inverse = inverse_roots[first + i]
             y = load(b, here) + spread(kick * inverse) * load(scratch, there)
             if not is_last:
                 x = load(a, here)
@@ -215,7 +228,7 @@ def modes(
             store(b, here, y)
         if not is_last:
             back(
-                basis.back[0], basis.sizes[0], basis.order[0], basis.plain, extent,
+                to_sites, sizes, order, plain, extent,
                 scratch, room, room + (r - q) * n, LANES, field, q * LANES, r * LANES, step, scratch,
             )  # fmt: skip
 
