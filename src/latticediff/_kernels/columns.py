@@ -16,7 +16,7 @@ from .compile import cached, specialise
 from .folded import fold, gather, in_fours, kinds, unfold
 from .vectors import LANES, load, spread, store
 
-__all__ = ["back", "forth", "tables"]
+__all__ = ["back", "dense", "forth", "tables"]
 
 products: Any = specialise(folded.products.py_func, {"zero": 0.0}, "double")
 

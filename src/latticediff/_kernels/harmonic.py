@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray, IntArray
-from .columns import back, forth
+from .columns import back, dense, forth
 from .compile import potential_name, specialise
 from .potentials import phi4_derivative as derivative
 from .potentials import phi4_value as value
@@ -84,8 +84,9 @@ def sites(
     that is not in H0.
     """
     axis = basis.extents.size - 1
-    # views of arrays are counted references: taken once, not for every column
+    # views are counted references, and a call has its price: on short axes they would cost more than the products
     to_sites, to_modes = basis.back[axis], basis.forth[axis]
+    dense_to_sites, dense_to_modes, is_folded = to_sites[0], to_modes[0], basis.sizes[axis, 2] > 0
     sizes, order, plain = basis.sizes[axis], basis.order[axis], basis.plain
     extent = basis.extents[axis]
     n = extent * LANES
@@ -97,11 +98,13 @@ def sites(
             for i in range(0, n, LANES):
                 store(scratch, room + i, load(field, first + i))
                 store(scratch, room + n + i, load(field, second + i))
-        else:
+        elif is_folded:
             back(
                 to_sites, sizes, order, plain, extent,
                 field, first, second, LANES, scratch, room, room + n, LANES, scratch,
             )  # fmt: skip
+        else:
+            dense(dense_to_sites, extent, field, first, second, LANES, scratch, room, room + n, LANES)
         if is_last:
             for i in range(0, n, LANES):
                 store(end, first + i, load(scratch, room + i))
@@ -110,10 +113,13 @@ def sites(
             if second != first:
                 local_action(scratch, room + n, extent, params, bend, row, rest)
         local_force(scratch, room, 2 * n, params, bend)
-        forth(
-            to_modes, sizes, order, plain, extent,
-            scratch, room, room + n, LANES, field, first, second, LANES, scratch,
-        )  # fmt: skip
+        if is_folded:
+            forth(
+                to_modes, sizes, order, plain, extent,
+                scratch, room, room + n, LANES, field, first, second, LANES, scratch,
+            )  # fmt: skip
+        else:
+            dense(dense_to_modes, extent, scratch, room, room + n, LANES, field, first, second, LANES)
 
 
 def along(basis: Basis, axis: int, field: FloatArray, inverse: bool, scratch: FloatArray) -> None:
@@ -202,6 +208,7 @@ def modes(
     n, step = extent * LANES, after * LANES
     room = 4 * n
     to_sites, to_modes = basis.back[0], basis.forth[0]
+    dense_to_sites, dense_to_modes, is_folded = to_sites[0], to_modes[0], basis.sizes[0, 2] > 0
     sizes, order, plain = basis.sizes[0], basis.order[0], basis.plain
     inverse_roots = basis.inverse_root
     sine = math.sin(omega * drift)
@@ -210,10 +217,13 @@ def modes(
     c, up, down = spread(cosine), spread(b_to_a), spread(a_to_b)
     for q in range(0, after, 2):
         r = min(q + 1, after - 1)
-        forth(
-            to_modes, sizes, order, plain, extent,
-            field, q * LANES, r * LANES, step, scratch, room, room + n, LANES, scratch,
-        )  # fmt: skip
+        if is_folded:
+            forth(
+                to_modes, sizes, order, plain, extent,
+                field, q * LANES, r * LANES, step, scratch, room, room + n, LANES, scratch,
+            )  # fmt: skip
+        else:
+            dense(dense_to_modes, extent, field, q * LANES, r * LANES, step, scratch, room, room + n, LANES)
         first = q * extent
         for i in range((r - q + 1) * extent):
             here, there = (first + i) * LANES, room + i * LANES
@@ -226,11 +236,14 @@ def modes(
                 store(a, here, new)
                 store(scratch, there, spread(inverse) * new)
             store(b, here, y)
-        if not is_last:
+        last = room + (r - q) * n
+        if not is_last and is_folded:
             back(
                 to_sites, sizes, order, plain, extent,
-                scratch, room, room + (r - q) * n, LANES, field, q * LANES, r * LANES, step, scratch,
+                scratch, room, last, LANES, field, q * LANES, r * LANES, step, scratch,
             )  # fmt: skip
+        elif not is_last:
+            dense(dense_to_sites, extent, scratch, room, last, LANES, field, q * LANES, r * LANES, step)
 
 
 def half_squares(x: FloatArray, n: int, factor: float, row: FloatArray, out: FloatArray) -> None:
