@@ -1,8 +1,8 @@
 """Real Fourier transforms of two columns of a lattice at once, float64, from one array into another.
 
 A column is all sites, or all functions, along one axis. The arithmetic is that of `folded`, whose transforms run over
-whole lattices in float32: here whoever calls does something else with a column while it is in the cache. `vectors.LANES`
-configurations side by side, one in each lane; a lane's bits depend on nothing but its own configuration.
+whole lattices in float32: here whoever calls does something else with a column while it is in the cache. There are
+`vectors.LANES` configurations side by side; a lane's bits depend on nothing but its own configuration.
 """
 
 from typing import Any
@@ -11,12 +11,17 @@ import numpy as np
 
 from ..fourier import real_fourier
 from ..types import FloatArray, IntArray, Shape
-from . import folded
+from . import folded, vectors
 from .compile import cached, specialise
 from .folded import fold, gather, in_fours, kinds, unfold
-from .vectors import LANES, load, spread, store
+from .vectors import LANES
 
 __all__ = ["back", "dense", "forth", "tables"]
+
+# intrinsics, whose context Numba supplies
+load: Any = vectors.load
+spread: Any = vectors.spread
+store: Any = vectors.store
 
 products: Any = specialise(folded.products.py_func, {"zero": 0.0}, "double")
 
@@ -50,7 +55,18 @@ def tables(shape: Shape) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
 
 
 @cached
-def dense(blocks, extent, x, first, second, step, out, to_first, to_second, to_step):
+def dense(
+    blocks: FloatArray,
+    extent: int,
+    x: FloatArray,
+    first: int,
+    second: int,
+    step: int,
+    out: FloatArray,
+    to_first: int,
+    to_second: int,
+    to_step: int,
+) -> None:
     """One dense product of two columns, where symmetries do not pay: nothing is copied."""
     for block in range((extent + 3) // 4):
         a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(0.0)
@@ -77,7 +93,22 @@ def dense(blocks, extent, x, first, second, step, out, to_first, to_second, to_s
 
 
 @cached
-def forth(blocks, sizes, order, plain, extent, x, first, second, step, out, to_first, to_second, to_step, scratch):
+def forth(
+    blocks: FloatArray,
+    sizes: IntArray,
+    order: IntArray,
+    plain: IntArray,
+    extent: int,
+    x: FloatArray,
+    first: int,
+    second: int,
+    step: int,
+    out: FloatArray,
+    to_first: int,
+    to_second: int,
+    to_step: int,
+    scratch: FloatArray,
+) -> None:
     """Sites to functions: the columns of `x` that begin at `first` and `second` to those of `out`.
 
     `first`, `second` and `step` count numbers. `blocks`, `sizes` and `order` are those of the axis, `plain` counts from
@@ -92,7 +123,22 @@ def forth(blocks, sizes, order, plain, extent, x, first, second, step, out, to_f
 
 
 @cached
-def back(blocks, sizes, order, plain, extent, x, first, second, step, out, to_first, to_second, to_step, scratch):
+def back(
+    blocks: FloatArray,
+    sizes: IntArray,
+    order: IntArray,
+    plain: IntArray,
+    extent: int,
+    x: FloatArray,
+    first: int,
+    second: int,
+    step: int,
+    out: FloatArray,
+    to_first: int,
+    to_second: int,
+    to_step: int,
+    scratch: FloatArray,
+) -> None:
     """Functions to sites, the transpose of `forth`, with the first ``4 * extent * LANES`` elements of `scratch`."""
     if sizes[2] > 0:
         gather(x, first, step, order, extent, scratch, 0)

@@ -62,9 +62,7 @@ def plan(action: Action, shape: Shape, mass: float) -> tuple[Any, tuple[Any, ...
     sizes, order, forth, back = columns.tables(extents)
     by_mode = basis_from_momenta(masses(action, shape, mass), shape)
     inverse_root = np.moveaxis(1 / np.sqrt(by_mode), 0, -1).ravel()  # the kernel has the first axis innermost
-    basis = harmonic.Basis(
-        np.array(extents), sizes, order, np.arange(order.shape[1]), forth, back, inverse_root
-    )
+    basis = harmonic.Basis(np.array(extents), sizes, order, np.arange(order.shape[1]), forth, back, inverse_root)
     coupling = abs(action.hopping)
     bend = coupling * (2 * len(shape) + mass)
     return harmonic.build(value, derivative), (basis, params, bend, math.sqrt(coupling))
