@@ -5,7 +5,7 @@ Rows of one L:
 - ``hmc``: trajectory length, integrator and acceptance searched for the fewest force evaluations per independent |m|
   (`latticediff.hmc.search`),
 - ``hmc_unit``: trajectories of length 1, leapfrog, only the step size tuned, as they are usually quoted,
-- ``fourier_hmc``: Fourier-accelerated, a quarter period of the free field, mass (4 / L)^2; length not searched,
+- ``fourier_hmc``: Fourier-accelerated, its harmonic part integrated exactly; searched like ``hmc``, and in its mass,
 - ``cluster``: of the `MIXES` of embedded clusters with local sweeps or trajectories, the one of least processor time
   per independent |m| in a scan, whose rows are kept in ``scan``,
 - ``learned``, ``fast``: where models for L come with the package, the exact chains of their proposals (ODE route): of
@@ -105,15 +105,14 @@ def best_mix(action, start, streams):
 def kernels(extent, start, streams, wanted):
     """The algorithms at one lattice: name, kernel, and what a row says beside."""
     action = Phi4.A(-4.0, LAM[extent])
-    quarter = math.pi / (2 * math.sqrt(action.hopping))
     if "hmc" in wanted:
         searched = {"integrator": "search", "jitter": 0.1, "budget": BUDGET}
         yield "hmc", tune(action, start, streams.child("hmc"), "search", "search", **searched), {}
     if "hmc_unit" in wanted:
         yield "hmc_unit", tune(action, start, streams, 0.85, 1.0), {}
     if "fourier_hmc" in wanted:
-        mass = (4 / extent) ** 2
-        yield "fourier_hmc", tune(action, start, streams.child("fourier"), 0.85, quarter, mass=mass), {}
+        searched = {"integrator": "search", "jitter": 0.1, "budget": BUDGET, "mass": "search"}
+        yield "fourier_hmc", tune(action, start, streams.child("fourier"), "search", "search", **searched), {}
     if "cluster" in wanted:
         name, kernel, scan = best_mix(action, start, streams.child("mixes"))
         yield "cluster", kernel, {"mix": name, "scan": scan}
@@ -230,9 +229,10 @@ def text(row):
     for key in ("gradients", "network_evaluations"):
         if key in row:
             words.append(f"{row[key]['abs_m'][0]:.0f} {key.replace('_', ' ')} per |m|")
-    if row["algorithm"] in ("hmc", "hmc_unit"):
+    if row["algorithm"] in ("hmc", "hmc_unit", "fourier_hmc"):
         kernel = row["kernel"]
         words.append(f"T = {kernel['trajectory_length']:.3g}, {kernel['integrator']}, {kernel['n_leapfrog']} steps")
+        words += [f"mass {kernel['mass']['p_hat_squared_plus']:g}"] if kernel["mass"] != "unit" else []
     words += [f"{row['mix']}"] if "mix" in row else []
     words += [f"trained {row['training_seconds']:.0f} s"] if "training_seconds" in row else []
     words += [f"earlier: m {known[0]}, abs_m {known[1]}"] if known else []

@@ -48,7 +48,8 @@ def warm_up(
 ) -> tuple[HMC, ChainState]:
     """The kernel of `tune`, and the state in which the search left the chains. Parameters as there.
 
-    Where target, length or integrator is "search", `latticediff.hmc.search.search` looks for it and takes the options.
+    Where target, length, integrator or mass is "search", `latticediff.hmc.search.search` looks for it and takes the
+    options.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def warm_up(
     UserError
         As `tune`; or fewer than two rounds, or than one update in each.
     """
-    if SEARCH in (target_acceptance, trajectory_length, integrator):
+    if SEARCH in (target_acceptance, trajectory_length, integrator, options.get("mass")):
         return search(action, phi, streams, target_acceptance, trajectory_length, integrator, jitter, **options)
     if not 0 < target_acceptance < 1:
         raise UserError(f"target_acceptance is {target_acceptance!r}; expected a number between 0 and 1")
@@ -124,7 +125,8 @@ def tune(
     """HMC with the largest step size that meets a target acceptance, at a fixed trajectory length or at the cheapest.
 
     ``tune(action, phi, streams, "search", "search", integrator="search", jitter=0.1)`` looks for all three settings,
-    those of the fewest force evaluations per independent |m|: `latticediff.hmc.search`.
+    those of the fewest force evaluations per independent |m|: `latticediff.hmc.search`. With ``mass="search"`` it looks
+    for the mass of Fourier acceleration too.
 
     Parameters
     ----------
@@ -138,7 +140,7 @@ def tune(
     trajectory_length : float
         In units of molecular-dynamics time, or "search".
     integrator, jitter, mass, n_rounds, updates_per_round
-        See `HMC`; rounds of the search for a step size and updates in each. `integrator` may be "search".
+        See `HMC`; rounds of the search for a step size and updates in each. `integrator` and `mass` may be "search".
     observable, precision, budget
         Of a search, see `latticediff.hmc.search.search`.
 
