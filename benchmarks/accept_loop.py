@@ -13,9 +13,8 @@ import time
 import numpy as np
 
 from latticediff.metropolis import Draw, IndependenceMetropolis, MultipleTry
-from latticediff.model.score_model import load_model
-from latticediff.proposal import OdeProposal
-from latticediff.proposal.grid import own_scheme
+from latticediff.model.storage import load_model
+from latticediff.proposal import proposal_for
 from latticediff.streams import Streams
 
 
@@ -54,7 +53,7 @@ def timed(work, repeats=5):
 def rows_of(name, chain_counts):
     """Rows of one model: proposals once, then the loop for each number of chains and of tries."""
     model = load_model(name)
-    proposal, action = OdeProposal(model, **own_scheme(model)), model.action
+    proposal, action = proposal_for(model), model.theory
     n = 512
     proposal.draw(n, np.random.default_rng(0))
     cpu = timed(lambda: action(proposal.draw(n, np.random.default_rng(1)).phi), 2) / n

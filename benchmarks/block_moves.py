@@ -19,7 +19,7 @@ from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared
 from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis
 from latticediff.metropolis.moves import Block, Coloured
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.streams import Streams

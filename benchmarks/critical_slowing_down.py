@@ -44,10 +44,9 @@ from latticediff.composite import Sequence
 from latticediff.hmc import tune
 from latticediff.local_updates import LocalMetropolis
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
-from latticediff.proposal import OdeProposal
-from latticediff.proposal.grid import own_scheme
+from latticediff.model.storage import load_model
+from latticediff.proposal import proposal_for
 from latticediff.streams import Streams
 
 LAM = {6: 6.975, 8: 6.008, 10: 5.55, 12: 5.276, 14: 5.113, 16: 4.98, 20: 4.807, 32: 4.572, 64: 4.398, 128: 4.32}
@@ -121,7 +120,7 @@ def kernels(extent, start, streams, wanted):
             model = load_model(name)
             paid = bill.training_seconds(model.card), bill.data_seconds(model.card)
             extra = {"model": name, "training_seconds": paid[0], "data_seconds": paid[1]}
-            yield family, IndependenceMetropolis(OdeProposal(model, **own_scheme(model)), action), extra
+            yield family, IndependenceMetropolis(proposal_for(model), action), extra
 
 
 def measure(name, kernel, start, streams, precision, seconds):

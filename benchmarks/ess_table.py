@@ -25,9 +25,9 @@ from latticediff.composite import Sequence
 from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
 from latticediff.metropolis import IndependenceMetropolis, doubling_error
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
-from latticediff.proposal import OdeProposal
+from latticediff.model.storage import load_model
+from latticediff.proposal import proposal_for
 from latticediff.proposal.grid import own_scheme
 from latticediff.streams import Streams
 
@@ -40,21 +40,21 @@ WARMUP, THIN = 400, 15
 
 def held_out(model, n, streams):
     """Configurations (n, *lattice) of fresh chains: HMC, with a cluster update after each trajectory."""
-    phi = start_fields("hot", N_CHAINS, model.shape, streams, model.action)
-    kernel, state = warm_up(model.action, phi, streams, 0.85, 1.0)
+    phi = start_fields("hot", N_CHAINS, model.lattice, streams, model.theory)
+    kernel, state = warm_up(model.theory, phi, streams, 0.85, 1.0)
     # tau_int of m and of |m| is a few updates at all of these points (docs/classical.md)
-    kernel = Sequence([kernel, Cluster(model.action)])
+    kernel = Sequence([kernel, Cluster(model.theory)])
     state, _ = kernel.advance(state, streams.child("warmup"), WARMUP, WARMUP)
     _, block = kernel.advance(state._replace(update=0), streams.child("hmc"), THIN * -(-n // N_CHAINS), THIN)
-    return block.phi.swapaxes(0, 1).reshape(-1, *model.shape)[:n]
+    return block.phi.swapaxes(0, 1).reshape(-1, *model.lattice)[:n]
 
 
 def row(name, n, n_forward, seed, **scheme):
     """Measure one model; of `scheme`, None stands for its own."""
     model, streams = load_model(name), Streams(seed).child(name)
     scheme = own_scheme(model, **scheme)
-    proposal = OdeProposal(model, **scheme)
-    kernel = IndependenceMetropolis(proposal, model.action)
+    proposal = proposal_for(model, **scheme)
+    kernel = IndependenceMetropolis(proposal, model.theory)
     state = kernel.hot_start(N_CHAINS, streams)
     state, _ = kernel.advance(state, streams, 10, 10)
     began = time.perf_counter()
@@ -63,15 +63,15 @@ def row(name, n, n_forward, seed, **scheme):
     weights = block.info["log_weight"].ravel()
     abs_m = np.abs(block.phi.reshape(*block.phi.shape[:2], -1).mean(axis=2)).T
     phis = held_out(model, n_forward, streams)
-    forward = -model.action(phis) - proposal.weigh(phis)
+    forward = -model.theory(phis) - proposal.weigh(phis)
     some = phis[:N_DOUBLING]
-    doubling = doubling_error(proposal, some, -model.action(some) - forward[:N_DOUBLING])
+    doubling = doubling_error(proposal, some, -model.theory(some) - forward[:N_DOUBLING])
     reverse_ess, forward_ess, tau = ess_reverse(weights), ess_forward(forward), tau_int(abs_m)
     return {
         "model": name,
-        "action": model.action.describe()["convention"],
-        "couplings": dict(model.action.couplings),
-        "shape": list(model.shape),
+        "action": model.theory.describe()["convention"],
+        "couplings": dict(model.theory.couplings),
+        "shape": list(model.lattice),
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "training_seconds": bill.training_seconds(model.card),
         "inherited_seconds": bill.inherited_seconds(model.card),

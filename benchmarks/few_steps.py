@@ -29,7 +29,7 @@ from ess_table import held_out
 from latticediff.analysis import ess_forward, ess_reverse, expected_acceptance, largest_above_mean
 from latticediff.diffusion.runge_kutta import scheme
 from latticediff.metropolis import doubling_error
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal, SdeProposal
 from latticediff.streams import Streams
 

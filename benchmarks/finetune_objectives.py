@@ -16,7 +16,7 @@ import torch
 from ess_table import held_out
 
 from latticediff.diffusion.threads import one_torch_thread
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.streams import Streams
 from latticediff.training import Task, TrainingData
 from latticediff.training.finetune import FineTuner, FineTuningPlan

@@ -24,7 +24,7 @@ from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
 from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.stages.densities import measure_free_energy
 from latticediff.streams import Streams
 

@@ -24,9 +24,9 @@ from latticediff.analysis import field_series, integration_bias
 from latticediff.build.configurations import fresh_configurations
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.metropolis import doubling_error
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
-from latticediff.proposal import OdeProposal
+from latticediff.model.storage import load_model
+from latticediff.proposal import proposal_for
 from latticediff.proposal.grid import own_scheme
 from latticediff.proposal.inversion import invert_passage
 from latticediff.streams import Streams
@@ -73,18 +73,19 @@ def rows(name, n, n_jacobians, seed):
     """All rows of one model."""
     model, streams = load_model(name), Streams(seed).child(name)
     scheme = own_scheme(model)
-    proposal = OdeProposal(model, **scheme)
+    proposal = proposal_for(model, **scheme)
     n = min(n, max(40, SITES // model.gaussian.volume))
     draw = proposal.draw(n, streams.generator("draw"))
     assert np.isfinite(draw.log_q).all()
-    given = fresh_configurations(model.action, model.shape, n, streams).reshape(-1, *model.shape)[:n]
-    about = {"model": name, "shape": list(model.shape), **{key: scheme[key] for key in ("method", "grid", "steps")}}
+    given = fresh_configurations(model.theory, model.lattice, n, streams).reshape(-1, *model.lattice)[:n]
+    about = {"model": name, "shape": list(model.lattice), **{key: scheme[key] for key in ("method", "grid", "steps")}}
     about["evaluations"] = proposal.evaluations_per_draw
     for fields, phi, log_q in (("draws", *draw), ("configurations", given, None)):
-        yield told(about, fields, "doubling", doubling_error(proposal, phi, log_q), phi, model.action)
+        yield told(about, fields, "doubling", doubling_error(proposal, phi, log_q), phi, model.theory)
         if n_jacobians:
             some = phi[:n_jacobians]
-            yield told(about, fields, "jacobian", jacobian_error(proposal, some), some, model.action)
+            own = getattr(proposal, "odd", proposal)  # of even sites the density is exact
+            yield told(about, fields, "jacobian", jacobian_error(own, model.restrict(some)), some, model.theory)
 
 
 def told(about, fields, by, error, phi, action):

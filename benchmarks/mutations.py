@@ -220,7 +220,7 @@ def _interrupted(work, questions, small_segments=False):
     left = iter(range(questions))
     with ExitStack() as changes:
         if small_segments:
-            changes.enter_context(patch("latticediff.ensemble.run.SEGMENT_BYTES", 1))
+            changes.enter_context(patch("latticediff.ensemble.appending.SEGMENT_BYTES", 1))
             changes.enter_context(patch("latticediff.stages.generate.block_length", lambda *_: 40))
         try:
             work(lambda: StopReason("enough", 130) if next(left, None) is None else None)

@@ -12,6 +12,7 @@ deviations), ``front`` (no other row of this L is both cheaper and better).
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -19,9 +20,9 @@ import numpy as np
 
 from latticediff.analysis import ess_reverse, field_series, integration_bias, tau_int
 from latticediff.metropolis import IndependenceMetropolis, doubling_error
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import model_names
-from latticediff.proposal import OdeProposal
+from latticediff.model.storage import load_model
+from latticediff.proposal import proposal_for
 from latticediff.proposal.grid import own_scheme
 from latticediff.report.style import COLOURS, MARKERS, TAU, new_figure, styled
 from latticediff.streams import Streams
@@ -38,30 +39,30 @@ def proposals(model):
     own = own_scheme(model)
     for factor in FACTORS:
         if factor == 1.0:
-            yield OdeProposal(model, **own)
+            yield proposal_for(model)
         elif model.gaussian.volume <= LARGEST and own.get("grid") == "optimised":
-            yield OdeProposal(model, max(6, round(factor * own["steps"])), own["method"], grid="optimised")
+            yield proposal_for(model, steps=max(6, round(factor * own["steps"])), grid="optimised")
 
 
 def row(name, model, proposal, seed):
     """One point: ESS, price and bias of a proposal."""
-    volume, streams = model.gaussian.volume, Streams(seed).child(f"{name}-{proposal.steps}")
+    volume, streams = math.prod(model.lattice), Streams(seed).child(f"{name}-{proposal.steps}")
     n = max(200, SITES // volume)
     proposal.draw(32, streams.generator("warm"))
     began = time.process_time()
     draw = proposal.draw(n, streams.generator("draw"))
     seconds = (time.process_time() - began) / n
-    kernel = IndependenceMetropolis(proposal, model.action)
+    kernel = IndependenceMetropolis(proposal, model.theory)
     state = kernel.hot_start(20, streams)
     _, block = kernel.advance(state, streams.child("chain"), max(20, n // 20))
     tau = tau_int(np.abs(block.phi.mean(axis=(2, 3))).T)
     error = doubling_error(proposal, draw.phi[:400], draw.log_q[:400])
     known = np.isfinite(error)  # with very few steps some fields cannot be inverted to the noise they came from
-    found = integration_bias(error[known], field_series(draw.phi[:400][known], model.action))
-    ess = ess_reverse(-model.action(draw.phi) - draw.log_q)
+    found = integration_bias(error[known], field_series(draw.phi[:400][known], model.theory))
+    ess = ess_reverse(-model.theory(draw.phi) - draw.log_q)
     return {
         "model": name,
-        "L": model.shape[0],
+        "L": model.lattice[0],
         "features": model.network.features,
         "evaluations": proposal.evaluations_per_draw,
         "ess_reverse": [ess.value, ess.error],

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from latticediff.config import load_card
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal.grid import own_scheme
 from latticediff.stages.tune import tune
 

@@ -12,38 +12,41 @@ steps, dressing, S, the history, accepting. Tables of noise levels are made once
 """
 
 import argparse
+import functools
 import json
+import math
 
 import numpy as np
 from accept_loop import timed
 
 from latticediff.diffusion.compiled import CompiledRidge
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.score_model import load_model
-from latticediff.proposal import OdeProposal, SdeProposal
-from latticediff.proposal.grid import own_scheme
+from latticediff.model.storage import load_model
+from latticediff.proposal import proposal_for
 from latticediff.streams import Streams
 
-ROUTES = {"ode": lambda model: OdeProposal(model, **own_scheme(model)), "sde": SdeProposal}
+ROUTES = {route: functools.partial(proposal_for, route=route) for route in ("ode", "sde")}
 
 
 def row(name, route, sites):
     """One model and route."""
     model = load_model(name)
-    n, volume = max(16, sites // model.gaussian.volume), model.gaussian.volume
-    kernel, streams = IndependenceMetropolis(ROUTES[route](model), model.action), Streams(1)
+    volume = math.prod(model.lattice)
+    n = max(16, sites // volume)
+    kernel, streams = IndependenceMetropolis(ROUTES[route](model), model.theory), Streams(1)
     state = kernel.hot_start(n, streams)
     update = timed(lambda: kernel.advance(state, streams, 2, 2)) / (2 * n)
     noise = np.random.default_rng(1).standard_normal((n, *model.shape))
     if route == "ode":
-        bare = timed(lambda: kernel.proposal.flow.down(noise)) / n
+        flow = getattr(kernel.proposal, "odd", kernel.proposal).flow
+        bare = timed(lambda: flow.down(noise)) / n
     else:
         ridge, flat = CompiledRidge(model.network, model.gaussian, np.zeros(1)), noise.reshape(n, -1)
         bare = timed(lambda: ridge.slope(flat, 0)) / n * kernel.evaluations_per_update
     return {
         "model": name,
         "route": route,
-        "shape": list(model.shape),
+        "shape": list(model.lattice),
         "evaluations": kernel.evaluations_per_update,
         "microseconds": 1e6 * update,
         "ns_per_site": 1e9 * update / volume,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from latticediff.analysis import ess_forward, ess_reverse
 from latticediff.build.configurations import fresh_configurations
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import RefinedProposal, tuned_step
 from latticediff.stages.densities import refined
 from latticediff.streams import Streams

@@ -23,7 +23,8 @@ from latticediff.ensemble import start_fields
 from latticediff.gaussian.propagator import measured_propagator, smooth_propagator
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import warm_up
-from latticediff.model.score_model import ScoreModel, load_model
+from latticediff.model.score_model import ScoreModel
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
 from latticediff.streams import Streams
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan

@@ -18,7 +18,7 @@ from latticediff.ensemble import Ensemble
 from latticediff.errors import StopRequested
 from latticediff.metropolis import IndependenceMetropolis, MultipleTry
 from latticediff.metropolis.proposed import proposed_series
-from latticediff.model.score_model import save_model
+from latticediff.model.storage import save_model
 from latticediff.observables import measure_primary
 from latticediff.report import RunResult
 from latticediff.report.html import page

@@ -11,8 +11,8 @@ from latticediff.build.learned import route_named
 from latticediff.config import load_card
 from latticediff.ensemble import Ensemble
 from latticediff.errors import ModelError
-from latticediff.model.score_model import load_model, read_card
 from latticediff.model.shipped import describe_models, model_names
+from latticediff.model.storage import load_model, read_card
 from latticediff.stages.finetune import finetune
 from latticediff.stages.generate import generate
 from latticediff.stages.report import _inherited

@@ -13,7 +13,7 @@ from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis, che
 from latticediff.metropolis.checks import sound_draw
 from latticediff.metropolis.contract import Draw
 from latticediff.metropolis.moves import Coloured
-from latticediff.model.score_model import load_model, save_model
+from latticediff.model.storage import load_model, save_model
 from latticediff.proposal import OdeProposal, PathProposal, SdeProposal
 from latticediff.stages.sample import sample
 from latticediff.streams import Streams

@@ -148,6 +148,28 @@ def test_dry_run_of_the_whole_job_names_every_stage(card, tmp_path, phase):
     assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
 
 
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        ("phi4-A-L9", [], "no shipped model is called 'phi4-A-L9'"),
+        ("absent/model", [], "no model in absent/model"),
+        ("phi4-A-L8", ["action.lam=5.0"], "was trained for"),
+        ("phi4-A-L8", ["lattice.shape=[4, 4]"], "was trained on"),
+        (None, ["action.lam=5.0"], "no shipped model was made for just this theory"),
+    ],
+)
+def test_dry_run_refuses_a_model_as_the_run_does(tmp_path, model, changes, said):
+    card = tmp_path / "card.toml"
+    card.write_text('[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.008\n[lattice]\nshape = [8, 8]\n')
+    words = ["sample", card, "--route", "ode", "--out", tmp_path / "ode.h5"]
+    words += ["--model", model] if model else []
+    words += [word for change in changes for word in ("--set", change)]
+    dry, real = cli(*words, "--dry-run"), cli(*words)
+    assert_one_clear_line(dry, said)
+    assert dry.stderr == real.stderr and not dry.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
+
+
 def test_user_errors_are_one_line_and_exit_code_2(card, tmp_path, ensemble):
     out = tmp_path / "out.h5"
     assert_one_clear_line(
@@ -210,3 +232,15 @@ def test_deadline_stops_with_its_own_code(card, tmp_path):
     done = cli("generate", card, "--out", tmp_path / "ens.h5", "--max-walltime", "0.01", "--quiet")
     assert done.returncode == 75 and done.stderr.startswith("stopped: ")
     assert_one_clear_line(cli("generate", card, "--out", tmp_path / "x.h5", "--max-walltime", "soon"), "duration is")
+
+
+def test_dry_run_of_fine_tuning_refuses_a_model_as_the_run_does(card, tmp_path):
+    words = "finetune", card, "--model", "phi4-A-L15", "--ensemble", tmp_path / "none.h5", "--out", tmp_path / "model"
+    dry = cli(*words, "--dry-run")
+    assert_one_clear_line(dry, "no model folder and no shipped model is called 'phi4-A-L15'")
+    assert dry.stderr == cli(*words).stderr
+
+
+def test_dry_run_of_sample_knows_its_routes(card, tmp_path):
+    dry = cli("sample", card, "--route", "odo", "--model", "phi4-A-L8", "--out", tmp_path / "x.h5", "--dry-run")
+    assert_one_clear_line(dry, "route is 'odo'; expected one of")

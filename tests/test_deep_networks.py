@@ -25,7 +25,8 @@ from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import CardError, ModelError, UserError
 from latticediff.gaussian.baseline import implicit_cubic
 from latticediff.gaussian.reference import GaussianReference
-from latticediff.model.score_model import ScoreModel, load_model, save_model
+from latticediff.model.score_model import ScoreModel
+from latticediff.model.storage import load_model, save_model
 from latticediff.networks.deep.convolution import PeriodicConvolution
 from latticediff.networks.deep.divergence import trunk_trace
 from latticediff.networks.deep.network import N_OUTPUT, DeepNetwork

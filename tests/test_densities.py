@@ -18,7 +18,7 @@ from latticediff.cli import main
 from latticediff.ensemble import run_chain
 from latticediff.errors import FileError, UserError
 from latticediff.hmc import HMC
-from latticediff.model.score_model import load_model, save_model
+from latticediff.model.storage import load_model, save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import with_grid
 from latticediff.report.numbers import scheme_text

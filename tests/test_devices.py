@@ -18,7 +18,7 @@ from latticediff.ensemble import save_ensemble
 from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis
 from latticediff.metropolis.moves import Block, Coloured
 from latticediff.model.score_error import score_error
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.sde import SdeProposal
 from latticediff.stages.finetune import finetune

@@ -18,8 +18,8 @@ from latticediff.cli import main
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.runge_kutta import integrate, scheme
 from latticediff.errors import FileError, UserError
-from latticediff.model.score_model import save_model
 from latticediff.model.shipped import model_names
+from latticediff.model.storage import save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.inversion import invert_passage
 from latticediff.stages.diagnose import diagnose, diagnosis_of
@@ -234,7 +234,7 @@ def test_a_bad_network_is_found_where_it_is_bad(found):
 
 
 def test_paths_have_no_integration_error(folder):
-    from latticediff.model.score_model import load_model
+    from latticediff.model.storage import load_model
 
     diagnosis = diagnosis_of(load_model(folder), "bad", n=100, route="sde", steps=4, levels=0)
     assert diagnosis.integration is None and diagnosis.score_error is None

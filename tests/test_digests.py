@@ -14,8 +14,8 @@ from latticediff.digests import CARD_KEY, check_digest, with_digest
 from latticediff.errors import FileError, ModelError
 from latticediff.job.folder import RunFolder, read_marker
 from latticediff.job.log import JsonLog, read_log
-from latticediff.model.score_model import load_model, save_model
 from latticediff.model.shipped import describe_models, model_folder, model_names
+from latticediff.model.storage import load_model, save_model
 from latticediff.training.checkpoint import read_checkpoint, write_checkpoint
 
 CARD = """

@@ -21,7 +21,7 @@ from latticediff.errors import FileError, StopRequested, UserError
 from latticediff.gaussian.propagator import measured_propagator
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import HMC
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.streams import Streams
 from latticediff.training import Task, TrainingData
 from latticediff.training.finetune import FineTuner, FineTuningPlan

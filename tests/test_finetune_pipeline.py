@@ -13,7 +13,7 @@ from latticediff.ensemble import Ensemble, save_ensemble
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
 from latticediff.hmc import HMC
 from latticediff.job.log import JsonLog, read_log
-from latticediff.model.score_model import load_model, read_card, save_model
+from latticediff.model.storage import load_model, read_card, save_model
 from latticediff.signals import StopReason
 from latticediff.stages.finetune import finetune, summary
 from latticediff.streams import Streams

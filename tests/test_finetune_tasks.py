@@ -20,7 +20,7 @@ from latticediff.ensemble import save_ensemble
 from latticediff.errors import FileError, StopRequested, UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.job.log import JsonLog, read_log
-from latticediff.model.score_model import load_model, save_model
+from latticediff.model.storage import load_model, save_model
 from latticediff.stages.finetune import finetune
 from latticediff.training import Task, TrainingData
 from latticediff.training.calibrate import finish_model

@@ -6,7 +6,7 @@ from learned_toys import QUARTIC, model
 
 from latticediff.gaussian.propagator import symmetrise
 from latticediff.model.folding import fold, unfold
-from latticediff.model.score_model import load_model, save_model
+from latticediff.model.storage import load_model, save_model
 
 
 @pytest.mark.parametrize("shape", [(1,), (2,), (7,), (8,), (4, 6), (5, 5), (2, 3, 4)])

@@ -11,7 +11,7 @@ import pytest
 
 from latticediff.action import LocalAction, Phi4, free_propagator
 from latticediff.errors import UserError
-from latticediff.hmc import HMC, INTEGRATORS
+from latticediff.hmc import HMC, INTEGRATORS, FourierHMC
 from latticediff.hmc.fourier import masses
 from latticediff.hmc.integrators import schedule
 from latticediff.markov import kernel_from_description
@@ -278,3 +278,23 @@ def test_what_cannot_be_is_refused():
     del old["mass"]["drift"]
     with pytest.raises(UserError, match="drifts along p, which this version does not have; its chains cannot go on"):
         HMC.from_description(action, old)
+    with pytest.raises(UserError, match="mass is not given"):
+        FourierHMC(action, 0.1, 4)
+    with pytest.raises(UserError, match="has hopping 0; exact Fourier acceleration wants it above 0"):
+        FourierHMC(Sextic(2, 0.0), 0.1, 4, mass=1.0)
+
+
+def test_angles_are_times_of_one_frequency():
+    """`FourierHMC` is `HMC` with its steps over sqrt(c), bit for bit where that is exact: c = 4."""
+    action = Phi4.B(4.0, 3.0)
+    one, other = FourierHMC(action, 0.2, 5, "omelyan2", 0.1, mass=0.5), HMC(action, 0.1, 5, "omelyan2", 0.1, mass=0.5)
+    phi, streams = 0.5 * np.random.default_rng(1).normal(size=(3, *SHAPE)), Streams(2)
+    ends = [kernel.advance(kernel.start(phi), streams, 6)[0].phi for kernel in (one, other)]
+    np.testing.assert_array_equal(*ends)
+    assert one.describe()["name"] == "fourier_hmc" and one.describe()["mass"] == 0.5
+    rebuilt = kernel_from_description(action, json.loads(json.dumps(one.describe())))
+    assert type(rebuilt) is FourierHMC and rebuilt.describe() == one.describe()
+    free, momenta = Phi4.A(0.6, 0.0), np.random.default_rng(9).normal(size=(2, *SHAPE))
+    quarter = FourierHMC(free, np.pi / 2, 1, mass=0.6)
+    ends = [quarter.integrate(start, momenta)[0] for start in (momenta, 0 * momenta)]
+    np.testing.assert_allclose(*ends, atol=1e-13)

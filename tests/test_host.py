@@ -17,7 +17,7 @@ from latticediff.hmc import HMC
 from latticediff.host import torch_defaults
 from latticediff.metropolis import MultipleTry
 from latticediff.model.score_error import score_error
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal, SdeProposal
 from latticediff.streams import Streams
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan

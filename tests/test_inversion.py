@@ -18,7 +18,7 @@ from latticediff.errors import UserError
 from latticediff.hmc import HMC
 from latticediff.metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry
 from latticediff.metropolis.moves import Coloured
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal, RefinedProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.proposal.inversion import TOLERANCE, invert_passage

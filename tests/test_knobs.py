@@ -23,7 +23,7 @@ from latticediff.hmc import HMC
 from latticediff.job.progress import make_progress
 from latticediff.metropolis import LatentMetropolis
 from latticediff.metropolis.moves import Coloured
-from latticediff.model.score_model import save_model
+from latticediff.model.storage import save_model
 from latticediff.signals import StopReason
 from latticediff.stages.chains import chain_result
 from latticediff.stages.measure import measure
@@ -191,6 +191,15 @@ def test_configurations_of_another_mass_are_weighed_and_warned_of(folder, tmp_pa
     assert 0.2 < told["ess_forward"][0] < 0.99
     with pytest.raises(FileError, match=r"far\.h5 is of action"):
         weigh(parse_card(TEXT), path, folder, "ode", tmp_path / "other.npz")
+
+
+def test_weighing_that_is_stopped_asks_for_no_resume_that_it_lacks(folder, tmp_path):
+    kernel = HMC(FREE, 0.3, 5)
+    run_chain(kernel, (kernel.start(np.zeros((4, *SHAPE))), Streams(3)), tmp_path / "free.h5", 20)
+    stop = lambda: StopReason("deadline")  # noqa: E731
+    with pytest.raises(StopRequested, match=r"^deadline while weighing.* run the same command again") as stopped:
+        weigh(card_of(), tmp_path / "free.h5", folder, "ode", tmp_path / "w.npz", stop=stop)
+    assert stopped.value.exit_code == 75 and not (tmp_path / "w.npz").exists()
 
 
 def test_tuning_takes_a_model_elsewhere(folder):

@@ -19,7 +19,7 @@ from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, content_digest
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
 from latticediff.model.couplings import Member
-from latticediff.model.score_model import load_model, save_model
+from latticediff.model.storage import load_model, save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.grid import own_scheme
 from latticediff.stages.line import card_of, draw_line, parse_values

@@ -21,7 +21,8 @@ from latticediff.ensemble import start_fields
 from latticediff.hmc import warm_up
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.metropolis.doubling import doubling_error
-from latticediff.model.score_model import ScoreModel, load_model
+from latticediff.model.score_model import ScoreModel
+from latticediff.model.storage import load_model
 from latticediff.observables import measure_primary
 from latticediff.proposal import OdeProposal
 from latticediff.streams import Streams

@@ -18,20 +18,29 @@ from latticediff._kernels.single_site import build
 from latticediff.action import LocalAction, OddSites, Phi4, free_propagator
 from latticediff.action.checkerboard import half_shape, join, split, tables, whole_shape
 from latticediff.action.single_site import CELLS, SingleSite
+from latticediff.build.learned import build_kernel, build_proposal
+from latticediff.build.network import check_network
+from latticediff.config import parse_card
 from latticediff.diffusion.compiled import CompiledFlow
 from latticediff.diffusion.differentiable import DifferentiableFlow
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
-from latticediff.errors import ModelError, UserError
+from latticediff.ensemble import Ensemble
+from latticediff.errors import CardError, ModelError, UserError
 from latticediff.fourier import basis_from_momenta, momenta_from_basis, transform
 from latticediff.gaussian.propagator import measured_propagator, smooth_propagator, symmetrise
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import point_symmetries
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.score_model import ScoreModel, load_model, save_model
+from latticediff.model.score_model import ScoreModel
+from latticediff.model.storage import load_model, save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.whole import WholeProposal
+from latticediff.stages.densities import measure_free_energy
+from latticediff.stages.diagnose import diagnose
+from latticediff.stages.line import card_of
+from latticediff.stages.run import run
 from latticediff.streams import Streams
 from latticediff.training.data import TrainingData
 
@@ -519,3 +528,110 @@ def test_a_toy_model_of_all_sites_is_its_own_whole():
     assert (model.theory, model.lattice) == (model.action, model.shape)
     phi = fields((4, 6))
     assert model.restrict(phi) is phi
+
+
+# --- the pipeline ----------------------------------------------------------------------------------------------------
+
+CARD = """
+[run]
+seed = 5
+[action]
+convention = "A"
+m2 = -4.0
+lam = 6.008
+[lattice]
+shape = [8, 8]
+[hmc]
+n_chains = 8
+n_warmup = 100
+n_updates = 400
+thin = 2
+[gate]
+enforce = false
+[network]
+features = 4
+hidden = 8
+[training]
+sites = "odd"
+steps = 100
+batch = 32
+[finetune]
+steps = 10
+batch = 8
+[sampling]
+batch = 64
+n_forward = 64
+max_doubling = "any"
+[sampling.ode]
+n_chains = 4
+n_warmup = 2
+n_updates = 40
+steps = 6
+[sampling.sde]
+n_chains = 4
+n_warmup = 2
+n_updates = 20
+steps = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("odd") / "run"
+    run(parse_card(CARD), out)
+    return out
+
+
+def test_a_run_on_odd_sites_makes_chains_of_whole_fields(run_folder):
+    with Ensemble(run_folder / "chain_ode.h5") as chain:
+        phis = chain.phis()
+        assert phis.shape[1:] == (8, 8)
+        np.testing.assert_allclose(chain.action(phis), Phi4.A(-4.0, 6.008)(phis))
+    model = load_model(run_folder / "model")
+    assert model.card["shape"] == [8, 8] and model.card["action"]["name"] == "phi4" and model.card["sites"] == "odd"
+    # both routes and their weights: Z from draws and from configurations
+    estimates = []
+    for route in ("ode", "sde"):
+        proposal = build_proposal(parse_card(CARD), model, route)
+        draw = proposal.draw(3000, np.random.default_rng(6))
+        log_weight = -model.theory(draw.phi) - draw.log_q
+        top = log_weight.max()
+        w = np.exp(log_weight - top)
+        estimates.append((top + np.log(w.mean()), w.std() / w.mean() / np.sqrt(len(w))))
+    (ode, error), (sde, wider) = estimates
+    assert abs(ode - sde) < 6 * np.hypot(error, wider)
+
+
+def test_figures_of_a_model_of_odd_sites_are_those_of_whole_fields(run_folder, tmp_path):
+    found, _ = diagnose(run_folder / "model", tmp_path / "page", n=100, levels=2)
+    assert found.shape == (8, 8)
+    result = measure_free_energy(run_folder / "model", n=200, max_doubling=1.0)
+    assert tuple(result.shape) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('sites = "odd"\n', None),
+        ("shape = [7, 7]", r"lattice shape \(7, 7\) has no array of odd sites"),
+        ("shape = [4, 4, 4]", r"lattice shape \(4, 4, 4\) has no array of odd sites"),
+    ],
+)
+def test_a_card_whose_lattice_has_no_odd_sites_is_refused_at_once(change, words):
+    card = CARD if words is None else CARD.replace("shape = [8, 8]", change)
+    if words is None:
+        check_network(parse_card(card))
+    else:
+        with pytest.raises(CardError, match=words):
+            check_network(parse_card(card))
+
+
+def test_moves_in_the_noise_want_a_model_of_all_sites(run_folder):
+    card = parse_card(CARD, ["sampling.kernel.move=partial", "sampling.kernel.eps=0.3"])
+    with pytest.raises(UserError, match="wants a model of all sites"):
+        build_kernel(card, load_model(run_folder / "model"), "ode")
+
+
+def test_a_line_wants_a_model_of_all_sites(run_folder):
+    with pytest.raises(UserError, match="a line wants a model of all sites"):
+        card_of(load_model(run_folder / "model"))

@@ -14,7 +14,7 @@ from latticediff.errors import FileError, GateError, StopRequested, UserError
 from latticediff.job.folder import RunFolder
 from latticediff.job.log import JsonLog, read_log
 from latticediff.lattice import p_hat_squared
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
 from latticediff.signals import StopReason
 from latticediff.stages.chains import chain_result
@@ -176,7 +176,7 @@ def test_the_doubling_of_a_run_is_the_whole_change(finished, card):
 
 
 def test_provenance_leads_from_chain_to_model_to_ensemble(finished, card):
-    from latticediff.model.score_model import read_card
+    from latticediff.model.storage import read_card
 
     model = read_card(finished.model)
     with Ensemble(finished.ensemble) as ensemble, Ensemble(finished.chain("ode")) as chain:

@@ -7,17 +7,24 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from learned_toys import network, normal, some_propagator
 
 from latticediff import registry
+from latticediff.action import LocalAction, Phi4
 from latticediff.action.contract import action_from_description
 from latticediff.build.learned import build_kernel, build_proposal
 from latticediff.build.network import build_network
 from latticediff.config import parse_card
 from latticediff.ensemble.convert import convert
 from latticediff.errors import UserError
+from latticediff.gaussian.reference import GaussianReference
+from latticediff.lattice import cos_sum
 from latticediff.markov import kernel_from_description
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.observables import measure_primary
+from latticediff.targets.control_variates import three_targets
+from latticediff.training.likelihood import action_of
 
 CARD = """
 [action]
@@ -200,3 +207,102 @@ def test_a_reader_that_returns_an_array(install, tmp_path):
     with pytest.raises(UserError, match=r"returned a ndarray; the contract .*Reader wants a Foreign") as caught:
         convert(tmp_path / "fields.x", tmp_path / "out.h5", parse_card(CARD).theory(), reader="mine")
     assert "\n" not in str(caught.value)
+
+
+class Well:
+    """A quartic theory of one's own, which knows its expansion: what the learned side asks for, and nothing of Phi4."""
+
+    ndim, is_symmetric, unit_vectors, minima = 2, True, None, (0.0,)
+    hopping, b = 2.0, 6.008
+
+    def __call__(self, phi):
+        return Phi4.A(-4.0, self.b)(phi)
+
+    def force(self, phi):
+        return Phi4.A(-4.0, self.b).force(phi)
+
+    def quadratic_form(self, shape):
+        return -2 * self.hopping * cos_sum(shape)
+
+    def local_force(self, phi, variance=0.0, vacuum=0.0):
+        return 4 * self.b * phi * (phi * phi + 3 * (variance - vacuum**2))
+
+    def local_curvature(self, phi, variance=0.0):
+        return 12 * self.b * (phi * phi + variance)
+
+    def describe(self):
+        return {"name": "well"}
+
+
+def test_the_learned_side_asks_for_an_expansion_and_not_for_phi4():
+    """Proposals, targets and gradients of a theory of one's own are those of the same phi^4."""
+    own, known = Well(), Phi4.A(-4.0, Well.b)
+    references = [GaussianReference(action, some_propagator((4, 6)), dtype=torch.float64) for action in (own, known)]
+    made, phi, z = network(2, 0.3).double(), normal((3, 4, 6), 1), normal((3, 4, 6), 2)
+    v = torch.full((3, 1, 1), 0.3, dtype=torch.float64)
+    for evaluate in (
+        lambda gaussian: gaussian.delta_force(phi),
+        lambda gaussian: torch.stack(three_targets(gaussian, phi, z, v)),
+        lambda gaussian: made(gaussian, phi, torch.tensor([-0.3], dtype=torch.float64), True)[0].detach(),
+        lambda gaussian: action_of(gaussian, phi),
+    ):
+        mine, theirs = (evaluate(gaussian) for gaussian in references)
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+    free = phi.clone().requires_grad_()
+    action_of(references[0], free).sum().backward()
+    np.testing.assert_allclose(free.grad, -known.force(phi.numpy()), rtol=1e-12)
+
+
+def test_a_theory_without_an_expansion_is_refused_by_name():
+    class Sextic(LocalAction):
+        def __repr__(self):
+            return "Sextic()"
+
+    line = refusal(GaussianReference, Sextic(1.0, 2), np.ones((4, 4)))
+    for word in ("Sextic(), which the learned side cannot expand", "quadratic_form", "local_force", "Expandable"):
+        assert word in line
+
+
+def test_a_local_force_that_the_cubic_baseline_cannot_follow_is_refused_by_name():
+    class Bent(Well):
+        @property
+        def b(self):
+            raise AttributeError("no quartic term")
+
+        def local_force(self, phi, variance=0.0, vacuum=0.0):
+            return phi**5
+
+        def local_curvature(self, phi, variance=0.0):
+            return 5 * phi**4
+
+    gaussian = GaussianReference(Bent(), some_propagator((4, 6)))
+    line = refusal(network(2, 0.1), gaussian, torch.zeros(1, 4, 6), torch.zeros(1))
+    assert "which the cubic baseline cannot follow, has no b" in line and "Quartic" in line
+
+
+def test_two_vacua_want_a_symmetric_theory():
+    class Tilted(Well):
+        is_symmetric = False
+
+    line = refusal(lambda: GaussianReference(Tilted(), some_propagator((4, 6)), vacuum=0.5))
+    assert "phase = broken wants two equal vacua" in line
+
+
+@pytest.mark.parametrize("couplings", [(-4.0, 6.0), (0.5, 1.0), (-4.0, 2.0)])
+def test_the_expansion_of_phi4_is_its_derivative(couplings):
+    action = Phi4.A(*couplings)
+    phi = np.random.default_rng(3).normal(size=(2, 4, 6))
+    linear = np.fft.ifft2(np.fft.fft2(phi) * action.quadratic_form((4, 6))).real
+    np.testing.assert_allclose(linear + action.local_force(phi), -action.force(phi), rtol=1e-10, atol=1e-10)
+    # averages over a Gaussian, by quadrature
+    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+    around = phi[..., None] + np.sqrt(0.3) * nodes
+    weights = weights / weights.sum()
+    np.testing.assert_allclose(action.local_force(phi, 0.3), action.local_force(around) @ weights, rtol=1e-10)
+    np.testing.assert_allclose(action.local_curvature(phi, 0.3), action.local_curvature(around) @ weights, rtol=1e-10)
+    slope = action.local_curvature(0.7)
+    np.testing.assert_allclose(action.local_force(phi, 0.3, 0.7), action.local_force(phi, 0.3) - slope * phi, rtol=1e-9)
+    for value in action.minima:  # of the constant field
+        constant = np.full((1, 4, 6), value)
+        assert np.abs(action.force(constant)).max() < 1e-12
+        assert action(constant)[0] <= action(np.zeros((1, 4, 6)))[0]

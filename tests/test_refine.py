@@ -254,7 +254,7 @@ def test_the_card_asks_for_rungs(tmp_path):
     from latticediff.build.learned import build_kernel, passing_proposal
     from latticediff.config import parse_card
     from latticediff.ensemble import run_chain
-    from latticediff.model.score_model import save_model
+    from latticediff.model.storage import save_model
     from latticediff.stages.train import metrics
     from latticediff.stages.weigh import weigh
     from latticediff.training import TrainingData

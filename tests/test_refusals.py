@@ -51,11 +51,11 @@ def test_fuzzer_sees_what_it_is_to_see(tmp_path, monkeypatch):
     assert fuzz_cards.judge_card(sound) == ("accepted", "")
     assert fuzz_cards.judge_card(sound.replace(b"lam = 6.0", b"lam = 'six'"))[0] == "refused"
     with monkeypatch.context() as patch:  # a key that is dropped, one that is changed, and an error that is ours
-        patch.setattr("latticediff.config.card.apply_overrides", lambda data, *_: data["hmc"].pop("thin") and data)
+        patch.setattr("latticediff.config.reading.apply_overrides", lambda data, *_: data["hmc"].pop("thin") and data)
         assert fuzz_cards.judge_card(sound)[0] == "silent"
-        patch.setattr("latticediff.config.card.apply_overrides", lambda data, *_: 1 / 0)
+        patch.setattr("latticediff.config.reading.apply_overrides", lambda data, *_: 1 / 0)
         assert fuzz_cards.judge_card(sound)[0] == "traceback"
-        patch.setattr("latticediff.cli.app.say", lambda *_: None)
+        patch.setattr("latticediff.cli.installation.say", lambda *_: None)
         assert fuzz_cards.judge_command(["models", "--json"], tmp_path)[0] in ("silent", "accepted")
 
 

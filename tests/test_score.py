@@ -21,7 +21,7 @@ from latticediff.fourier import basis_from_momenta, momenta_from_basis, real_fou
 from latticediff.gaussian.baseline import implicit_cubic
 from latticediff.gaussian.propagator import measured_propagator, symmetrise
 from latticediff.gaussian.reference import GaussianReference
-from latticediff.model.score_model import load_model, save_model
+from latticediff.model.storage import load_model, save_model
 from latticediff.networks.ridge.fused import fused_core
 from latticediff.networks.ridge.network import ridge_core
 from latticediff.targets.matching import denoising_loss, mixed_target

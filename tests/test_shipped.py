@@ -11,8 +11,8 @@ from latticediff.action import Phi4
 from latticediff.analysis import ess_reverse
 from latticediff.ensemble import Ensemble
 from latticediff.errors import ModelError
-from latticediff.model.score_model import load_model
 from latticediff.model.shipped import cheapest_model, describe_models, model_folder, model_names
+from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
 
 
@@ -104,7 +104,7 @@ def test_sample_takes_the_cheapest_model_by_itself(tmp_path):
     assert done.returncode == 2 and done.stderr == "error: route is 'nope'; expected one of ode, sde\n"
 
 
-@pytest.mark.parametrize(("given", "evaluations"), [((), 14), (("--set", "sampling.ode.steps=16"), 16)])
+@pytest.mark.parametrize(("given", "evaluations"), [((), 11), (("--set", "sampling.ode.steps=16"), 16)])
 def test_the_cheapest_model_brings_its_integrator(tmp_path, given, evaluations):
     """Whatever the card says, which was not written for it; what is said on the command line counts."""
     card, out = tmp_path / "card.toml", tmp_path / "ode.h5"

@@ -21,7 +21,7 @@ from latticediff.diffusion.process import VariancePreserving
 from latticediff.diffusion.steps import SiteStep, series_length
 from latticediff.errors import UserError
 from latticediff.fourier import real_fourier
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.proposal import SdeProposal
 
 N_SIGMA = 5

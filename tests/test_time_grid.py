@@ -18,7 +18,7 @@ from latticediff.diffusion.runge_kutta import integrate, scheme
 from latticediff.diffusion.time_grid import TimeGrid, fit_grid
 from latticediff.errors import UserError
 from latticediff.gaussian.reference import GaussianReference
-from latticediff.model.score_model import load_model, save_model
+from latticediff.model.storage import load_model, save_model
 from latticediff.proposal import OdeProposal, grid
 from latticediff.proposal.grid import own_scheme
 

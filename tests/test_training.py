@@ -22,7 +22,7 @@ from latticediff.errors import FileError, ModelError, StopRequested, UserError
 from latticediff.gaussian.propagator import measured_propagator
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.hmc import HMC
-from latticediff.model.score_model import save_model
+from latticediff.model.storage import save_model
 from latticediff.stages.train import Source, build_trainer
 from latticediff.streams import Streams
 from latticediff.targets.matching import mixed_target

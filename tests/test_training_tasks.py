@@ -16,7 +16,8 @@ from latticediff.ensemble import save_ensemble
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.model.couplings import Member, interpolate, propagator_on
-from latticediff.model.score_model import ScoreModel, load_model, save_model
+from latticediff.model.score_model import ScoreModel
+from latticediff.model.storage import load_model, save_model
 from latticediff.networks.embedding import coupling_features
 from latticediff.proposal import OdeProposal
 from latticediff.stages.sample import sample

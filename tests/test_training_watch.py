@@ -15,7 +15,7 @@ from latticediff.ensemble import save_ensemble
 from latticediff.errors import CardError, StopRequested, UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.job.log import JsonLog, read_log
-from latticediff.model.score_model import load_model
+from latticediff.model.storage import load_model
 from latticediff.stages.train import train
 from latticediff.stages.watch import Tracker
 from latticediff.training import TrainingData, TrainingPlan, Watching

@@ -27,7 +27,8 @@ from latticediff.gaussian.reference import GaussianReference
 from latticediff.gaussian.vacua import _from_half, _to_half, check_vacua, vacua
 from latticediff.hmc import HMC
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.score_model import ScoreModel, load_model, save_model
+from latticediff.model.score_model import ScoreModel
+from latticediff.model.storage import load_model, save_model
 from latticediff.proposal import OdeProposal, SdeProposal
 from latticediff.streams import Streams
 from latticediff.targets.control_variates import three_targets

@@ -10,7 +10,8 @@ import numpy as np
 from ..analysis import ess_reverse
 from ..analysis.gamma import format_error
 from ..errors import UserError
-from ..model.score_model import ScoreModel, load_model
+from ..model.score_model import ScoreModel
+from ..model.storage import load_model
 from ..streams import Streams
 from .device import pick_device
 from .learned import build_proposal

@@ -13,7 +13,7 @@ from ..contracts import require
 from ..errors import CardError, ModelError, UserError
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
-from ..model.score_model import load_model
+from ..model.storage import load_model
 from ..networks.contract import Network
 from ..proposal.ode import exact_divergence
 from .sites import learned_shape, learned_theory

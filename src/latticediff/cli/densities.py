@@ -69,7 +69,7 @@ def free_energy(
     import json
 
     from ..job.progress import make_progress
-    from ..stages.densities import measure_free_energy
+    from ..stages.free_energy import measure_free_energy
 
     found = measure_free_energy(
         model,
@@ -113,7 +113,7 @@ def reweight(
     latticediff reweight ens.h5 --to lam=6.1 --model phi4-A-L8
     """
     from ..job.progress import make_progress
-    from ..stages.densities import reweight as reweigh
+    from ..stages.reweight import reweight as reweigh
 
     found = reweigh(
         file, to or (), model, n, steps, method, grid, max_doubling, s_tau, seed, device, make_progress(quiet)

@@ -18,12 +18,13 @@ from .._kernels import lanes as kernels
 from .._kernels.flow import Levels
 from .._kernels.threads import over_groups
 from .._kernels.vectors import LANES
-from ..fourier import basis_from_momenta, oblique_pairs, transform
+from ..fourier import basis_from_momenta
 from ..gaussian.reference import GaussianReference
 from ..gaussian.vacua import vacua
 from ..networks.contract import Compiled
 from ..types import FloatArray
 from .runge_kutta import Method
+from .transforms import SiteTransform
 
 __all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
 
@@ -51,7 +52,8 @@ class CompiledRidge:
     ) -> None:
         self.shape, self.volume = gaussian.shape, gaussian.volume
         self.extents = np.array(self.shape, np.int64)
-        self.is_oblique, self.pairs = gaussian.is_oblique, oblique_pairs(self.shape, gaussian.is_oblique)
+        self.sites = SiteTransform(self.shape, gaussian.is_oblique)
+        self.is_oblique, self.pairs = gaussian.is_oblique, self.sites.pairs
         if tables is None:
             exact: Any = copy.deepcopy(network)
             with torch.no_grad():
@@ -81,9 +83,9 @@ class CompiledRidge:
         )
 
     def transform(self, fields: FloatArray, inverse: bool = False) -> FloatArray:
-        """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, one configuration at a time."""
-        modes = transform(fields.reshape(len(fields), *self.shape), self.shape, inverse, self.is_oblique)
-        return modes if inverse else modes.reshape(len(fields), -1)
+        """Between fields (n, *lattice) and the real Fourier basis (n, V), float64; any company gives the same bits."""
+        flat = np.asarray(fields, np.float64).reshape(len(fields), self.volume)
+        return self.sites.to_sites(flat).reshape(-1, *self.shape) if inverse else self.sites.from_sites(flat)
 
     def _pack(self, states: FloatArray) -> FloatArray:
         """(n, V) -> (n_groups, V * lanes), the last group filled up with zeros."""

@@ -6,11 +6,11 @@ The reverse steps with local variances (`latticediff.diffusion.steps`) need prod
 
 import numpy as np
 
-from .._kernels.dressing import LANES, dress, transform
+from .._kernels.dressing import LANES, dress
 from .._kernels.threads import over_groups
-from ..fourier import oblique_pairs, real_fourier
 from ..types import Extents, FloatArray
 from .layout import Scored
+from .transforms import SiteTransform, pack, unpack
 
 __all__ = ["CompiledSites"]
 
@@ -30,15 +30,9 @@ class CompiledSites:
     """
 
     def __init__(self, modes: Scored, shape: Extents, oblique: bool = False) -> None:
-        self.pairs = oblique_pairs(shape, oblique)
+        self.sites = SiteTransform(shape, oblique)
         self.score, self.G, self.vacua = modes.score, modes.G, modes.vacua
         self.shape, self.volume = tuple(shape), int(np.prod(shape))
-        largest = max(shape)
-        self.bases = np.zeros((len(shape), largest, largest))
-        for axis, extent in enumerate(shape):
-            self.bases[axis, :extent, :extent] = real_fourier(extent)
-        self.transposes = np.ascontiguousarray(self.bases.transpose(0, 2, 1))
-        self.extents = np.array(shape, np.int64)
 
     def multiply(self, x: FloatArray, multiplier: FloatArray) -> FloatArray:
         """Fields multiplied by an even function of momentum: in this basis a plain product."""
@@ -50,11 +44,11 @@ class CompiledSites:
 
     def to_sites(self, x: FloatArray) -> FloatArray:
         """Values on sites, (n, V)."""
-        return self._transform(x, self.transposes, True)
+        return self.sites.to_sites(x)
 
     def from_sites(self, x: FloatArray) -> FloatArray:
         """Coefficients (n, V) of values on sites; the inverse of `to_sites`."""
-        return self._transform(x, self.bases, False)
+        return self.sites.from_sites(x)
 
     white_to_sites, white_from_sites = to_sites, from_sites
 
@@ -68,13 +62,24 @@ class CompiledSites:
 
     def dress(self, x: FloatArray, g: FloatArray, K: FloatArray, n_terms: int, sign: int) -> FloatArray:
         """``exp(sign / 2 K g K) x`` by `n_terms` terms of its series; g (n, V) on sites, K(k) (V,) on the basis."""
-        packed, g = self._pack(x), self._pack(g)
+        sites, packed, g = self.sites, pack(x), pack(g)
         out = np.empty_like(packed)
         lanes = np.repeat(K, LANES)
         work = COST * n_terms * x.size
-        arguments = packed, g, lanes, n_terms, float(sign), out, self.bases, self.transposes, self.pairs, self.extents
+        arguments = (
+            packed,
+            g,
+            lanes,
+            n_terms,
+            float(sign),
+            out,
+            sites.bases,
+            sites.transposes,
+            sites.pairs,
+            sites.extents,
+        )
         over_groups(dress, len(packed), work, *arguments)
-        return self._unpack(out, len(x))
+        return unpack(out, len(x))
 
     def fields(self, x: FloatArray) -> FloatArray:
         """Configurations (n, *lattice) of coefficients (n, V)."""
@@ -83,21 +88,3 @@ class CompiledSites:
     def coefficients(self, phi: FloatArray) -> FloatArray:
         """Coefficients (n, V) of configurations (n, *lattice); the inverse of `fields`."""
         return self.from_sites(phi.reshape(len(phi), -1))
-
-    def _transform(self, x: FloatArray, matrices: FloatArray, to_sites: bool) -> FloatArray:
-        packed = self._pack(x)
-        out = np.empty_like(packed)
-        arguments = packed, out, matrices, self.pairs, to_sites, self.extents
-        over_groups(transform, len(packed), COST * x.size // 4, *arguments)
-        return self._unpack(out, len(x))
-
-    def _pack(self, x: FloatArray) -> FloatArray:
-        """(n, V) -> (n_groups, V * LANES), the last group filled up with zeros."""
-        groups = -(-len(x) // LANES)
-        packed = np.zeros((groups, LANES, self.volume))
-        packed.reshape(-1, self.volume)[: len(x)] = x
-        return np.ascontiguousarray(packed.swapaxes(1, 2)).reshape(groups, -1)
-
-    def _unpack(self, packed: FloatArray, n: int) -> FloatArray:
-        x = packed.reshape(len(packed), self.volume, LANES).swapaxes(1, 2).reshape(-1, self.volume)
-        return np.ascontiguousarray(x[:n])

@@ -77,7 +77,7 @@ def fingerprint(path: Path) -> str:
         with Ensemble(path) as ensemble:
             return ensemble.fingerprint()
     if path.is_dir():
-        from ..model.score_model import read_card  # imports torch
+        from ..model.storage import read_card  # imports torch
 
         return json_digest(read_card(path))
     regular_file(path)

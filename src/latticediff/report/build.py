@@ -17,7 +17,19 @@ __all__ = ["write_figures", "write_file", "write_report"]
 
 
 def write_file(path: Path, data: str | bytes) -> Path:
-    """Write a file whole or not at all, so that a reader never meets half of one; returns its path.
+    """Write a file whole or not at all, so that a reader never meets half of one.
+
+    Parameters
+    ----------
+    path : Path
+        Replaced if it exists.
+    data : str or bytes
+        Text is written as UTF-8.
+
+    Returns
+    -------
+    Path
+        `path`.
 
     Raises
     ------
@@ -30,7 +42,13 @@ def write_file(path: Path, data: str | bytes) -> Path:
 
 
 def write_figures(records: Iterable[FigureRecord], out: PathLikeStr) -> Path:
-    """Write ``figures/*.png, .pdf, .csv`` of some `FigureRecord` into the folder `out`, made if missing.
+    """Write each figure as PNG and PDF, and the numbers behind it as CSV, into ``figures`` in the folder `out`.
+
+    Parameters
+    ----------
+    records : iterable of FigureRecord
+    out : path-like
+        Made if missing.
 
     Returns
     -------

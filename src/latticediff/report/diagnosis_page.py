@@ -164,7 +164,19 @@ def _maybe(pairs: Mapping[str, tuple[float, float]], name: str) -> str:
 
 
 def diagnosis_page(d: Diagnosis, records: Sequence[FigureRecord]) -> str:
-    """The page as a string; `records` from `figures.diagnosis.draw_diagnosis`."""
+    """The page of a diagnosis.
+
+    Parameters
+    ----------
+    d : Diagnosis
+    records : sequence of FigureRecord
+        Of `latticediff.report.figures.diagnosis.draw_diagnosis`.
+
+    Returns
+    -------
+    str
+        HTML, complete in itself.
+    """
     figures = {record.name: figure(record) for record in records}
 
     def some(*names: str) -> str:

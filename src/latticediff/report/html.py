@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .caveats import CHECK_ALARM
 from .model import ChainResult, Pair, RunResult
 from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, count, differences, seconds, value_error
 from .sheet import Cell, figure, sheet, table, text, theory
-from .verdict import CHECK_ALARM, SIGMA_ALARM, describe_action, verdict
+from .verdict import SIGMA_ALARM, describe_action, verdict
 
 if TYPE_CHECKING:
     from .style import FigureRecord

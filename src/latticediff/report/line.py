@@ -73,7 +73,13 @@ class Line:
 
 
 def write_line(line: Line, out: Path) -> dict[str, Path]:
-    """Write ``line.json`` and ``figures/line.png, .pdf, .csv`` into the folder `out`, replacing earlier ones.
+    """Write ``line.json`` and ``figures/line.png, .pdf, .csv``, replacing earlier ones.
+
+    Parameters
+    ----------
+    line : Line
+    out : Path
+        The folder; made if missing.
 
     Returns
     -------

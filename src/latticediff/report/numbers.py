@@ -34,8 +34,25 @@ TAU_NAMES = {name: TABLE[name].symbol for name in TIMED}
 
 
 def value_error(value: float | None, error: float | None = None, digits: int = 2) -> str:
-    """``value(err)``: the error in units of the last digit shown, two significant digits.
+    """A number with its error in brackets, as in ``0.14145(15)``: the error counts units of the last digit shown.
 
+    Parameters
+    ----------
+    value : float or None
+        None is printed as a dash.
+    error : float, optional
+        Standard error; without one, or with zero, `value` is printed to four significant digits.
+    digits : int
+        Significant digits of the error.
+
+    Returns
+    -------
+    str
+        With a power of ten split off if `value` is below 1e-4 or from 1e5 on. An error of one or more keeps its
+        decimal point.
+
+    Examples
+    --------
     >>> value_error(0.141452, 0.00015), value_error(25.13, 4.2), value_error(0.5)
     ('0.14145(15)', '25.1(4.2)', '0.5')
     """
@@ -62,7 +79,19 @@ def value_error(value: float | None, error: float | None = None, digits: int = 2
 
 
 def seconds(value: float | None, error: float | None = None) -> str:
-    """Seconds in the unit that suits: ``0.12(1) ms``, ``3.1 s``, ``4.2 min``."""
+    """A time in the unit that suits its size, from µs to h: ``0.12(1) ms``, ``3.1 s``, ``4.2 min``.
+
+    Parameters
+    ----------
+    value : float or None
+        Seconds; None is printed as a dash.
+    error : float, optional
+        Seconds; without one, `value` is printed to three significant digits.
+
+    Returns
+    -------
+    str
+    """
     if value is None:
         return "–"
     for scale, unit in ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"), (60.0, "min"), (3600.0, "h")):
@@ -73,7 +102,19 @@ def seconds(value: float | None, error: float | None = None) -> str:
 
 
 def count(x: float, exact: bool = False) -> str:
-    """A count with thin groups, ``28 000`` (no-break spaces); two digits only unless `exact`, rounded up below 1000."""
+    """A count for people, its thousands set apart by no-break spaces: ``28 000``.
+
+    Parameters
+    ----------
+    x : float
+    exact : bool
+        Print every digit. By default a count of 1000 or more is rounded to two significant digits.
+
+    Returns
+    -------
+    str
+        A fraction is rounded up to the next integer.
+    """
     if not exact and x >= 1000:
         scale = 10 ** (math.floor(math.log10(x)) - 1)
         x = round(x / scale) * scale
@@ -81,10 +122,21 @@ def count(x: float, exact: bool = False) -> str:
 
 
 def differences(chain: ChainResult, reference: ChainResult) -> dict[str, float | None]:
-    """``(a - b) / sqrt(err_a^2 + err_b^2)`` for each observable of both, in the order of `OBSERVABLES`.
+    """Differences of the averages of two chains in units of their joint error, ``(a - b) / sqrt(err_a^2 + err_b^2)``.
 
-    None where neither has an error. The differences of one chain are correlated: the observables
-    come from the same configurations.
+    The formula is that of independent chains. The differences of one chain are correlated among themselves: its
+    observables come from the same configurations.
+
+    Parameters
+    ----------
+    chain, reference : ChainResult
+        a and b.
+
+    Returns
+    -------
+    dict of str to float or None
+        One for each observable that both have, in the order of `OBSERVABLES`, those of other packages last. None
+        where neither has an error.
     """
     result = {}
     for name in [*OBSERVABLES, *sorted(set(chain.observables) - set(OBSERVABLES))]:
@@ -98,6 +150,17 @@ def differences(chain: ChainResult, reference: ChainResult) -> dict[str, float |
 def scheme_text(proposal: Mapping[str, Any]) -> str:
     """The description of a proposal in words.
 
+    Parameters
+    ----------
+    proposal : dict
+        ``proposal.describe()``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
     >>> scheme_text({"name": "ode", "steps": 20, "method": "adams5", "grid": {"down": [], "up": []}})
     'ode, adams5, 20 steps, optimised grid'
     >>> scheme_text({"name": "ode", "steps": 16, "method": "rk4"})
@@ -115,14 +178,23 @@ def scheme_text(proposal: Mapping[str, Any]) -> str:
 
 
 def setup_total(chain: ChainResult) -> float:
-    """Seconds paid before the first sample."""
+    """Seconds paid before the first sample: for data, training, thermalisation, as far as they are known."""
     return float(sum(chain.setup_seconds.values()))
 
 
 def cost_ratio(chain: ChainResult, reference: ChainResult) -> tuple[float, float] | None:
-    """Seconds per independent sample of the reference over those of the chain, (ratio, error); None if unknown.
+    """How much cheaper an independent sample of the chain is than one of the reference, set-up left out: ``c' / c``.
 
-    Above 1 the chain is cheaper once its set-up is paid.
+    Parameters
+    ----------
+    chain, reference : ChainResult
+        Of costs c and c', in seconds per independent sample: ``2 tau_int`` updates, with the tau_int of the slowest
+        observable of each.
+
+    Returns
+    -------
+    (float, float) or None
+        The ratio and its error, which is that of both tau_int. None if either cost is unknown or zero.
     """
     ours = chain.per_independent_sample(chain.seconds_per_update)
     theirs = reference.per_independent_sample(reference.seconds_per_update)
@@ -133,12 +205,17 @@ def cost_ratio(chain: ChainResult, reference: ChainResult) -> tuple[float, float
 
 
 def break_even(chain: ChainResult, reference: ChainResult) -> float | None:
-    r"""Number of independent samples from which on the chain is cheaper, set-up included.
+    """Number of independent samples from which on the chain is cheaper than the reference, set-up included.
+
+    Parameters
+    ----------
+    chain, reference : ChainResult
+        With set-up times :math:`t_0` and :math:`t_0'`, and seconds per independent sample c and c'.
 
     Returns
     -------
     float or None
-        :math:`N^* = (t_0' - t_0) / (c - c')`, 0 if the chain is ahead from the first sample; None if never.
+        :math:`N^* = (t_0 - t_0') / (c' - c)`, 0 if the chain is ahead from the first sample on; None if it never is.
 
     Raises
     ------

@@ -72,20 +72,33 @@ Cell = str | tuple[str, str]  #: text, or (text, class of the cell)
 
 
 def text(words: object) -> str:
-    """Text as HTML: escaped, numbers on one line with their units, with the few subscripts that our texts use."""
+    """Plain text as HTML: escaped, with subscripts where our texts have them, and no line break before a unit."""
     words = re.sub(r"(?<=[\d)]) (?=(%|µs|ms|s|min|h)\b|%)", "\u00a0", html.escape(str(words)))
     return re.sub(r"([τχΣ∂])_(int|abs|μ)", r"\1<sub>\2</sub>", words)
 
 
 def formula(words: str) -> str:
-    """The plain-text formula of a convention with its Greek letters; couplings keep the names that cards use."""
+    """The plain-text formula of a convention with Greek letters and exponents; couplings keep the names of cards."""
     for plain, fine in (("sum_mu", "Σ_μ"), ("d_mu", "∂_μ"), ("phi", "φ"), ("^2", "²"), ("^4", "⁴"), ("+mu)", "+μ)")):
         words = words.replace(plain, fine)
     return words.replace("-", "−")
 
 
 def table(caption: str, header: Iterable[Cell], rows: Iterable[Sequence[Cell]]) -> str:
-    """Rows of cells: plain text, or (text, class); the first of a row is its header. Rows of dashes are left out."""
+    """A table as HTML.
+
+    Parameters
+    ----------
+    caption : str
+    header : iterable of str
+    rows : iterable of sequence of cells
+        A cell is plain text, or (text, class of the cell). The first cell of a row is the row's header. A row that has
+        nothing but dashes after that is left out: there is nothing to say about it.
+
+    Returns
+    -------
+    str
+    """
     rows = [row for row in rows if any(cell not in ("–", ("–", "wrap")) for cell in row[1:])]
 
     def cell(content: Cell, tag: str, attributes: str = "") -> str:

@@ -76,7 +76,17 @@ def styled() -> Iterator[None]:
 
 
 def chain_styles(run: RunResult) -> dict[str, tuple[Any, ...]]:
-    """name -> (colour, marker, dashes): never colour alone, the same in every figure."""
+    """Colour, marker and dashes of every chain, the same in every figure; chains never differ in colour alone.
+
+    Parameters
+    ----------
+    run : RunResult
+
+    Returns
+    -------
+    dict of str to tuple
+        Name of the chain -> (colour, marker, dashes).
+    """
     n = len(COLOURS)
     # from the second round on, colours meet other markers and dashes
     turned = [(i + i // n) % n for i in range(len(run.chains))]
@@ -87,7 +97,20 @@ def chain_styles(run: RunResult) -> dict[str, tuple[Any, ...]]:
 
 
 def new_figure(height: float, **subplots: Any) -> tuple[Figure, Any]:
-    """Figure and axes, outside pyplot's global list (nothing to close, no display wanted)."""
+    """A figure and its axes, which pyplot does not know of: there is nothing to close, and no display is wanted.
+
+    Parameters
+    ----------
+    height : float
+        Inches.
+    **subplots
+        Arguments of ``Figure.subplots``.
+
+    Returns
+    -------
+    figure : Figure
+    axes : Axes or ndarray of Axes
+    """
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, figure.subplots(**subplots)
 
@@ -98,7 +121,18 @@ def is_crowded(labels: Sequence[str]) -> bool:
 
 
 def legend(figure: Figure, ax: Axes, loc: str = "upper right", outside: bool = False) -> None:
-    """Legend of `ax`: inside at `loc`, or below the figure, which grows by it, if crowded or `outside`."""
+    """Put a legend into the axes, or below the figure if it would cover too much there; the figure grows by as much.
+
+    Parameters
+    ----------
+    figure : Figure
+    ax : Axes
+        Whose handles and labels are shown.
+    loc : str
+        Where in the axes.
+    outside : bool
+        Below the figure in any case.
+    """
     handles: Any
     handles, labels = ax.get_legend_handles_labels()
     if not (outside or is_crowded(labels)):
@@ -112,7 +146,7 @@ def legend(figure: Figure, ax: Axes, loc: str = "upper right", outside: bool = F
 
 
 def sigma_axis(ax: Axes) -> None:
-    """A panel of differences in sigma: bands at one and three, symmetric limits that always show three."""
+    """Dress axes for differences in units of sigma: bands at one and three, symmetric limits that always show three."""
     low, high = ax.dataLim.intervaly
     top = max(3.5, 1.1 * max(abs(low), abs(high))) if np.isfinite([low, high]).all() else 3.5
     ax.axhspan(-3, 3, color="#eeeeee", lw=0, zorder=0)
@@ -123,7 +157,7 @@ def sigma_axis(ax: Axes) -> None:
 
 
 def log_axis(ax: Axes) -> None:
-    """Logarithmic ordinate; plain numbers where it spans less than two decades."""
+    """Make the ordinate logarithmic; where it spans less than two decades its labels are plain numbers."""
     ax.set_yscale("log")
     low, high = ax.get_ylim()
     if high < 100 * low:

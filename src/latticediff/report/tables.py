@@ -115,7 +115,19 @@ def report_dict(run: RunResult) -> dict[str, Any]:
 
 
 def csv_text(header: Iterable[object], rows: Iterable[Iterable[Any]]) -> str:
-    """CSV with the shortest digits that read back to the same double."""
+    """A table as CSV; floats have the fewest digits that read back to the same double.
+
+    Parameters
+    ----------
+    header : iterable
+        Names of the columns.
+    rows : iterable of iterable
+        None is an empty cell.
+
+    Returns
+    -------
+    str
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..action import CONVENTIONS
+from .caveats import MIN_TAUS, failed_checks, thinning, too_short, tuning
 from .model import ChainResult, RunResult
 from .numbers import (
     OBSERVABLES,
@@ -33,12 +34,20 @@ PURPOSES = {
     "ancestors": "to train the models whose weights it began with",
     "ancestor_data": "to generate their data",
 }
-MIN_TAUS = 20  # per chain; below, the automatic window ends in noise
-CHECK_ALARM = 4.0  # of an identity against its exact value; 6e-5 by chance
 
 
 def describe_action(action: Mapping[str, Any]) -> str:
-    """``phi^4 theory, convention A (m2 = -4, lam = 6.008)`` from ``action.describe()``."""
+    """An action in words: ``φ⁴ theory, convention A (m2 = −4, lam = 6.008)``.
+
+    Parameters
+    ----------
+    action : dict
+        ``action.describe()``.
+
+    Returns
+    -------
+    str
+    """
     kind: Any = action.get("name")
     named: Any = action.get("convention")
     known = CONVENTIONS.get(named) if kind == "phi4" else None
@@ -130,21 +139,6 @@ def _tau(run: RunResult) -> str | None:
     return " ".join([f"τ_int in updates (0.5 is independent) {'; '.join(parts)}.", *thinning(run)])
 
 
-def too_short(run: RunResult) -> list[ChainResult]:
-    """Chains of fewer than `MIN_TAUS` tau_int: neither tau_int nor any error of theirs is known."""
-    return [c for c in run.chains if c.slowest and c.n_updates < MIN_TAUS * c.tau_int[c.slowest][0]]
-
-
-def thinning(run: RunResult) -> list[str]:
-    """Sentences on chains whose tau_int is that of a thinned series: 0.5 of it is `thin` / 2 updates."""
-    return [
-        f"{c.label} was recorded only every {c.thin} updates, so its τ_int cannot come out below {c.thin / 2:g} and is "
-        "an upper bound, and so is its cost."
-        for c in run.chains
-        if c.thin > 1 and c.tau_int
-    ]
-
-
 def _cost(run: RunResult) -> tuple[str, list[str]] | None:
     """(short, sentences) on cost; None where no seconds are known."""
     costs = [(c, c.per_independent_sample(c.seconds_per_update)) for c in run.chains]
@@ -200,44 +194,19 @@ def _cost(run: RunResult) -> tuple[str, list[str]] | None:
     return f"in seconds {chain.label} wins on this lattice{when}", text
 
 
-def tuning(chain: ChainResult) -> str | None:
-    """One sentence on which settings of a chain's HMC were tuned; None without HMC or a record of its tuning."""
-    parts = [chain.algorithm, *chain.algorithm.get("parts", ())]
-    kernel = next((part for part in parts if part.get("name") == "hmc"), None)
-    if kernel is None or not kernel.get("tuning"):
-        return None
-    length, integrator = f"{kernel['trajectory_length']:.3g}", kernel["integrator"]
-    search = kernel["tuning"].get("search")
-    if search is None:
-        return (
-            f"Of {chain.label} only the step size was tuned, to {100 * kernel['tuning']['target_acceptance']:.3g} %"
-            f" acceptance: trajectories of length {length} by {integrator} were given, and others may be cheaper."
-        )
-    name = TAU_NAMES.get(search["observable"], search["observable"])
-    return (
-        f"{chain.label} is tuned in trajectory length ({length}), integrator ({integrator}) and step size: the fewest"
-        f" force evaluations per independent value of {name} that a search found."
-    )
-
-
-def failed_checks(run: RunResult) -> list[tuple[str, float, float]]:
-    """Identities that are off by more than `CHECK_ALARM` sigma: list of (name, value, error)."""
-    return [
-        (name, *run.checks[name])
-        for name in ("schwinger_dyson", "exp_minus_delta_h")
-        if isinstance(run.checks.get(name), tuple | list)
-        and run.checks[name][1] is not None
-        and abs(run.checks[name][0] - 1) > CHECK_ALARM * run.checks[name][1]
-    ]
-
-
 def verdict(run: RunResult) -> tuple[str, list[str]]:
-    """Headline and paragraphs.
+    """The opening of the page.
+
+    Parameters
+    ----------
+    run : RunResult
 
     Returns
     -------
     headline : str
+        One sentence.
     paragraphs : list of str
+        What was sampled, whether the samplers agree, how good their proposals are, and what a sample costs.
     """
     sentences = [_sampled(run)]
     shorts = []

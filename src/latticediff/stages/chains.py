@@ -22,14 +22,38 @@ __all__ = ["chain_result", "cost_per_update", "seconds_per_update"]
 
 
 def seconds_per_update(ensemble: Ensemble) -> float | None:
-    """Wall time per update of one chain, or None where the file has no history of seconds."""
+    """Mean wall time per update of one chain.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+        Open.
+
+    Returns
+    -------
+    float or None
+        Seconds, all chains together divided by their number; None where the history has no column of seconds.
+    """
     if "seconds" not in ensemble.history_names or ensemble.n_updates == 0:
         return None
     return float(np.mean(ensemble.history("seconds"))) / ensemble.n_chains
 
 
 def cost_per_update(ensemble: Ensemble) -> tuple[float | None, str]:
-    """What an update of one chain costs: ``(evaluations, kind)``; (None, kind) if the algorithm does not say."""
+    """What an update of one chain costs, in evaluations of what is expensive about its algorithm.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+        Open.
+
+    Returns
+    -------
+    evaluations : float or None
+        None if the algorithm does not say.
+    kind : str
+        ``"network evaluations"`` or ``"action gradients"``.
+    """
     algorithm = ensemble.algorithm
     if "evaluations_per_update" in algorithm:
         return float(algorithm["evaluations_per_update"]), "network evaluations"

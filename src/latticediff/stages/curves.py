@@ -84,9 +84,19 @@ def autocorrelation_curve(series: FloatArray, thin: int = 1, s_tau: float = 1.5,
 
 
 def propagator_curve(ensemble: Ensemble) -> Propagator:
-    """Propagator G(k) = <|phi_k|^2>/V of an open `Ensemble`, averaged over modes of equal p_hat^2.
+    """The propagator ``G(k) = <|phi_k|^2> / V``, averaged over modes of equal ``p_hat^2 = sum_mu 4 sin^2(k_mu / 2)``.
 
     Errors are binned over Monte Carlo time, so they contain autocorrelations.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+        Open.
+
+    Returns
+    -------
+    latticediff.report.Propagator
+        In ascending order of p_hat^2.
     """
     shape, running = ensemble.shape, RunningMean()
     p2 = p_hat_squared(shape, half=True)
@@ -103,7 +113,20 @@ def propagator_curve(ensemble: Ensemble) -> Propagator:
 
 
 def correlator_curves(ensemble: Ensemble, s_tau: float = 1.5) -> dict[str, Any]:
-    """``correlator`` and ``effective_mass`` of a `ChainResult`, along the longest axis; {} for one site."""
+    """Correlator at zero momentum and effective masses along the longest axis, as fields of a `ChainResult`.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+        Open.
+    s_tau : float
+        S of the automatic window.
+
+    Returns
+    -------
+    dict of str to Correlator or None
+        ``correlator`` and ``effective_mass``; None where no point is defined. Empty on a lattice of one site.
+    """
     if max(ensemble.shape) < 2:
         return {}
     found = measure_spectrum(field_batches(ensemble), ensemble.action, ensemble.shape, s_tau=s_tau)

@@ -195,7 +195,19 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
 
 
 def estimate(card: Card, stages: Sequence[str]) -> str:
-    """The result of `probe` as a table for people."""
+    """What stages of a card would cost, as a table for people; takes a few seconds and writes nothing.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    stages : sequence of str
+        As for `probe`.
+
+    Returns
+    -------
+    str
+        Time, memory (what the probe itself uses included) and disk space of each stage, and of all together.
+    """
     costs = probe(card, stages)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     lines = [f"{'estimate':16}{'time':>10}{'memory':>12}{'disk':>12}"]

@@ -23,7 +23,17 @@ __all__ = ["is_even", "pass_gate"]
 
 
 def is_even(action: Action) -> bool:
-    """Whether the potential is even in phi, so that both signs of m must be visited."""
+    """Whether the potential is even in phi, so that both signs of m must be visited.
+
+    Parameters
+    ----------
+    action : Action
+        Its potential is compared at a few fields and their negatives, to a relative accuracy of 1e-12.
+
+    Returns
+    -------
+    bool
+    """
     phi = np.linspace(0.1, 3, 7)
     return bool(np.allclose(action.potential(phi), action.potential(-phi), rtol=1e-12, atol=0))
 

@@ -39,12 +39,40 @@ BLOCK_BYTES = 32 << 20
 
 
 def provenance_of(card: Card, parents: Sequence[Description] = ()) -> Provenance:
-    """The `Provenance` of a file: the effective card as JSON and as TOML, and the files it was made from."""
+    """The `Provenance` of a file that a card makes.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+        Kept as JSON and as TOML, with every default.
+    parents : sequence of dict
+        The files that this one is made from: ``file`` and ``fingerprint`` of each.
+
+    Returns
+    -------
+    Provenance
+    """
     return collect(json.dumps(card.to_dict()), card.to_toml(), parents)
 
 
 def block_length(seconds_per_update: float, n_chains: int, shape: Extents, thin: int = 1) -> int:
-    """Updates per block: about `BLOCK_SECONDS`, at most `BLOCK_BYTES` of stored fields; no bit depends on it."""
+    """Updates from one look at the stop flag to the next; no bit of a chain depends on it.
+
+    Parameters
+    ----------
+    seconds_per_update : float
+        Of all chains together.
+    n_chains : int
+    shape : tuple of int
+        Lattice extents.
+    thin : int
+        Updates per stored configuration.
+
+    Returns
+    -------
+    int
+        As many as take `BLOCK_SECONDS`, fewer if their stored fields would need more than `BLOCK_BYTES`; at least 1.
+    """
     by_time = BLOCK_SECONDS / max(seconds_per_update, 1e-9)
     by_memory = thin * BLOCK_BYTES / (8 * n_chains * volume(shape))
     return max(1, int(min(by_time, by_memory, 1e6)))
@@ -97,7 +125,19 @@ def thermalise(
 
 
 def stored_algorithm(path: PathLikeStr, card: Card) -> Description | None:
-    """Description of the kernel that wrote a run or file, so that it can go on; None if there is none.
+    """The kernel that wrote a run or a file, so that it can go on.
+
+    Parameters
+    ----------
+    path : path-like
+        The ensemble file, which may still be an unfinished run.
+    card : latticediff.config.Card
+        Must agree with the stored one in seed, action, lattice and ``[hmc]``; ``hmc.n_updates`` may differ.
+
+    Returns
+    -------
+    dict or None
+        The kernel's description; None if nothing is there.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..action import CONVENTIONS
+from ..action import CONVENTIONS, action_from_description
 from ..ensemble import Ensemble
 from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
@@ -24,7 +24,17 @@ __all__ = ["action_lines", "info"]
 
 
 def info(path: PathLikeStr) -> str:
-    """Describe the file or folder `path` in a few lines of text.
+    """Describe a file or a folder that this package wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        An ensemble file, the directory of an unfinished run, a model folder, or a run folder.
+
+    Returns
+    -------
+    str
+        A few lines, ``label text`` each.
 
     Raises
     ------
@@ -52,7 +62,17 @@ def _number(value: float) -> str:
 
 
 def action_lines(action: Any) -> Rows:
-    """Rows ``(label, text)``: the action as given, and the same theory in every other convention."""
+    """The action as it was given, and the same theory in every other convention that can express it.
+
+    Parameters
+    ----------
+    action : Action
+
+    Returns
+    -------
+    list of (str, str)
+        Label, empty from the second row on, and text. An action that is not phi^4 has one row: its description as JSON.
+    """
     description = action.describe()
     if description.get("name") != "phi4":
         return [("action", json.dumps(description))]
@@ -105,14 +125,14 @@ def _ensemble_rows(ensemble: Ensemble) -> Rows:
 
 
 def _model_rows(path: Path) -> Rows:
-    from ..action import Phi4
-    from ..model.score_model import read_card
+    from ..model.storage import read_card
 
     card = read_card(path)
     rows = [
         ("model", f"{path}, hash {card.get('sha256', 'missing')}"),
-        *action_lines(Phi4.from_description(card["action"])),
+        *action_lines(action_from_description(card["action"])),
         ("lattice", f"{'x'.join(map(str, card['shape']))}, periodic, {len(card['shape'])}D"),
+        ("sites", "the odd ones; the even ones follow from their exact law" if card.get("sites") == "odd" else "all"),
     ]
     rows += [
         (section, ", ".join(f"{key} = {value}" for key, value in card[section].items()))

@@ -20,7 +20,7 @@ from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, ModelError, UserError
 from ..host import torch_defaults
 from ..job.progress import Progress
-from ..model.score_model import load_model
+from ..model.storage import load_model
 from ..proposal.grid import own_scheme
 from ..report.line import Line, Point, write_line
 from .measure import measure_ensemble
@@ -40,13 +40,18 @@ LARGEST = 1000  # couplings of a line: whoever asks for more has mistyped
 
 
 def parse_values(text: str) -> tuple[str, tuple[float, ...]]:
-    """Read a coupling and its values: ``"lam=4:6.5:6"``, six from 4 to 6.5, or ``"lam=4,4.5,6"``.
+    """Read a coupling and its values from the command line.
+
+    Parameters
+    ----------
+    text : str
+        First, last and how many, as in ``"lam=4:6.5:6"``, or a list, as in ``"lam=4,4.5,6"``.
 
     Returns
     -------
     name : str
     values : tuple of float
-        Ascending, each once.
+        Ascending, each once, rounded to `DIGITS` significant digits.
 
     Raises
     ------
@@ -93,6 +98,8 @@ def card_of(model: ScoreModel, overrides: Sequence[str] = (), say: Callable[[str
     UserError
         A theory without couplings to vary.
     """
+    if model.theory is not model.action:
+        raise UserError(f"the model is of the odd sites of {model.theory!r} alone; a line wants a model of all sites")
     if not isinstance(model.action, Phi4):
         raise UserError(f"{model.action!r} has no line of couplings; expected a phi^4 action")
     network: Any = model.network  # of the contract `Network`: a module that describes itself

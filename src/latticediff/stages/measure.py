@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..analysis import REPORTED, Beside, Estimate, beside, observables_table, short_chain_notice, tau_table
 from ..analysis.estimates import definitions
-from ..analysis.gamma import TauInt, format_error
+from ..analysis.gamma import TauInt
 from ..build.configurations import require_finite
 from ..ensemble import Ensemble
 from ..errors import UserError
@@ -20,77 +18,13 @@ from ..host import numpy_defaults
 from ..metropolis.proposed import COLUMNS, proposed_series
 from ..observables import OBSERVABLES, installed_names, measure_primary, observable
 from ..observables.table import TIMED
-from ..untrusted import printable
-from .spectrum import Spectrum, measure_spectrum
+from .measurement import Measurement
+from .spectrum import measure_spectrum
 
 if TYPE_CHECKING:
-    from ..action import Action
-    from ..types import Description, FloatArray, PathLikeStr, Shape
+    from ..types import FloatArray, PathLikeStr
 
 __all__ = ["Measurement", "acceptance", "field_batches", "measure", "measure_ensemble", "read_series", "read_weighted"]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Observables and tau_int of one file; tau_int in updates, of which there are `thin` to a stored configuration."""
-
-    source: str
-    action: Action
-    shape: Shape
-    n: int  #: configurations, all chains together
-    n_chains: int
-    n_updates: int  #: per chain
-    thin: int
-    acceptance: float | None
-    series: dict[str, FloatArray]  #: primary observables, name -> (n_chains, n / n_chains)
-    observables: dict[str, Estimate]
-    tau_int: dict[str, tuple[float, float]]  #: value and error
-    weighted: Beside | None = None  #: averages by the weights of independent proposals; None: there are no such weights
-    notices: tuple[str, ...] = ()  #: one line for each series too short for its tau_int, or without error
-    spectrum: Spectrum | None = None  #: correlator and effective masses, if asked for
-
-    def to_dict(self) -> Description:
-        """``{"observables", "tau_int", "n"}`` as in ``report.json``; null for what is not defined."""
-        return {
-            "observables": _pairs(self.observables),
-            "weighted_observables": None if self.weighted is None else _pairs(self.weighted.observables),
-            "weighted_differences_sigma": None if self.weighted is None else self.weighted.sigmas(),
-            "tau_int": {name: list(pair) for name, pair in self.tau_int.items()},
-            "n": self.n,
-            "n_chains": self.n_chains,
-            "n_updates": self.n_updates,
-            "acceptance": self.acceptance,
-            **({} if self.spectrum is None else {"spectrum": self.spectrum.to_dict()}),
-        }
-
-    def to_json(self) -> str:
-        """`to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=1, allow_nan=False)
-
-    def to_text(self) -> str:
-        """A table for people."""
-        size = f"{self.n} configurations, {self.n_chains} chains of {self.n_updates} updates, thin {self.thin}"
-        lines = [f"{printable(self.source)}: {self.action!r} on {'x'.join(map(str, self.shape))}; {size}"]
-        if self.acceptance is not None:
-            lines.append(f"acceptance        {self.acceptance:.4f}")
-        if self.weighted is not None:
-            lines.append(f"{'':17} {'chain':20} {'weights':20} difference (joint error)")
-        lines += [self._line(name) for name in self.observables]
-        lines.append("tau_int = 1/2 + sum of rho(t), t >= 1, in updates (0.5 is independent):")
-        lines += [f"  {name:15} {format_error(*pair)}" for name, pair in self.tau_int.items()]
-        lines += [] if self.spectrum is None else [self.spectrum.to_text()]
-        return "\n".join(lines)
-
-    def _line(self, name: str) -> str:
-        if self.weighted is None or name not in self.weighted.observables:
-            return f"{name:17} {self.observables[name]}"
-        sigma = self.weighted.sigmas()[name]
-        said = "-" if sigma is None else f"{sigma:+.1f} sigma"
-        return f"{name:17} {self.observables[name]!s:20} {self.weighted.observables[name]!s:20} {said}"
-
-
-def _pairs(table: Mapping[str, Estimate]) -> dict[str, Any]:
-    return {name: estimate.pair() for name, estimate in table.items()}
 
 
 def read_weighted(ensemble: Ensemble, series: Mapping[str, FloatArray], s_tau: float = 1.5) -> Beside | None:
@@ -119,7 +53,16 @@ def read_weighted(ensemble: Ensemble, series: Mapping[str, FloatArray], s_tau: f
 
 
 def field_batches(ensemble: Ensemble) -> Iterator[FloatArray]:
-    """Fields of an open `Ensemble` as batches (n, n_chains, *lattice), checked to be finite.
+    """The fields of a file, batch by batch, checked to be finite.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+        Open.
+
+    Yields
+    ------
+    ndarray, shape (n, n_chains, *lattice), float64
 
     Raises
     ------
@@ -152,7 +95,18 @@ def read_series(ensemble: Ensemble, names: Iterable[str] | None = None) -> dict[
 
 
 def acceptance(ensemble: Ensemble) -> float | None:
-    """Accepted fraction over the whole history, or None where the algorithm recorded none."""
+    """Fraction of the updates of the whole history that were accepted.
+
+    Parameters
+    ----------
+    ensemble : latticediff.ensemble.Ensemble
+        Open.
+
+    Returns
+    -------
+    float or None
+        None where the algorithm recorded no decisions, or no update was done.
+    """
     if "accepted" not in ensemble.history_names or ensemble.n_updates == 0:
         return None
     return float(np.mean(ensemble.history("accepted")))

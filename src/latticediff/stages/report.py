@@ -13,7 +13,7 @@ from ..build.learned import route_named, routes_of
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..job.log import read_log
-from ..model.score_model import read_card
+from ..model.storage import read_card
 from ..provenance import version
 from ..report import RunResult, write_report
 from .chains import chain_result

@@ -136,7 +136,7 @@ def _free_field() -> float:
 
 def _flow() -> float:
     """The compiled flow of a shipped model against plain torch: log q of the same draws, in units of 1e-3."""
-    from ..model.score_model import load_model
+    from ..model.storage import load_model
     from ..proposal import OdeProposal
 
     model = load_model(MODEL)
@@ -147,7 +147,7 @@ def _flow() -> float:
 
 def _weights() -> float:
     """<phi^2> of a shipped theory by weighted draws against HMC, in units of `N_SIGMA` joint errors."""
-    from ..model.score_model import load_model
+    from ..model.storage import load_model
     from ..proposal import OdeProposal
 
     model, streams = load_model(MODEL), Streams(5)

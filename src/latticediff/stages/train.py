@@ -3,53 +3,39 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
-from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import bill
-from ..analysis import ess_forward, ess_reverse
 from ..atomic import claimed
 from ..build.device import describe_device, pick_device
-from ..build.learned import plain_proposal, store_grid
+from ..build.learned import store_grid
 from ..build.network import build_network
-from ..build.sites import learned_theory
 from ..diffusion.ladder import NoiseRange
-from ..ensemble import Ensemble
-from ..errors import FileError
-from ..gaussian.propagator import measured_propagator, measured_vacuum, smooth_propagator
-from ..gaussian.reference import GaussianReference
 from ..gaussian.vacua import check_vacua
 from ..host import torch_defaults
 from ..job.log import JsonLog
 from ..job.progress import Progress
-from ..model.score_model import load_model, read_card, save_model
-from ..networks.contract import ClosedFormTrace, Conditioned
-from ..provenance import commit, version
-from ..streams import Streams
-from ..training import Task, Trainer, TrainingData, TrainingPlan, Watching
+from ..model.storage import load_model, read_card, save_model
+from ..networks.contract import Conditioned
+from ..training import Task, Trainer, TrainingPlan, Watching
 from ..training.calibrate import finish_model
-from ..training.data import by_chain, evenly
 from ..training.ranks import ALONE, data_parallel, local_device
-from ..untrusted import status
-from .gate import pass_gate
+from .model_metrics import metrics, weighed
+from .model_place import CHECKPOINT, LOG, clear_checkpoint, holds_model
+from .sources import Source, fingerprints, gaussian_of, open_sources
 from .watch import Tracker, Watcher
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-    from ..action import Action
     from ..config import Card
-    from ..metropolis.contract import Proposal
     from ..model.score_model import ScoreModel
     from ..training.ranks import Ranks
-    from ..types import Description, FloatArray, PathLikeStr
+    from ..types import Description, PathLikeStr
     from .contract import StopCheck
 
 __all__ = [
@@ -65,19 +51,6 @@ __all__ = [
     "train",
     "weighed",
 ]
-
-N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
-
-CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
-
-
-class Source(NamedTuple):
-    """Data of one theory, from which `build_trainer` makes a `Task`."""
-
-    action: Action
-    data: TrainingData
-    frequency: float = 1.0
 
 
 @torch_defaults()
@@ -119,100 +92,6 @@ def build_trainer(
         network.centre_on([task.gaussian.action for task in tasks])
     network.to(tasks[0].gaussian.device)
     return Trainer(network, tasks, noise, plan, ranks, section.micro_batch, say)
-
-
-@torch_defaults()
-def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
-    """The Gaussian reference with vacuum and propagator measured on the training configurations.
-
-    The propagator is smoothed as far as its halves, of earlier and later Monte Carlo time, allow.
-
-    Parameters
-    ----------
-    source : Source
-    phase : {"symmetric", "broken"}
-        Whether to expand around 0 or around the two vacua; see `latticediff.gaussian.vacua`.
-
-    Returns
-    -------
-    GaussianReference
-    """
-    data = source.data
-    n, shape = len(data.train), tuple(data.shape)
-    bounds = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
-    vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
-    action: Any = source.action  # refused if it has no Gaussian reference
-    vectors = getattr(action, "unit_vectors", None)
-    first, second = (measured_propagator(_pieces(data, *half), shape, vacuum, vectors) for half in bounds)
-    return GaussianReference(action, smooth_propagator(first, second, vectors), data.train.device, vacuum=vacuum)
-
-
-def _pieces(data: TrainingData, start: int, stop: int) -> Iterator[FloatArray]:
-    # piece by piece: streamed data are never in memory as a whole
-    for low in range(start, stop, 4096):
-        yield data.train[low : min(low + 4096, stop)].double().cpu().numpy()
-
-
-def open_sources(
-    card: Card,
-    ensembles: PathLikeStr | Sequence[PathLikeStr],
-    device: torch.device,
-    open_files: ExitStack,
-    log: JsonLog,
-    gate: bool = True,
-) -> tuple[list[Source], Description]:
-    """The data of a training: the ensembles asked for, and those of ``training.ensembles``.
-
-    Parameters
-    ----------
-    card, ensembles, gate
-        See `train`.
-    device : torch.device
-    open_files : contextlib.ExitStack
-        Keeps the files open: data may be streamed.
-    log : JsonLog
-
-    Returns
-    -------
-    sources : list of Source
-    about : dict
-        For the model's card: the program and where the data came from.
-
-    Raises
-    ------
-    FileError
-        The first ensemble is of another action or lattice than the card.
-    GateError
-        An ensemble is not fit to train on.
-    """
-    files: list[tuple[PathLikeStr, float]] = [
-        (path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)
-    ]
-    files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
-    sources, parents, data_rows = [], [], []
-    for number, (path, frequency) in enumerate(files):
-        ensemble = open_files.enter_context(Ensemble(path))
-        if number == 0:
-            ensemble.expect(card.theory(), card.shape)
-        if gate or number > 0:
-            pass_gate(ensemble, card.gate, log)
-        theory = learned_theory(card, ensemble.action)
-        section = card.training
-        data = TrainingData(ensemble, held_out=section.held_out, device=device, where=section.data, theory=theory)
-        sources.append(Source(theory, data, frequency))
-        parents.append(ensemble.parent())
-        data_rows.append(bill.row_of_ensemble(ensemble))
-    return sources, {
-        "program": {"name": "latticediff", "version": version(), "commit": commit()},
-        "ensemble": parents[0],
-        **({"further_ensembles": parents[1:]} if parents[1:] else {}),
-        bill.KEY: data_rows,
-    }
-
-
-def fingerprints(about: Description) -> list[str]:
-    """Fingerprints of the ensembles that `open_sources` opened; a checkpoint belongs to these data and no others."""
-    return [parent["fingerprint"] for parent in (about["ensemble"], *about.get("further_ensembles", ()))]
 
 
 @torch_defaults()
@@ -287,28 +166,6 @@ def train(
         clear_checkpoint(folder)
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
     return model
-
-
-def holds_model(folder: Path, resume: bool) -> bool:
-    """Whether a folder holds a finished model; a resumed call leaves that as it is.
-
-    Raises
-    ------
-    FileError
-        A model or a checkpoint is there, and `resume` is false.
-    """
-    finished = status(folder / "card.toml") is not None
-    if finished and not resume:
-        raise FileError(f"{folder} already holds a model and is never overwritten; choose another --out")
-    if status(folder / CHECKPOINT) is not None and not resume:
-        raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
-    return finished
-
-
-def clear_checkpoint(folder: Path) -> None:
-    """Remove the checkpoints of a training that is over."""
-    for leftover in folder.glob(f"{CHECKPOINT}*"):
-        leftover.unlink()
 
 
 def _run(
@@ -397,52 +254,3 @@ def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path)
         model.card["metrics"] = metrics(card, model, own.data)
         save_model(model, place)
     return model
-
-
-def weighed(proposal: Proposal, phis: FloatArray, rng: np.random.Generator | None = None) -> FloatArray:
-    """log q of held-out fields, (n,), for the figures of a model that may be hardly trained.
-
-    Where the proposal finds no noise that leads to a field, `weigh` gives NaN, which chains refuse. Here one
-    integration upwards takes its place: the figures then show how bad the model is, instead of ending its training.
-
-    Parameters
-    ----------
-    proposal : Proposal
-    phis : ndarray, shape (n, *lattice), float64
-    rng : numpy.random.Generator, optional
-        For proposals that draw a hidden path.
-
-    Returns
-    -------
-    ndarray, shape (n,), float64
-    """
-    log_q = proposal.weigh(phis, cast("np.random.Generator", rng))  # a proposal without paths wants none
-    lost = np.isnan(log_q)
-    if lost.any() and hasattr(proposal, "estimate"):
-        log_q[lost] = proposal.estimate(phis[lost])
-    return log_q
-
-
-@torch_defaults()
-def metrics(card: Card, model: ScoreModel, data: TrainingData) -> Description:
-    """ESS both ways, as the model's card states it; the report measures it on more configurations.
-
-    Returns
-    -------
-    dict
-        TOML-able.
-    """
-    # of the ODE, unless its divergence costs backward passes: that could take longer than the training
-    route = "ode" if isinstance(model.network, ClosedFormTrace) else "sde"
-    proposal: Any = plain_proposal(card, model, route)
-    rng = Streams(card.run.seed).child("metrics").generator("propose")
-    draw = proposal.draw(N_METRICS, rng)
-    some = evenly(data.held_out, N_METRICS)
-    forward = -model.action(some) - weighed(proposal, some, rng)
-    found = {
-        "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
-        "ess_forward": ess_forward(by_chain(forward, len(data.held_out), data.held_out_chains)),
-    }
-    pairs = {name: [estimate.value, estimate.error] for name, estimate in found.items()}
-    scheme = {key: getattr(card.sampling.ode, key) for key in ("method", "grid")} if route == "ode" else {}
-    return {"proposal": route, "steps": proposal.steps, **scheme, "n": N_METRICS, **pairs}

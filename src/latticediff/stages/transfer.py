@@ -60,12 +60,18 @@ def import_foreign(
 def export(path: PathLikeStr, out: PathLikeStr) -> Path:
     """Write an ensemble for other programs, in the format that the suffix of `out` names.
 
-    ``.npy``: the fields. ``.npz``: fields, S, update and chain numbers. ``.json.gz``: the primary observables as
-    pyerrors observables, a dictionary for ``pyerrors.input.json.load_json_dict``.
+    Parameters
+    ----------
+    path : path-like
+        The ensemble file.
+    out : path-like
+        ``.npy``: the fields. ``.npz``: fields, S, update and chain numbers. ``.json.gz``: the primary observables as
+        pyerrors observables, a dictionary for ``pyerrors.input.json.load_json_dict``.
 
     Returns
     -------
     Path
+        `out`.
 
     Raises
     ------

@@ -101,7 +101,17 @@ class Tuning:
 
 
 def knob_of(kernel: KernelSection) -> str:
-    """The key of ``[sampling.kernel]`` that decides how far its move goes."""
+    """The key of ``[sampling.kernel]`` that decides how far a move goes, which is what `tune` varies.
+
+    Parameters
+    ----------
+    kernel : latticediff.config.sections.KernelSection
+
+    Returns
+    -------
+    {"tries", "block", "sigma", "eps"}
+        Tries of independence moves, edge of block moves, and of partial moves sigma with white noise, else eps.
+    """
     if kernel.move == "independence":
         return "tries"
     if kernel.move == "block":
@@ -110,7 +120,20 @@ def knob_of(kernel: KernelSection) -> str:
 
 
 def default_values(knob: str, model: ScoreModel) -> Sequence[float]:
-    """Values that cover the whole range of a knob."""
+    """Values that cover the whole range of a knob.
+
+    Parameters
+    ----------
+    knob : str
+        As from `knob_of`.
+    model : ScoreModel
+        Its lattice limits blocks; its fluctuations and its largest noise limit sigma.
+
+    Returns
+    -------
+    sequence of float
+        Ascending.
+    """
     if knob == "tries":
         return [1, 2, 4, 8]
     if knob == "block":

@@ -13,7 +13,16 @@ __all__ = ["verify"]
 
 @numpy_defaults()
 def verify(path: PathLikeStr) -> str:
-    """Check an ensemble file or a model folder; returns one line that says what was checked.
+    """Check whether an ensemble file or a model folder is what it says it is.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    str
+        One line that says what was checked.
 
     Raises
     ------
@@ -25,7 +34,7 @@ def verify(path: PathLikeStr) -> str:
     path = Path(path)
     status(path)  # a name too long, for instance
     if (path / "weights.safetensors").exists():
-        from ..model.score_model import load_model
+        from ..model.storage import load_model
 
         model = load_model(path)
         return f"{path} is sound: weights are finite and match the hash in the card, {model.fingerprint()}"

@@ -121,7 +121,11 @@ def weigh(
             log_weight[part] = -action(phis[part]) - require_density(proposal.weigh(phis[part], rng))
             task.reach(min(part.stop, len(phis)))
             if stop is not None and (reason := stop()):
-                raise StopRequested(f"{reason}; run the same command with --resume to go on", reason.exit_code)
+                raise StopRequested(
+                    f"{reason} while weighing, of which nothing is saved before its end; run the same command again"
+                    " (latticediff run: with --resume)",
+                    reason.exit_code,
+                )
     arrays: Arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
     density: Proposal = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if isinstance(density, Integrated):
@@ -169,6 +173,15 @@ def step_doubling(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
 def read_weights(path: PathLikeStr) -> Arrays:
     """Read the arrays that `weigh` wrote.
 
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict of str to ndarray
+        As `weigh` returns them; a file of an earlier version may lack some.
+
     Raises
     ------
     FileError
@@ -180,7 +193,16 @@ def read_weights(path: PathLikeStr) -> Arrays:
 def forward_ess(arrays: Mapping[str, NDArray[Any]]) -> Estimate:
     """Forward ESS of the configurations that `weigh` weighed.
 
-    Its error comes from blocks within each chain; files of earlier versions do not name the chains and count as one.
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        What `weigh` wrote.
+
+    Returns
+    -------
+    Estimate
+        Its error comes from blocks within each chain; a file of an earlier version does not say which chain a
+        configuration is of, and counts as one chain.
     """
     log_weight = arrays["log_weight"]
     if "chain" not in arrays:

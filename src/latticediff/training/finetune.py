@@ -253,7 +253,7 @@ class FineTuner(Trainer):
             self.stopped += f". The weights of step {self.good_step} were restored"
             self.finished = True
 
-    def _row(self, loss: float) -> dict[str, Any]:
+    def row(self, loss: float) -> dict[str, Any]:
         row = {"step": self.step, "log_weight_variance": loss, "learning_rate": self.plan.rate(self.step - 1)}
         last = [check.to_dict() for check in self.checks[-len(self.tasks) :]]
         if last:

@@ -1,4 +1,4 @@
-"""The training loop: how a run is resumed exactly, and what it reports on its way.
+"""What is trained, and what one step of the training does; `loop` takes the steps, `state` keeps them.
 
 Step number and seed decide batch, noise and noise levels, so a resumed run gives the weights of an
 uninterrupted one, bit for bit on the same device. On the CPU torch runs on one thread and the Numba
@@ -8,26 +8,25 @@ Several ensembles make one network for all of them (`tasks`): batches have equal
 losses are per site, so no lattice outweighs the others.
 """
 
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..diffusion.ladder import NoiseRange
 from ..diffusion.threads import one_torch_thread
-from ..errors import StopRequested, UserError
+from ..errors import UserError
 from ..host import torch_defaults
 from ..types import Description, PathLikeStr
+from . import held_out
 from .best import Best
 from .gradient import Gradient, Job
 from .gradient_noise import fit_w0
-from .objective import Batch, Objective, draw_batch, draw_probes
+from .loop import run_to_the_end
+from .objective import Batch, Objective, draw_batch
 from .optimizers import OPTIMIZERS
 from .ranks import ALONE, Ranks
 from .state import restore_state, save_state
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-
-STOP_EVERY = 20  # steps between questions to all processes whether to stop: each costs a message
 
 
 class Trainer:
@@ -136,20 +133,35 @@ class Trainer:
         torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def tasks_of(self, step: int) -> list[tuple[int, float]]:
-        """``(number, weight)`` of the tasks of a step; weights add up to one."""
+        """``(number, weight)`` of each task of a step; the weights add up to one."""
         numbers = self.schedule[step % len(self.schedule)]
         if len(numbers) == 1:
             return [(int(numbers[0]), 1.0)]
         return list(enumerate(self.shares.tolist()))
 
     def draw(self, step: int, number: int = 0, start: int = 0, stop: int | None = None) -> Batch:
-        """The `Batch` of a step for one task, or rows of it: a function of seed, step and task alone."""
+        """The batch of a step for one task: a function of seed, step and task alone.
+
+        Parameters
+        ----------
+        step, number : int
+            Of the step and of the task.
+        start, stop : int, optional
+            Give these rows of the batch only; all by default.
+
+        Returns
+        -------
+        Batch
+        """
         words = [self.plan.seed, step] + ([number] if number else [])
         return draw_batch(self.tasks[number].data, self.batches[number], self.noise, self.plan, words, start, stop)
 
     @torch_defaults()
     def fit(self) -> None:
-        """Settle what is fitted with the first weights; kept in checkpoints, since resumed weights are others."""
+        """Fit `w0` of the mixed target, where the plan asks for that.
+
+        It is fitted with the first weights and kept in checkpoints: the weights of a resumed run are others.
+        """
         if self.plan.target != "mixed" or self.plan.w0 != "fit" or self.w0 is not None:
             return
         self.w0 = []
@@ -216,47 +228,11 @@ class Trainer:
         UserError
             The loss or a weight is not finite; the last checkpoint is kept.
         """
-        if checkpoint is not None:
-            self.restore(checkpoint)
-        losses = []
-        with one_torch_thread(self.gaussian.device):
-            self.fit()
-            while self.step < self.plan.steps and not self.finished:
-                began = time.perf_counter()
-                losses.append(self.advance())
-                self.inspect()
-                self.seconds += time.perf_counter() - began
-                last = self.step == self.plan.steps
-                if self.step % log_every == 0 or last or self.finished:
-                    loss = float(torch.stack(losses).mean())
-                    losses = []
-                    self._tell(loss, log, progress)
-                if watching is not None and watching.is_due(self.step, self.plan.steps):
-                    self._watch(watching)
-                if checkpoint is not None and self.step % checkpoint_every == 0:
-                    self.save(checkpoint)
-                if not last and not self.finished:
-                    self._stop_if_told(stop, checkpoint)
-        if checkpoint is not None:
-            self.save(checkpoint)
+        run_to_the_end(self, checkpoint, checkpoint_every, log, log_every, progress, stop, watching)
         return self.averaged()
 
-    def _tell(
-        self,
-        loss: float,
-        log: Callable[[dict[str, Any]], object] | None,
-        progress: Callable[[int, int, float], object] | None,
-    ) -> None:
-        if not math.isfinite(loss):
-            raise UserError(
-                f"loss is {loss} at step {self.step}; lower {self.section}.learning_rate (the last checkpoint is kept)"
-            )
-        if log is not None:
-            log(self._row(loss))
-        if progress is not None:
-            progress(self.step, self.plan.steps, loss)
-
-    def _row(self, loss: float) -> dict[str, Any]:
+    def row(self, loss: float) -> dict[str, Any]:
+        """What the log gets, JSON-able; `loss` is the mean loss per site since the row before."""
         return {
             "step": self.step,
             "loss": loss,
@@ -273,7 +249,7 @@ class Trainer:
         return {}, {"w0": self.w0}
 
     def load_state_dict(self, tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, from the tensors and the whole metadata of a checkpoint."""
+        """Take over what `state_dict` gave; `meta` is the whole metadata of a checkpoint, of which that is a part."""
         self.w0 = meta.get("w0")
         for objective, w0 in zip(self.objectives, self.w0 or (), strict=False):
             objective.set_w0(w0)
@@ -282,28 +258,6 @@ class Trainer:
         """What else a checkpoint must agree in with this training, JSON-able; see `training.state.identity`."""
         return {}
 
-    def _watch(self, watching: Watching) -> None:
-        if self.ranks.writes:
-            watching(self)
-        tired = watching.patience > 0 and self.best.since >= watching.patience
-        self.finished = self.ranks.any(tired, self.gaussian.device)
-
-    def _stop_if_told(self, stop: Callable[[], str | None] | None, checkpoint: PathLikeStr | None) -> None:
-        reason = stop() if stop is not None else None
-        if self.ranks.size > 1:
-            if self.step % STOP_EVERY:
-                return
-            told = self.ranks.any(reason, self.gaussian.device)
-            reason = reason or ("another process was told to stop" if told else None)
-        if reason:
-            if checkpoint is not None:
-                self.save(checkpoint)
-            raise StopRequested(
-                f"{reason}: training stopped at step {self.step} of {self.plan.steps}, saved;"
-                " run the same command with --resume to go on (Python: run again with the same checkpoint)",
-                getattr(reason, "exit_code", 75),
-            )
-
     @torch_defaults()
     def averaged(self) -> nn.Module:
         """The network with averaged weights."""
@@ -311,33 +265,12 @@ class Trainer:
 
     @torch_defaults()
     def held_out_loss(self, n: int = N_HELD_OUT) -> float:
-        """Loss per site of the averaged network on held-out data, the same noise every time; mean over tasks."""
-        losses = [
-            float(self.losses(number, task.data.held_out[:n]).mean()) / task.gaussian.volume
-            for number, task in enumerate(self.tasks)
-        ]
-        return float(np.dot(self.shares, losses))
+        """Loss per site of the averaged network on held-out data; see `latticediff.training.held_out.mean_loss`."""
+        return held_out.mean_loss(self, n)
 
-    @torch.no_grad()
     def losses(self, number: int, phi: Tensor) -> Tensor:
-        """Losses (n,) of the averaged network on configurations phi (n, *lattice) of a task.
-
-        Noise and noise levels depend on n alone, so that sets of the same size are compared under the same noise.
-        """
-        generator = torch.Generator().manual_seed(0)
-        low, high = self.noise.log_range
-        log_sigma = low + (high - low) * (torch.arange(len(phi)) + 0.5) / len(phi)
-        # noise levels must not line up with the order of the configurations
-        log_sigma = log_sigma[torch.randperm(len(phi), generator=generator)].to(phi.device)
-        z = torch.randn(phi.shape, generator=generator).to(phi.device)
-        probes = draw_probes(self.plan, phi.shape, generator)
-        batch = Batch(phi, z, log_sigma, None if probes is None else probes.to(phi))
-        piece = self.gradient.micro_batch or len(phi)
-        parts = [
-            self.objectives[number](self.averaged(), batch.rows(start, start + piece))
-            for start in range(0, len(phi), piece)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        """Losses of the averaged network on configurations of a task; see `latticediff.training.held_out.losses`."""
+        return held_out.losses(self, number, phi)
 
     @torch_defaults()
     def save(self, path: PathLikeStr) -> None:

@@ -1,6 +1,6 @@
 """Trained models that come with the package, found by name; each was made by the run-card of that name.
 
-``latticediff sample CARD --model phi4-A-L16`` and `latticediff.model.score_model.load_model` take such a name
+``latticediff sample CARD --model phi4-A-L16`` and `latticediff.model.storage.load_model` take such a name
 wherever they take a folder. Imports nothing heavy.
 """
 

@@ -1,0 +1,169 @@
+r"""Subcommands that make ensembles and models from a run-card: the whole job, or one stage of it.
+
+``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cards import prepare, print_plan
+from .options import (
+    CardPath,
+    DryRun,
+    Ensembles,
+    MaxWalltime,
+    NewFile,
+    Overrides,
+    Quiet,
+    Resume,
+    say,
+    stop_after,
+)
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["add_commands"]
+
+
+def run(
+    card: CardPath,
+    out: NewFile,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+) -> None:
+    """The whole job: generate, train, sample both routes, measure, report."""
+    loaded, progress = prepare(card, overrides, quiet)
+    if dry_run:
+        print_plan(
+            loaded,
+            "generate",
+            "sample_hmc",
+            "train",
+            *(["finetune"] if loaded.finetune.steps else []),
+            "sample_ode",
+            "sample_sde",
+        )
+        return
+    from ..stages.run import run as run_all
+
+    with stop_after(max_walltime) as stop:
+        run_all(loaded, out, resume=resume, progress=progress, stop=stop)
+
+
+def generate(
+    card: CardPath,
+    out: NewFile,
+    overrides: Overrides = None,
+    until: Annotated[
+        int | None,
+        typer.Option("--until", metavar="N", help="Go on, or begin, until the file has N updates of each chain."),
+    ] = None,
+    more: Annotated[
+        int | None, typer.Option("--more", metavar="N", help="Extend the finished file by N updates of each chain.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--start", metavar="START", help="hot, cold, or an ensemble file: its last fields.")
+    ] = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+) -> None:
+    """Thermalise and run the reference chains into an ensemble file, then apply the gate.
+
+    An extended file has the bits of one uninterrupted run.
+
+    \b
+    latticediff generate configs/demo.toml --out ens.h5
+    latticediff generate configs/demo.toml --out ens.h5 --more 5000
+    """
+    from ..stages.extend import length_overrides
+
+    overrides = [*(overrides or ()), *length_overrides(out, until, more, start)]
+    resume = resume or until is not None or more is not None
+    loaded, progress = prepare(card, overrides, quiet)
+    if dry_run:
+        print_plan(loaded, "generate")
+        return
+    from ..stages.generate import generate as generate_ensemble
+
+    with stop_after(max_walltime) as stop:
+        generate_ensemble(loaded, out, resume=resume, progress=progress, stop=stop)
+
+
+def train(
+    card: CardPath,
+    ensemble: Ensembles,
+    out: NewFile,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train the score network on an ensemble, or one network on several; writes a model folder.
+
+    Further ensembles carry their own couplings and lattice; the model serves all of them and what lies between.
+
+    \b
+    latticediff train configs/demo.toml --ensemble ens.h5 --out model
+    latticediff train configs/demo.toml --ensemble ens.h5 --ensemble other.h5 --out model
+    """
+    loaded, progress = prepare(card, overrides, quiet)
+    if dry_run:
+        print_plan(loaded, "train")
+        return
+    from ..stages.train import train as train_model
+
+    with stop_after(max_walltime) as stop:
+        train_model(loaded, ensemble, out, resume=resume, progress=progress, stop=stop)
+
+
+def finetune(
+    card: CardPath,
+    model: Annotated[Path, typer.Option("--model", help="Model folder to start from, or name of a shipped model.")],
+    ensemble: Ensembles,
+    out: NewFile,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fine-tune a trained model by the likelihood of its flow; writes another model folder.
+
+    Several ensembles, of other couplings or lattices, tune one network for all of them.
+
+    \b
+    latticediff finetune configs/demo.toml --model score --ensemble ens.h5 --out model
+    latticediff finetune configs/demo.toml --model line --ensemble ens.h5 --ensemble other.h5 --out model
+    """
+    loaded, progress = prepare(card, overrides, quiet)
+    if dry_run:
+        from ..model.storage import load_model
+
+        load_model(model, action=loaded.theory(), shape=loaded.shape)  # refused here as in the run itself
+        print_plan(loaded, "finetune")
+        return
+    from ..stages.finetune import finetune as finetune_model
+    from ..stages.finetune import summary
+
+    with stop_after(max_walltime) as stop:
+        tuned = finetune_model(loaded, model, ensemble, out, resume=resume, progress=progress, stop=stop)
+    say(summary(tuned))
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Declare the subcommands of this module on a `typer.Typer`."""
+    app.command()(run)
+    app.command()(generate)
+    app.command()(train)
+    app.command()(finetune)

@@ -1,0 +1,146 @@
+r"""Subcommands that let a model propose: chains of a run-card, and the weights of given configurations.
+
+``\b`` in a docstring keeps the lines that follow as they are in ``--help``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .cards import prepare, print_plan
+from .options import (
+    AsJson,
+    CardPath,
+    DryRun,
+    MaxWalltime,
+    Model,
+    NewFile,
+    Outside,
+    Overrides,
+    Quiet,
+    Resume,
+    say,
+    stop_after,
+)
+
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..job.progress import Progress
+
+__all__ = ["add_commands"]
+
+
+def _cheapest(card: Card, route: str, overrides: Sequence[str] | None, progress: Progress) -> tuple[str, Card]:
+    """The cheapest shipped model of a card, and the card with its integrator where ``--set`` says nothing of that."""
+    from ..build.learned import on_own_scheme, route_named
+    from ..errors import UserError
+    from ..model.shipped import cheapest_model
+    from ..model.storage import load_model
+
+    route_named(route)
+    if route != "ode":
+        raise UserError(f"--route {route} wants a --model: shipped ones are tuned for --route ode")
+    name, ode = cheapest_model(card.theory().describe(), card.shape), card.sampling.ode
+    said = {entry.split("=", 1)[0].strip() for entry in overrides or ()}
+    keys = ("steps", "method", "grid")
+    given = {key: getattr(ode, key) for key in keys if said & {f"sampling.ode.{key}", "sampling.ode", "sampling"}}
+    card = on_own_scheme(card, load_model(name), **given)
+    ode = card.sampling.ode
+    progress.say(
+        f"model: {name}, which comes with the package, {ode.steps} steps of {ode.method}, {ode.grid} grid"
+        " (others: latticediff models)"
+    )
+    return name, card
+
+
+def sample(
+    card: CardPath,
+    route: Annotated[str, typer.Option("--route", metavar="ROUTE", help="Which exact proposal.")],
+    out: NewFile,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            help="Model folder, or name of a shipped model; with --route ode by default the cheapest shipped.",
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+    outside: Outside = False,
+) -> None:
+    """Metropolis chains with the network's proposals, into an ensemble file."""
+    loaded, progress = prepare(card, overrides, quiet)
+    if model is None:
+        model, loaded = _cheapest(loaded, route, overrides, progress)
+    if dry_run:
+        from ..build.learned import route_named
+        from ..build.model import model_for
+
+        route_named(route)
+        model_for(loaded, model, route, outside, progress)  # refused here as in the run itself
+        print_plan(loaded, f"sample_{route}")
+        return
+    from ..stages.sample import sample as sample_chain
+
+    with stop_after(max_walltime) as stop:
+        sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
+
+
+def weigh(
+    card: CardPath,
+    model: Model,
+    route: Annotated[
+        str, typer.Option("--route", metavar="ROUTE", help="Whose density; of the SDE, that of random paths.")
+    ],
+    ensemble: Annotated[
+        Path, typer.Option("--ensemble", help="Configurations of the card's theory, an ensemble file.")
+    ],
+    out: NewFile,
+    overrides: Overrides = None,
+    all_chains: Annotated[
+        bool, typer.Option("--all", help="Weigh all chains; default: those that training holds out.")
+    ] = False,
+    outside: Outside = False,
+    as_json: AsJson = False,
+    max_walltime: MaxWalltime = None,
+    quiet: Quiet = False,
+) -> None:
+    """log_weight = -S - log q of given configurations under a model, into an .npz file; prints the forward ESS.
+
+    \b
+    latticediff weigh configs/demo.toml --model model --route ode --ensemble ens.h5 --out weights.npz
+    latticediff weigh far.toml --model phi4-A-L8 --route ode --ensemble far.h5 --all --outside --out weights.npz
+    """
+    from ..atomic import refuse_existing
+    from ..stages.weigh import Weighing
+    from ..stages.weigh import weigh as weigh_ensemble
+
+    loaded, progress = prepare(card, overrides, quiet)
+    refuse_existing(out)
+    with stop_after(max_walltime) as stop:
+        arrays = weigh_ensemble(
+            loaded,
+            ensemble,
+            model,
+            route,
+            out,
+            progress=progress,
+            stop=stop,
+            outside=outside,
+            all_chains=all_chains,
+        )
+    found = Weighing(ensemble.name, route, arrays)
+    say(found.to_json() if as_json else found.to_text())
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Declare the subcommands of this module on a `typer.Typer`."""
+    app.command()(sample)
+    app.command()(weigh)

@@ -1,0 +1,140 @@
+"""Data of a training: the ensembles of one or several theories, opened, gated, and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import bill
+from ..build.sites import learned_theory
+from ..ensemble import Ensemble
+from ..gaussian.propagator import measured_propagator, measured_vacuum, smooth_propagator
+from ..gaussian.reference import GaussianReference
+from ..host import torch_defaults
+from ..job.log import JsonLog
+from ..provenance import commit, version
+from ..training import TrainingData
+from .gate import pass_gate
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..action import Action
+    from ..config import Card
+    from ..types import Description, FloatArray, PathLikeStr
+
+__all__ = ["Source", "fingerprints", "gaussian_of", "open_sources"]
+
+
+class Source(NamedTuple):
+    """Data of one theory, from which `build_trainer` makes a `Task`."""
+
+    action: Action
+    data: TrainingData
+    frequency: float = 1.0
+
+
+@torch_defaults()
+def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
+    """The Gaussian reference with vacuum and propagator measured on the training configurations.
+
+    The propagator is smoothed as far as its halves, of earlier and later Monte Carlo time, allow.
+
+    Parameters
+    ----------
+    source : Source
+    phase : {"symmetric", "broken"}
+        Whether to expand around 0 or around the two vacua; see `latticediff.gaussian.vacua`.
+
+    Returns
+    -------
+    GaussianReference
+    """
+    data = source.data
+    n, shape = len(data.train), tuple(data.shape)
+    bounds = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
+    vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
+    action: Any = source.action  # refused if it has no Gaussian reference
+    vectors = getattr(action, "unit_vectors", None)
+    first, second = (measured_propagator(_pieces(data, *half), shape, vacuum, vectors) for half in bounds)
+    return GaussianReference(action, smooth_propagator(first, second, vectors), data.train.device, vacuum=vacuum)
+
+
+def _pieces(data: TrainingData, start: int, stop: int) -> Iterator[FloatArray]:
+    # piece by piece: streamed data are never in memory as a whole
+    for low in range(start, stop, 4096):
+        yield data.train[low : min(low + 4096, stop)].double().cpu().numpy()
+
+
+def open_sources(
+    card: Card,
+    ensembles: PathLikeStr | Sequence[PathLikeStr],
+    device: torch.device,
+    open_files: ExitStack,
+    log: JsonLog,
+    gate: bool = True,
+) -> tuple[list[Source], Description]:
+    """The data of a training: the ensembles asked for, and those of ``training.ensembles``.
+
+    Parameters
+    ----------
+    card, ensembles, gate
+        See `train`.
+    device : torch.device
+    open_files : contextlib.ExitStack
+        Keeps the files open: data may be streamed.
+    log : JsonLog
+
+    Returns
+    -------
+    sources : list of Source
+    about : dict
+        For the model's card: the program and where the data came from.
+
+    Raises
+    ------
+    FileError
+        The first ensemble is of another action or lattice than the card.
+    GateError
+        An ensemble is not fit to train on.
+    """
+    files: list[tuple[PathLikeStr, float]] = [
+        (path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)
+    ]
+    files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
+    sources, parents, data_rows = [], [], []
+    for number, (path, frequency) in enumerate(files):
+        ensemble = open_files.enter_context(Ensemble(path))
+        if number == 0:
+            ensemble.expect(card.theory(), card.shape)
+        if gate or number > 0:
+            pass_gate(ensemble, card.gate, log)
+        theory = learned_theory(card, ensemble.action)
+        section = card.training
+        data = TrainingData(ensemble, held_out=section.held_out, device=device, where=section.data, theory=theory)
+        sources.append(Source(theory, data, frequency))
+        parents.append(ensemble.parent())
+        data_rows.append(bill.row_of_ensemble(ensemble))
+    return sources, {
+        "program": {"name": "latticediff", "version": version(), "commit": commit()},
+        "ensemble": parents[0],
+        **({"further_ensembles": parents[1:]} if parents[1:] else {}),
+        bill.KEY: data_rows,
+    }
+
+
+def fingerprints(about: Description) -> list[str]:
+    """Fingerprints of the ensembles of a training, in their order; its checkpoint belongs to these data and no others.
+
+    Parameters
+    ----------
+    about : dict
+        What `open_sources` returns beside the sources.
+
+    Returns
+    -------
+    list of str
+    """
+    return [parent["fingerprint"] for parent in (about["ensemble"], *about.get("further_ensembles", ()))]
