@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray
 from .compile import potential_name, specialise
-from .modes import TRANSFORMS, Basis, into_modes, out_of_modes
+from .modes import PADDING, TRANSFORMS, Basis, enter, into_modes, leave, out_of_modes
 from .random import fill_normals, uniform
 from .splitting import WITH_POTENTIAL, WITHOUT_POTENTIAL, half_squares, trajectory
 from .vectors import LANES
@@ -76,7 +76,8 @@ def advance(
     stored chain has: blocks, batch and threads make no difference.
     """
     n_chains, size = phi.shape
-    current, end, field = np.empty(size * LANES), np.empty(size * LANES), np.empty(size * LANES)
+    current, end = np.empty(size * LANES), np.empty(size * LANES)
+    field = np.empty(size * LANES + basis.extents[0] * PADDING)
     a, b = np.empty(size * LANES), np.empty(size * LANES)
     scratch = np.empty(6 * basis.plain.size * LANES)
     normals = np.empty((size + 3) // 4 * 16)
@@ -138,13 +139,15 @@ def integrate(
     `energies`, shape (n_chains, 2), receives the kinetic energy and the action of its end.
     """
     n_chains, size = phi.shape
-    start, end, field = np.empty(size * LANES), np.empty(size * LANES), np.empty(size * LANES)
+    start, end = np.empty(size * LANES), np.empty(size * LANES)
+    field = np.empty(size * LANES + basis.extents[0] * PADDING)
     a, b = np.empty(size * LANES), np.empty(size * LANES)
     scratch = np.empty(6 * basis.plain.size * LANES)
     row, kinetic, action = np.empty(LANES), np.empty(LANES), np.empty(LANES)
     for chain in range(0, n_chains, LANES):
         used = min(LANES, n_chains - chain)
-        load_group(field, momenta, chain, used)
+        load_group(start, momenta, chain, used)
+        enter(start, field, basis.extents[0])
         into_modes(basis, field, b, False, scratch)
         load_group(start, phi, chain, used)
         trajectory(
@@ -152,7 +155,8 @@ def integrate(
         )
         out_of_modes(basis, b, field, scratch)
         store_group(end, phi, chain, used)
-        store_group(field, momenta, chain, used)
+        leave(field, end, basis.extents[0])
+        store_group(end, momenta, chain, used)
         for k in range(used):
             energies[chain + k, 0] = kinetic[k]
             energies[chain + k, 1] = action[k]

@@ -19,7 +19,7 @@ import numpy as np
 from ..types import FloatArray
 from . import vectors
 from .columns import back, dense, forth
-from .modes import Basis, along, into_modes
+from .modes import Basis, along, enter, into_modes
 from .potentials import phi4_derivative as derivative
 from .potentials import phi4_value as value
 from .vectors import LANES
@@ -66,8 +66,8 @@ def sites(
 ) -> None:
     """Along the last axis: functions of `field` to sites, the local force there, and back to functions.
 
-    The first kick of a trajectory begins on sites; the last one leaves the field in `end`, and in `rest` the action
-    that is not in H0.
+    The first kick of a trajectory begins with the sites in `end`; the last one leaves the field there, and in `rest`
+    the action that is not in H0.
     """
     axis = basis.extents.size - 1
     # views are counted references, and a call has its price: on short axes they would cost more than the products
@@ -76,14 +76,17 @@ def sites(
     sizes, order, plain = basis.sizes[axis], basis.order[axis], basis.plain
     extent = basis.extents[axis]
     n = extent * LANES
-    n_columns = field.size // n
+    n_columns = end.size // n
+    per_plane, pitch = n_columns // basis.extents[0], field.size // basis.extents[0]
     room = 4 * n
     for q in range(0, n_columns, 2):
-        first, second = q * n, min(q + 1, n_columns - 1) * n  # an odd one is done twice
+        r = min(q + 1, n_columns - 1)  # an odd one is done twice
+        first = q // per_plane * pitch + q % per_plane * n
+        second = r // per_plane * pitch + r % per_plane * n
         if is_first:
             for i in range(0, n, LANES):
-                store(scratch, room + i, load(field, first + i))
-                store(scratch, room + n + i, load(field, second + i))
+                store(scratch, room + i, load(end, q * n + i))
+                store(scratch, room + n + i, load(end, r * n + i))
         elif is_folded:
             back(
                 to_sites, sizes, order, plain, extent,
@@ -93,10 +96,10 @@ def sites(
             dense(dense_to_sites, extent, field, first, second, LANES, scratch, room, room + n, LANES)
         if is_last:
             for i in range(0, n, LANES):
-                store(end, first + i, load(scratch, room + i))
-                store(end, second + i, load(scratch, room + n + i))
+                store(end, q * n + i, load(scratch, room + i))
+                store(end, r * n + i, load(scratch, room + n + i))
             local_action(scratch, room, extent, params, bend, row, rest)
-            if second != first:
+            if r != q:
                 local_action(scratch, room + n, extent, params, bend, row, rest)
         local_force(scratch, room, 2 * n, params, bend)
         if is_folded:
@@ -126,7 +129,7 @@ def oscillators(
     """
     extent = basis.extents[0]
     after = basis.inverse_root.size // extent
-    n, step = extent * LANES, after * LANES
+    n, step = extent * LANES, field.size // extent
     room = 4 * n
     to_sites, to_modes = basis.back[0], basis.forth[0]
     dense_to_sites, dense_to_modes, is_folded = to_sites[0], to_modes[0], basis.sizes[0, 2] > 0
@@ -199,11 +202,10 @@ def trajectory(
 ) -> None:
     """Integrate from `start` on sites, which stays as it is, and momenta `b` in modes to `end` on sites and `b`."""
     n_axes = basis.extents.size
-    field[:] = start
+    enter(start, field, basis.extents[0])
     into_modes(basis, field, a, True, scratch)
-    field[:] = start
     action[:] = 0.0
-    sites(basis, field, scratch, params, bend, True, False, end, row, action)
+    sites(basis, field, scratch, params, bend, True, False, start, row, action)
     for axis in range(n_axes - 2, 0, -1):
         along(basis, axis, field, False, scratch)
     for j in range(drifts.size):
