@@ -81,7 +81,7 @@ def advance(
     a, b = np.empty(size * LANES), np.empty(size * LANES)
     scratch = np.empty(6 * basis.plain.size * LANES)
     normals = np.empty((size + 3) // 4 * 16)
-    row, old_kinetic, kinetic = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    old_kinetic, kinetic = np.empty(LANES), np.empty(LANES)
     old_action, new_action = np.zeros(LANES), np.empty(LANES)
     n = basis.extents[basis.extents.size - 1] * LANES
     for group in range(first, last):
@@ -93,10 +93,10 @@ def advance(
         for t in range(accepted.shape[0]):
             now = update + np.uint64(t)
             draw(b, normals, keys[0], chain, used, now)
-            half_squares(b, n, 1.0, row, old_kinetic)
+            half_squares(b, n, 1.0, old_kinetic)
             factor = 1.0 + jitter * (2.0 * uniform(keys[2], ZERO, ZERO, now) - 1.0)
             trajectory(
-                basis, current, field, a, b, end, scratch, row, params, bend, omega, kicks, drifts, factor,
+                basis, current, field, a, b, end, scratch, params, bend, omega, kicks, drifts, factor,
                 kinetic, new_action,
             )  # fmt: skip
             for k in range(used):
@@ -143,16 +143,14 @@ def integrate(
     field = np.empty(size * LANES + basis.extents[0] * PADDING)
     a, b = np.empty(size * LANES), np.empty(size * LANES)
     scratch = np.empty(6 * basis.plain.size * LANES)
-    row, kinetic, action = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    kinetic, action = np.empty(LANES), np.empty(LANES)
     for chain in range(0, n_chains, LANES):
         used = min(LANES, n_chains - chain)
         load_group(start, momenta, chain, used)
         enter(start, field, basis.extents[0])
         into_modes(basis, field, b, False, scratch)
         load_group(start, phi, chain, used)
-        trajectory(
-            basis, start, field, a, b, end, scratch, row, params, bend, omega, kicks, drifts, 1.0, kinetic, action
-        )
+        trajectory(basis, start, field, a, b, end, scratch, params, bend, omega, kicks, drifts, 1.0, kinetic, action)
         out_of_modes(basis, b, field, scratch)
         store_group(end, phi, chain, used)
         leave(field, end, basis.extents[0])

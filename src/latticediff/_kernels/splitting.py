@@ -39,17 +39,19 @@ def local_force(x: FloatArray, begin: int, n: int, params: tuple[float, ...], be
         x[i] = bend * s - derivative(s, params)
 
 
-def local_action(
-    x: FloatArray, begin: int, n: int, params: tuple[float, ...], bend: float, row: FloatArray, out: FloatArray
-) -> None:
-    """``out[l] += sum_x V(x) - bend x^2 / 2`` of one column; sums grow by columns, so rounding grows with L."""
-    row[:] = 0.0
-    for i in range(n):
-        for k in range(LANES):
-            s = x[begin + i * LANES + k]
-            row[k] += value(s, params) - 0.5 * bend * s * s
-    for k in range(LANES):
-        out[k] += row[k]
+def local_action(x: FloatArray, begin: int, n: int, params: tuple[float, ...], bend: float, out: FloatArray) -> None:
+    """``out[l] += sum_x V(x) - bend x^2 / 2`` of the column of `n` numbers at `begin`; `x` from 0 to n is overwritten.
+
+    Sums grow by columns, so that rounding grows with L.
+    """
+    at = np.uint64(begin)
+    for i in range(np.uint64(n)):
+        s = x[at + i]
+        x[i] = value(s, params) - 0.5 * bend * s * s
+    total = spread(0.0)
+    for i in range(0, n, LANES):
+        total = total + load(x, i)
+    store(out, 0, load(out, 0) + total)
 
 
 def sites(
@@ -61,7 +63,6 @@ def sites(
     is_first: bool,
     is_last: bool,
     end: FloatArray,
-    row: FloatArray,
     rest: FloatArray,
 ) -> None:
     """Along the last axis: functions of `field` to sites, the local force there, and back to functions.
@@ -98,9 +99,9 @@ def sites(
             for i in range(0, n, LANES):
                 store(end, q * n + i, load(scratch, room + i))
                 store(end, r * n + i, load(scratch, room + n + i))
-            local_action(scratch, room, extent, params, bend, row, rest)
+            local_action(scratch, room, n, params, bend, rest)
             if r != q:
-                local_action(scratch, room + n, extent, params, bend, row, rest)
+                local_action(scratch, room + n, n, params, bend, rest)
         local_force(scratch, room, 2 * n, params, bend)
         if is_folded:
             forth(
@@ -170,16 +171,16 @@ def oscillators(
             dense(dense_to_sites, extent, scratch, room, last, LANES, field, q * LANES, r * LANES, step)
 
 
-def half_squares(x: FloatArray, n: int, factor: float, row: FloatArray, out: FloatArray) -> None:
+def half_squares(x: FloatArray, n: int, factor: float, out: FloatArray) -> None:
     """``out[l] = factor / 2 sum_k x_k^2``, summed by rows of `n` numbers each."""
-    out[:] = 0.0
+    half, sums = spread(0.5 * factor), spread(0.0)
     for begin in range(0, x.size, n):
-        row[:] = 0.0
+        row = spread(0.0)
         for i in range(begin, begin + n, LANES):
-            for k in range(LANES):
-                row[k] += x[i + k] * x[i + k]
-        for k in range(LANES):
-            out[k] += 0.5 * factor * row[k]
+            v = load(x, i)
+            row = row + v * v
+        sums = sums + half * row
+    store(out, 0, sums)
 
 
 def trajectory(
@@ -190,7 +191,6 @@ def trajectory(
     b: FloatArray,
     end: FloatArray,
     scratch: FloatArray,
-    row: FloatArray,
     params: tuple[float, ...],
     bend: float,
     omega: float,
@@ -205,22 +205,22 @@ def trajectory(
     enter(start, field, basis.extents[0])
     into_modes(basis, field, a, True, scratch)
     action[:] = 0.0
-    sites(basis, field, scratch, params, bend, True, False, start, row, action)
+    sites(basis, field, scratch, params, bend, True, False, start, action)
     for axis in range(n_axes - 2, 0, -1):
         along(basis, axis, field, False, scratch)
     for j in range(drifts.size):
         oscillators(basis, field, a, b, scratch, factor * kicks[j], factor * drifts[j], omega, False)
         for axis in range(1, n_axes - 1):
             along(basis, axis, field, True, scratch)
-        sites(basis, field, scratch, params, bend, False, j == drifts.size - 1, end, row, action)
+        sites(basis, field, scratch, params, bend, False, j == drifts.size - 1, end, action)
         for axis in range(n_axes - 2, 0, -1):
             along(basis, axis, field, False, scratch)
     oscillators(basis, field, a, b, scratch, factor * kicks[-1], 0.0, omega, True)
     n = basis.extents[n_axes - 1] * LANES
-    half_squares(a, n, omega * omega, row, kinetic)
+    half_squares(a, n, omega * omega, kinetic)
     for k in range(LANES):
         action[k] += kinetic[k]
-    half_squares(b, n, 1.0, row, kinetic)
+    half_squares(b, n, 1.0, kinetic)
 
 
 #: both in the order in which they call each other; the first know no potential, and are compiled once for all of them

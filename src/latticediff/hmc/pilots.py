@@ -24,8 +24,8 @@ Measure = Callable[[FloatArray, FloatArray], ArrayLike]  #: of fields (n, n_chai
 
 #: Force evaluations that take as long as the rest of a trajectory; 5 to 9 from 8x8 to 64x64 on one AVX-512 core.
 OVERHEAD = 6.0
-#: The same with Fourier masses, whose evaluations are dearer: 3 to 6.
-FOURIER_OVERHEAD = 4.0
+#: The same with Fourier masses, whose evaluations are dearer: 2 to 4.
+FOURIER_OVERHEAD = 3.0
 LEAST_TAUS = 10  # length of every chain of a pilot
 BLOCK_BYTES = 1 << 25
 
