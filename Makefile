@@ -16,8 +16,8 @@ test: $(VENV)/.installed-dev
 
 # The part of the suite that computes, as a lesser processor would: no fused multiply-add, no wide vectors; on one
 # thread and on two. `make test` runs it with all that this machine has.
-COMPUTES = $(addprefix tests/test_,$(addsuffix .py,kernels folded selftest hmc cluster local_updates composite observables \
-  observables_reference analysis_weights metropolis latent knobs steps score ordering screening vacua diffusion orders \
+COMPUTES = $(addprefix tests/test_,$(addsuffix .py,kernels folded odd_sites selftest hmc fourier_hmc cluster local_updates composite \
+  observables observables_reference analysis_weights metropolis latent knobs steps score ordering screening vacua diffusion orders \
   time_grid proposal inversion refine differentiable finetune training_objectives free_energy shipped))
 LOWEST = $(subst x86_64,x86-64,$(patsubst arm64,generic,$(patsubst aarch64,generic,$(shell uname -m))))
 

@@ -5,7 +5,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from latticediff.action import Phi4
-from latticediff.action.phi4 import CONVENTIONS
+from latticediff.action.conventions import CONVENTIONS
 from latticediff.errors import UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared

@@ -11,7 +11,7 @@ from latticediff.action import Phi4
 from latticediff.diffusion.compiled import CompiledRidge
 from latticediff.gaussian.baseline import implicit_cubic
 from latticediff.gaussian.reference import GaussianReference
-from latticediff.networks.ridge.network import ridge_core
+from latticediff.networks.ridge.core import ridge_core
 from latticediff.networks.ridge.normal_ordering import (
     baseline_linear,
     feature_variance,

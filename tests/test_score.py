@@ -22,8 +22,8 @@ from latticediff.gaussian.baseline import implicit_cubic
 from latticediff.gaussian.propagator import measured_propagator, symmetrise
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.model.storage import load_model, save_model
+from latticediff.networks.ridge.core import ridge_core
 from latticediff.networks.ridge.fused import fused_core
-from latticediff.networks.ridge.network import ridge_core
 from latticediff.targets.matching import denoising_loss, mixed_target
 
 SHAPES = [(7,), (2,), (1,), SHAPE, (3, 5), (2, 3, 4)]

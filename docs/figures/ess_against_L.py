@@ -20,17 +20,16 @@ PUBLISHED = [(32, 0.66, "continuous flow, 2021"), (32, 0.904, "continuous flow, 
 def main():
     rows = [json.loads(line) for line in (HERE.parent / "ess-table.jsonl").read_text().splitlines()]
     rows = sorted((r for r in rows if r["model"].startswith("phi4-A-L")), key=lambda r: r["shape"][0])
-    fast = [r for r in rows if r["model"].endswith("-fast")]
-    rows = [r for r in rows if r not in fast]
+    fast, odd = ([r for r in rows if r["model"].endswith(end)] for end in ("-fast", "-odd"))
+    rows = [r for r in rows if r not in fast and r not in odd]
     L = np.array([r["shape"][0] for r in rows])
     fig, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for key, marker, label in (("ess_reverse", "o-", "latticediff, reverse"), ("ess_forward", "s--", "forward")):
         values = np.array([r[key] for r in rows])
         ax.errorbar(L, values[:, 0], values[:, 1], fmt=marker, capsize=3, label=label)
-    values = np.array([r["ess_reverse"] for r in fast])
-    ax.errorbar(
-        [r["shape"][0] for r in fast], values[:, 0], values[:, 1], fmt="D:", capsize=3, label="fast models, reverse"
-    )
+    for family, marker, label in ((odd, "P-", "odd sites, reverse"), (fast, "D:", "fast models, reverse")):
+        values = np.array([r["ess_reverse"] for r in family])
+        ax.errorbar([r["shape"][0] for r in family], values[:, 0], values[:, 1], fmt=marker, capsize=3, label=label)
     for (extent, ess, label), marker in zip(PUBLISHED, "^v", strict=True):
         ax.plot(extent, ess, marker, color="black", label=f"{label}: {ess}")
     volumes = np.array([32, 64, 128])

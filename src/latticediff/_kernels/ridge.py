@@ -1,6 +1,6 @@
 """Ridge network's core, forward and backward: one configuration, one thread, everything in cache.
 
-The arithmetic is `latticediff.networks.ridge.network.ridge_core`'s. A configuration is handled by one thread in a
+The arithmetic is `latticediff.networks.ridge.core.ridge_core`'s. A configuration is handled by one thread in a
 fixed order of operations, so results depend neither on the number of threads nor on how a batch is split.
 
 A field is copied once into a periodic frame (a halo as wide as the kernel) and then treated as one

@@ -1,16 +1,17 @@
 """Lattice actions: nearest-neighbour hopping plus a local potential, and what is known of them exactly.
 
-Rooms: `contract` (what other rooms ask), `local` (the general form), `phi4` (named conventions of phi^4),
+Rooms: `contract` (what other rooms ask), `local` (the general form), `phi4` and its `conventions`,
 `free` (closed forms of the Gaussian theory),
 `odd_sites` (half of a checkerboard, the other half integrated out), `single_site` (its tables). Found by name through
 the entry-point group ``latticediff.actions``.
 """
 
 from .contract import Action, action_from_description
+from .conventions import CONVENTIONS
 from .free import free_log_z, free_propagator
 from .local import LocalAction
 from .odd_sites import OddSites
-from .phi4 import CONVENTIONS, Phi4
+from .phi4 import Phi4
 
 __all__ = [
     "CONVENTIONS",

@@ -44,7 +44,8 @@ def _cheapest(card: Card, route: str, overrides: Sequence[str] | None, progress:
     route_named(route)
     if route != "ode":
         raise UserError(f"--route {route} wants a --model: shipped ones are tuned for --route ode")
-    name, ode = cheapest_model(card.theory().describe(), card.shape), card.sampling.ode
+    moves = card.sampling.kernel.move != "independence"  # in the noise of all sites
+    name, ode = cheapest_model(card.theory().describe(), card.shape, all_sites=moves), card.sampling.ode
     said = {entry.split("=", 1)[0].strip() for entry in overrides or ()}
     keys = ("steps", "method", "grid")
     given = {key: getattr(ode, key) for key in keys if said & {f"sampling.ode.{key}", "sampling.ode", "sampling"}}

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .. import registry
 from ..action import Action
-from ..action.phi4 import CONVENTIONS
+from ..action.conventions import CONVENTIONS
 from ..contracts import require
 from ..errors import CardError, UserError
 from ..lattice import MOST_SITES, volume

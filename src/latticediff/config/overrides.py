@@ -8,7 +8,7 @@ be given too.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..action.phi4 import CONVENTIONS
+from ..action.conventions import CONVENTIONS
 from ..errors import CardError, FileError
 from ..untrusted import parse_toml, printable
 

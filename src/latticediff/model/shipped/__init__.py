@@ -48,7 +48,7 @@ def model_folder(name_or_path: PathLikeStr) -> Path:
 
 
 def describe_models() -> list[dict[str, Any]]:
-    """One dict per shipped model: name, family, couplings, shape, ESS of the ODE route, its steps, seconds of training.
+    """One dict per shipped model: name, family, couplings, shape, sites, ESS of the ODE route, steps, seconds trained.
 
     `family` is "fast" (few features and steps: least time for an independent value) or "accurate" (the highest ESS).
     `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
@@ -65,6 +65,7 @@ def describe_models() -> list[dict[str, Any]]:
                 "couplings": card["action"]["couplings"],
                 "coupling_ranges": _ranges([card, *card.get("members", ())]),
                 "shape": card["shape"],
+                "sites": card.get("sites", "all"),
                 "ess_reverse": card["metrics"]["ess_reverse"],
                 "ess_forward": card["metrics"]["ess_forward"],
                 "steps": card["metrics"]["steps"],
@@ -77,7 +78,7 @@ def describe_models() -> list[dict[str, Any]]:
     return rows
 
 
-def cheapest_model(action: Mapping[str, Any], shape: Sequence[int]) -> str:
+def cheapest_model(action: Mapping[str, Any], shape: Sequence[int], all_sites: bool = False) -> str:
     """Name of the shipped model whose ODE proposals cost least for a theory on a lattice: the fast one if there is one.
 
     Parameters
@@ -85,6 +86,8 @@ def cheapest_model(action: Mapping[str, Any], shape: Sequence[int]) -> str:
     action : dict
         What `Action.describe` returns.
     shape : sequence of int
+    all_sites : bool
+        Leave out models of odd sites, which cannot be moved in their noise.
 
     Raises
     ------
@@ -93,14 +96,16 @@ def cheapest_model(action: Mapping[str, Any], shape: Sequence[int]) -> str:
     """
     cards = _cards()
     here = [name for name, card in cards.items() if tuple(card["shape"]) == tuple(shape)]
+    odd = {name for name in here if cards[name].get("sites") == "odd"}
     tuned = [name for name in here if cards[name]["action"] == action and "finetune" in cards[name]]
+    tuned = [name for name in tuned if not (all_sites and name in odd)]
     if not tuned:
         where = "x".join(map(str, shape))
         known = f"; on this lattice there are {', '.join(here)} (a line serves all of its range)" if here else ""
         raise ModelError(
             f"no shipped model was made for just this theory, in this convention, on {where}{known}; give one, --model"
         )
-    return min(tuned, key=lambda name: (not name.endswith(FAST), name))
+    return min(tuned, key=lambda name: (not name.endswith(FAST), name not in odd, name))
 
 
 def _cards() -> dict[str, dict[str, Any]]:

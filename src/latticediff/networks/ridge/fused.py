@@ -1,4 +1,4 @@
-"""The Numba core as a differentiable torch function (CPU); equal to `ridge.ridge_core` to float32 rounding."""
+"""The Numba core as a differentiable torch function (CPU); equal to `core.ridge_core` to float32 rounding."""
 
 import functools
 from typing import Any

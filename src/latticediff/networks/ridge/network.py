@@ -31,6 +31,7 @@ from ...gaussian.baseline import implicit_cubic
 from ...gaussian.reference import GaussianReference
 from ...types import Description
 from ..embedding import Embedding
+from .core import ridge_core
 from .normal_ordering import baseline_linear, ordered_amplitudes
 from .screening import screen
 from .tables import level_tables
@@ -38,44 +39,6 @@ from .tables import level_tables
 __all__ = ["RidgeNetwork"]
 
 N_INPUT, N_OUTPUT, N_AMPLITUDES = 3, 2, 2
-
-
-def ridge_core(
-    fields: Tensor, kernels_in: Tensor, amplitudes: Tensor, kernels_out: Tensor, taps: Tensor, slopes: bool = False
-) -> tuple[Tensor, Tensor | None]:
-    """``sum_f B_f * g_f(A_f * u)`` by gathers and matrix products; any dimension, any device.
-
-    Parameters
-    ----------
-    fields : tensor, shape (n, J, V)
-    kernels_in : tensor, shape (n or 1, F, J, T)
-    amplitudes : tensor, shape (n or 1, F, 2)
-    kernels_out : tensor, shape (n or 1, M, F, T)
-    taps : tensor, shape (T, V), int64
-        ``taps[t, y]`` is the site y + offset_t.
-    slopes : bool
-        Also return ``sum_y g_f'(h_f(y))``.
-
-    Returns
-    -------
-    out : tensor, shape (n, M, V)
-    slopes : tensor, shape (n, F), or None
-    """
-    n = len(fields)
-    columns = fields[:, :, taps].flatten(1, 2)  # (n, J T, V)
-    h = torch.matmul(kernels_in.flatten(2), columns)
-    r2 = 1 / (1 + h * h)
-    r = r2.sqrt()
-    a1, a2 = amplitudes[..., 0:1], amplitudes[..., 1:2]
-    g = h * (a1 * r + a2 * (1 - r2))
-    # out_m(x) = sum_t P_mt(x + offset_t) with P_mt = sum_f B_mft g_f
-    P = torch.matmul(kernels_out.transpose(-1, -2).flatten(1, 2), g).unflatten(1, (kernels_out.shape[1], -1))
-    index = taps.expand(n, kernels_out.shape[1], -1, -1)
-    out = torch.gather(P, 3, index).sum(2)
-    if not slopes:
-        return out, None
-    slope = a1 * r * r2 + a2 * (1 + r2 - 2 * r2 * r2)
-    return out, slope.sum(-1)
 
 
 class RidgeNetwork(nn.Module):
