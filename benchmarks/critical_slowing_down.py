@@ -5,7 +5,7 @@ Rows of one L:
 - ``hmc``: trajectory length, integrator and acceptance searched for the fewest force evaluations per independent |m|
   (`latticediff.hmc.search`),
 - ``hmc_unit``: trajectories of length 1, leapfrog, only the step size tuned, as they are usually quoted,
-- ``fourier_hmc``: exact Fourier acceleration, compiled; mass, length, integrator and acceptance searched,
+- ``fourier_hmc``: Fourier-accelerated, its harmonic part integrated exactly; searched like ``hmc``, and in its mass,
 - ``cluster``: of the `MIXES` of embedded clusters with local sweeps or trajectories, the one of least processor time
   per independent |m| in a scan, whose rows are kept in ``scan``,
 - ``learned``, ``fast``: where models for L come with the package, the exact chains of their proposals (ODE route): of
@@ -41,7 +41,7 @@ from latticediff.action import Phi4
 from latticediff.analysis import tau_int
 from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
-from latticediff.hmc import tune, tune_fourier
+from latticediff.hmc import tune
 from latticediff.local_updates import LocalMetropolis
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.model.shipped import model_names
@@ -60,7 +60,6 @@ ROUNDS, ROUND_SECONDS = 7, 0.3
 BUDGET = 4_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
 SCAN = 200  # updates of each chain and mix, after a quarter as many; eight times as many of the best
 FINALISTS = 4
-FOURIER_MASSES = (1.0, 4.0, 16.0)  # m_eff^2 of Fourier acceleration, in units of 1 / xi^2
 SITES = 2**16  # of all chains together, at least: what Python does between updates, above all of clusters, is shared
 #: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
 MIXES = tuple(
@@ -111,10 +110,8 @@ def kernels(extent, start, streams, wanted):
     if "hmc_unit" in wanted:
         yield "hmc_unit", tune(action, start, streams, 0.85, 1.0), {}
     if "fourier_hmc" in wanted:
-        masses = [factor * (4 / extent) ** 2 for factor in FOURIER_MASSES]
-        updates = max(60, 400 * 8 // extent)
-        few = start[: max(8, 512 // extent)]
-        yield "fourier_hmc", tune_fourier(action, few, streams.child("fourier"), masses, n_updates=updates), {}
+        searched = {"integrator": "search", "jitter": 0.1, "budget": BUDGET, "mass": "search"}
+        yield "fourier_hmc", tune(action, start, streams.child("fourier"), "search", "search", **searched), {}
     if "cluster" in wanted:
         name, kernel, scan = best_mix(action, start, streams.child("mixes"))
         yield "cluster", kernel, {"mix": name, "scan": scan}
@@ -231,9 +228,10 @@ def text(row):
     for key in ("gradients", "network_evaluations"):
         if key in row:
             words.append(f"{row[key]['abs_m'][0]:.0f} {key.replace('_', ' ')} per |m|")
-    if row["algorithm"] in ("hmc", "hmc_unit"):
+    if row["algorithm"] in ("hmc", "hmc_unit", "fourier_hmc"):
         kernel = row["kernel"]
         words.append(f"T = {kernel['trajectory_length']:.3g}, {kernel['integrator']}, {kernel['n_leapfrog']} steps")
+        words += [f"mass {kernel['mass']['p_hat_squared_plus']:g}"] if kernel["mass"] != "unit" else []
     words += [f"{row['mix']}"] if "mix" in row else []
     words += [f"trained {row['training_seconds']:.0f} s"] if "training_seconds" in row else []
     words += [f"earlier: m {known[0]}, abs_m {known[1]}"] if known else []

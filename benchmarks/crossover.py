@@ -4,6 +4,7 @@
     python benchmarks/crossover.py [--json] --rows docs/critical-slowing-down.jsonl     # from rows measured before
 
 One row for each sampler and L of `critical_slowing_down`, whose settings, searches and interleaved timing these are:
+plain and Fourier-accelerated HMC (``fourier_hmc``, searched in its mass too), clusters and learned chains. Columns are
 ``sampler, L, seconds_per_independent_abs_m, error, evaluations, tau_int_abs_m, acceptance, threads, training_seconds,
 data_seconds``. Seconds are of processor time, all threads of the process together; an independent value is 2 tau_int
 updates; evaluations are gradients of the action or passes through the network. Then one row for each learned sampler

@@ -146,58 +146,6 @@ def test_tuned_kernel_meets_its_target_and_is_frozen():
     assert tune(action, phi, Streams(4), target_acceptance=0.8).describe() == kernel.describe()
 
 
-def quarter_period(action, n_steps):
-    """Step size for a right angle in `n_steps` leapfrog steps, each a rotation by w: cos w = 1 - (omega eps)^2 / 2."""
-    omega = np.sqrt(action.hopping)
-    return np.sqrt(2 * (1 - np.cos(np.pi / (2 * n_steps)))) / omega
-
-
-def test_fourier_masses_forget_the_start_of_a_free_field():
-    """At mass = m^2 the end of a quarter period does not depend on where it started: exact decorrelation."""
-    action, n_steps = Phi4.A(0.6, 0.0), 12  # c = 2, K = 2 (p_hat^2 + 0.6)
-    rng = np.random.default_rng(9)
-    one, two, momentum = rng.normal(size=(3, 2, *SHAPE))
-    step = quarter_period(action, n_steps)
-    ends = [HMC(action, step, n_steps, mass=0.6).integrate(phi, momentum)[0] for phi in (one, two)]
-    np.testing.assert_allclose(ends[0], ends[1], atol=1e-12)
-    unit = [HMC(action, step, n_steps).integrate(phi, momentum)[0] for phi in (one, two)]
-    assert np.abs(unit[0] - unit[1]).max() > 0.1
-
-
-def test_fourier_chain_of_a_free_field_is_uncorrelated():
-    """Correlation of successive m is that of the rejections alone; 5 sigma."""
-    action, n_steps = Phi4.A(0.6, 0.0), 12
-    block = run(HMC(action, quarter_period(action, n_steps), n_steps, mass=0.6), SHAPE, n_updates=300)
-    m = block.phi.mean(axis=(2, 3))
-    rho = (m[1:] * m[:-1]).mean() / (m**2).mean()
-    rejected = 1 - block.info["accepted"].mean()
-    assert rejected < 0.1
-    assert abs(rho) < 2 * rejected + 5 / np.sqrt(m.size)
-
-
-@pytest.mark.parametrize("shape", [(7,), SHAPE, (3, 2, 4)])
-def test_fourier_accelerated_free_field_has_its_exact_propagator(shape):
-    action = Phi4.A(0.6, 0.0, len(shape))
-    block = run(HMC(action, 0.4, 4, "omelyan2", jitter=0.2, mass=1.5), shape, n_updates=250)
-    assert np.abs(deviations(power(block.phi), free_propagator(action, shape, half=True))).max() < 5
-
-
-def test_fourier_acceleration_keeps_the_interacting_theory():
-    action = Phi4.A(-4.0, 6.008)
-    kernel = HMC(action, 0.2, 5, mass=1.0)
-    block = run(kernel, SHAPE, n_updates=250)
-    assert abs(deviations(np.exp(-block.info["delta_h"]).mean(axis=0), 1.0)) < 5
-    sd = -(block.phi * action.force(block.phi)).sum(axis=(2, 3)) / np.prod(SHAPE)
-    assert abs(deviations(sd.mean(axis=0), 1.0)) < 5
-    phi, momentum = np.random.default_rng(1).normal(size=(2, 3, *SHAPE))
-    assert kernel.reversibility_error(phi, momentum) < 1e-12
-    streams = Streams(4)
-    whole, _ = kernel.advance(kernel.start(phi), streams, 5)
-    state = kernel.advance(kernel.start(phi), streams, 2)[0]
-    np.testing.assert_array_equal(kernel.advance(state, streams, 3)[0].phi, whole.phi)
-    np.testing.assert_array_equal(kernel.advance(kernel.start(phi[:1]), streams, 5)[0].phi, whole.phi[:1])
-
-
 def test_impossible_input_is_refused():
     action = Phi4.A(-1.0, 1.0)
     with pytest.raises(UserError, match="step_size is -1"):

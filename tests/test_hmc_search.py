@@ -14,7 +14,9 @@ from latticediff.ensemble import Ensemble
 from latticediff.errors import CardError, UserError
 from latticediff.hmc import HMC, tune, warm_up
 from latticediff.hmc import search as module
-from latticediff.hmc.search import OVERHEAD, Pilot, _dearer, _race
+from latticediff.hmc.ladders import dearer, race
+from latticediff.hmc.pilots import overhead
+from latticediff.hmc.search import OVERHEAD, Pilot
 from latticediff.job.log import JsonLog, read_log
 from latticediff.markov import kernel_from_description
 from latticediff.report.verdict import tuning
@@ -149,13 +151,30 @@ def test_a_lucky_pilot_does_not_win():
     """Cost 100 in truth, shown as 70 at first: the honest 90 wins once both are known."""
     unlucky, lucky = Fake(1, 90 / 34, 0.5), Fake(3, 100 / 74, -2.0)
     assert lucky.cost[0] < unlucky.cost[0]
-    assert _race(FakeRun(unlucky, lucky), 0.01) is unlucky
+    assert race(FakeRun(unlucky, lucky), 0.01) is unlucky
 
 
 def test_of_what_is_level_the_shortest_trajectory_is_taken():
     short, long = Fake(1, 100 / 34, 0.0), Fake(3, 99 / 74, 0.0)
-    assert _race(FakeRun(long, short), 0.05) is short
-    assert not _dearer(short, long) and _dearer(Fake(9, 2.0, 0.0), short)
+    assert race(FakeRun(long, short), 0.05) is short
+    assert not dearer(short, long) and dearer(Fake(9, 2.0, 0.0), short)
+
+
+def test_a_mass_that_is_searched_is_no_dearer_than_its_neighbours():
+    """The ladder has risen on both sides of what is found, or ended within the errors; the record says the mass."""
+    kernel = tune(ACTION, START, Streams(3), "search", "search", integrator="search", jitter=0.1, mass="search")
+    record = kernel.tuning["search"]
+    masses = {row["mass"] for row in record["pilots"]}
+    assert record["confirmed"]["mass"] == kernel.mass and len(masses) >= 3
+    assert min(masses) < kernel.mass < max(masses)
+    assert kernel_from_description(ACTION, kernel.describe()).describe() == kernel.describe()
+    again = tune(ACTION, START, Streams(3), "search", "search", integrator="search", jitter=0.1, mass="search")
+    assert again.describe() == kernel.describe()
+    # at mass (4 / L)^2 the best costs 32(2); unit masses want 57(2), in evaluations that are cheaper
+    cost, error = record["confirmed"]["cost"]
+    assert cost < 32 + 5 * error
+    short = tune(ACTION, START, Streams(3), 0.85, 1.0, mass="search", precision=0.2)
+    assert short.trajectory_length == pytest.approx(1.0) and short.integrator == "leapfrog"
 
 
 def test_half_a_period_is_no_bargain():
@@ -271,4 +290,4 @@ def test_a_command_prints_the_pilots_and_the_keys(tmp_path, capsys):
 
 def test_the_overhead_is_a_constant_of_the_code():
     """It stands for seconds in a cost that decides bits; changing it is a change of every searched chain."""
-    assert module.OVERHEAD == 6.0
+    assert module.OVERHEAD == overhead(None) == 6.0 and overhead(0.5) == 3.0

@@ -188,41 +188,11 @@ def integrate(
             energies[chain + k, 1] = action[k]
 
 
-def kick(
-    first: int,
-    last: int,
-    phi: FloatArray,
-    momenta: FloatArray,
-    table: NDArray[np.uint64],
-    n_rows: np.uint64,
-    n: np.uint64,
-    size: np.uint64,
-    params: tuple[float, ...],
-    hopping: float,
-    amount: float,
-    actions: FloatArray,
-) -> None:
-    """``p += amount * force(phi)`` for plain arrays (n_chains, V), groups ``first .. last - 1``; S of `phi` besides."""
-    n_chains = np.uint64(phi.shape[0])
-    field, momentum = np.empty(size), np.zeros(size)
-    row, other, kinetic, action = np.empty(n), np.empty(n), np.empty(LANES), np.empty(LANES)
-    for group in range(first, last):
-        chain = np.uint64(group) * LANES
-        used = min(LANES, n_chains - chain)
-        load(field, phi, chain, used, n_rows, n)
-        load(momentum, momenta, chain, used, n_rows, n)
-        finish(field, momentum, table, n_rows, n, params, hopping, amount, row, other, kinetic, action)
-        store(momentum, momenta, chain, used, n_rows, n)
-        for k in range(used):
-            actions[chain + k] = action[k]
-
-
 class Compiled(NamedTuple):
     """The entry points of `build`."""
 
     advance: Any
     integrate: Any
-    kick: Any
 
 
 _GEOMETRY = ("close", "load", "store", "copy_lane", "lane_sums", "spread")
@@ -250,4 +220,4 @@ def build(value: Any, derivative: Any, ndim: int, lanes: int) -> Compiled:
     bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
     potential = potential_name(value, derivative)
     name = potential and f"{potential}_{ndim}d_{lanes}"
-    return Compiled(*(specialise(entry, bindings, name) for entry in (advance, integrate, kick)))
+    return Compiled(*(specialise(entry, bindings, name) for entry in (advance, integrate)))

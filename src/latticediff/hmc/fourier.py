@@ -1,115 +1,68 @@
-r"""Fourier acceleration: masses ``M(k) = p_hat^2 + m_eff^2`` that give all modes of a free field one frequency.
+r"""Fourier acceleration: one frequency for all modes, and the harmonic part of the action integrated exactly.
 
-Batrouni et al., Phys. Rev. D 32 (1985) 2736. With :math:`H = \tfrac12 p^T M^{-1} p + S` a mode of the
-free field oscillates with :math:`\omega^2 = K(k) / M(k)`; for ``K = c (p_hat^2 + m^2)`` and
-``m_eff = m`` that is c for every k, and a quarter period forgets the start. Drifts go through
-fast Fourier transforms (SciPy), kicks through the compiled loops.
+The splitting of arXiv:2404.09723. With masses :math:`M(k) = \hat p^2 + m_{eff}^2` (Batrouni et al., Phys. Rev. D 32
+(1985) 2736) and c the hopping coefficient,
+
+.. math:: H = H_0 + U, \qquad H_0 = \frac{1}{2V} \sum_k \Big[ \frac{|p_k|^2}{M(k)} + c\, M(k)\, |\phi_k|^2 \Big],
+          \qquad U = \sum_x \Big[ V(\phi_x) - \frac{c}{2} (2d + m_{eff}^2)\, \phi_x^2 \Big] .
+
+Under H_0 every mode turns by one angle, :math:`\sqrt c\, t`, whatever its momentum: that is the drift, and it has no
+step-size error. What is left of the action, U, is local: it gives the kicks. Of a free field with
+:math:`m_{eff}^2 = m^2` nothing is left, and a trajectory of any step is exact. A quarter period is a time of
+:math:`\pi / (2 \sqrt c)`.
+
+Where c < 0 the momenta are counted from the corner of the Brillouin zone, :math:`4 \cos^2(k/2)` for
+:math:`4 \sin^2(k/2)`, and |c| stands for c; where c = 0 the drift is a free motion and U the whole action.
 """
 
-from typing import TYPE_CHECKING
+import math
+from typing import Any
 
 import numpy as np
-import scipy.fft
 
-from ..arrays import real_array
-from ..lattice import mode_weights, p_hat_squared
-from ..markov import Block, ChainState
-from ..streams import Streams
+from ..action import Action
+from ..fourier import basis_from_momenta
+from ..lattice import momenta
 from ..types import FloatArray, Shape
-from .checks import check_fields
 
-if TYPE_CHECKING:
-    from .kernel import HMC
-
-__all__ = ["advance", "integrate"]
+__all__ = ["masses", "plan"]
 
 
-def _mass(kernel: "HMC") -> float:
-    assert kernel.mass is not None  # this room serves kernels with Fourier masses only
-    return kernel.mass
+def masses(action: Action, shape: Shape, mass: float) -> FloatArray:
+    """``M(k)`` on the full momentum grid, (*lattice), float64, a sum of terms that are not negative."""
+    wave = np.sin if action.hopping >= 0 else np.cos
+    waves: Any = sum(4 * wave(k / 2) ** 2 for k in momenta(shape))
+    return np.asarray(waves + mass, np.float64)
 
 
-def _velocity(kernel: "HMC", momentum: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``M^-1 p`` on the lattice and the kinetic energy, momentum (n_chains, *lattice)."""
-    shape = momentum.shape[1:]
-    axes = tuple(range(1, momentum.ndim))
-    # one worker: how SciPy groups transforms over threads is not ours to promise bits for
-    spectrum = scipy.fft.rfftn(momentum, axes=axes)
-    scaled = spectrum / (p_hat_squared(shape, half=True) + _mass(kernel))
-    energy = 0.5 * (mode_weights(shape) * (spectrum.conj() * scaled).real).sum(axis=axes) / np.prod(shape)
-    return scipy.fft.irfftn(scaled, s=shape, axes=axes), energy
+def plan(action: Action, shape: Shape, mass: float) -> tuple[Any, tuple[Any, ...]]:
+    """Compiled functions for an action on a lattice, and their arguments that belong to both.
 
+    Parameters
+    ----------
+    action : Action
+    shape : tuple of int
+        Lattice extents.
+    mass : float
+        m_eff^2, positive.
 
-def integrate(kernel: "HMC", phi: FloatArray, momentum: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """One trajectory of fields and momenta (n_chains, *lattice); returns both and H, (n_chains,), at its end."""
-    phi, momentum, kinetic, action = _trajectory(kernel, phi, momentum, 1.0)
-    return phi, momentum, kinetic + action
+    Returns
+    -------
+    compiled : tuple
+        `latticediff._kernels.harmonic.Compiled`.
+    arguments : tuple
+        ``(basis, params, bend, omega)``: what H_0 takes from the force at a site is ``-bend phi``, its frequency omega.
+    """
+    from .._kernels import columns, harmonic
+    from .._kernels.compile import callable_potential
 
-
-def _trajectory(
-    kernel: "HMC", phi: FloatArray, momentum: FloatArray, factor: float
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """A trajectory with all step sizes times `factor`; field, momentum, kinetic energy and action at its end."""
-    phi, momentum = phi.copy(), momentum.copy()
-    action = np.empty(phi.shape[0])
-    for kick, drift in zip(kernel._kicks, kernel._drifts, strict=False):
-        _kick(kernel, phi, momentum, factor * kick, action)
-        with np.errstate(over="ignore", invalid="ignore"):  # divergence shows in the energy
-            phi += factor * drift * _velocity(kernel, momentum)[0]
-    _kick(kernel, phi, momentum, factor * kernel._kicks[-1], action)
-    with np.errstate(over="ignore", invalid="ignore"):
-        return phi, momentum, _velocity(kernel, momentum)[1], action
-
-
-def _kick(kernel: "HMC", phi: FloatArray, momentum: FloatArray, amount: float, action: FloatArray) -> None:
-    from .._kernels import layout
-    from .._kernels.threads import over_groups
-
-    compiled, geometry = kernel._plan(phi.shape[1:])
-    n_chains = phi.shape[0]
-    over_groups(
-        compiled.kick, -(-n_chains // layout.lanes_for(phi.shape[1:])), 4 * phi.size,
-        phi.reshape(n_chains, -1), momentum.reshape(n_chains, -1), *geometry, amount, action,
-    )  # fmt: skip
-
-
-def _momenta(kernel: "HMC", noise: FloatArray, shape: Shape) -> FloatArray:
-    """Momenta of covariance M: white noise (n_chains, >= V) times sqrt(M)."""
-    lattice = shape[1:]
-    axes = tuple(range(1, len(shape)))
-    spectrum = scipy.fft.rfftn(noise[:, : np.prod(lattice)].reshape(shape), axes=axes)
-    spectrum *= np.sqrt(p_hat_squared(lattice, half=True) + _mass(kernel))
-    return scipy.fft.irfftn(spectrum, s=lattice, axes=axes)
-
-
-def advance(kernel: "HMC", state: ChainState, rng: Streams, n_updates: int, thin: int) -> tuple[ChainState, Block]:
-    """`HMC.advance` with Fourier masses: it uses the same streams and reports the same info."""
-    from .._kernels.random import fill_chains, uniform
-
-    phi, action = check_fields(state.phi, kernel.action).copy(), real_array(state.action, "action").copy()
-    n_chains = phi.shape[0]
-    n_kept = (state.update + n_updates) // thin - state.update // thin
-    kept_phi, kept_action = np.empty((n_kept, *phi.shape)), np.empty((n_kept, n_chains))
-    accepted, delta_h = np.empty((n_updates, n_chains), bool), np.empty((n_updates, n_chains))
-    keys = np.array([rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter")])
-    noise, coins = np.empty((n_chains, -(-phi[0].size // 4) * 4)), np.empty(n_chains)
-    zero, at = np.uint64(0), 0
-    for t in range(n_updates):
-        now = np.uint64(state.update + t)
-        fill_chains(noise, coins, keys, now)
-        momentum = _momenta(kernel, noise, phi.shape)
-        factor = 1 + kernel.jitter * (2 * uniform(keys[2], zero, zero, now) - 1)
-        old_kinetic = _velocity(kernel, momentum)[1]
-        end, momentum, kinetic, new_action = _trajectory(kernel, phi, momentum, factor)
-        with np.errstate(over="ignore", invalid="ignore"):
-            change = (new_action - action) + (kinetic - old_kinetic)
-        change[~np.isfinite(change)] = np.inf  # diverged: a counted rejection
-        taken = np.log(coins) < -change
-        phi[taken] = end[taken]
-        action[taken] = new_action[taken]
-        accepted[t], delta_h[t] = taken, change
-        if (state.update + t + 1) % thin == 0:
-            kept_phi[at], kept_action[at] = phi, action
-            at += 1
-    block = Block(kept_phi, kept_action, {"accepted": accepted, "delta_h": delta_h})
-    return ChainState(phi, action, state.update + n_updates), block
+    value, derivative, params = callable_potential(action)
+    # the loops join the first axis with modes and the last one with sites: two axes at least
+    extents = shape if len(shape) > 1 else (*shape, 1)
+    sizes, order, forth, back = columns.tables(extents)
+    by_mode = basis_from_momenta(masses(action, shape, mass), shape)
+    inverse_root = np.moveaxis(1 / np.sqrt(by_mode), 0, -1).ravel()  # the kernel has the first axis innermost
+    basis = harmonic.Basis(np.array(extents), sizes, order, np.arange(order.shape[1]), forth, back, inverse_root)
+    coupling = abs(action.hopping)
+    bend = coupling * (2 * len(shape) + mass)
+    return harmonic.build(value, derivative), (basis, params, bend, math.sqrt(coupling))

@@ -23,6 +23,8 @@ from .integrators import INTEGRATORS, schedule
 
 __all__ = ["HMC"]
 
+_EXACT = "harmonic"  #: in a description, with masses: drifts are the exact motion of the harmonic part
+
 
 def _positive(name: str, number: float) -> float:
     if not (np.isfinite(number) and number > 0):
@@ -48,7 +50,8 @@ class HMC:
         update for all chains, from its own stream, so reversibility is untouched.
     mass : float, optional
         Square of the effective mass m_eff of Fourier acceleration: kinetic energy
-        ``1/2 sum_k |p_k|^2 / (V (p_hat^2 + mass))``, see `fourier`. Not given: unit masses.
+        ``1/2 sum_k |p_k|^2 / (V (p_hat^2 + mass))``, drifts by the exact motion of the harmonic part, see `fourier`.
+        Not given: unit masses, drifts along p.
     tuning : dict, optional
         How the parameters were found; kept in `describe`.
 
@@ -121,6 +124,9 @@ class HMC:
             from .._kernels import layout
             from .._kernels.compile import callable_potential
 
+            if self.mass is not None:
+                self._plans[shape] = fourier.plan(self.action, shape, self.mass)
+                return self._plans[shape]
             value, derivative, params = callable_potential(self.action)
             lanes = layout.lanes_for(shape)
             compiled = kernels.build(value, derivative, len(shape), lanes)
@@ -134,6 +140,11 @@ class HMC:
             )
             self._plans[shape] = compiled, geometry
         return self._plans[shape]
+
+    def _chains_per_group(self, shape: Shape) -> int:
+        from .._kernels import layout, vectors
+
+        return layout.lanes_for(shape) if self.mass is None else vectors.LANES
 
     @numpy_defaults()
     def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
@@ -150,12 +161,9 @@ class HMC:
         UserError
             Fields that do not fit the action, negative `n_updates`, `thin` below 1.
         """
-        from .._kernels import layout
         from .._kernels.threads import over_groups
 
         check_counts(n_updates, thin)
-        if self.mass is not None:
-            return fourier.advance(self, state, rng, n_updates, thin)
         fields = check_fields(state.phi, self.action)
         n_chains, *shape = fields.shape
         compiled, geometry = self._plan(tuple(shape))
@@ -167,8 +175,9 @@ class HMC:
         accepted = np.empty((n_updates, n_chains), np.bool_)
         delta_h = np.empty((n_updates, n_chains))
         keys = np.array([rng.key(purpose)[0] for purpose in ("momenta", "accept", "jitter")])
+        n_groups = -(-n_chains // self._chains_per_group(tuple(shape)))
         over_groups(
-            compiled.advance, -(-n_chains // layout.lanes_for(tuple(shape))), phi.size * n_updates * self._kicks.size,
+            compiled.advance, n_groups, phi.size * n_updates * self._kicks.size,
             phi, action, np.uint64(state.update), np.uint64(thin), *geometry, self._kicks, self._drifts, self.jitter,
             keys, kept_phi, kept_action, accepted, delta_h,
         )  # fmt: skip
@@ -194,8 +203,6 @@ class HMC:
         """
         fields = check_fields(phi, self.action)
         momenta = check_fields(momentum, self.action)
-        if self.mass is not None:
-            return fourier.integrate(self, fields, momenta)
         n_chains, *shape = fields.shape
         compiled, geometry = self._plan(tuple(shape))
         end, back = fields.reshape(n_chains, -1).copy(), momenta.reshape(n_chains, -1).copy()
@@ -211,9 +218,20 @@ class HMC:
 
     @classmethod
     def from_description(cls, action: Action, description: Description) -> Self:
-        """The kernel whose `describe` gave this description."""
+        """The kernel whose `describe` gave this description.
+
+        Raises
+        ------
+        UserError
+            Fourier masses with drifts that are not the exact ones of `fourier`.
+        """
         keys = ("step_size", "n_leapfrog", "integrator", "jitter", "tuning")
         mass = description["mass"]
+        if mass != "unit" and mass.get("drift") != _EXACT:
+            raise UserError(
+                "the description is of Fourier-accelerated HMC with drifts along p, which this version does not have;"
+                " its chains cannot go on: generate them anew"
+            )
         mass = None if mass == "unit" else mass["p_hat_squared_plus"]
         return cls(action, **{key: description[key] for key in keys}, mass=mass)
 
@@ -227,6 +245,6 @@ class HMC:
             "n_leapfrog": self.n_leapfrog,
             "trajectory_length": self.trajectory_length,
             "jitter": self.jitter,
-            "mass": "unit" if self.mass is None else {"p_hat_squared_plus": self.mass},
+            "mass": "unit" if self.mass is None else {"p_hat_squared_plus": self.mass, "drift": _EXACT},
             "tuning": self.tuning,
         }

@@ -1,4 +1,4 @@
-"""Pilots of a search: short chains at one choice of settings, run on until their autocorrelation time is known."""
+"""Pilot chains of a search: what one choice of settings costs for an independent value, and the budget of all."""
 
 import math
 from collections.abc import Callable
@@ -11,19 +11,28 @@ from numpy.typing import ArrayLike
 from ..action import Action
 from ..errors import UserError
 from ..markov import ChainState
+from ..observables import measure_primary
+from ..observables import observable as primary
 from ..streams import Streams
 from ..types import FloatArray
 from .integrators import INTEGRATORS
 from .kernel import HMC
 
-__all__ = ["OVERHEAD", "Measure", "Pilot", "Pilots"]
+__all__ = ["OVERHEAD", "Measure", "Pilot", "Trials", "measure_named", "overhead"]
 
 Measure = Callable[[FloatArray, FloatArray], ArrayLike]  #: of fields (n, n_chains, *lattice) and actions (n, n_chains)
 
 #: Force evaluations that take as long as the rest of a trajectory; 5 to 9 from 8x8 to 64x64 on one AVX-512 core.
 OVERHEAD = 6.0
+#: The same with Fourier masses, whose evaluations are dearer: 2 to 4.
+FOURIER_OVERHEAD = 3.0
 LEAST_TAUS = 10  # length of every chain of a pilot
 BLOCK_BYTES = 1 << 25
+
+
+def overhead(mass: float | None) -> float:
+    """What a trajectory takes beside its force evaluations, in evaluations; see `OVERHEAD`."""
+    return OVERHEAD if mass is None else FOURIER_OVERHEAD
 
 
 @dataclass(eq=False)
@@ -42,7 +51,7 @@ class Pilot:
     @property
     def evaluations(self) -> float:
         """Cost of an update: its force evaluations and its overhead, in units of one evaluation."""
-        return self.kernel.force_evaluations_per_update + OVERHEAD
+        return self.kernel.force_evaluations_per_update + overhead(self.kernel.mass)
 
     @property
     def cost(self) -> tuple[float, float]:
@@ -57,13 +66,14 @@ class Pilot:
             "integrator": self.kernel.integrator,
             "n_leapfrog": self.kernel.n_leapfrog,
             "target_acceptance": self.target,
+            **({} if self.kernel.mass is None else {"mass": self.kernel.mass}),
             "tau_int": finite[:2],
             "cost": finite[2:],
             "n_updates": self.n_updates,
         }
 
 
-class Pilots:
+class Trials:
     """What the pilots of one search share: streams, chains in equilibrium, and the budget."""
 
     def __init__(
@@ -80,13 +90,18 @@ class Pilots:
     ) -> None:
         self.action, self.streams, self.integrators = action, streams.child("search"), integrators
         self.measure = observable
-        self.options: dict[str, Any] = {"jitter": jitter, "mass": mass}  # of `HMC`
+        self.jitter, self.mass = jitter, mass  # the mass of the pilots to come
         # an acceptance to 2 % takes some hundred trajectories, of whatever number of chains
         self.updates_per_round = updates_per_round or max(2, 320 // max(1, len(phi)))
         self.budget, self.spent, self.begun, self.phi = budget, 0, 0, phi
         self.pilots: list[Pilot] = []
         # one harmonic oscillator of the theory at lam = 0: V'' is gone beside c at the critical point
         self.unit = math.pi / (2 * math.sqrt(action.hopping)) if action.hopping > 0 else 1.0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `HMC` is given besides step, length and integrator."""
+        return {"jitter": self.jitter, "mass": self.mass}
 
     def pilot(self, length: float, target: float, integrators: tuple[str, ...] | None = None) -> Pilot | None:
         """A new pilot at a length and acceptance, with the integrator of fewest evaluations; None: none is accepted."""
@@ -148,6 +163,14 @@ class Pilots:
             least = LEAST_TAUS * pilot.tau if math.isfinite(pilot.tau) else 0
             wanted = int(min(2 * pilot.n_updates, max(1.1 * ratio * pilot.n_updates, least, pilot.n_updates + 16))) + 1
             wanted = max(wanted, pilot.n_updates + 2, 2 * LEAST_TAUS // n_chains)
+
+
+def measure_named(name: str, action: Action) -> Measure:
+    if primary(name).derived:
+        raise UserError(f"observable {name!r} is derived from means; its chain has no tau_int: name one that is not")
+    if name == "action":
+        return lambda phi, values: values  # known already
+    return lambda phi, values: measure_primary(phi, action, [name])[name].T
 
 
 def _estimate(pilot: Pilot) -> None:

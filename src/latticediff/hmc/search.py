@@ -7,7 +7,8 @@ give the same bits. ``latticediff tune-hmc`` prints the seconds beside it.
 
 A noisy :math:`\tau_{int}` must not elect a lucky winner. (1) A ladder of lengths, a factor of sqrt(2) apart from a
 quarter period of the free field, is climbed with short pilots until the cost has risen twice beyond its errors; (2)
-half rungs and other acceptances are tried around the best; (3) those within three errors of the best run on until their
+half rungs, masses of Fourier acceleration a factor of two apart (`mass` = "search"), each with lengths of its own, and
+other acceptances are tried around the best; (3) those within three errors of the best run on until their
 errors reach `precision`; (4) of what is then level within one error the shortest trajectory is taken, and (5) its
 :math:`\tau_{int}` is measured once more with fresh random numbers: that one is recorded as confirmed. The integrator
 changes :math:`\tau_{int}` through the acceptance only, so at each length the one that meets the target acceptance with
@@ -16,7 +17,6 @@ bargain, and lengths are jittered, so no mode has a period of exactly one trajec
 """
 
 import math
-from collections.abc import Iterable
 from typing import cast
 
 from numpy.typing import ArrayLike
@@ -24,29 +24,19 @@ from numpy.typing import ArrayLike
 from ..action import Action
 from ..errors import UserError
 from ..markov import ChainState
-from ..observables import measure_primary
-from ..observables import observable as primary
 from ..streams import Streams
 from ..types import FloatArray
 from .integrators import INTEGRATORS
 from .kernel import HMC
-from .pilots import OVERHEAD, Measure, Pilot, Pilots
+from .ladders import COARSE, climb, climb_masses, race
+from .pilots import OVERHEAD, Measure, Pilot, Trials, measure_named, overhead
 
 __all__ = ["BUDGET", "OVERHEAD", "SEARCH", "Pilot", "search"]
 
 SEARCH = "search"  #: in place of a number or a name: let the search find it
 ACCEPTANCES = (0.65, 0.75, 0.85, 0.93)
-COARSE = 0.15  # relative error of tau_int in the ladder
-RUNGS = 14  # of the ladder, upwards: 128 quarter periods at most
+FIRST_MASS = 1.0  #: where a search for the mass begins: what local fluctuations ask for, at any correlation length
 BUDGET = 1_000_000  #: see `search`
-
-
-def _measure_named(name: str, action: Action) -> Measure:
-    if primary(name).derived:
-        raise UserError(f"observable {name!r} is derived from means; its chain has no tau_int: name one that is not")
-    if name == "action":
-        return lambda phi, values: values  # known already
-    return lambda phi, values: measure_primary(phi, action, [name])[name].T
 
 
 def search(
@@ -57,7 +47,7 @@ def search(
     trajectory_length: float | str = SEARCH,
     integrator: str = SEARCH,
     jitter: float = 0.1,
-    mass: float | None = None,
+    mass: float | str | None = None,
     observable: str | Measure = "abs_m",
     precision: float = 0.05,
     budget: int = BUDGET,
@@ -76,8 +66,8 @@ def search(
         Each a value to keep or "search".
     jitter : float
         See `HMC`; above 0 where the length is searched.
-    mass : float, optional
-        See `HMC`.
+    mass : float or str, optional
+        See `HMC`; a value to keep, or "search".
     observable : str or callable
         Name of an observable that is not derived, or a function of fields (n, n_chains, *lattice) and actions
         (n, n_chains) that returns (n, n_chains).
@@ -102,7 +92,7 @@ def search(
         Unknown observable or integrator, a length searched without jitter, a budget that is too small to begin, or
         fields from which nothing is ever accepted.
     """
-    measure = observable if callable(observable) else _measure_named(observable, action)
+    measure = observable if callable(observable) else measure_named(observable, action)
     if trajectory_length == SEARCH and not 0 < jitter < 1:
         raise UserError(
             f"jitter is {jitter!r}; a trajectory length that is searched wants some, e.g. 0.1: without, a mode whose"
@@ -114,7 +104,8 @@ def search(
     acceptances = ACCEPTANCES if target_acceptance == SEARCH else (cast(float, target_acceptance),)
     first = acceptances[len(acceptances) // 2]
     fields = cast(FloatArray, phi)  # checked where the first pilot starts
-    run = Pilots(action, fields, streams, measure, integrators, jitter, mass, budget, updates_per_round)
+    first_mass = FIRST_MASS if mass == SEARCH else cast("float | None", mass)
+    run = Trials(action, fields, streams, measure, integrators, jitter, first_mass, budget, updates_per_round)
     length = run.unit if trajectory_length == SEARCH else cast(float, trajectory_length)
     pilot = cast(Pilot, run.pilot(length, first))  # the first one raises where nothing is accepted
     run.refine(pilot, 2 * COARSE)
@@ -127,61 +118,21 @@ def search(
             f" {run.spent}; raise it, or give trajectory_length"
         )
     if trajectory_length == SEARCH:
-        _climb(run, first)
-    best = _race(run, max(precision, math.sqrt(COARSE * precision)))
+        climb(run, first)
+    if mass == SEARCH:
+        climb_masses(run, first, trajectory_length == SEARCH)
+    best = race(run, max(precision, math.sqrt(COARSE * precision)))
+    run.mass = best.kernel.mass
     for other in acceptances:
         if other != best.target and run.spent < run.budget:
             near = run.pilot(best.kernel.trajectory_length, other, (best.kernel.integrator,))
             if near is not None and near.kernel.n_leapfrog != best.kernel.n_leapfrog:
                 run.refine(near, COARSE)
-    best = _race(run, precision)
+    best = race(run, precision)
     return _confirmed(run, best, precision, observable)
 
 
-def _climb(run: Pilots, target: float) -> None:
-    """Try the ladder of lengths, then the half rungs around its best."""
-    known: dict[float, Pilot] = {0: run.pilots[0]}
-
-    def walk(rungs: Iterable[float]) -> None:
-        worse = 0
-        for rung in rungs:
-            if run.spent >= run.budget or worse == 2:
-                return
-            pilot = run.pilot(run.unit * 2 ** (rung / 2), target)
-            if pilot is None:
-                return
-            known[rung] = pilot
-            run.refine(pilot, COARSE)
-            best = min(known.values(), key=lambda p: p.cost[0])
-            worse = worse + 1 if _dearer(pilot, best) else 0
-
-    walk(range(1, RUNGS))
-    best = min(known, key=lambda rung: known[rung].cost[0])
-    if best <= 1:
-        walk(range(-1, -4, -1))
-        best = min(known, key=lambda rung: known[rung].cost[0])
-    walk([best - 0.5, best + 0.5])
-
-
-def _dearer(pilot: Pilot, best: Pilot, n_errors: float = 1.5) -> bool:
-    (cost, error), (least, its) = pilot.cost, best.cost
-    return not cost < 1.1 * least + n_errors * math.hypot(error, its)
-
-
-def _race(run: Pilots, precision: float) -> Pilot:
-    """Run all pilots that may still be the best until errors tell; of those level with the best, the shortest."""
-    for step in (COARSE, math.sqrt(COARSE * precision), precision):
-        best = min(run.pilots, key=lambda p: p.cost[0])
-        for pilot in run.pilots:
-            (cost, error), (least, its) = pilot.cost, best.cost
-            if math.isfinite(cost) and cost - least < 3 * math.hypot(error, its) and step < COARSE:
-                run.refine(pilot, step)
-    best = min(run.pilots, key=lambda p: p.cost[0])
-    level = [p for p in run.pilots if p.cost[0] - best.cost[0] < math.hypot(p.cost[1], best.cost[1])]
-    return min(level, key=lambda p: (p.kernel.force_evaluations_per_update, p.cost[0]))
-
-
-def _confirmed(run: Pilots, best: Pilot, precision: float, observable: str | Measure) -> tuple[HMC, ChainState]:
+def _confirmed(run: Trials, best: Pilot, precision: float, observable: str | Measure) -> tuple[HMC, ChainState]:
     """Measure the winner again with fresh random numbers, and freeze its kernel with the record of the search."""
     ended = run.budget - run.spent < best.kernel.force_evaluations_per_update
     run.budget = max(run.spent, run.budget) + run.budget // 2  # what elected it has not eaten up what confirms it
@@ -193,7 +144,7 @@ def _confirmed(run: Pilots, best: Pilot, precision: float, observable: str | Mea
         "search": {
             "observable": observable if isinstance(observable, str) else getattr(observable, "__name__", "function"),
             "cost": "2 tau_int (force evaluations per update + overhead)",
-            "overhead": OVERHEAD,
+            "overhead": overhead(best.kernel.mass),
             "precision": precision,
             "confirmed": again.row(),
             "pilots": pilots,
@@ -202,5 +153,6 @@ def _confirmed(run: Pilots, best: Pilot, precision: float, observable: str | Mea
         },
     }
     kernel = best.kernel
-    frozen = HMC(kernel.action, kernel.step_size, kernel.n_leapfrog, kernel.integrator, tuning=tuning, **run.options)
+    settings = (kernel.step_size, kernel.n_leapfrog, kernel.integrator, kernel.jitter, kernel.mass)
+    frozen = HMC(kernel.action, *settings, tuning=tuning)
     return frozen, again.state._replace(update=0)

@@ -8,7 +8,6 @@ leave exp(-S) invariant: `tune` returns a frozen one, and the updates of the sea
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,12 +44,12 @@ def warm_up(
     jitter: float = 0.0,
     n_rounds: int = 10,
     updates_per_round: int = 20,
-    make: Callable[..., HMC] = HMC,
     **options: Any,
 ) -> tuple[HMC, ChainState]:
     """The kernel of `tune`, and the state in which the search left the chains. Parameters as there.
 
-    Where target, length or integrator is "search", `latticediff.hmc.search.search` looks for it and takes the options.
+    Where target, length, integrator or mass is "search", `latticediff.hmc.search.search` looks for it and takes the
+    options.
 
     Returns
     -------
@@ -63,7 +62,7 @@ def warm_up(
     UserError
         As `tune`; or fewer than two rounds, or than one update in each.
     """
-    if SEARCH in (target_acceptance, trajectory_length, integrator):
+    if SEARCH in (target_acceptance, trajectory_length, integrator, options.get("mass")):
         return search(action, phi, streams, target_acceptance, trajectory_length, integrator, jitter, **options)
     if not 0 < target_acceptance < 1:
         raise UserError(f"target_acceptance is {target_acceptance!r}; expected a number between 0 and 1")
@@ -75,7 +74,7 @@ def warm_up(
         )
 
     def kernel(n_steps: int, tuning: dict[str, Any] | None = None) -> HMC:
-        return make(action, trajectory_length / n_steps, n_steps, integrator, jitter, tuning=tuning, **options)
+        return HMC(action, trajectory_length / n_steps, n_steps, integrator, jitter, tuning=tuning, **options)
 
     order = ORDERS.get(integrator, 2)
     wanted = _spread(target_acceptance)
@@ -126,7 +125,8 @@ def tune(
     """HMC with the largest step size that meets a target acceptance, at a fixed trajectory length or at the cheapest.
 
     ``tune(action, phi, streams, "search", "search", integrator="search", jitter=0.1)`` looks for all three settings,
-    those of the fewest force evaluations per independent |m|: `latticediff.hmc.search`.
+    those of the fewest force evaluations per independent |m|: `latticediff.hmc.search`. With ``mass="search"`` it looks
+    for the mass of Fourier acceleration too.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def tune(
     trajectory_length : float
         In units of molecular-dynamics time, or "search".
     integrator, jitter, mass, n_rounds, updates_per_round
-        See `HMC`; rounds of the search for a step size and updates in each. `integrator` may be "search".
+        See `HMC`; rounds of the search for a step size and updates in each. `integrator` and `mass` may be "search".
     observable, precision, budget
         Of a search, see `latticediff.hmc.search.search`.
 
