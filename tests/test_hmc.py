@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from latticediff.action import Phi4, free_propagator
+from latticediff.cluster import Cluster
 from latticediff.ensemble import Ensemble, run_chain
 from latticediff.errors import UserError
 from latticediff.hmc import HMC, INTEGRATORS, tune, warm_up
+from latticediff.local_updates import LocalMetropolis
+from latticediff.markov import ChainState
 from latticediff.streams import Streams
 
 SHAPE = (4, 6)
@@ -176,3 +179,18 @@ def test_an_unstable_step_size_stops_the_run_and_keeps_what_was_done(tmp_path):
         run_chain(kernel, (state, streams), tmp_path / "a.h5", 10_000, block=10)
     saved = Ensemble(tmp_path / "a.h5")  # read-only, from the unfinished run
     assert saved.n_updates >= 1000 / 16 and not saved.history("accepted").any()
+
+
+@pytest.mark.parametrize("mass", [None, 1.0])
+def test_arrays_that_do_not_belong_together_are_refused(mass):
+    """They would be read and written beyond their ends."""
+    action = Phi4.A(-4.0, 6.008)
+    kernel = HMC(action, 0.1, 3, mass=mass)
+    phi = np.zeros((6, 4, 4))
+    with pytest.raises(UserError, match=r"momentum has shape \(2, 4, 4\); expected that of phi, \(6, 4, 4\)"):
+        kernel.integrate(phi, phi[:2])
+    for make in (kernel, Cluster(action), LocalMetropolis(action, 0.5)):
+        with pytest.raises(UserError, match=r"action of the state has shape \(1,\); expected \(6,\)"):
+            make.advance(ChainState(phi, action(phi)[:1], 0), Streams(1), 1)
+        with pytest.raises(UserError, match="holds NaN"):
+            make.advance(ChainState(phi, np.full(6, np.nan), 0), Streams(1), 1)

@@ -236,7 +236,8 @@ def test_draws_have_the_law_of_a_site(theory, h):
     n = 40_000
     phi = np.full((n, 2, 1), h / (4 * odd.hopping))
     keys = np.random.default_rng(8).integers(2**64, size=n, dtype=np.uint64)
-    drawn = odd.draw_even(phi[: n // 40] if h > odd.site.reach else phi, keys)
+    n = n // 40 if h > odd.site.reach else n  # beyond the table draws are made one by one
+    drawn = odd.draw_even(phi[:n], keys[:n])
     grid = odd.site._grid(max(abs(h), odd.site.reach))
     fine = np.linspace(grid[0], grid[-1], 200_001)
     weight = np.exp(h * fine - odd.whole.potential(fine) - odd.site.quadrature(np.array([h]))[0])
@@ -635,3 +636,67 @@ def test_moves_in_the_noise_want_a_model_of_all_sites(run_folder):
 def test_a_line_wants_a_model_of_all_sites(run_folder):
     with pytest.raises(UserError, match="a line wants a model of all sites"):
         card_of(load_model(run_folder / "model"))
+
+
+# --- at the doors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (np.arange(5), r"keys are int64 of shape \(5,\); expected uint64 of shape \(5,\)"),
+        (np.zeros(1, np.uint64), r"keys are uint64 of shape \(1,\); expected uint64 of shape \(5,\)"),
+        (np.zeros(5), "keys are float64"),
+    ],
+)
+def test_keys_that_are_none_are_refused(keys, words):
+    with pytest.raises(UserError, match=words):
+        OddSites(WHOLE).draw_even(fields((8, 4)), keys)
+
+
+def test_fields_that_do_not_belong_together_are_refused():
+    odd = OddSites(WHOLE)
+    phi = fields((8, 4))
+    with pytest.raises(UserError, match="even has shape"):
+        odd.log_conditional(phi, phi.reshape(5, 4, 8))
+    broken = phi.copy()
+    broken[2, 1, 1] = np.nan
+    with pytest.raises(UserError, match="odd holds values that are not finite"):
+        odd.draw_even(broken, np.zeros(5, np.uint64))
+    found = odd.log_conditional(broken, phi)
+    assert np.isnan(found).tolist() == [False, False, True, False, False]
+    assert np.isnan(odd(broken)).tolist() == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("theory", THEORIES)
+def test_fields_that_have_blown_up_have_a_density_or_none(theory):
+    """One of them leaves the others alone; the sum of both colours holds as far as numbers do."""
+    odd = OddSites(THEORIES[theory])
+    phi = fields((8, 8))
+    for size in (1e2, 1e5, 1e9, 1e60, 1e150):
+        big = phi.copy()
+        big[1] *= size
+        o, e = split(big)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total, whole_action = odd(o) - odd.log_conditional(o, e), odd.whole(big)
+        kept = [0, 2, 3, 4]
+        np.testing.assert_allclose(total[kept], whole_action[kept], rtol=1e-11, atol=1e-10)
+        if np.isfinite(total[1]):
+            assert total[1] == pytest.approx(whole_action[1], rel=1e-9)
+    # far out the mean of a site is where its density is largest
+    h = 1e6
+    place = odd.site.beyond(h)[1]
+    assert odd.whole.potential_derivative(np.array([place]))[0] == pytest.approx(h, rel=1e-4)
+
+
+@pytest.mark.parametrize("theory", [Phi4.H(0.2, 100.0), Phi4.A(-40.0, 2.0), Phi4.H(0.2, 1e4)])
+def test_the_table_of_deep_wells_reaches_to_the_fields_of_their_bottoms(theory):
+    odd = OddSites(theory)
+    assert odd.site.reach > 4 * theory.hopping * abs(theory.minima[-1])
+
+
+def test_no_proposals_are_no_fault():
+    proposal = whole(odd_model())
+    draw = proposal.draw(0, np.random.default_rng(0))
+    assert draw.phi.shape == (0, 8, 8) and draw.log_q.shape == (0,)
+    assert proposal.weigh(draw.phi).shape == (0,)

@@ -58,7 +58,7 @@ def split(phi: FloatArray) -> tuple[FloatArray, FloatArray]:
     shape = (int(phi.shape[-2]), int(phi.shape[-1]))
     half = half_shape(shape)
     odd, even, _ = tables(shape)
-    flat = phi.reshape(*phi.shape[:-2], -1)
+    flat = phi.reshape(*phi.shape[:-2], volume(shape))
     return flat[..., odd].reshape(*phi.shape[:-2], *half), flat[..., even].reshape(*phi.shape[:-2], *half)
 
 
@@ -67,6 +67,6 @@ def join(odd: FloatArray, even: FloatArray) -> FloatArray:
     shape = whole_shape(odd.shape[-2:])
     at_odd, at_even, _ = tables(shape)
     phi = np.empty((*odd.shape[:-2], volume(shape)))
-    phi[..., at_odd] = odd.reshape(*odd.shape[:-2], -1)
-    phi[..., at_even] = even.reshape(*even.shape[:-2], -1)
+    phi[..., at_odd] = odd.reshape(*odd.shape[:-2], len(at_odd))
+    phi[..., at_even] = even.reshape(*even.shape[:-2], len(at_even))
     return phi.reshape(*odd.shape[:-2], *shape)

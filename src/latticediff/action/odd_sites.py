@@ -87,10 +87,11 @@ class OddSites:
         phi = 2.0 ** np.arange(-20, 80, 0.125)
         with np.errstate(over="ignore"):
             rise = np.minimum(V(phi), V(-phi)) - 2 * abs(self.hopping) * phi**2
-        far = np.flatnonzero(rise - min(0.0, float(np.nanmin(rise))) > REACH)
-        if len(far) == 0:
+        inside = np.flatnonzero(rise - min(0.0, float(np.nanmin(rise))) <= REACH)
+        last = int(inside[-1]) + 1 if len(inside) else 0
+        if last >= len(phi):
             raise UserError(f"{self.whole!r}: the integral of exp(-S) diverges")
-        return SingleSite(V, bend, 4 * abs(self.hopping) * float(phi[far[0]]) or 1.0)
+        return SingleSite(V, bend, 4 * abs(self.hopping) * float(phi[last]) or 1.0)
 
     @functools.cached_property
     def response(self) -> float:
@@ -144,10 +145,8 @@ class OddSites:
         table = site.low, 1 / site.width, site.coefficients
         over_groups(kernels["evaluate"], len(h), COST * h.size, h, *table, value, mean)
         if (lost := np.isnan(value) & np.isfinite(h)).any():
-            step = 1e-4
-            at = h[lost]
-            value[lost] = site.quadrature(at)
-            mean[lost] = (site.quadrature(at + step) - site.quadrature(at - step)) / (2 * step)
+            found = np.array([site.beyond(float(at)) for at in h[lost]])
+            value[lost], mean[lost] = found[:, 0], found[:, 1]
         return value, mean
 
     def __call__(self, phi: ArrayLike) -> FloatArray:
@@ -226,6 +225,11 @@ class OddSites:
         from .._kernels.threads import over_groups
 
         rows, near, _ = self._rows(odd)
+        keys = np.asarray(keys)
+        if keys.dtype != np.uint64 or keys.shape != (len(rows),):
+            raise UserError(f"keys are {keys.dtype} of shape {keys.shape}; expected uint64 of shape ({len(rows)},)")
+        if not np.isfinite(rows).all():
+            raise UserError("odd holds values that are not finite; even sites can only be drawn beside finite ones")
         site, envelopes, (kernels, params) = self.site, self._envelopes, self._compiled()
         even, beyond = np.empty_like(rows), np.zeros(rows.shape, bool)
         table = site.low, len(envelopes.cut) / (2 * site.reach), *envelopes
@@ -252,12 +256,14 @@ class OddSites:
         from .._kernels.threads import over_groups
 
         rows, near, _ = self._rows(odd)
-        others = np.ascontiguousarray(even.reshape(rows.shape))
+        if np.shape(even) != np.shape(odd):
+            raise UserError(f"even has shape {np.shape(even)}; expected that of odd, {np.shape(odd)}")
+        others = np.ascontiguousarray(real_array(even, "even").reshape(rows.shape))
         site, (kernels, params) = self.site, self._compiled()
         out = np.empty(len(rows))
         table = self.hopping, site.low, 1 / site.width, site.coefficients
         over_groups(kernels["conditional"], len(rows), COST * rows.size, rows, others, near, *table, params, out)
-        for row in np.flatnonzero(np.isnan(out)):
+        for row in np.flatnonzero(np.isnan(out) & np.isfinite(rows).all(axis=1)):
             h = self.hopping * rows[row][near].sum(axis=0)
             out[row] = (h * others[row] - self.whole.potential(others[row])).sum() - site.quadrature(h).sum()
         return out

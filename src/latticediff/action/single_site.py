@@ -7,6 +7,7 @@ converges exponentially, and kept as polynomials of degree 7 on short intervals,
 step function above the density for every short interval of h, laid out as an alias table (Walker 1977). NumPy, float64.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -95,18 +96,23 @@ class SingleSite:
         return float(phi[inside[-1] + 1])
 
     def quadrature(self, h: FloatArray, grid: FloatArray | None = None) -> FloatArray:
-        """``log Z_1`` by quadrature, (n,) float64, for any h (n,).
+        """``log Z_1`` by quadrature, (n,) float64, for h (n,); for any h without a grid.
 
         Parameters
         ----------
         h : ndarray, shape (n,), float64
         grid : ndarray, optional
-            Equidistant points; by default such as serve these h.
+            Equidistant points; by default those of the table for h that it holds, and points around the largest value
+            of the integrand for others.
         """
         if not len(h):
             return np.empty(0)
         if grid is None:
-            grid = self._grid(float(np.abs(h).max()))
+            beyond = ~(np.abs(h) <= self.reach)
+            out = np.empty(len(h))
+            out[~beyond] = self.quadrature(h[~beyond], self.grid)
+            out[beyond] = [self.beyond(float(value))[0] for value in h[beyond]]
+            return out
         V, step = self.potential(grid), grid[1] - grid[0]
         out = np.empty(len(h))
         for start in range(0, len(h), 512):
@@ -115,6 +121,41 @@ class SingleSite:
             out[start : start + 512] = top[:, 0] + np.log(step * np.exp(exponent - top).sum(axis=1))
         return out
 
+    def beyond(self, h: float) -> tuple[float, float]:
+        """``log Z_1`` and the mean of a site in a field beyond the table, where there is one well; NaN on overflow."""
+        grid = self._around(h)
+        if grid is None:
+            return math.nan, math.nan
+        exponent = h * grid - self.potential(grid)
+        top = exponent.max()
+        weight = np.exp(exponent - top)
+        total = weight.sum()
+        return float(top + math.log(total * (grid[1] - grid[0]))), float((weight * grid).sum() / total)
+
+    def _around(self, h: float) -> FloatArray | None:
+        """Points around the largest value of the integrand, as far as it matters; None for what overflows."""
+        if not math.isfinite(h):
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            size = 2.0 ** np.arange(-60, 500, 0.25)
+            phi = math.copysign(1.0, h) * size
+            exponent = h * phi - self.potential(phi)
+            best = int(np.argmax(np.where(np.isfinite(exponent), exponent, -np.inf)))
+            low, high = phi[max(0, best - 1)], phi[min(len(phi) - 1, best + 1)]
+            for _ in range(120):  # the place of the maximum, to rounding
+                left, right = low + (high - low) / 3, high - (high - low) / 3
+                if h * left - self.potential(np.array(left)) < h * right - self.potential(np.array(right)):
+                    low = left
+                else:
+                    high = right
+            place = 0.5 * (low + high)
+            curvature = float(self._bend(np.array(place)))
+        if not (math.isfinite(place) and math.isfinite(curvature) and curvature > 0):
+            return None
+        # an integrand to rounding of h place is narrower than its own place can be told, far out: keep a few digits
+        width = max(1 / math.sqrt(curvature), 1e-12 * abs(place))
+        return np.linspace(place - 12 * width, place + 12 * width, 401)
+
     def envelopes(self) -> Envelope:
         """The `Envelope` of all intervals of h."""
         edges = np.linspace(-self.reach, self.reach, ROWS + 1)
@@ -122,8 +163,10 @@ class SingleSite:
 
     def envelope_at(self, h: float) -> Envelope:
         """The `Envelope` for one value of h, beyond the table if need be."""
-        at = np.array([h])
-        return envelope(self.potential, at, at, self._grid(max(abs(h), self.reach)))
+        at, grid = np.array([h]), self._around(h)
+        if grid is None:
+            raise UserError(f"the field of a site is {h:g}; its neighbours have blown up")
+        return envelope(self.potential, at, at, grid)
 
 
 def envelope(potential: Function, low: FloatArray, high: FloatArray, grid: FloatArray) -> Envelope:

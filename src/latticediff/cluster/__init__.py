@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import Action
-from ..arrays import real_array
 from ..errors import UserError
-from ..hmc.checks import check_counts, check_fields
+from ..hmc.checks import check_actions, check_counts, check_fields
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
 from ..streams import Streams
@@ -74,7 +73,7 @@ class Cluster:
         n_chains, *shape = fields.shape
         value, derivative, params = callable_potential(self.action)
         _, run = sites.build(value, derivative)
-        phi, action = fields.reshape(n_chains, -1).copy(), real_array(state.action, "action").copy()
+        phi, action = fields.reshape(n_chains, -1).copy(), check_actions(state.action, n_chains)
         n_kept = (state.update + n_updates) // thin - state.update // thin
         kept_phi, kept_action = np.empty((n_kept, n_chains, phi.shape[1])), np.empty((n_kept, n_chains))
         flipped = np.empty((n_updates, n_chains))

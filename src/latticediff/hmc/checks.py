@@ -9,7 +9,7 @@ from ..errors import UserError
 from ..lattice import check_shape
 from ..types import FloatArray
 
-__all__ = ["check_counts", "check_fields"]
+__all__ = ["check_actions", "check_counts", "check_fields"]
 
 
 def check_fields(phi: ArrayLike, action: Action) -> FloatArray:
@@ -33,6 +33,22 @@ def check_fields(phi: ArrayLike, action: Action) -> FloatArray:
     if not np.isfinite(fields).all():
         raise UserError(f"phi has {np.count_nonzero(~np.isfinite(fields))} values that are NaN or infinite")
     return fields
+
+
+def check_actions(values: ArrayLike, n_chains: int) -> FloatArray:
+    """A copy of the actions of `n_chains` chains, (n_chains,), float64.
+
+    Raises
+    ------
+    UserError
+        Another number of them, or NaN.
+    """
+    actions: FloatArray = real_array(values, "action").copy()
+    if actions.shape != (n_chains,):
+        raise UserError(f"action of the state has shape {actions.shape}; expected ({n_chains},), one number a chain")
+    if np.isnan(actions).any():
+        raise UserError("action of the state holds NaN; start the chains afresh with kernel.start(phi)")
+    return actions
 
 
 def check_counts(n_updates: int, thin: int) -> None:

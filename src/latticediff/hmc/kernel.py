@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import Action
-from ..arrays import real_array
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import volume
@@ -18,7 +17,7 @@ from ..markov import Block, ChainState
 from ..streams import Streams
 from ..types import Description, FloatArray, Shape
 from . import fourier
-from .checks import check_counts, check_fields
+from .checks import check_actions, check_counts, check_fields
 from .integrators import INTEGRATORS, schedule
 
 __all__ = ["HMC"]
@@ -168,7 +167,7 @@ class HMC:
         n_chains, *shape = fields.shape
         compiled, geometry = self._plan(tuple(shape))
         phi = fields.reshape(n_chains, -1).copy()
-        action = real_array(state.action, "action").copy()
+        action = check_actions(state.action, n_chains)
         n_kept = (state.update + n_updates) // thin - state.update // thin
         kept_phi = np.empty((n_kept, n_chains, phi.shape[1]))
         kept_action = np.empty((n_kept, n_chains))
@@ -203,6 +202,8 @@ class HMC:
         """
         fields = check_fields(phi, self.action)
         momenta = check_fields(momentum, self.action)
+        if momenta.shape != fields.shape:
+            raise UserError(f"momentum has shape {momenta.shape}; expected that of phi, {fields.shape}")
         n_chains, *shape = fields.shape
         compiled, geometry = self._plan(tuple(shape))
         end, back = fields.reshape(n_chains, -1).copy(), momenta.reshape(n_chains, -1).copy()
