@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from ..types import FloatArray
 from .compile import cached, inlined
 from .verified import require_generator
 
-__all__ = ["fill_chains", "fill_normals", "fill_pairs", "fill_uniforms", "minus_two_log", "philox", "uniform"]
+__all__ = ["fill_normals", "fill_pairs", "fill_uniforms", "minus_two_log", "philox", "uniform"]
 
 Words = tuple[np.uint64, np.uint64, np.uint64, np.uint64]  #: 32-bit words in 64-bit numbers
 
@@ -199,14 +198,6 @@ def fill_normals(out: FloatArray, key: np.uint64, chain: np.uint64, lanes: np.ui
         out[quarter + i] = b
         out[second + i] = c
         out[third + i] = d
-
-
-@cached
-def fill_chains(normals: FloatArray, coins: FloatArray, keys: NDArray[np.uint64], update: np.uint64) -> None:
-    """Normals (n_chains, 4 k) and one uniform (n_chains,), as `fill_normals` and `uniform` draw them."""
-    for chain in range(coins.size):
-        fill_normals(normals[chain], keys[0], np.uint64(chain), _U1, update)
-        coins[chain] = uniform(keys[1], _U0, np.uint64(chain), update)
 
 
 require_generator(fill_normals, uniform)

@@ -16,7 +16,7 @@ from ..host import torch_defaults
 from ..model.storage import load_model
 from ..networks.contract import Network
 from ..proposal.ode import exact_divergence
-from .sites import learned_shape, learned_theory
+from .learned_theory import learned_shape, learned_theory
 
 if TYPE_CHECKING:
     from ..config import Card

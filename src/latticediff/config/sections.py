@@ -6,6 +6,7 @@ the action or network named there, which checks them itself.
 
 from .bounds import Section, Width
 from .chains import AnalysisSection, HMCChainSection, KernelSection, OdeSection, SamplingSection, SdeSection
+from .classical import GateSection, HMCSection
 from .learning import (
     NETWORK_OPTIONS,
     EnsembleEntry,
@@ -14,7 +15,6 @@ from .learning import (
     RidgeOptions,
     TrainingSection,
 )
-from .reference import GateSection, HMCSection
 from .theory import ActionSection, LatticeSection, RunSection
 
 __all__ = [

@@ -93,7 +93,7 @@ def _generate_cost(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
 def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> Trainer:
     """A trainer of the card on as few configurations as will do."""
     from ..build.device import pick_device
-    from ..build.sites import learned_theory
+    from ..build.learned_theory import learned_theory
     from ..training import TrainingData
     from .train import Source, build_trainer
 

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import bill
-from ..build.sites import learned_theory
+from ..build.learned_theory import learned_theory
 from ..ensemble import Ensemble
 from ..gaussian.propagator import measured_propagator, measured_vacuum, smooth_propagator
 from ..gaussian.reference import GaussianReference
