@@ -35,10 +35,10 @@ FAMILIES = {"fast": "-fast", "odd sites": "-odd", "accurate": ""}
 SOUND = 2e-3  # bias, in standard deviations of an observable, above which a point is drawn open
 
 
-def proposals(model):
+def proposals(model, factors=FACTORS):
     """Proposals of one model with its own and other numbers of steps."""
     own = own_scheme(model)
-    for factor in FACTORS:
+    for factor in factors:
         if factor == 1.0:
             yield proposal_for(model)
         elif math.prod(model.lattice) <= LARGEST and own.get("grid") == "optimised":
@@ -114,6 +114,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON row per line")
     parser.add_argument("--L", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--own", action="store_true", help="the models' own numbers of steps alone: nothing is fitted")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--plot", type=Path, metavar="ROWS", help="draw the figure from a file of rows")
     options = parser.parse_args(arguments)
@@ -124,7 +125,8 @@ def main(arguments=None):
         rows = []
         for name in names:
             model = load_model(name)
-            rows += [row(name, model, proposal, options.seed) for proposal in proposals(model)]
+            factors = (1.0,) if options.own else FACTORS
+            rows += [row(name, model, proposal, options.seed) for proposal in proposals(model, factors)]
         for one in with_front(rows):
             text = (
                 f"{one['model']:18s} {one['evaluations']:3d} evaluations  ESS {one['ess_reverse'][0]:.4f}"
