@@ -142,7 +142,10 @@ class SingleSite:
             exponent = h * phi - self.potential(phi)
             best = int(np.argmax(np.where(np.isfinite(exponent), exponent, -np.inf)))
             low, high = phi[max(0, best - 1)], phi[min(len(phi) - 1, best + 1)]
-            for _ in range(120):  # the place of the maximum, to rounding
+            enough = 1e-3 / math.sqrt(max(float(self._bend(np.array(phi[best]))), 1e-300))
+            for _ in range(120):  # the place of the maximum, to a small part of the width or to rounding
+                if abs(high - low) < enough:
+                    break
                 left, right = low + (high - low) / 3, high - (high - low) / 3
                 if h * left - self.potential(np.array(left)) < h * right - self.potential(np.array(right)):
                     low = left

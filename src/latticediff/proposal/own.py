@@ -27,7 +27,7 @@ def proposal_for(model: ScoreModel, route: str = "ode", batch: int | None = None
     model : ScoreModel
     route : {"ode", "sde"}
     batch : int, optional
-        Fields computed at once; memory, not results, depends on it. Default: 256, more of small ones.
+        Fields computed at once, by default some hundred, more of small ones; memory depends on it, results do not.
     **options
         Of `OdeProposal`, whose steps, method and grid are by default the model's own
         (`latticediff.proposal.grid.own_scheme`), or of `SdeProposal`.
