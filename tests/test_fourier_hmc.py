@@ -5,9 +5,9 @@
 
 import json
 
-import numba
 import numpy as np
 import pytest
+from hmc_toys import check_bits
 
 from latticediff.action import LocalAction, Phi4, free_propagator
 from latticediff.errors import UserError
@@ -217,33 +217,8 @@ def test_trajectories_preserve_the_volume_of_phase_space(integrator):
 
 @pytest.mark.parametrize("shape", [(5,), SHAPE, (3, 2, 4), (32, 8)])
 def test_bits_do_not_depend_on_threads_cuts_or_batch(shape, monkeypatch):
-    from latticediff._kernels import threads
-
-    monkeypatch.setattr(threads, "_SMALL", 0)  # threads even for this little work
     kernel = HMC(Phi4.A(-1.0, 1.0, len(shape)), 0.2, 4, jitter=0.3, mass=0.7)
-    phi, streams = np.random.default_rng(3).normal(size=(37, *shape)), Streams(8)
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        whole, block = kernel.advance(kernel.start(phi), streams, 11, 3)
-        numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
-        again, other = kernel.advance(kernel.start(phi), streams, 11, 3)
-    finally:
-        numba.set_num_threads(before)
-    np.testing.assert_array_equal(whole.phi, again.phi)
-    np.testing.assert_array_equal(block.phi, other.phi)
-    state, kept, delta_h = kernel.start(phi), [], []
-    for n in (1, 4, 0, 6):
-        state, piece = kernel.advance(state, streams, n, 3)
-        kept.append(piece.phi)
-        delta_h.append(piece.info["delta_h"])
-    np.testing.assert_array_equal(state.phi, whole.phi)
-    np.testing.assert_array_equal(state.action, whole.action)
-    np.testing.assert_array_equal(np.concatenate(kept), block.phi)
-    np.testing.assert_array_equal(np.concatenate(delta_h), block.info["delta_h"])
-    for few in (1, 2, 18):
-        part, _ = kernel.advance(kernel.start(phi[:few]), streams, 11)
-        np.testing.assert_array_equal(part.phi, whole.phi[:few])
+    check_bits(kernel, np.random.default_rng(3).normal(size=(37, *shape)), (1, 2, 18), monkeypatch)
 
 
 def test_a_checkpoint_goes_on_with_the_same_bits():

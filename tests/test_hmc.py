@@ -6,9 +6,9 @@ Statistical errors come from the spread of independent chains. "5 sigma" means a
 
 import json
 
-import numba
 import numpy as np
 import pytest
+from hmc_toys import check_bits
 
 from latticediff.action import Phi4, free_propagator
 from latticediff.cluster import Cluster
@@ -88,34 +88,8 @@ def test_stored_action_is_the_action_of_the_stored_field():
 
 @pytest.mark.parametrize("shape", [(4, 6), (6, 16), (3, 2, 4)])
 def test_bits_do_not_depend_on_threads_cuts_or_batch(shape, monkeypatch):
-    from latticediff._kernels import threads
-
-    monkeypatch.setattr(threads, "_SMALL", 0)  # threads even for this little work
     kernel = HMC(Phi4.A(-1.0, 1.0, len(shape)), 0.2, 4, jitter=0.3)
-    phi = np.random.default_rng(3).normal(size=(7, *shape))
-    streams = Streams(8)
-    before = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        whole, block = kernel.advance(kernel.start(phi), streams, 11, 3)
-        numba.set_num_threads(min(2, numba.config.NUMBA_NUM_THREADS))
-        again, other = kernel.advance(kernel.start(phi), streams, 11, 3)
-    finally:
-        numba.set_num_threads(before)
-    np.testing.assert_array_equal(whole.phi, again.phi)
-    np.testing.assert_array_equal(block.phi, other.phi)
-    state, kept, delta_h = kernel.start(phi), [], []
-    for n in (1, 4, 0, 6):
-        state, piece = kernel.advance(state, streams, n, 3)
-        kept.append(piece.phi)
-        delta_h.append(piece.info["delta_h"])
-    np.testing.assert_array_equal(state.phi, whole.phi)
-    np.testing.assert_array_equal(state.action, whole.action)
-    np.testing.assert_array_equal(np.concatenate(kept), block.phi)
-    np.testing.assert_array_equal(np.concatenate(delta_h), block.info["delta_h"])
-    assert state.update == whole.update == 11
-    few, _ = kernel.advance(kernel.start(phi[:2]), streams, 11)
-    np.testing.assert_array_equal(few.phi, whole.phi[:2])
+    check_bits(kernel, np.random.default_rng(3).normal(size=(7, *shape)), (2,), monkeypatch)
 
 
 def test_advance_leaves_its_input_alone():

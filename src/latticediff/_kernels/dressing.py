@@ -11,23 +11,11 @@ import numpy as np
 
 from ..types import FloatArray, IntArray
 from .compile import cached, jit
+from .oblique import exchange_double
 
 __all__ = ["LANES", "dress", "transform"]
 
 LANES = 8
-ROOT_HALF = 0.5**0.5
-
-
-def _exchange(x: FloatArray, pairs: IntArray) -> None:
-    """Sum and difference over the root of two in place of each pair of an oblique lattice; its own inverse."""
-    for p in range(pairs.shape[0]):
-        first, second = pairs[p, 0] * LANES, pairs[p, 1] * LANES
-        for lane in range(LANES):
-            a, b = x[first + lane], x[second + lane]
-            x[first + lane], x[second + lane] = ROOT_HALF * (a + b), ROOT_HALF * (a - b)
-
-
-_exchange = jit(_exchange)
 
 
 def _rotate(
@@ -41,7 +29,7 @@ def _rotate(
 ) -> int:
     """Multiply every axis by its matrix; the result is in `target`, `source` is overwritten."""
     if to_sites:
-        _exchange(source, pairs)
+        exchange_double(pairs, LANES, source)
     n_axes = len(extents)
     size = source.size
     before, here, there = 1, source, other
@@ -63,7 +51,7 @@ def _rotate(
         before *= extent
         here, there = there, here
     if not to_sites:
-        _exchange(target, pairs)
+        exchange_double(pairs, LANES, target)
     return 0
 
 

@@ -14,10 +14,11 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from .compile import cached
+from .oblique import exchange
 from .ridge import LANES, TILE, correlate, enframe, inverse_sqrt, scatter, stacked
 
 one, two, three = np.float32(1.0), np.float32(2.0), np.float32(3.0)
-half, root_half = np.float32(0.5), np.float32(0.5**0.5)
+half = np.float32(0.5)
 
 
 Array = TypeVar("Array")
@@ -81,16 +82,6 @@ def along_last_axis(transposed, before, extent, x, out):
             x0, m0 = x[base + j], transposed[j]
             for i in range(extent):
                 o[i] += x0 * m0[i]
-
-
-@cached
-def exchange(pairs, lanes, x):
-    """Sum and difference over the root of two in place of each pair of an oblique lattice; its own inverse."""
-    for p in range(pairs.shape[0]):
-        first, second = pairs[p, 0] * lanes, pairs[p, 1] * lanes
-        for lane in range(lanes):
-            a, b = x[first + lane], x[second + lane]
-            x[first + lane], x[second + lane] = root_half * (a + b), root_half * (a - b)
 
 
 @cached

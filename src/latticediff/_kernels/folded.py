@@ -56,8 +56,14 @@ def in_fours(matrices: NDArray[Any]) -> FloatArray:
     return filled.reshape(*lead, blocks, 4, columns).swapaxes(-1, -2)
 
 
-def tables(shape: Shape) -> tuple[IntArray, IntArray, NDArray[np.float32], NDArray[np.float32]]:
+def tables(shape: Shape, dtype: Any = np.float32) -> tuple[IntArray, IntArray, NDArray[Any], NDArray[Any]]:
     """``(sizes, order, forth, back)`` of all axes of a lattice.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+        Of the dense products.
 
     Returns
     -------
@@ -65,12 +71,12 @@ def tables(shape: Shape) -> tuple[IntArray, IntArray, NDArray[np.float32], NDArr
         Members of each kind.
     order : ndarray, shape (n_axes, largest extent), int64
         Functions, kind by kind.
-    forth, back : ndarray, shape (n_axes, 4, rows / 4, columns, 4), float32
+    forth, back : ndarray, shape (n_axes, 4, rows / 4, columns, 4)
         The dense products, rows in blocks of four, filled up with zeros.
     """
     largest = max(shape)
     sizes, order = np.zeros((len(shape), 4), np.int64), np.zeros((len(shape), largest), np.int64)
-    forth = np.zeros((len(shape), 4, -(-largest // 4), largest, 4), np.float32)
+    forth = np.zeros((len(shape), 4, -(-largest // 4), largest, 4), dtype)
     back = np.zeros_like(forth)
     for axis, extent in enumerate(shape):
         basis = real_fourier(extent)
@@ -92,36 +98,41 @@ def scratch_size(order):
 
 
 @cached
+def dense(blocks, extent, x, first, second, step, out, to_first, to_second, to_step):
+    """Two columns of x, multiplied by the matrix that `blocks` (>= extent / 4, >= extent, 4) holds, to two of `out`."""
+    for block in range((extent + 3) // 4):
+        a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(zero)
+        for j in range(extent):
+            m0, m1 = spread(blocks[block, j, 0]), spread(blocks[block, j, 1])
+            m2, m3 = spread(blocks[block, j, 2]), spread(blocks[block, j, 3])
+            u, v = load(x, first + j * step), load(x, second + j * step)
+            a0, b0 = a0 + m0 * u, b0 + m0 * v
+            a1, b1 = a1 + m1 * u, b1 + m1 * v
+            a2, b2 = a2 + m2 * u, b2 + m2 * v
+            a3, b3 = a3 + m3 * u, b3 + m3 * v
+        i, left = 4 * block, extent - 4 * block
+        store(out, to_first + i * to_step, a0)
+        store(out, to_second + i * to_step, b0)
+        if left > 1:
+            store(out, to_first + (i + 1) * to_step, a1)
+            store(out, to_second + (i + 1) * to_step, b1)
+        if left > 2:
+            store(out, to_first + (i + 2) * to_step, a2)
+            store(out, to_second + (i + 2) * to_step, b2)
+        if left > 3:
+            store(out, to_first + (i + 3) * to_step, a3)
+            store(out, to_second + (i + 3) * to_step, b3)
+
+
+@cached
 def along(blocks, before, extent, after, x, out):
-    """``out[b, i, a] = sum_j m[i, j] x[b, j, a]`` for vectors; `blocks` (>= extent / 4, >= extent, 4) holds m."""
-    columns = before * after
+    """``out[b, i, a] = sum_j m[i, j] x[b, j, a]`` for vectors; see `dense`."""
+    columns, step = before * after, after * LANES
     for q in range(0, columns, 2):
         r = min(q + 1, columns - 1)  # an odd one is done twice
         first = (q // after * extent * after + q % after) * LANES
         second = (r // after * extent * after + r % after) * LANES
-        step = after * LANES
-        for block in range((extent + 3) // 4):
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = spread(zero)
-            for j in range(extent):
-                m0, m1 = spread(blocks[block, j, 0]), spread(blocks[block, j, 1])
-                m2, m3 = spread(blocks[block, j, 2]), spread(blocks[block, j, 3])
-                u, v = load(x, first + j * step), load(x, second + j * step)
-                a0, b0 = a0 + m0 * u, b0 + m0 * v
-                a1, b1 = a1 + m1 * u, b1 + m1 * v
-                a2, b2 = a2 + m2 * u, b2 + m2 * v
-                a3, b3 = a3 + m3 * u, b3 + m3 * v
-            i = 4 * block
-            store(out, first + i * step, a0)
-            store(out, second + i * step, b0)
-            if i + 1 < extent:
-                store(out, first + (i + 1) * step, a1)
-                store(out, second + (i + 1) * step, b1)
-            if i + 2 < extent:
-                store(out, first + (i + 2) * step, a2)
-                store(out, second + (i + 2) * step, b2)
-            if i + 3 < extent:
-                store(out, first + (i + 3) * step, a3)
-                store(out, second + (i + 3) * step, b3)
+        dense(blocks, extent, x, first, second, step, out, first, second, step)
 
 
 @cached

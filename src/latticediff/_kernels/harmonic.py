@@ -4,13 +4,13 @@ The trajectories are those of `splitting`; here are the draws, the accept step a
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray
+from .accept import metropolis
 from .compile import potential_name, specialise
 from .modes import PADDING, TRANSFORMS, Basis, enter, into_modes, leave, out_of_modes
 from .random import fill_normals, uniform
@@ -100,10 +100,9 @@ def advance(
                 kinetic, new_action,
             )  # fmt: skip
             for k in range(used):
-                change = (new_action[k] - old_action[k]) + (kinetic[k] - old_kinetic[k])
-                if not abs(change) < math.inf:
-                    change = math.inf  # diverged: a rejection that is counted, never a NaN in a comparison
-                taken = math.log(uniform(keys[1], ZERO, np.uint64(chain + k), now)) < -change or change <= 0.0
+                taken, change = metropolis(
+                    old_action[k], new_action[k], old_kinetic[k], kinetic[k], keys[1], np.uint64(chain + k), now
+                )
                 if taken:
                     old_action[k] = new_action[k]
                 else:

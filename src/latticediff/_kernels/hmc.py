@@ -4,7 +4,6 @@ Templates as in `layout`; `build` puts them together for one potential, dimensio
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray
 from . import layout
+from .accept import metropolis
 from .compile import potential_name, specialise
 from .layout import copy_lane, finish, load, spread, store, sweep
 from .random import fill_normals, uniform
@@ -113,11 +113,9 @@ def advance(
                 new_action,
             )
             for k in range(used):
-                change = (new_action[k] - old_action[k]) + (kinetic[k] - old_kinetic[k])
-                # not math.isfinite: under these fast-math flags Numba 0.68 lets a NaN through it (test_hmc)
-                if not abs(change) < math.inf:
-                    change = math.inf  # diverged: a rejection that is counted, never a NaN in a comparison
-                taken = math.log(uniform(keys[1], ZERO, chain + k, now)) < -change or change <= 0.0
+                taken, change = metropolis(
+                    old_action[k], new_action[k], old_kinetic[k], kinetic[k], keys[1], chain + k, now
+                )
                 if taken:
                     old_action[k] = new_action[k]
                 else:

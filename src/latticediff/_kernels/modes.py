@@ -23,7 +23,7 @@ store: Any = vectors.store
 
 
 class Basis(NamedTuple):
-    """The transforms of one lattice: `columns.tables`, its extents, and ``1 / sqrt(M)`` of each mode."""
+    """The transforms of one lattice: `folded.tables` in float64, its extents, and ``1 / sqrt(M)`` of each mode."""
 
     extents: IntArray
     sizes: IntArray

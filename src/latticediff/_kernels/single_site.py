@@ -23,6 +23,14 @@ ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 TRIES = np.uint64(10_000)  # a step function that lets so few candidates through is broken
 
 
+def around(field: FloatArray, near: IntArray, y: int) -> float:
+    """Sum of the neighbours of an even site; `near` (4, V / 2) are their numbers."""
+    total = 0.0
+    for mu in range(near.shape[0]):
+        total += field[near[mu, y]]
+    return total
+
+
 def log_z(h: float, low: float, inverse: float, coefficients: FloatArray) -> float:
     """``log Z_1(h)`` by the polynomial of its interval; NaN beyond the table."""
     position = (h - low) * inverse
@@ -93,10 +101,7 @@ def draw_even(
     for c in range(begin, end):
         field = odd[c]
         for y in range(sites):
-            total = 0.0
-            for mu in range(near.shape[0]):
-                total += field[near[mu, y]]
-            h[y] = hopping * total
+            h[y] = hopping * around(field, near, y)
         count = 0
         for y in range(sites):
             even[c, y] = math.nan  # what is never drawn is seen
@@ -137,10 +142,7 @@ def conditional(
     for c in range(begin, end):
         total = 0.0
         for y in range(near.shape[1]):
-            h = 0.0
-            for mu in range(near.shape[0]):
-                h += odd[c, near[mu, y]]
-            h *= hopping
+            h = hopping * around(odd[c], near, y)
             total += h * even[c, y] - value(even[c, y], params) - log_z(h, low, inverse, coefficients)
         out[c] = total
 
@@ -155,10 +157,7 @@ def marginal(
         for x in range(odd.shape[1]):
             total += value(odd[c, x], params)
         for y in range(near.shape[1]):
-            h = 0.0
-            for mu in range(near.shape[0]):
-                h += odd[c, near[mu, y]]
-            total -= log_z(hopping * h, low, inverse, coefficients)
+            total -= log_z(hopping * around(odd[c], near, y), low, inverse, coefficients)
         out[c] = total
 
 
@@ -166,6 +165,7 @@ def marginal(
 def build(potential: Any, slope: Any) -> dict[str, Any]:
     """Compiled `evaluate`, `draw_even`, `conditional` and `marginal` for one potential; built-in ones are cached."""
     bindings = {"value": potential}
+    bindings["around"] = specialise(around, {}, inner=True)
     bindings["log_z"] = specialise(log_z, {}, inner=True)
     bindings["derivative"] = specialise(derivative, {}, inner=True)
     bindings["trial"] = specialise(trial, bindings, inner=True)

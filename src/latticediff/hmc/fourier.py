@@ -53,13 +53,13 @@ def plan(action: Action, shape: Shape, mass: float) -> tuple[Any, tuple[Any, ...
     arguments : tuple
         ``(basis, params, bend, omega)``: what H_0 takes from the force at a site is ``-bend phi``, its frequency omega.
     """
-    from .._kernels import columns, harmonic
+    from .._kernels import folded, harmonic
     from .._kernels.compile import callable_potential
 
     value, derivative, params = callable_potential(action)
     # the loops join the first axis with modes and the last one with sites: two axes at least
     extents = shape if len(shape) > 1 else (*shape, 1)
-    sizes, order, forth, back = columns.tables(extents)
+    sizes, order, forth, back = folded.tables(extents, np.float64)
     by_mode = basis_from_momenta(masses(action, shape, mass), shape)
     inverse_root = np.moveaxis(1 / np.sqrt(by_mode), 0, -1).ravel()  # the kernel has the first axis innermost
     basis = harmonic.Basis(np.array(extents), sizes, order, np.arange(order.shape[1]), forth, back, inverse_root)

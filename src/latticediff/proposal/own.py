@@ -14,9 +14,20 @@ if TYPE_CHECKING:
     from ..metropolis.contract import Proposal
     from ..model.score_model import ScoreModel
 
-__all__ = ["proposal_for"]
+__all__ = ["own_proposal", "proposal_for"]
 
 SITES = 2**16  # of a batch: what Python does for each is shared
+
+
+def own_proposal(model: ScoreModel, route: str = "ode", batch: int | None = None, **options: Any) -> Any:
+    """The proposal of what a model's network has learned, `ScoreModel.action`; arguments as of `proposal_for`."""
+    batch = max(256, SITES // model.gaussian.volume) if batch is None else batch
+    if route == "ode":
+        scheme = {key: options.pop(key, None) for key in ("steps", "method", "grid")}
+        return OdeProposal(model, batch=batch, **own_scheme(model, **scheme), **options)
+    if route == "sde":
+        return SdeProposal(model, batch=batch, **options)
+    raise UserError(f"route is {route!r}; expected ode or sde")
 
 
 def proposal_for(model: ScoreModel, route: str = "ode", batch: int | None = None, **options: Any) -> Proposal:
@@ -42,12 +53,4 @@ def proposal_for(model: ScoreModel, route: str = "ode", batch: int | None = None
     UserError
         Another route.
     """
-    batch = max(256, SITES // model.gaussian.volume) if batch is None else batch
-    if route == "ode":
-        scheme = {key: options.pop(key, None) for key in ("steps", "method", "grid")}
-        proposal: Any = OdeProposal(model, batch=batch, **own_scheme(model, **scheme), **options)
-    elif route == "sde":
-        proposal = SdeProposal(model, batch=batch, **options)
-    else:
-        raise UserError(f"route is {route!r}; expected ode or sde")
-    return whole_proposal(proposal, model.action)
+    return whole_proposal(own_proposal(model, route, batch, **options), model.action)

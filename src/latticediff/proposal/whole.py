@@ -46,7 +46,10 @@ class WholeProposal:
         if hasattr(odd, "steps"):
             self.steps = odd.steps
         if isinstance(odd, Integrated):
-            self.doubled = lambda: WholeProposal(odd.doubled(), theory)
+            self.doubled = self._doubled  # the contract `Integrated`, where the odd sites keep it
+
+    def _doubled(self) -> WholeProposal:
+        return WholeProposal(self.odd.doubled(), self.theory)
 
     @property
     def inner(self) -> Any:

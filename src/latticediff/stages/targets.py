@@ -10,8 +10,8 @@ from ..action import Phi4
 from ..build.learned import refuse_coarse
 from ..config.sections import SamplingSection
 from ..errors import UserError
-from ..proposal import OdeProposal, RefinedProposal, SdeProposal
-from ..proposal.grid import own_scheme
+from ..proposal import RefinedProposal
+from ..proposal.own import own_proposal
 from ..proposal.whole import whole_proposal
 from ..streams import Streams
 
@@ -93,15 +93,11 @@ def refined(
     UserError
         Another route, or an integrator for the SDE.
     """
-    if route not in ("ode", "sde"):
-        raise UserError(f"route is {route!r}; expected ode or sde")
-    if route == "ode":
-        inner: Any = OdeProposal(model, batch=batch, **own_scheme(model, steps, method, grid))
-    elif method or grid:
+    given = {"steps": steps, "method": method, "grid": grid}
+    options = {key: value for key, value in given.items() if value is not None}
+    if route == "sde" and (method or grid):
         raise UserError(f"route sde got {method or grid!r}; method and grid are those of the ODE, leave them out")
-    else:
-        options: dict[str, Any] = {} if steps is None else {"steps": steps}
-        inner = SdeProposal(model, batch=batch, **options)
+    inner = own_proposal(model, route, batch, **options)
     own = action if model.theory is model.action else None  # odd sites are annealed to their own theory
     return whole_proposal(inner if rungs == 1 else RefinedProposal(inner, rungs, step, own), model.action)
 
