@@ -82,6 +82,31 @@ def test_two_processes_have_the_weights_of_one(folder):
     assert {"card.toml", "log.jsonl", "weights.safetensors"} >= {f.name for f in (folder / "two").iterdir()} - {"best"}
 
 
+ENDED = """
+from pathlib import Path
+import torch
+from torch import distributed
+from latticediff.training.ranks import data_parallel
+
+with data_parallel(torch.device("cpu")) as ranks:
+    import torch._dynamo, torch.distributed.nn.functional  # what an optimizer of torch imports at its first step
+    ranks.any(True, torch.device("cpu"))
+    during = [p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm")]
+after = [p.read_text().strip() for p in Path("/proc/self/task").glob("*/comm")]
+assert any("gloo" in name for name in during), during
+assert not any("gloo" in name for name in after), after
+"""
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the threads of a process are read from /proc")
+def test_no_thread_of_the_process_group_outlives_it(folder):
+    """One that did could ask for the interpreter's lock while the interpreter ends: the process would abort."""
+    (folder / "ended.py").write_text(ENDED)
+    line = [*LAUNCH[: LAUNCH.index("-m", 3)], "ended.py"]
+    done = subprocess.run(line, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_shares_cover_a_batch_once():
     for size in (1, 2, 3, 5):
         for n in (1, 4, 9):

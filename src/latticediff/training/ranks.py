@@ -5,6 +5,7 @@ additions. One process writes; the others only compute.
 """
 
 import contextlib
+import importlib
 import os
 from collections.abc import Iterator, Sequence
 
@@ -67,6 +68,9 @@ def data_parallel(device: torch.device) -> Iterator[Ranks]:
     if size == 1:
         yield ALONE
         return
+    # its functions take the group of the moment of import as a default argument: imported later, as
+    # torch.compile does, they would keep the group and its threads alive while the interpreter ends (abort)
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(distributed.get_rank(), size)
