@@ -3,6 +3,8 @@
 
 PYTHON = python3
 VENV = .venv
+# two test files at a time (pytest-xdist): most tests use one core
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 CARD = configs/demo.toml
 OUT = runs/demo
 
@@ -12,7 +14,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/latticediff run $(CARD) --out $(OUT) --resume
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest
+	$(PYTEST)
 
 # The part of the suite that computes, as a lesser processor would: no fused multiply-add, no wide vectors; on one
 # thread and on two. `make test` runs it with all that this machine has.
@@ -24,7 +26,7 @@ LOWEST = $(subst x86_64,x86-64,$(patsubst arm64,generic,$(patsubst aarch64,gener
 test-portable: $(VENV)/.installed-dev
 	for threads in 1 2; do \
 	  NUMBA_CPU_NAME=$(LOWEST) NUMBA_CPU_FEATURES= ATEN_CPU_CAPABILITY=default NUMBA_CACHE_DIR=$(abspath $(VENV))/lowered \
-	  NUMBA_NUM_THREADS=$$threads OMP_NUM_THREADS=$$threads $(VENV)/bin/python -m pytest $(COMPUTES) || exit 1; \
+	  NUMBA_NUM_THREADS=$$threads OMP_NUM_THREADS=$$threads $(PYTEST) $(COMPUTES) || exit 1; \
 	done
 
 lint: $(VENV)/.installed-dev
