@@ -16,8 +16,10 @@ from ..metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry, 
 from ..metropolis.checks import sound_rows
 from ..metropolis.contract import Integrated, LatentProposal, Proposal
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
+from ..model.phases import Phases
 from ..networks.contract import ClosedFormTrace
 from ..proposal.grid import own_scheme, with_grid
+from ..proposal.mixture import MixtureProposal
 from ..proposal.whole import whole_proposal
 from ..streams import Streams
 from .classical import tuned_kernel
@@ -78,9 +80,13 @@ def _section(card: Card, route: str) -> Any:
 
 
 @torch_defaults()
-def build_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
+def build_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Proposal:
     """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed if the card asks for rungs."""
     proposal, section = plain_proposal(card, model, route), _section(card, route)
+    if isinstance(model, Phases):
+        if getattr(section, "rungs", 1) > 1:
+            raise UserError(f"rungs anneal one model; for coexisting phases take sampling.{route}.rungs = 1")
+        return proposal
     rungs = getattr(section, "rungs", 1)
     if rungs > 1:
         proposal = registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
@@ -116,15 +122,19 @@ def store_grid(card: Card, model: ScoreModel) -> None:
         model.card = with_grid(model.card, section.steps, section.method, grid)
 
 
-def plain_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
+def plain_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Proposal:
     """The proposal of a route for what the network has learned, `ScoreModel.action`, without annealing."""
+    if isinstance(model, Phases):
+        return MixtureProposal.of_phases(
+            model, lambda part: whole_proposal(plain_proposal(card, part, route), part.action)
+        )
     proposal = route_named(route).proposal(model, _section(card, route), card.sampling.batch)
     require(proposal, Proposal, f"the proposal of route {route!r}")
     return proposal
 
 
 @torch_defaults()
-def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
+def build_kernel(card: Card, model: ScoreModel | Phases, route: str) -> LearnedKernel:
     """The exact kernel of a route that ``[sampling.kernel]`` describes.
 
     Parameters
@@ -157,7 +167,7 @@ def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
     return Sequence([*before, learned]) if before else learned
 
 
-def accept_density(card: Card, model: ScoreModel, route: str) -> float | None:
+def accept_density(card: Card, model: ScoreModel | Phases, route: str) -> float | None:
     """Refuse a route whose log_q is not accurate to ``sampling.max_doubling``.
 
     Parameters
@@ -221,7 +231,7 @@ def refuse_coarse(
         raise UserError(f"{exc} ({remedy})") from None
 
 
-def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
+def _learned_kernel(card: Card, model: ScoreModel | Phases, name: str) -> LearnedKernel:
     """The Metropolis kernel of a route, without the kernels that go before it."""
     section, sampling, action = card.sampling.kernel, card.sampling, card.theory()
     route, options = route_named(name), _section(card, name)
@@ -232,6 +242,11 @@ def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
         return MultipleTry(proposal, action, section.tries, refresh, sampling.batch)
     if getattr(options, "rungs", 1) > 1:
         raise UserError(f"rungs anneal independent draws; take sampling.{name}.rungs = 1 with move = {section.move!r}")
+    if isinstance(model, Phases):
+        raise UserError(
+            f"sampling.kernel.move = {section.move!r} moves in the noise of one model; coexisting phases want"
+            " move = independence"
+        )
     if model.theory is not model.action:
         raise UserError(
             "the model proposes odd sites and draws the even ones, which have no noise to move in;"

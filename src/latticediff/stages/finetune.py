@@ -175,8 +175,11 @@ def _background(model: ScoreModel, source: Source) -> GaussianReference:
     action: Any = source.action  # refused if it has no Gaussian reference
     for member in model.theories():
         if member.is_of(action, source.data.shape):
-            return GaussianReference(action, member.propagator, model.gaussian.device, vacuum=model.gaussian.vacuum)
-    return gaussian_of(source, "broken" if model.gaussian.vacuum else "symmetric")
+            here = model.gaussian
+            return GaussianReference(
+                action, member.propagator, here.device, vacuum=here.vacuum, one_sided=here.one_sided
+            )
+    return gaussian_of(source, model.gaussian.phase)
 
 
 def _warn_of_fluctuations(card: Card, model: ScoreModel, tasks: Iterable[Task], progress: Progress) -> None:
