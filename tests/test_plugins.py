@@ -287,7 +287,7 @@ def test_two_vacua_want_a_symmetric_theory():
     class Tilted(Well):
         is_symmetric = False
 
-    phis = 0.3 * np.random.default_rng(1).standard_normal((8, 4, 4, 6)) - 0.5
+    phis = 0.3 * np.random.default_rng(1).standard_normal((64, 4, 6)) - 0.5
     source = Source(Tilted(), TrainingData(phis, 8, 0.125))
     line = refusal(gaussian_of, source, "broken")
     assert "is not symmetric under phi -> -phi" in line and "training.phase = broken wants two equal vacua" in line
