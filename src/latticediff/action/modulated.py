@@ -43,6 +43,7 @@ class Modulated(Polynomial):
     """
 
     name = "modulated"
+    formula = "-hopping sum_mu phi phi(x+mu) - next_nearest sum_mu phi phi(x+2mu) + a phi^2 + b phi^4"
 
     def __init__(
         self,
@@ -76,9 +77,8 @@ class Modulated(Polynomial):
         """The couplings by name."""
         return {"hopping": self.hopping, "next_nearest": self.next_nearest, "a": self.a, "b": self.b}
 
-    def options(self) -> dict[str, Any]:
-        """The keys of ``[action]`` that name this theory: those of `from_options`."""
-        return self.couplings | ({} if len(self.axes) == self.ndim else {"axes": list(self.axes)})
+    def _beside(self) -> dict[str, Any]:
+        return {} if len(self.axes) == self.ndim else {"axes": list(self.axes)}
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:

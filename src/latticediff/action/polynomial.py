@@ -56,6 +56,7 @@ class Polynomial(LocalAction):
 
     unit_vectors = None  #: the axes of an array are those of the lattice
     name = "polynomial"
+    formula = "-sum_r c_r phi phi(x+r) + sum_n a_n phi^n"
 
     def __init__(
         self,
@@ -164,14 +165,16 @@ class Polynomial(LocalAction):
     def couplings(self) -> dict[str, float]:
         """The couplings that have a name: the hopping where it is one number, and a_1, a_2, ... as ``a1``, ``a2``."""
         named = {} if self._by_axis else {"hopping": self.hopping}
-        return named | {f"a{n}": a for n, a in enumerate(self.coefficients, 1) if a}
+        return named | {f"a{n}": a for n, a in enumerate(self.coefficients, 1)}
+
+    def _beside(self) -> dict[str, Any]:
+        """The options that are no numbers."""
+        hopping = {"hopping": list(self._by_axis)} if self._by_axis else {}
+        return hopping | ({"links": listed(self._further)} if self._further else {})
 
     def options(self) -> dict[str, Any]:
         """The keys of ``[action]`` that name this theory: those of `from_options`."""
-        hopping: Any = list(self._by_axis) if self._by_axis else self.hopping
-        named: dict[str, Any] = {"hopping": hopping, **{key: self.couplings[key] for key in self.couplings}}
-        named["hopping"] = hopping
-        return named | ({"links": listed(self._further)} if self._further else {})
+        return self.couplings | self._beside()
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
@@ -181,12 +184,13 @@ class Polynomial(LocalAction):
 
     def describe(self) -> Description:
         """JSON-able: name, couplings by name, dimension; links and anisotropy where there are any."""
-        return {"name": self.name, "couplings": self.options(), "ndim": self.ndim}
+        return {"name": self.name, "couplings": self.couplings, "ndim": self.ndim, **self._beside()}
 
     @classmethod
     def from_description(cls, description: Description) -> Self:
         """The action whose `describe` gave this description."""
-        return cls.from_options(description["couplings"], description["ndim"])
+        beside = {key: description[key] for key in ("hopping", "links", "axes") if key in description}
+        return cls.from_options({**description["couplings"], **beside}, description["ndim"])
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and isinstance(other, Polynomial) and self.describe() == other.describe()
@@ -195,7 +199,7 @@ class Polynomial(LocalAction):
         return hash((self.name, self.links, self.coefficients, self.ndim))
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{key}={value:g}" for key, value in self.couplings.items())
+        told = ", ".join(f"{key}={value:g}" for key, value in self.couplings.items() if value)
         axes = f", hopping={list(self._by_axis)}" if self._by_axis else ""
         links = f", links={listed(self._further)}" if self._further else ""
         return f"{type(self).__name__}({told}{axes}{links}, ndim={self.ndim})"

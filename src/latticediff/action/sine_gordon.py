@@ -55,6 +55,7 @@ class SineGordon(LocalAction):
 
     unit_vectors = None  #: the axes of an array are those of the lattice
     name = "sine_gordon"
+    formula = "1/2 sum_mu (d_mu phi)^2 + 1/2 m2 phi^2 - alpha/beta^2 cos(beta phi + theta)"
 
     def __init__(self, m2: float, alpha: float, beta: float, theta: float = 0.0, ndim: int = 2) -> None:
         super().__init__(1.0, ndim)
