@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from latticediff._kernels.site_links import colours, tables
 from latticediff.action import LocalAction, Modulated, OddSites, Phi4, Polynomial, SineGordon
 from latticediff.action.contract import action_from_description
 from latticediff.action.links import coupling_scale, lowest, only_nearest
@@ -240,8 +241,7 @@ def test_bits_of_linked_chains_depend_on_no_batch():
         (lambda: Cluster(Polynomial(1.0, (0.1, 1, 0, 1))), "not even"),
         (lambda: OddSites(Modulated(1.0, -0.4, 1.0, 1.0)), "more than nearest neighbours"),
         (lambda: OddSites(Polynomial(1.0, (0, 1, 0, 1), 2, [((8, 0), 0.1)])), "more than nearest neighbours"),
-        (lambda: LocalMetropolis(Modulated(1.0, -0.4, 1.0, 1.0), 0.5).start(np.zeros((1, 5, 7))), "no colouring"),
-        (lambda: LocalMetropolis(Modulated(1.0, -0.4, 1.0, 1.0), 0.5).start(np.zeros((1, 2, 4))), "no colouring"),
+        (lambda: LocalMetropolis(Modulated(1.0, -0.4, 1.0, 1.0), 0.5).start(np.zeros((1, 2, 4))), "to themselves"),
     ],
 )
 def test_what_is_refused_in_one_line(build, words):
@@ -327,6 +327,20 @@ def test_an_action_that_its_compiled_form_is_not_is_refused_at_the_door(kind, wo
             kernel(kind())
         assert words in str(caught.value) and "\n" not in str(caught.value)
     HMC(Own(), 0.1, 2)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (8, 8), (6, 16), (3, 3)])
+def test_coupled_sites_have_colours_of_their_own(shape):
+    for action in (THEORIES["far"][0], THEORIES["stripes"][0], THEORIES["anisotropic"][0]):
+        order, (near, _) = colours(shape, action.links), tables(shape, action.links)
+        assert sorted(order) == list(range(len(order)))
+        # a run of sites in this order ends where a site is coupled to one of the run: as many runs as colours
+        runs, run = 1, set()
+        for x in order.tolist():
+            if run & set(near[:, x].tolist()):
+                runs, run = runs + 1, set()
+            run.add(x)
+        assert runs <= 12
 
 
 def test_links_of_what_names_only_its_hopping():

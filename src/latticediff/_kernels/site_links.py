@@ -25,19 +25,26 @@ def tables(shape: Extents, links: Links) -> tuple[IntArray, FloatArray]:
     return np.array(rows), np.array([c for _ in (1, -1) for _, c in links])
 
 
-def colours(shape: Extents, links: Links) -> tuple[IntArray, int] | None:
-    """Sites in an order of colours (V,), and how many of these there are; None where there is no such colouring.
+def colours(shape: Extents, links: Links) -> IntArray | None:
+    """Sites in an order of colours (V,), no two of one colour coupled; None where a link joins a site to itself.
 
-    The colour is ``w . x`` modulo m with the fewest colours m for which the lattice closes, ``w_mu L_mu = 0``, and no
-    link joins two sites of a colour, ``w . r != 0``. The checkerboard is m = 2, w = (1, 1, ...).
+    The colour is ``w . x`` modulo m with the fewest colours m for which the lattice closes, ``w_mu L_mu = 0``, and
+    ``w . r != 0`` for every link: the checkerboard is m = 2, w = (1, 1, ...). Where no m up to `MOST_COLOURS` will do,
+    each site takes the first colour that no coupled site before it has.
     """
+    if any(all(n % extent == 0 for n, extent in zip(r, shape, strict=True)) for r, _ in links):
+        return None
     for m in range(2, MOST_COLOURS + 1):
         for weights in itertools.product(range(m - 1, -1, -1), repeat=len(shape)):
             closes = all(w * extent % m == 0 for w, extent in zip(weights, shape, strict=True))
             if closes and all(sum(w * n for w, n in zip(weights, r, strict=True)) % m for r, _ in links):
                 colour = np.tensordot(np.array(weights), np.indices(shape), 1).ravel() % m
-                return np.argsort(colour, kind="stable"), m
-    return None
+                return np.argsort(colour, kind="stable")
+    near, found = tables(shape, links)[0].T.tolist(), [-1] * math.prod(shape)
+    for x, coupled in enumerate(near):
+        taken = {found[y] for y in coupled}
+        found[x] = next(colour for colour in itertools.count() if colour not in taken)
+    return np.argsort(np.array(found), kind="stable")
 
 
 def total_action(field: FloatArray, near: IntArray, params: tuple[float, ...], couplings: FloatArray) -> float:

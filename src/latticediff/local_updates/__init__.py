@@ -66,7 +66,7 @@ class LocalMetropolis:
         Raises
         ------
         UserError
-            An odd extent, links without a colouring that closes on the lattice, wrong number of axes, or values that
+            An odd extent, links that join a site to itself, wrong number of axes, or values that
             are not finite.
         """
         phi = check_fields(phi, self.action).copy()
@@ -81,15 +81,15 @@ class LocalMetropolis:
             self._check_even(shape)
             return *sites.tables(shape), self.action.hopping, 1 / self.action.ndim
         links = links_of(self.action)
-        found = site_links.colours(shape, links)
-        if found is None:
+        order = site_links.colours(shape, links)
+        if order is None:
             raise UserError(
-                f"lattice shape {tuple(shape)} has no colouring of up to {site_links.MOST_COLOURS} colours in which"
-                f" coupled sites of {self.action!r} differ; take other extents, such as multiples of 4 or 6, or use HMC"
+                f"a link of {self.action!r} joins sites of lattice shape {tuple(shape)} to themselves; local updates"
+                " want larger extents, use HMC"
             )
         near, couplings = site_links.tables(shape, links)
         strength = math.fsum(abs(c) for _, c in links)
-        return near, found[0], couplings, 1 / strength if strength else 0.0
+        return near, order, couplings, 1 / strength if strength else 0.0
 
     @staticmethod
     def _check_even(shape: Extents) -> None:
