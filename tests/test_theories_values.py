@@ -1,7 +1,8 @@
 """Chains of the theories beside phi^4 against values that no Markov chain gave.
 
 Quadrature on small lattices, with the action written out here; the transfer matrix of the 1D double well; the
-propagator of free fields with links; the Schwinger-Dyson identity. "5 sigma" from the spread of 64 chains: a false alarm of 6e-7.
+propagator of free fields with links; the Schwinger-Dyson identity. "5 sigma" from the spread of 64 chains: a false
+alarm of 6e-7.
 """
 
 import itertools

@@ -4,10 +4,11 @@ r"""phi^4 with next-nearest couplings along the axes, whose stripes compete with
           + a \phi_x^2 + b \phi_x^4 \Big], \qquad
           K(k) = 2a - 2c \sum_\mu \cos k_\mu - 2d \sum_{\mu \in axes} \cos 2k_\mu .
 
-For c > 0 and d < 0 the quadratic form is least at k = 0 down to :math:`d = -c/4`, the Lifshitz point, and beyond it at
-:math:`\cos k_\mu = -c / (4d)`: d = -c/2 has period six. With all axes alike (the default) these are the components of k,
-and stripes run along any of the diagonals; with one axis this is the phi^4 relative of the axial next-nearest-neighbour
-Ising model. cond-mat/0212373 simulates a model of this kind; the normalisation here is the package's own.
+For c > 0 and d < 0 the quadratic form is least at k = 0 down to :math:`d = -c/4`, the Lifshitz point, and beyond it
+at :math:`\cos k_\mu = -c / (4d)`: d = -c/2 has period six. With all axes alike (the default) these are the components
+of k, and stripes run along any of the diagonals; with one axis this is the phi^4 relative of the axial
+next-nearest-neighbour Ising model. cond-mat/0212373 simulates a model of this kind; the normalisation here is the
+package's own.
 """
 
 import math

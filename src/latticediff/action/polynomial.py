@@ -189,7 +189,7 @@ class Polynomial(LocalAction):
     @classmethod
     def from_description(cls, description: Description) -> Self:
         """The action whose `describe` gave this description."""
-        beside = {key: description[key] for key in ("hopping", "links", "axes") if key in description}
+        beside: dict[str, Any] = {key: description[key] for key in ("hopping", "links", "axes") if key in description}
         return cls.from_options({**description["couplings"], **beside}, description["ndim"])
 
     def __eq__(self, other: object) -> bool:
@@ -200,9 +200,8 @@ class Polynomial(LocalAction):
 
     def __repr__(self) -> str:
         told = ", ".join(f"{key}={value:g}" for key, value in self.couplings.items() if value)
-        axes = f", hopping={list(self._by_axis)}" if self._by_axis else ""
-        links = f", links={listed(self._further)}" if self._further else ""
-        return f"{type(self).__name__}({told}{axes}{links}, ndim={self.ndim})"
+        beside = "".join(f", {key}={value}" for key, value in self._beside().items())
+        return f"{type(self).__name__}({told}{beside}, ndim={self.ndim})"
 
 
 def listed(links: Iterable[Link]) -> list[list[Any]]:
