@@ -1,6 +1,7 @@
 """The compiled HMC update: whole trajectories of groups of chains.
 
-Templates as in `layout`; `build` puts them together for one potential, dimension and lane count.
+Templates as in `layout`; `build` puts them together for one potential, dimension and lane count, with the sweeps of
+`layout` for nearest neighbours or those of `linked` for any links.
 """
 
 import functools
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray
-from . import layout
+from . import layout, linked
 from .accept import metropolis
 from .compile import potential_name, specialise
 from .layout import copy_lane, finish, load, spread, store, sweep
@@ -206,16 +207,27 @@ def _geometry(ndim: int, lanes: int) -> dict[str, Any]:
 
 
 @functools.cache
-def build(value: Any, derivative: Any, ndim: int, lanes: int) -> Compiled:
-    """The entry points for one potential, dimension and lane count.
+def _linked_geometry(lanes: int) -> dict[str, Any]:
+    """`_geometry` for any links, whatever the dimension."""
+    bindings: dict[str, Any] = {"LANES": np.uint64(lanes)}
+    for part in (layout.copy_lane, layout.lane_sums, linked.load, linked.store, linked.spread, linked.gather):
+        bindings[part.__name__] = specialise(part, bindings, f"links_{lanes}")
+    return bindings
+
+
+@functools.cache
+def build(value: Any, derivative: Any, ndim: int, lanes: int, is_linked: bool = False) -> Compiled:
+    """The entry points for one potential, dimension and lane count; `is_linked` for couplings beyond `hopping`.
 
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
     compiled once per process.
     """
-    bindings = {**_geometry(ndim, lanes), "value": value, "derivative": derivative}
-    bindings["sweep"] = specialise(sweep, bindings, inner=True)
-    bindings["finish"] = specialise(finish, bindings, inner=True)
+    room: Any = linked if is_linked else layout
+    geometry = _linked_geometry(lanes) if is_linked else _geometry(ndim, lanes)
+    bindings = {**geometry, "value": value, "derivative": derivative}
+    bindings["sweep"] = specialise(room.sweep, bindings, inner=True)
+    bindings["finish"] = specialise(room.finish, bindings, inner=True)
     bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
     potential = potential_name(value, derivative)
-    name = potential and f"{potential}_{ndim}d_{lanes}"
+    name = potential and (f"{potential}_links_{lanes}" if is_linked else f"{potential}_{ndim}d_{lanes}")
     return Compiled(*(specialise(entry, bindings, name) for entry in (advance, integrate)))

@@ -84,6 +84,11 @@ class Phi4(LocalAction):
         self.couplings = values
 
     @classmethod
+    def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
+        """The action that the keys of a card name: ``convention`` and its couplings."""
+        return cls(options["convention"], {key: value for key, value in options.items() if key != "convention"}, ndim)
+
+    @classmethod
     def from_couplings(cls, convention: str, couplings: Mapping[str, float], ndim: int = 2) -> Self:
         """The same as the constructor; reads better beside a run-card."""
         return cls(convention, couplings, ndim)
@@ -193,6 +198,10 @@ class Phi4(LocalAction):
         from .._kernels.potentials import phi4_derivative, phi4_value
 
         return phi4_value, phi4_derivative, np.array([self.a, self.b])
+
+    def options(self) -> dict[str, Any]:
+        """The keys of ``[action]`` that name this theory."""
+        return {"convention": self.convention, **self.couplings}
 
     def describe(self) -> Description:
         """JSON-able: name, convention, couplings, dimension and the internal coefficients (c, a, b)."""

@@ -22,6 +22,8 @@ Rows = list[tuple[str, str]]  #: ``(label, text)``
 
 __all__ = ["action_lines", "info"]
 
+MOST_WELLS = 8  # that are told
+
 
 def info(path: PathLikeStr) -> str:
     """Describe a file or a folder that this package wrote.
@@ -71,11 +73,12 @@ def action_lines(action: Any) -> Rows:
     Returns
     -------
     list of (str, str)
-        Label, empty from the second row on, and text. An action that is not phi^4 has one row: its description as JSON.
+        Label, empty from the second row on, and text. An action that is not phi^4 has one row, its description as JSON,
+        and those of its formula and its wells where it names them.
     """
     description = action.describe()
     if description.get("name") != "phi4":
-        return [("action", json.dumps(description))]
+        return [("action", json.dumps(description)), *_formula_and_wells(action)]
 
     def couplings(values: Mapping[str, float]) -> str:
         return ", ".join(f"{name} = {_number(value)}" for name, value in values.items())
@@ -97,6 +100,23 @@ def action_lines(action: Any) -> Rows:
             rows.append(("", f"convention {name}: none, {exc}"))
             continue
         rows.append(("", f"convention {name}: {couplings(values)} (phi_{own} = {_number(scale)} phi_{name})"))
+    return rows
+
+
+def _formula_and_wells(action: Any) -> Rows:
+    rows: Rows = []
+    if isinstance(formula := getattr(action, "formula", None), str):
+        rows.append(("", f"S = sum_x [ {formula} ]"))
+    if callable(wells := getattr(action, "wells", None)):
+        try:
+            found = wells()
+        except UserError as exc:
+            return [*rows, ("", f"wells of a constant field: {exc}")]
+        told = [
+            f"phi = {_number(w.value)} (S/V = {_number(w.action)}, curvature {_number(w.curvature)})" for w in found
+        ]
+        more = f" and {len(told) - MOST_WELLS} more" if len(told) > MOST_WELLS else ""
+        rows.append(("", f"wells of a constant field: {', '.join(told[:MOST_WELLS])}{more}"))
     return rows
 
 
