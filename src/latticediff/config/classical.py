@@ -23,7 +23,9 @@ class HMCSection(Section):
     """The reference chains, which are the training data too. Counts are updates (trajectories) per chain."""
 
     n_chains: Count = 64
-    start: str = "hot"  #: "hot", "cold", or the path of an ensemble file, whose last configurations are taken
+    #: "hot", "cold", a number (all sites have that value: in one of several phases), or the path of an ensemble file, whose
+    #: last configurations are taken
+    start: str | Annotated[float, Field(allow_inf_nan=False)] = "hot"
     n_warmup: Count = 1000
     n_updates: Count = 10_000
     thin: Count = 10
@@ -38,9 +40,9 @@ class HMCSection(Section):
 
     @field_validator("start")
     @classmethod
-    def _known_start(cls, start: str) -> str:
-        if start not in ("hot", "cold") and not PurePath(start).suffix:
-            raise ValueError("expected hot, cold, or the path of an ensemble file such as ens.h5")
+    def _known_start(cls, start: str | float) -> str | float:
+        if isinstance(start, str) and start not in ("hot", "cold") and not PurePath(start).suffix:
+            raise ValueError("expected hot, cold, a number, or the path of an ensemble file such as ens.h5")
         return start
 
     @model_validator(mode="after")
