@@ -23,8 +23,8 @@ class HMCSection(Section):
     """The reference chains, which are the training data too. Counts are updates (trajectories) per chain."""
 
     n_chains: Count = 64
-    #: "hot", "cold", a number (all sites have that value: in one of several phases), or the path of an ensemble file, whose
-    #: last configurations are taken
+    #: "hot", "cold", a number (the value of all sites, in one of several phases), or the path of an ensemble file,
+    #: whose last configurations are taken
     start: str | Annotated[float, Field(allow_inf_nan=False)] = "hot"
     n_warmup: Count = 1000
     n_updates: Count = 10_000

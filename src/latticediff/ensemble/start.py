@@ -22,8 +22,8 @@ def start_fields(
     kind : str, float or path
         ``"hot"``: independent normal values, of the width that a single site has without its neighbours (1 if
         no action is given). ``"cold"``: the constant field +1 on even
-        chains, -1 on odd ones, so that both wells are populated. A number: that constant field. Anything else: an ensemble file, whose
-        last `n_chains` configurations are used.
+        chains, -1 on odd ones, so that both wells are populated. A number: that constant field. Anything else: an
+        ensemble file, whose last `n_chains` configurations are used.
     n_chains : int
     shape : tuple of int
     streams : Streams
