@@ -11,11 +11,12 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import tomli_w
 
 from ..action.checkerboard import half_shape
 from ..analysis import tau_int
 from ..cluster import Cluster
-from ..config import Card
+from ..config import Card, parse_card
 from ..config.learning import RidgeOptions
 from ..errors import UserError
 from ..gaussian.contract import Expandable, Quartic
@@ -97,14 +98,15 @@ def recipe(card: Card) -> Recipe:
         chosen["gate"] = {"enforce": False}
         about_hmc += "; chains keep their sign, so the gates on m are not enforced"
     given = {key: value for key, value in card.to_dict().items() if key in GIVEN}
-    whole = Card.model_validate({**given, **chosen})
+    whole = parse_card(tomli_w.dumps({**given, **chosen}))
     return Recipe(whole, (why, about_hmc, about_training, about_ode))
 
 
 def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams) -> _Pilot:
-    """Chains from every constant field of least action and from independent sites."""
+    """Chains from every constant field that is a minimum of the action, or one of the least it names."""
     length = 0.5 * math.pi / math.sqrt(abs(action.hopping)) if action.hopping else 1.0
-    minima = np.resize(getattr(action, "minima", (0.0,)) or (0.0,), N_CHAINS)
+    wells = [well.value for well in action.wells()] if hasattr(action, "wells") else getattr(action, "minima", (0.0,))
+    minima = np.resize(wells or (0.0,), N_CHAINS)
     phi = 0.1 * streams.generator("start").standard_normal((N_CHAINS, *shape))
     phi += minima.reshape(-1, *[1] * len(shape))
     kernel, state = warm_up(action, phi, streams, 0.85, length, jitter=0.1)
@@ -117,14 +119,17 @@ def _phase(action: Action, pilot: _Pilot) -> tuple[str, str]:
     """``training.phase`` and the reason for it."""
     m = pilot.m
     keeps = bool((np.sign(m) == np.sign(m[:, :1])).all())
-    if not (isinstance(action, Expandable) and action.is_symmetric):
-        between = m.mean(axis=1)
-        if np.ptp(between) > APART * m.std(axis=1).mean():
-            raise UserError(
-                f"{action!r} has phases around m = {between.min():.3g} and {between.max():.3g} between which HMC"
-                " does not go, and no symmetry relates them: generate each (hmc.start = its m), train a model of each"
-                " (training.phase = single) and join them with `latticediff mix`"
-            )
+    symmetric = isinstance(action, Expandable) and action.is_symmetric
+    order = np.abs(m) if symmetric else m
+    between = order.mean(axis=1)
+    if np.ptp(between) > APART * order.std(axis=1).mean():
+        name = "|m|" if symmetric else "m"
+        raise UserError(
+            f"{action!r} has phases around {name} = {between.min():.3g} and {between.max():.3g} between which HMC does"
+            " not go, and no symmetry relates them: generate each (hmc.start = its m), train a model of each"
+            " (training.phase) and join them with `latticediff mix`"
+        )
+    if not symmetric:
         return "single", f"phase: no symmetry phi -> -phi; expanded around <m> = {m.mean():.3g}"
     size, width = np.abs(m).mean(), np.abs(m).std()
     apart = size / max(width, 1e-12)
@@ -179,15 +184,15 @@ def _training(
         "steps": 2000 if learned <= 256 else 3000,
         "batch": int(np.clip(SITES_A_STEP // learned, 16, 256)),
         "learning_rate": 8e-3 if learned <= 128 else 5e-3 if learned <= 512 else 3e-3,
-        "sigma_max_factor": 1.0 if phase == "broken" else 4.0 if learned <= 128 else 1.25,
+        "sigma_max_factor": 1.0 if phase == "broken" else 2.0,
         "sites": "odd" if odd else "all",
         "phase": phase,
     }
     finetune = {
         "steps": 300,
         "batch": int(np.clip(SITES_A_STEP // (4 * learned), 8, 64)),
-        "learning_rate": 3e-3,
-        "integration_steps": 8,
+        "learning_rate": 2e-3,
+        "integration_steps": 10,
         "n_check": 512 if sites <= 1024 else 128,
     }
     said = (
