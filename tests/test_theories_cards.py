@@ -85,6 +85,7 @@ def test_the_commands_of_the_classical_side(name, tmp_path):
     verify(out)
     told = info(out)
     assert "wells of a constant field" in told and "S = sum_x" in told
+    assert ("a period of 6.3" in told) == (name == "modulated")
     with Ensemble(out) as ensemble:
         assert np.isfinite(measure_ensemble(ensemble, 1.5).observables["abs_m"].value)
         identity = schwinger_dyson(np.concatenate(list(ensemble.batches())), ensemble.action)
