@@ -115,6 +115,10 @@ def test_wells_that_are_not_related_by_symmetry():
     np.testing.assert_allclose([well.value for well in three], [-1, 0, 1], atol=1e-14)
     np.testing.assert_allclose([well.action for well in three], 0, atol=1e-14)
     assert len(Polynomial(1.0, (0, 3.0, 0, -2.0, 0, 1.0), 2).minima) == 3
+    for scale in (1e-9, 1e6):  # of the field: V(scale phi) has the same wells, scaled
+        a = [number * scale**-n for n, number in enumerate((0.05, -0.5, 0, 0.25), 1)]
+        scaled = Polynomial(0.0, a, 2).wells()
+        np.testing.assert_allclose([well.value / scale for well in scaled], [low.value, high.value], rtol=1e-12)
     flat = Polynomial(1.0, (0, 2.0, 0, 0.5), 2)  # U = m^4 / 2: a minimum without curvature
     assert flat.minima == (0.0,) and flat.wells()[0].curvature == 0
 
@@ -126,6 +130,7 @@ def test_a_polynomial_of_fourth_order_is_phi4():
     np.testing.assert_allclose(same(phi), phi4(phi), rtol=1e-13)
     np.testing.assert_allclose(same.force(phi), phi4.force(phi), rtol=1e-13, atol=1e-12)
     np.testing.assert_allclose(same.minima, phi4.minima, rtol=1e-14)
+    np.testing.assert_allclose(same.wells(), phi4.wells(), rtol=1e-13)
     for variance, vacuum in ((0.0, 0.0), (0.3, 0.0), (0.3, 0.5)):
         mine, theirs = (action.local_force(phi, variance, vacuum) for action in (same, phi4))
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)

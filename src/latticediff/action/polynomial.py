@@ -140,9 +140,11 @@ class Polynomial(LocalAction):
         curvature = _derived(slope)
         roots = np.roots(slope[::-1])
         # a pair of complex roots as close to the axis as rounding puts a double one counts as real
-        points = [_polished(float(z.real), slope, curvature) for z in roots if abs(z.imag) <= 1e-6 * max(1, abs(z))]
+        scale = float(np.abs(roots).max(initial=0.0))
+        real = [float(z.real) for z in roots if abs(z.imag) <= 1e-6 * scale]
+        points = [_polished(m, slope, curvature, 1e-4 * scale) for m in real]
         if self.is_symmetric:  # pairs are to be mirror images in every bit
-            positive = [m for m in points if m > 1e-9]
+            positive = [m for m in points if m > 1e-9 * scale]
             points = [*(-m for m in positive), 0.0, *positive]
         return wells_between(
             points, lambda m: _horner(U, m), lambda m: _horner(slope, m), lambda m: _horner(curvature, m)
@@ -242,9 +244,8 @@ def _averaged(parts: Sequence[tuple[float, ...]], phi: Field, variance: Field | 
     return total
 
 
-def _polished(x: float, function: Sequence[float], slope: Sequence[float]) -> float:
-    """A root to rounding, from one that an eigenvalue gave; a few of Newton's steps while they shrink."""
-    last = math.inf
+def _polished(x: float, function: Sequence[float], slope: Sequence[float], last: float) -> float:
+    """A root to rounding, from one that an eigenvalue gave; Newton's steps while they shrink, from below `last` on."""
     for _ in range(20):
         rise = float(_horner(slope, x))
         step = float(_horner(function, x)) / rise if rise else 0.0
