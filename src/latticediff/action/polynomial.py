@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
-from .contract import NumbaPotential
+from .contract import NumbaPotential, check_options
 from .links import Link, lowest
 from .local import LocalAction
 from .wells import Well, lowest_wells, wells_between
@@ -181,7 +181,9 @@ class Polynomial(LocalAction):
     @classmethod
     def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
         """The action that the keys of a card name: ``hopping``, ``a1`` to ``a12`` and ``links``."""
-        a = [options.get(f"a{n}", 0.0) for n in range(1, DEGREE + 1)]
+        powers = [f"a{n}" for n in range(1, DEGREE + 1)]
+        check_options(options, ["hopping", *powers, "links"], cls.name)
+        a = [options.get(power, 0.0) for power in powers]
         return cls(options.get("hopping", 1.0), a, ndim, options.get("links", ()))
 
     def describe(self) -> Description:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
-from .contract import NumbaPotential
+from .contract import NumbaPotential, check_options
 from .local import LocalAction
 from .wells import Well, lowest_wells, wells_between
 
@@ -181,6 +181,7 @@ class SineGordon(LocalAction):
     @classmethod
     def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
         """The action that the keys of a card name: ``m2``, ``alpha``, ``beta``, ``theta``."""
+        check_options(options, ("m2", "alpha", "beta", "theta"), cls.name)
         return cls(options["m2"], options["alpha"], options["beta"], options.get("theta", 0.0), ndim)
 
     def describe(self) -> Description:
