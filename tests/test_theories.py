@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from latticediff._kernels.potentials import cosine, sine
 from latticediff._kernels.site_links import colours, tables
 from latticediff.action import LocalAction, Modulated, OddSites, Phi4, Polynomial, SineGordon
 from latticediff.action.contract import action_from_description
@@ -349,6 +350,16 @@ def test_coupled_sites_have_colours_of_their_own(shape):
                 runs, run = runs + 1, set()
             run.add(x)
         assert runs <= 12
+
+
+def test_the_sine_of_the_kernels():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-s, s, 3000) for s in (2, 30, 1e4, 1e8)] + [np.arange(-6, 7) * np.pi / 2])
+    for ours, right, sign in ((sine, np.sin, -1), (cosine, np.cos, 1)):
+        values = np.array([ours(number) for number in x])
+        np.testing.assert_allclose(values, right(x), rtol=0, atol=4.5e-16)
+        np.testing.assert_array_equal(values, sign * np.array([ours(-number) for number in x]))
+        assert all(abs(ours(number)) <= 1 for number in (1e17, -1e40, 1e300)) and np.isnan(ours(np.nan))
 
 
 def test_links_of_what_names_only_its_hopping():
