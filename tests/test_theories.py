@@ -84,6 +84,7 @@ def test_a_description_names_the_theory(action, shape):
     assert again == action and hash(again) == hash(action) and again.describe() == action.describe()
     np.testing.assert_array_equal(again(fields(shape)), action(fields(shape)))
     assert repr(action).endswith(f"ndim={action.ndim})")
+    assert all(other.coefficients != action.coefficients for other, _ in THEORIES.values() if other is not action)
 
 
 @EACH

@@ -126,7 +126,7 @@ class Mine(Polynomial):
     def __init__(self, g, ndim):
         super().__init__(0.5, (0, 1.2, 0, g), ndim)
     @property
-    def couplings(self): return {"g": self.coefficients[3]}
+    def couplings(self): return {"g": self.powers[3]}
     @classmethod
     def from_options(cls, options, ndim): return cls(options["g"], ndim)
 """

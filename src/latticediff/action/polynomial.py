@@ -76,7 +76,7 @@ class Polynomial(LocalAction):
             raise UserError(f"coefficients are {list(a)}; expected finite numbers of ordinary size")
         while a and a[-1] == 0:
             a = a[:-1]
-        self.coefficients = a  #: (a_1, a_2, ...), the last one not 0
+        self.powers = a  #: (a_1, a_2, ...), the last one not 0
         self._refuse_unbounded()
         self.is_symmetric = not any(a[::2])  #: S(-phi) = S(phi)
         V = (0.0, *a)
@@ -90,10 +90,10 @@ class Polynomial(LocalAction):
         self._curvatures = _smoothed(_derived(tuple(F)))
 
     def _a(self, n: int) -> float:
-        return self.coefficients[n - 1] if n <= len(self.coefficients) else 0.0
+        return self.powers[n - 1] if n <= len(self.powers) else 0.0
 
     def _refuse_unbounded(self) -> None:
-        degree, a = len(self.coefficients), self.coefficients
+        degree, a = len(self.powers), self.powers
         least = lowest(self.links)  # of the part of K that couples sites
         if degree <= 2:
             if degree < 2 or not 2 * a[1] + least > 0:
@@ -109,7 +109,7 @@ class Polynomial(LocalAction):
 
     def potential(self, phi: FloatArray) -> FloatArray:
         """``sum_n a_n phi^n``, site by site."""
-        return _horner((0.0, *self.coefficients), phi)
+        return _horner((0.0, *self.powers), phi)
 
     def potential_derivative(self, phi: FloatArray) -> FloatArray:
         """``sum_n n a_n phi^(n-1)``, site by site."""
@@ -134,7 +134,7 @@ class Polynomial(LocalAction):
     def wells(self) -> tuple[Well, ...]:
         """Every local minimum of the action of constant fields, ascending: its value, action per site, curvature."""
         total = math.fsum(c for _, c in self.links)
-        V = [0.0, *self.coefficients, 0.0][: max(3, len(self.coefficients) + 1)]
+        V = [0.0, *self.powers, 0.0][: max(3, len(self.powers) + 1)]
         V[2] -= total
         U, slope = tuple(V), _derived(tuple(V))
         curvature = _derived(slope)
@@ -153,7 +153,7 @@ class Polynomial(LocalAction):
     @property
     def minima(self) -> tuple[float, ...]:
         """Values of all constant fields of least action, within rounding; ascending."""
-        sizes = tuple(abs(a) for a in (0.0, *self.coefficients))
+        sizes = tuple(abs(a) for a in (0.0, *self.powers))
         total = math.fsum(abs(c) for _, c in self.links)
         return lowest_wells(self.wells(), lambda m: _horner(sizes, abs(m)) + total * m * m)
 
@@ -161,13 +161,19 @@ class Polynomial(LocalAction):
         """Numba-callable V and V' with parameters (a_1, a_2, ...); see `LocalAction`."""
         from .._kernels.potentials import polynomial_derivative, polynomial_value
 
-        return polynomial_value, polynomial_derivative, np.array(self.coefficients)
+        return polynomial_value, polynomial_derivative, np.array(self.powers)
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """All numbers of the theory, as many for any potential: of the links, their offsets, and a_1 to a_12."""
+        offsets = (float(n) for offset, _ in self._further for n in offset)
+        return (*(c for _, c in self.links), *offsets, *(self._a(n) for n in range(1, DEGREE + 1)))
 
     @property
     def couplings(self) -> dict[str, float]:
         """The couplings that have a name: the hopping where it is one number, and a_1, a_2, ... as ``a1``, ``a2``."""
         named = {} if self._by_axis else {"hopping": self.hopping}
-        return named | {f"a{n}": a for n, a in enumerate(self.coefficients, 1)}
+        return named | {f"a{n}": a for n, a in enumerate(self.powers, 1)}
 
     def _beside(self) -> dict[str, Any]:
         """The options that are no numbers."""
@@ -200,7 +206,7 @@ class Polynomial(LocalAction):
         return type(other) is type(self) and isinstance(other, Polynomial) and self.describe() == other.describe()
 
     def __hash__(self) -> int:
-        return hash((self.name, self.links, self.coefficients, self.ndim))
+        return hash((self.name, self.coefficients, self.ndim))
 
     def __repr__(self) -> str:
         told = ", ".join(f"{key}={value:g}" for key, value in self.couplings.items() if value)

@@ -174,6 +174,11 @@ class SineGordon(LocalAction):
         parameters = np.array([self.ndim + self.excess, self.height, self.beta, self.theta])
         return sine_gordon_value, sine_gordon_derivative, parameters
 
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """All numbers of the theory: (m2, alpha, beta, theta)."""
+        return tuple(self.couplings.values())
+
     def options(self) -> dict[str, Any]:
         """The keys of ``[action]`` that name this theory: those of `from_options`."""
         return dict(self.couplings)
