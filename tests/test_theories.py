@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from latticediff._kernels.potentials import cosine, sine
 from latticediff._kernels.site_links import colours, tables
 from latticediff.action import LocalAction, Modulated, OddSites, Phi4, Polynomial, SineGordon
 from latticediff.action.contract import action_from_description
@@ -83,6 +84,7 @@ def test_a_description_names_the_theory(action, shape):
     assert again == action and hash(again) == hash(action) and again.describe() == action.describe()
     np.testing.assert_array_equal(again(fields(shape)), action(fields(shape)))
     assert repr(action).endswith(f"ndim={action.ndim})")
+    assert all(other.coefficients != action.coefficients for other, _ in THEORIES.values() if other is not action)
 
 
 @EACH
@@ -115,6 +117,10 @@ def test_wells_that_are_not_related_by_symmetry():
     np.testing.assert_allclose([well.value for well in three], [-1, 0, 1], atol=1e-14)
     np.testing.assert_allclose([well.action for well in three], 0, atol=1e-14)
     assert len(Polynomial(1.0, (0, 3.0, 0, -2.0, 0, 1.0), 2).minima) == 3
+    for scale in (1e-9, 1e6):  # of the field: V(scale phi) has the same wells, scaled
+        a = [number * scale**-n for n, number in enumerate((0.05, -0.5, 0, 0.25), 1)]
+        scaled = Polynomial(0.0, a, 2).wells()
+        np.testing.assert_allclose([well.value / scale for well in scaled], [low.value, high.value], rtol=1e-12)
     flat = Polynomial(1.0, (0, 2.0, 0, 0.5), 2)  # U = m^4 / 2: a minimum without curvature
     assert flat.minima == (0.0,) and flat.wells()[0].curvature == 0
 
@@ -126,6 +132,7 @@ def test_a_polynomial_of_fourth_order_is_phi4():
     np.testing.assert_allclose(same(phi), phi4(phi), rtol=1e-13)
     np.testing.assert_allclose(same.force(phi), phi4.force(phi), rtol=1e-13, atol=1e-12)
     np.testing.assert_allclose(same.minima, phi4.minima, rtol=1e-14)
+    np.testing.assert_allclose(same.wells(), phi4.wells(), rtol=1e-13)
     for variance, vacuum in ((0.0, 0.0), (0.3, 0.0), (0.3, 0.5)):
         mine, theirs = (action.local_force(phi, variance, vacuum) for action in (same, phi4))
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
@@ -231,6 +238,9 @@ def test_bits_of_linked_chains_depend_on_no_batch():
         (lambda: Polynomial(1.0, (0, 9.0), 2, [((2,), 0.1)]), "expected 2 integers"),
         (lambda: Polynomial(1.0, (0, 9.0), 2, [((2, 0), np.inf)]), "finite number"),
         (lambda: Polynomial(1.0, (0, 9.0), 2, [5]), "an offset and a coefficient"),
+        (lambda: Polynomial.from_options({"a2": 9.0, "b4": 1.0}, 2), "polynomial has no key 'b4'"),
+        (lambda: SineGordon.from_options({"m2": 1.0, "alpha": 1.0, "beta": 1.0, "mass": 1.0}, 2), "no key 'mass'"),
+        (lambda: Modulated.from_options({"links": []}, 2), "modulated has no key 'links'"),
         (lambda: SineGordon(0.0, 1.0, 1.0), "m2 > 0"),
         (lambda: SineGordon(1.0, 1.0, 0.0), "beta = 0"),
         (lambda: SineGordon(1.0, np.nan, 1.0), "finite"),
@@ -341,6 +351,16 @@ def test_coupled_sites_have_colours_of_their_own(shape):
                 runs, run = runs + 1, set()
             run.add(x)
         assert runs <= 12
+
+
+def test_the_sine_of_the_kernels():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.uniform(-s, s, 3000) for s in (2, 30, 1e4, 1e8)] + [np.arange(-6, 7) * np.pi / 2])
+    for ours, right, sign in ((sine, np.sin, -1), (cosine, np.cos, 1)):
+        values = np.array([ours(number) for number in x])
+        np.testing.assert_allclose(values, right(x), rtol=0, atol=4.5e-16)
+        np.testing.assert_array_equal(values, sign * np.array([ours(-number) for number in x]))
+        assert all(abs(ours(number)) <= 1 for number in (1e17, -1e40, 1e300)) and np.isnan(ours(np.nan))
 
 
 def test_links_of_what_names_only_its_hopping():

@@ -85,6 +85,7 @@ def test_the_commands_of_the_classical_side(name, tmp_path):
     verify(out)
     told = info(out)
     assert "wells of a constant field" in told and "S = sum_x" in told
+    assert ("a period of 6.3" in told) == (name == "modulated")
     with Ensemble(out) as ensemble:
         assert np.isfinite(measure_ensemble(ensemble, 1.5).observables["abs_m"].value)
         identity = schwinger_dyson(np.concatenate(list(ensemble.batches())), ensemble.action)
@@ -125,7 +126,7 @@ class Mine(Polynomial):
     def __init__(self, g, ndim):
         super().__init__(0.5, (0, 1.2, 0, g), ndim)
     @property
-    def couplings(self): return {"g": self.coefficients[3]}
+    def couplings(self): return {"g": self.powers[3]}
     @classmethod
     def from_options(cls, options, ndim): return cls(options["g"], ndim)
 """

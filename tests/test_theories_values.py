@@ -149,7 +149,7 @@ def test_free_fields_with_links_have_their_propagator(action):
     form = -2 * sum(
         c * np.cos(2 * np.pi * (r[0] * np.arange(6)[:, None] / 6 + r[1] * np.arange(4) / 4)) for r, c in action.links
     )
-    propagator = 1 / (2 * action.coefficients[1] + form)
+    propagator = 1 / (2 * action.powers[1] + form)
     for kernel in (HMC(action, 0.25, 5, jitter=0.2), LocalMetropolis(action, 1.2, 1, 1)):
         phi = run(kernel, shape)
         power = np.abs(np.fft.fftn(phi, axes=(-2, -1))) ** 2 / 24

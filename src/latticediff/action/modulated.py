@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from ..errors import UserError
+from .contract import check_options
 from .polynomial import Polynomial
 
 __all__ = ["Modulated"]
@@ -84,5 +85,6 @@ class Modulated(Polynomial):
     @classmethod
     def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
         """The action that the keys of a card name: ``hopping``, ``next_nearest``, ``a``, ``b`` and ``axes``."""
+        check_options(options, ("hopping", "next_nearest", "a", "b", "axes"), cls.name)
         numbers = (options.get("hopping", 1.0), options["next_nearest"], options["a"], options["b"])
         return cls(*numbers, ndim, options.get("axes"))

@@ -19,6 +19,7 @@ from ..types import Description, Extents, FloatArray
 from .contract import NumbaPotential
 from .conventions import CONVENTIONS
 from .local import LocalAction
+from .wells import Well
 
 __all__ = ["Phi4"]
 
@@ -178,6 +179,11 @@ class Phi4(LocalAction):
             return (0.0,)
         value = math.sqrt(-excess / (2 * self.b))
         return (-value, value)
+
+    def wells(self) -> tuple[Well, ...]:
+        """Every local minimum of the action of constant fields, ascending: its value, action per site, curvature."""
+        excess = 0.5 * float(self.quadratic_form((1,) * self.ndim).item())
+        return tuple(Well(m, m * m * (excess + self.b * m * m), 2 * excess + 12 * self.b * m * m) for m in self.minima)
 
     def quadratic_form(self, shape: Extents) -> FloatArray:
         r"""``K(k) = 2a - 2c sum_mu cos k_mu`` on the full momentum grid, (*lattice), float64."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
-from .contract import NumbaPotential
+from .contract import NumbaPotential, check_options
 from .links import Link, lowest
 from .local import LocalAction
 from .wells import Well, lowest_wells, wells_between
@@ -76,7 +76,7 @@ class Polynomial(LocalAction):
             raise UserError(f"coefficients are {list(a)}; expected finite numbers of ordinary size")
         while a and a[-1] == 0:
             a = a[:-1]
-        self.coefficients = a  #: (a_1, a_2, ...), the last one not 0
+        self.powers = a  #: (a_1, a_2, ...), the last one not 0
         self._refuse_unbounded()
         self.is_symmetric = not any(a[::2])  #: S(-phi) = S(phi)
         V = (0.0, *a)
@@ -90,10 +90,10 @@ class Polynomial(LocalAction):
         self._curvatures = _smoothed(_derived(tuple(F)))
 
     def _a(self, n: int) -> float:
-        return self.coefficients[n - 1] if n <= len(self.coefficients) else 0.0
+        return self.powers[n - 1] if n <= len(self.powers) else 0.0
 
     def _refuse_unbounded(self) -> None:
-        degree, a = len(self.coefficients), self.coefficients
+        degree, a = len(self.powers), self.powers
         least = lowest(self.links)  # of the part of K that couples sites
         if degree <= 2:
             if degree < 2 or not 2 * a[1] + least > 0:
@@ -109,7 +109,7 @@ class Polynomial(LocalAction):
 
     def potential(self, phi: FloatArray) -> FloatArray:
         """``sum_n a_n phi^n``, site by site."""
-        return _horner((0.0, *self.coefficients), phi)
+        return _horner((0.0, *self.powers), phi)
 
     def potential_derivative(self, phi: FloatArray) -> FloatArray:
         """``sum_n n a_n phi^(n-1)``, site by site."""
@@ -134,15 +134,17 @@ class Polynomial(LocalAction):
     def wells(self) -> tuple[Well, ...]:
         """Every local minimum of the action of constant fields, ascending: its value, action per site, curvature."""
         total = math.fsum(c for _, c in self.links)
-        V = [0.0, *self.coefficients, 0.0][: max(3, len(self.coefficients) + 1)]
+        V = [0.0, *self.powers, 0.0][: max(3, len(self.powers) + 1)]
         V[2] -= total
         U, slope = tuple(V), _derived(tuple(V))
         curvature = _derived(slope)
         roots = np.roots(slope[::-1])
         # a pair of complex roots as close to the axis as rounding puts a double one counts as real
-        points = [_polished(float(z.real), slope, curvature) for z in roots if abs(z.imag) <= 1e-6 * max(1, abs(z))]
+        scale = float(np.abs(roots).max(initial=0.0))
+        real = [float(z.real) for z in roots if abs(z.imag) <= 1e-6 * scale]
+        points = [_polished(m, slope, curvature, 1e-4 * scale) for m in real]
         if self.is_symmetric:  # pairs are to be mirror images in every bit
-            positive = [m for m in points if m > 1e-9]
+            positive = [m for m in points if m > 1e-9 * scale]
             points = [*(-m for m in positive), 0.0, *positive]
         return wells_between(
             points, lambda m: _horner(U, m), lambda m: _horner(slope, m), lambda m: _horner(curvature, m)
@@ -151,7 +153,7 @@ class Polynomial(LocalAction):
     @property
     def minima(self) -> tuple[float, ...]:
         """Values of all constant fields of least action, within rounding; ascending."""
-        sizes = tuple(abs(a) for a in (0.0, *self.coefficients))
+        sizes = tuple(abs(a) for a in (0.0, *self.powers))
         total = math.fsum(abs(c) for _, c in self.links)
         return lowest_wells(self.wells(), lambda m: _horner(sizes, abs(m)) + total * m * m)
 
@@ -159,13 +161,19 @@ class Polynomial(LocalAction):
         """Numba-callable V and V' with parameters (a_1, a_2, ...); see `LocalAction`."""
         from .._kernels.potentials import polynomial_derivative, polynomial_value
 
-        return polynomial_value, polynomial_derivative, np.array(self.coefficients)
+        return polynomial_value, polynomial_derivative, np.array(self.powers)
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """All numbers of the theory, as many for any potential: of the links, their offsets, and a_1 to a_12."""
+        offsets = (float(n) for offset, _ in self._further for n in offset)
+        return (*(c for _, c in self.links), *offsets, *(self._a(n) for n in range(1, DEGREE + 1)))
 
     @property
     def couplings(self) -> dict[str, float]:
         """The couplings that have a name: the hopping where it is one number, and a_1, a_2, ... as ``a1``, ``a2``."""
         named = {} if self._by_axis else {"hopping": self.hopping}
-        return named | {f"a{n}": a for n, a in enumerate(self.coefficients, 1)}
+        return named | {f"a{n}": a for n, a in enumerate(self.powers, 1)}
 
     def _beside(self) -> dict[str, Any]:
         """The options that are no numbers."""
@@ -179,7 +187,9 @@ class Polynomial(LocalAction):
     @classmethod
     def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
         """The action that the keys of a card name: ``hopping``, ``a1`` to ``a12`` and ``links``."""
-        a = [options.get(f"a{n}", 0.0) for n in range(1, DEGREE + 1)]
+        powers = [f"a{n}" for n in range(1, DEGREE + 1)]
+        check_options(options, ["hopping", *powers, "links"], cls.name)
+        a = [options.get(power, 0.0) for power in powers]
         return cls(options.get("hopping", 1.0), a, ndim, options.get("links", ()))
 
     def describe(self) -> Description:
@@ -196,7 +206,7 @@ class Polynomial(LocalAction):
         return type(other) is type(self) and isinstance(other, Polynomial) and self.describe() == other.describe()
 
     def __hash__(self) -> int:
-        return hash((self.name, self.links, self.coefficients, self.ndim))
+        return hash((self.name, self.coefficients, self.ndim))
 
     def __repr__(self) -> str:
         told = ", ".join(f"{key}={value:g}" for key, value in self.couplings.items() if value)
@@ -242,9 +252,8 @@ def _averaged(parts: Sequence[tuple[float, ...]], phi: Field, variance: Field | 
     return total
 
 
-def _polished(x: float, function: Sequence[float], slope: Sequence[float]) -> float:
-    """A root to rounding, from one that an eigenvalue gave; a few of Newton's steps while they shrink."""
-    last = math.inf
+def _polished(x: float, function: Sequence[float], slope: Sequence[float], last: float) -> float:
+    """A root to rounding, from one that an eigenvalue gave; Newton's steps while they shrink, from below `last` on."""
     for _ in range(20):
         rise = float(_horner(slope, x))
         step = float(_horner(function, x)) / rise if rise else 0.0

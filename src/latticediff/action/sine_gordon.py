@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
-from .contract import NumbaPotential
+from .contract import NumbaPotential, check_options
 from .local import LocalAction
 from .wells import Well, lowest_wells, wells_between
 
@@ -174,6 +174,11 @@ class SineGordon(LocalAction):
         parameters = np.array([self.ndim + self.excess, self.height, self.beta, self.theta])
         return sine_gordon_value, sine_gordon_derivative, parameters
 
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """All numbers of the theory: (m2, alpha, beta, theta)."""
+        return tuple(self.couplings.values())
+
     def options(self) -> dict[str, Any]:
         """The keys of ``[action]`` that name this theory: those of `from_options`."""
         return dict(self.couplings)
@@ -181,6 +186,7 @@ class SineGordon(LocalAction):
     @classmethod
     def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
         """The action that the keys of a card name: ``m2``, ``alpha``, ``beta``, ``theta``."""
+        check_options(options, ("m2", "alpha", "beta", "theta"), cls.name)
         return cls(options["m2"], options["alpha"], options["beta"], options.get("theta", 0.0), ndim)
 
     def describe(self) -> Description:

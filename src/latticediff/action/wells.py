@@ -44,13 +44,13 @@ def wells_between(
         None of them is a minimum.
     """
     points: list[float] = []
+    scale = max(map(abs, stationary), default=0.0)
     for point in sorted(stationary):
-        if not points or point - points[-1] > 1e-9 * max(1.0, abs(point)):
+        if not points or point - points[-1] > 1e-9 * scale:
             points.append(point)
     # signs of the slope between the points decide: they hold at minima without a curvature too
     between = [0.5 * (a + b) for a, b in itertools.pairwise(points)]
-    beyond = [points[0] - max(1.0, abs(points[0])), points[-1] + max(1.0, abs(points[-1]))]
-    sides = [beyond[0], *between, beyond[1]]
+    sides = [points[0] - (scale or 1.0), *between, points[-1] + (scale or 1.0)]
     found = tuple(
         Well(point, value(point), curvature(point))
         for i, point in enumerate(points)

@@ -136,11 +136,11 @@ class HMC:
             lanes = layout.lanes_for(shape)
             couplings: Any = self.action.hopping
             table, size = layout.row_table(shape, lanes), layout.buffer_size(shape, lanes)
-            is_linked = not only_nearest(self.action)
-            if is_linked:
-                size = volume(shape) * lanes
-                table, couplings = linked.geometry(shape, lanes, links_of(self.action))
-            compiled = kernels.build(value, derivative, len(shape), lanes, is_linked)
+            n_links = 0
+            if not only_nearest(self.action):
+                table, size, couplings = linked.geometry(shape, lanes, links_of(self.action))
+                n_links = len(couplings)
+            compiled = kernels.build(value, derivative, len(shape), lanes, n_links)
             rows, row = np.uint64(volume(shape[:-1])), np.uint64(shape[-1] * lanes)
             geometry = table, rows, row, np.uint64(size), params, couplings
             self._plans[shape] = compiled, geometry

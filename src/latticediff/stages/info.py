@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,8 @@ def _formula_and_wells(action: Any) -> Rows:
     rows: Rows = []
     if isinstance(formula := getattr(action, "formula", None), str):
         rows.append(("", f"S = sum_x [ {formula} ]"))
+    if (k := getattr(action, "modulation", 0.0)) > 0:
+        rows.append(("", f"K(k) is least at components {_number(k)}, a period of {_number(2 * math.pi / k)} sites"))
     if callable(wells := getattr(action, "wells", None)):
         try:
             found = wells()
