@@ -124,7 +124,9 @@ def run(
 def _finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLog, **options: Any) -> None:
     """Fine-tune; more carefully if that gains nothing; if that gains nothing either, keep the model as it is."""
     from ..model.storage import load_model, save_model
+    from ..training.loop import Diverged
     from .finetune import NothingGained, finetune
+    from .model_place import clear_checkpoint
 
     section = card.finetune
     careful = {"learning_rate": CAREFUL * section.learning_rate, "integration_steps": 2 * section.integration_steps}
@@ -136,8 +138,9 @@ def _finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLo
                 changed, folder.score, folder.ensemble, folder.model, gate=False, progress=progress, log=log, **options
             )
             return
-        except NothingGained as exc:
+        except (NothingGained, Diverged) as exc:
             progress.say(f"warning: {exc}")
+            clear_checkpoint(folder.model)
     progress.say("warning: going on with the score-matched model, as it is")
     save_model(load_model(folder.score), folder.model)
 
