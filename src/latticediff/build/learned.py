@@ -20,7 +20,7 @@ from ..networks.contract import ClosedFormTrace
 from ..proposal.grid import own_scheme, with_grid
 from ..proposal.whole import whole_proposal
 from ..streams import Streams
-from .classical import tuned_kernel
+from .classical import installed_kernels, tuned_kernel
 from .contract import LatentRoute, LearnedKernel, Route
 
 if TYPE_CHECKING:
@@ -137,8 +137,9 @@ def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
     Returns
     -------
     Kernel
-        `IndependenceMetropolis`, `MultipleTry` or `LatentMetropolis`; a `Sequence` that ends in it where HMC or
-        cluster updates go before. HMC is tuned afresh from the card's seed, so a resumed run has the same kernel.
+        `IndependenceMetropolis`, `MultipleTry` or `LatentMetropolis`; a `Sequence` that ends in it where HMC,
+        cluster updates or installed kernels go before. HMC is tuned afresh from the card's seed, so a resumed run has
+        the same kernel.
 
     Raises
     ------
@@ -150,10 +151,11 @@ def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
     if section.hmc:
         streams = Streams(card.run.seed).child("sample-hmc")
         phi = start_fields("hot", card.hmc.n_chains, card.shape, streams, card.theory())
-        hmc_only = card.model_copy(update={"hmc": card.hmc.model_copy(update={"cluster": None})})
+        hmc_only = card.model_copy(update={"hmc": card.hmc.model_copy(update={"cluster": None, "kernels": None})})
         before += [tuned_kernel(hmc_only, phi, streams)[0]] * section.hmc
     if section.cluster:
         before.append(Cluster(card.theory(), n_clusters=section.cluster))
+    before += installed_kernels(section.kernels, card.theory())
     return Sequence([*before, learned]) if before else learned
 
 

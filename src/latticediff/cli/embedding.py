@@ -129,7 +129,7 @@ def warm_up(
 
 def plugins(
     action: Annotated[str, typer.Argument(metavar="list|check", help="List all, or check those of one name.")] = "list",
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of a plug-in, or of its package.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of a plug-in or a package.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What is installed under the entry-point groups of this package, and whether it keeps its contracts.
@@ -152,3 +152,4 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(propose)
     app.command()(accept)
     app.command("warm-up")(warm_up)
+    app.command()(plugins)

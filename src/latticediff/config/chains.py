@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from ..defaults import SDE_STEPS
-from .bounds import LARGEST, Count, CountFromZero, Device, Positive, Section
+from .bounds import LARGEST, Count, CountFromZero, Device, Kernels, Positive, Section
 
 __all__ = ["AnalysisSection", "HMCChainSection", "KernelSection", "OdeSection", "SamplingSection", "SdeSection"]
 
@@ -60,7 +60,8 @@ class KernelSection(Section):
 
     `move` is independence (every proposal is fresh), partial (near the current field: `eps` with coloured or
     infrared noise, `sigma` with white noise) or block (`eps` within a cube of `block` sites a side). `tries`
-    candidates for each update. `hmc` trajectories of `[hmc]` and `cluster` Swendsen-Wang updates come before it.
+    candidates for each update. `hmc` trajectories of `[hmc]`, `cluster` Swendsen-Wang updates and an update of each of
+    the installed `kernels` come before it.
     """
 
     move: Literal["independence", "partial", "block"] = "independence"
@@ -71,6 +72,7 @@ class KernelSection(Section):
     tries: Count = 1
     hmc: CountFromZero = 0
     cluster: CountFromZero = 0
+    kernels: Kernels | None = None
 
     @model_validator(mode="after")
     def _knob_is_given(self) -> Self:

@@ -69,8 +69,8 @@ class Model(ByBytes):
         Parameters
         ----------
         route : str
-            ``ode`` (deterministic density), ``sde`` (density of field and path), or a route that another package
-            installs (``latticediff.routes``).
+            ``ode`` (deterministic density), ``sde`` (density of field and path), or what another package installs:
+            a route (``latticediff.routes``), or a function of model and options (``latticediff.proposals``).
         batch : int, optional
             Fields computed at once; memory depends on it, results do not.
         **options
@@ -110,6 +110,8 @@ class Model(ByBytes):
         from ..contracts import require
         from ..metropolis.contract import Proposal
 
+        if route not in registry.names("routes") and route in registry.names("proposals"):
+            return self._named(route, options)
         made = route_named(route)
         try:
             section = registry.load("route_options", route)(**options)
@@ -118,6 +120,22 @@ class Model(ByBytes):
             raise UserError(f"route {route}, option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         proposal = made.proposal(self.score_model, section, 256 if batch is None else batch)
         require(proposal, Proposal, f"the proposal of route {route!r}")
+        whole: Proposal = whole_proposal(proposal, self.score_model.action)
+        return whole
+
+    def _named(self, name: str, options: dict[str, Any]) -> Proposal:
+        """A proposal of the group ``latticediff.proposals``, made of the model and of options."""
+        from .. import registry
+        from ..contracts import require
+        from ..metropolis.contract import Proposal
+
+        try:
+            proposal = registry.load("proposals", name)(self.score_model, **options)
+        except TypeError as exc:
+            raise UserError(
+                f"proposal {name!r} cannot be made of a model and {options or 'no options'}: {exc}"
+            ) from None
+        require(proposal, Proposal, f"proposal {name!r}")
         whole: Proposal = whole_proposal(proposal, self.score_model.action)
         return whole
 

@@ -20,6 +20,8 @@ def derivative(phi, params):
 class Sextic(LocalAction):
     """``S = sum_x [-c sum_mu phi phi' + a phi^2 + b phi^6]``."""
 
+    example = {"c": 1.0, "a": 1.0, "b": 0.3, "ndim": 2}  # what `latticediff plugins check` tries
+
     def __init__(self, c, a, b, ndim=2):
         if not b > 0:
             raise UserError(f"b = {b}; the integral of exp(-S) needs b > 0")
