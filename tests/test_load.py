@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import latticediff
+from latticediff.ensemble import Ensemble, run_chain, verify
 from latticediff.errors import ModelError, UserError
 from latticediff.hosts import HostProposal
 from latticediff.markov import chain
@@ -309,3 +310,27 @@ def test_a_fingerprint_that_changes_during_a_chain_is_noticed():
     state, _ = kernel.advance(kernel.start(np.zeros((2, 4, 4))), Streams(1), 3)
     with pytest.raises(UserError, match=r"test_load.Gaussian: its fingerprint changed during the chain, from 1 to 2"):
         kernel.advance(state, Streams(1), 3)
+
+
+def test_the_file_of_a_chain_whose_proposal_breaks_stays_valid(tmp_path):
+    """What was done before is there, and the chain goes on from it when the proposal is mended."""
+    action, calls = latticediff.Phi4.A(1.0, 1.0), []
+
+    def fail_late(draw):
+        calls.append(1)
+        return draw if len(calls) != 4 else 1 / 0
+
+    def start():
+        kernel = IndependenceMetropolis(Gaussian(), action)
+        return kernel.start(np.zeros((2, 4, 4))), Streams(1)
+
+    path, options = tmp_path / "chain.h5", {"block": 5, "checkpoint_seconds": 0.0}
+    with pytest.raises(UserError, match="raised ZeroDivisionError"):
+        run_chain(IndependenceMetropolis(Gaussian(draw=fail_late), action), start(), path, 40, **options)
+    with Ensemble(path) as part:
+        assert part.n_updates == 15 and not part.is_complete
+    with run_chain(IndependenceMetropolis(Gaussian(), action), start(), path, 40, resume=True, **options) as chain:
+        fields = chain.phis()
+    verify(path)
+    with run_chain(IndependenceMetropolis(Gaussian(), action), start(), tmp_path / "whole.h5", 40) as whole:
+        assert np.array_equal(whole.phis(), fields)
