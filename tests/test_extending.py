@@ -164,11 +164,34 @@ def test_a_card_names_an_installed_kernel(python, tmp_path):
     )
     value, error = told["observables"]["schwinger_dyson"]
     assert abs(value - 1) < 4 * error
-    code = f"import latticediff; print(latticediff.load('{tmp_path}/m').proposal('gaussian', width=1.2).describe())"
+    code = f"import latticediff; print(latticediff.load('{tmp_path}/m').proposal('propagator', width=1.2).describe())"
     assert python("-c", code) == "{'name': 'gaussian', 'width': 1.2}\n"
     for key, said in (('["sign_flop"]', "did you mean 'sign_flip'"), ("[{a = 1}]", "has no name"), ("[1]", "kernels")):
         card.write_text(CARD.replace("thin = 2", f"thin = 2\nkernels = {key}"))
         assert said in python("-m", "latticediff", "generate", card, "--out", tmp_path / "no.h5", code=2)
+
+
+def test_a_card_names_an_installed_proposal_that_has_no_route(python, tmp_path):
+    card, model = tmp_path / "card.toml", tmp_path / "m"
+    section = "[sampling.propagator]\nn_chains = 8\nn_warmup = 2\nn_updates = 100\nwidth = 1.1\n"
+    card.write_text(CARD + section)
+    python("-m", "latticediff", "generate", card, "--out", tmp_path / "ens.h5", "--quiet")
+    python("-m", "latticediff", "train", card, "--ensemble", tmp_path / "ens.h5", "--out", model, "--quiet")
+    words = ("-m", "latticediff", "sample", card, "--model", model, "--quiet")
+    python(*words, "--route", "propagator", "--out", tmp_path / "named.h5")
+    python(*words, "--route", "gaussian", "--set", "sampling.gaussian.n_updates=100", "--out", tmp_path / "route.h5")
+    code = f"""
+from latticediff.ensemble import Ensemble
+one, other = (Ensemble("{tmp_path}/" + name + ".h5") for name in ("named", "route"))
+print(one.n_updates, one.n_chains, one.algorithm["proposal"] == other.algorithm["proposal"])
+"""
+    assert python("-c", code) == "100 8 True\n"
+    assert "100" in python(*words, "--route", "propagator", "--out", tmp_path / "no.h5", "--dry-run")
+    card.write_text(CARD)  # a section is not needed
+    assert python(*words, "--route", "propagator", "--out", tmp_path / "no.h5", "--dry-run")
+    card.write_text(CARD + section.replace("width", "breadth"))
+    said = python(*words, "--route", "propagator", "--out", tmp_path / "no.h5", code=2)
+    assert "proposal 'propagator' cannot be made of a model and options breadth" in said
 
 
 def test_the_package_keeps_its_contracts(python):

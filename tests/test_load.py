@@ -334,3 +334,44 @@ def test_the_file_of_a_chain_whose_proposal_breaks_stays_valid(tmp_path):
     verify(path)
     with run_chain(IndependenceMetropolis(Gaussian(), action), start(), tmp_path / "whole.h5", 40) as whole:
         assert np.array_equal(whole.phis(), fields)
+
+
+HOSTILE = {
+    "float64": lambda torch: torch.set_default_dtype(torch.float64),
+    "device": lambda torch: torch.set_default_device("meta"),
+    "no gradients": lambda torch: torch.set_grad_enabled(False),
+    "low precision": lambda torch: torch.set_float32_matmul_precision("medium"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_the_host_has_set_changes_no_bit_and_stays(name):
+    import torch
+
+    def numbers():
+        found = []
+        for model, route in ROUTES:
+            proposal = latticediff.load(model).proposal(route)
+            draw = proposal.draw(3, 1)
+            found += [*draw, *proposal.weigh(draw.phi, 2), *pickle.loads(pickle.dumps(proposal)).draw(2, 3)]
+        return found
+
+    def settings():
+        rng = (
+            torch.get_rng_state().clone() if torch.get_default_device().type == "cpu" else torch.zeros(0, device="cpu")
+        )
+        return (torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled(), np.geterr()), rng
+
+    expected, grad = numbers(), torch.is_grad_enabled()
+    try:
+        HOSTILE[name](torch)
+        with np.errstate(all="raise"):
+            before = settings()
+            assert all(np.array_equal(a, b) for a, b in zip(numbers(), expected, strict=True))
+            after = settings()
+        assert after[0] == before[0] and torch.equal(after[1], before[1])
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
+        torch.set_grad_enabled(grad)

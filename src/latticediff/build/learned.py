@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import registry
 from ..cluster import Cluster
 from ..composite import Sequence
+from ..config.sections import ProposalSection
 from ..contracts import require
 from ..ensemble import start_fields
 from ..errors import UserError
@@ -22,6 +23,7 @@ from ..proposal.whole import whole_proposal
 from ..streams import Streams
 from .classical import installed_kernels, tuned_kernel
 from .contract import LatentRoute, LearnedKernel, Route
+from .named_proposal import NamedProposal
 
 if TYPE_CHECKING:
     from ..config import Card
@@ -41,6 +43,7 @@ __all__ = [
     "refuse_coarse",
     "route_named",
     "routes_of",
+    "section_of",
     "store_grid",
 ]
 
@@ -48,7 +51,7 @@ N_DOUBLING = 32  # draws whose density is computed with twice the steps before a
 
 
 def route_named(name: str) -> Route:
-    """The `Route` registered as `name`.
+    """The `Route` registered as `name`; without one, that of the proposal of this name.
 
     Raises
     ------
@@ -57,6 +60,8 @@ def route_named(name: str) -> Route:
     """
     known = registry.names("routes")
     if name not in known:
+        if name in registry.names("proposals"):
+            return NamedProposal(name)
         raise UserError(f"route is {name!r}; expected one of {', '.join(known)}")
     try:
         route = registry.load("routes", name)()
@@ -71,16 +76,31 @@ def routes_of(card: Card) -> tuple[str, ...]:
     return ("ode", "sde", *sorted(card.sampling.model_extra or ()))
 
 
-def _section(card: Card, route: str) -> Any:
-    """The options of a route, as the card has them or by default; their keys are known to the route alone."""
+def section_of(card: Card, route: str) -> Any:
+    """The options of a route, as the card has them or by default; their keys are known to the route alone.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    route : str
+
+    Returns
+    -------
+    pydantic.BaseModel
+        With ``n_chains``, ``n_warmup`` and ``n_updates`` at least.
+    """
     section = getattr(card.sampling, route, None)
-    return registry.load("route_options", route)() if section is None else section
+    if section is not None:
+        return section
+    if route in registry.names("proposals") and route not in registry.names("routes"):
+        return ProposalSection()
+    return registry.load("route_options", route)()
 
 
 @torch_defaults()
 def build_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
     """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed if the card asks for rungs."""
-    proposal, section = plain_proposal(card, model, route), _section(card, route)
+    proposal, section = plain_proposal(card, model, route), section_of(card, route)
     rungs = getattr(section, "rungs", 1)
     if rungs > 1:
         proposal = registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
@@ -118,7 +138,7 @@ def store_grid(card: Card, model: ScoreModel) -> None:
 
 def plain_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
     """The proposal of a route for what the network has learned, `ScoreModel.action`, without annealing."""
-    proposal = route_named(route).proposal(model, _section(card, route), card.sampling.batch)
+    proposal = route_named(route).proposal(model, section_of(card, route), card.sampling.batch)
     require(proposal, Proposal, f"the proposal of route {route!r}")
     return proposal
 
@@ -183,7 +203,7 @@ def accept_density(card: Card, model: ScoreModel, route: str) -> float | None:
     if not isinstance(proposal, Integrated):
         return None
     streams = Streams(card.run.seed).child(f"doubling-{route}")
-    remedy = f"in the card: sampling.{route}.steps = {2 * _section(card, route).steps}, or sampling.max_doubling"
+    remedy = f"in the card: sampling.{route}.steps = {2 * section_of(card, route).steps}, or sampling.max_doubling"
     return refuse_coarse(proposal, math.inf if largest == "any" else largest, streams, remedy)
 
 
@@ -226,7 +246,7 @@ def refuse_coarse(
 def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
     """The Metropolis kernel of a route, without the kernels that go before it."""
     section, sampling, action = card.sampling.kernel, card.sampling, card.theory()
-    route, options = route_named(name), _section(card, name)
+    route, options = route_named(name), section_of(card, name)
     if section.move == "independence":
         proposal, refresh = build_proposal(card, model, name), getattr(options, "refresh", None)
         if section.tries == 1:

@@ -7,7 +7,15 @@ from pydantic import ConfigDict, Field, model_validator
 from ..defaults import SDE_STEPS
 from .bounds import LARGEST, Count, CountFromZero, Device, Kernels, Positive, Section
 
-__all__ = ["AnalysisSection", "HMCChainSection", "KernelSection", "OdeSection", "SamplingSection", "SdeSection"]
+__all__ = [
+    "AnalysisSection",
+    "HMCChainSection",
+    "KernelSection",
+    "OdeSection",
+    "ProposalSection",
+    "SamplingSection",
+    "SdeSection",
+]
 
 
 class HMCChainSection(Section):
@@ -53,6 +61,16 @@ class SdeSection(Section):
     kernel: Literal["gaussian", "site", "dressed"] = "dressed"
     process: Literal["variance_exploding", "variance_preserving"] = "variance_exploding"
     refresh: bool = True
+
+
+class ProposalSection(Section):
+    """Chains of a proposal that another package installs under ``latticediff.proposals``; further keys are its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    n_chains: Count = 100
+    n_warmup: Count = 10
+    n_updates: Count = 150
 
 
 class KernelSection(Section):
