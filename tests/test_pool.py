@@ -9,9 +9,10 @@ import pytest
 import latticediff
 from latticediff.cli import main
 from latticediff.ensemble import Ensemble, run_directory, verify
-from latticediff.errors import UserError
+from latticediff.errors import StopRequested, UserError
 from latticediff.pool import open_pool
 from latticediff.pool.consumed import claim, consumed
+from latticediff.pool.files import require_digest
 from latticediff.stages import accept as accept_stage
 from latticediff.stages.accept import accept
 from latticediff.stages.propose import propose
@@ -281,3 +282,40 @@ def test_fields_that_cannot_be_weighed(tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert "expected CARD" in said[0] and "--all does not go with --fields" in said[1] and "--dtype is of" in said[2]
     assert not out.exists()
+
+
+def test_an_order_to_stop_gives_the_draws_back(pools, monkeypatch):
+    monkeypatch.setattr(accept_stage, "BLOCK", 20)
+    reason = type("Reason", (str,), {"exit_code": 143})("signal 15")
+    calls = iter([None, reason, reason])
+    with pytest.raises(StopRequested, match="given back") as caught:
+        accept([pools / "a.h5"], pools / "chain.h5", n_chains=2, n_warmup=0, stop=lambda: next(calls))
+    assert caught.value.exit_code == 143
+    assert consumed(open_pool(pools / "a.h5")) == 0 and not run_directory(pools / "chain.h5").exists()
+
+
+@pytest.mark.parametrize("name", ["a.bin", "sde.h5"])
+def test_bytes_changed_at_random_are_found_or_change_nothing(pools, name):
+    """In the header: one line, or the same draws."""
+    whole, rng = (pools / name).read_bytes(), np.random.default_rng(7)
+    expected = rows(pools / name)[1]
+    end = 4096 if name.endswith("bin") else len(whole) - 8 * 60 * 66
+    refused = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for at in rng.integers(0, end, 3):
+            data[at] = rng.integers(256)
+        (pools / "bad").write_bytes(data)
+        try:
+            pool = open_pool(pools / "bad")
+            try:
+                require_digest(pool)
+                found = pool.rows(0, pool.header.n)
+                assert np.array_equal(found.phi, expected.phi) and np.array_equal(found.log_q, expected.log_q)
+                consumed(pool)
+            finally:
+                pool.close()
+        except UserError as exc:
+            assert "\n" not in str(exc)
+            refused += 1
+    assert refused > 10

@@ -84,6 +84,7 @@ def accept(
     seed: Annotated[int, typer.Option("--seed", help="Of the accept steps.")] = 1,
     more: Annotated[bool, typer.Option("--more", help="Go on with the chain --out.")] = False,
     model: Annotated[str | None, typer.Option("--model", help="Refuse pools of other weights than these.")] = None,
+    max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ) -> None:
     """An exact chain of the draws of pools, each used once: pools that were used before are refused.
@@ -95,17 +96,19 @@ def accept(
     from ..job.progress import make_progress
     from ..stages.accept import accept as make_chain
 
-    chain = make_chain(
-        pools,
-        out,
-        n_chains=chains,
-        n_warmup=warmup,
-        n=n,
-        seed=seed,
-        more=more,
-        model=model,
-        progress=make_progress(quiet),
-    )
+    with stop_after(max_walltime) as stop:
+        chain = make_chain(
+            pools,
+            out,
+            n_chains=chains,
+            n_warmup=warmup,
+            n=n,
+            seed=seed,
+            more=more,
+            model=model,
+            progress=make_progress(quiet),
+            stop=stop,
+        )
     with chain:
         accepted = float(chain.history("accepted").mean())
         say_line(f"{out}: {chain.n_updates} updates of {chain.n_chains} chains, acceptance {accepted:.4f}")

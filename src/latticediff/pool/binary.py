@@ -7,6 +7,7 @@ The header is lines of a name, a blank and a value, the last line is ``end``; it
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,13 @@ class BinaryPool:
         start = int(told.pop("header_bytes"))
         known = {name: told[name] for name in PoolHeader.__dataclass_fields__ if name in told}
         self.header = PoolHeader.from_fields(known, path)
-        kind = record_type(self.header.shape)
-        if size != start + self.header.n * kind.itemsize:
+        wanted = start + self.header.n * 8 * (2 + math.prod(self.header.shape))
+        if size != wanted:
             raise FileError(
-                f"{path} has {size} bytes; {self.header.n} draws on {self.header.shape} take"
-                f" {start + self.header.n * kind.itemsize}: the pool is truncated or damaged, propose again"
+                f"{path} has {size} bytes; {self.header.n} draws on {self.header.shape} take {wanted}: the pool is"
+                " truncated or damaged, propose again"
             )
+        kind = record_type(self.header.shape)
         self._records: Any = np.memmap(path, kind, "r", start, (self.header.n,)) if self.header.n else np.empty(0, kind)
 
     def _told(self, data: bytes) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class Hdf5Pool:
         told["is_deterministic"] = bool(file.attribute_int("is_deterministic"))
         seed = file.attribute_text("seed")
         told["seed"] = int(seed) if seed.isdecimal() and len(seed) < 300 else -1
-        told["shape"] = [int(extent) for extent in np.atleast_1d(file.attribute("shape"))]
+        extents = np.atleast_1d(np.asarray(file.attribute("shape")))
+        told["shape"] = extents.tolist() if extents.dtype.kind in "iu" and extents.ndim == 1 else []
         told |= {name: file.attribute_json(name) for name in ("action", "proposal")}
         self._data = {name: file.data(name, "f", itemsize=8) for name in ("phi", "action", "log_q")}
         told["n"] = len(self._data["log_q"]) if self._data["log_q"].ndim == 1 else -1

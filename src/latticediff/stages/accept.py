@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..action import action_from_description
 from ..atomic import refuse_existing
 from ..ensemble import Ensemble, run_chain, run_directory
-from ..errors import FileError, ModelError, UserError
+from ..errors import FileError, ModelError, StopRequested, UserError
 from ..host import numpy_defaults
 from ..job.progress import Progress
 from ..metropolis import IndependenceMetropolis
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..markov import ChainState
     from ..pool import Pool
     from ..types import PathLikeStr
+    from .contract import StopCheck
 
 __all__ = ["accept"]
 
@@ -43,6 +44,7 @@ def accept(
     more: bool = False,
     model: PathLikeStr | None = None,
     progress: Progress | None = None,
+    stop: StopCheck | None = None,
 ) -> Ensemble:
     """Run the independence sampler over stored draws; every pool is marked as used before its draws are.
 
@@ -64,7 +66,8 @@ def accept(
         Go on with the chain `out`, which was made by this stage.
     model : path-like, optional
         Refuse pools of other weights.
-    progress : Progress, optional
+    progress, stop
+        See `latticediff.stages.generate.generate`.
 
     Returns
     -------
@@ -78,6 +81,8 @@ def accept(
         Pools of another proposal, or of another model than `model`.
     UserError
         Too few draws for one update of every chain.
+    StopRequested
+        `stop` gave a reason; the draws are given back.
     """
     progress, out = progress or Progress(), Path(out)
     if not more:
@@ -125,10 +130,14 @@ def accept(
                     provenance=collect(parents=parents),
                     resume=more,
                     progress=lambda done, total, block: task.reach(done),
+                    stop=stop,
                 )
-        except BaseException:
+        except BaseException as exc:
             # the pool is given back, so what was made of it must not stay; a chain that is extended is as it was
             shutil.rmtree(run_directory(out), ignore_errors=True)
+            if isinstance(exc, StopRequested):
+                told = "nothing is kept, and the draws are given back; run the same command again"
+                raise StopRequested(f"stopped before the chain was whole: {told}", exc.exit_code) from None
             raise
 
 
