@@ -2,10 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 
-from latticediff import registry
+from latticediff import HMC, Phi4, Streams, registry
 from latticediff.cli import main
+from latticediff.composite import Sequence
+from latticediff.ensemble import Ensemble, run_chain, verify
 from latticediff.errors import UserError
 from latticediff.stages.plugins import check_plugins, list_plugins
 
@@ -222,3 +225,51 @@ def test_without_plugins_of_others_it_says_so():
     if not [plugin for plugin in list_plugins().plugins if plugin.package != "latticediff"]:
         with pytest.raises(UserError, match="no plug-ins of other packages are installed"):
             check_plugins()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("signs = rng", "1 / 0; signs = rng", "raised ZeroDivisionError: division by zero; mend it"),
+        ("signs = rng", "import nowhere_at_all; signs = rng", "needs a package that is missing"),
+        ("return state._replace(phi=phi[-1], update=state.update + n_updates), Block", "return Block", "gave a Block"),
+        ("Block(phi,", "Block(phi[:, :3],", "gave block.phi of shape"),
+        ("Block(phi,", "Block(phi.astype(np.float32),", "block.phi as ndarray of float32"),
+        ("Block(phi,", "Block(phi * np.nan,", "block.phi that is not finite"),
+        ("Block(phi,", "Block(-phi,", "not where the chains stand"),
+        ("phi=phi[-1]", "phi=phi[-1] * np.nan", "state.phi that is not finite"),
+        ("state.update + n_updates", "0", "gave state.update = 0"),
+        ("action = np.asarray(self.action(phi))", "action = np.zeros(phi.shape[:2])", "not where the chains stand"),
+        ("phi = state.phi *", "phi = 1.001 * state.phi *", "state.action off by"),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_kernel_that_breaks_its_contract_during_a_chain_is_named(tmp_path, right, wrong, said, alone):
+    """By itself and in a composite; what was done before stays, valid."""
+    assert right in KERNEL
+    action = Phi4.A(-1.0, 1.0)
+
+    def kernel(source):
+        found = {"__name__": "their.package"}
+        exec(source, found)
+        mine = found["Mine"](action)
+        return mine if alone else Sequence([HMC(action, 0.1, 3), mine])
+
+    path, options = tmp_path / "chain.h5", {"block": 5, "checkpoint_seconds": 0.0}
+    sound = kernel(KERNEL)
+    start = sound.start(np.random.default_rng(1).standard_normal((4, 4, 4)))
+    broken = kernel(KERNEL.replace(right, wrong))
+    advance, calls = broken.advance, []
+
+    def late(state, rng, n, thin=1):
+        calls.append(1)
+        return (advance if len(calls) > 2 else sound.advance)(state, rng, n, thin)
+
+    broken.advance = late
+    with pytest.raises(UserError, match=r"kernel their\.package\.Mine: advance of") as caught:
+        run_chain(broken, (start, Streams(1)), path, 20, **options)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    with Ensemble(path) as part:
+        assert part.n_updates == 10
+    run_chain(sound, (start, Streams(1)), path, 20, resume=True, **options).close()
+    verify(path)

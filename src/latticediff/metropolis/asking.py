@@ -1,16 +1,12 @@
-"""Calls into proposals of others, and what is believed of their answers.
-
-A proposal of this package that fails is a defect of ours and keeps its traceback. One of another package is named, with
-the call and a remedy, in one line.
-"""
+"""Calls into proposals of others, and what is believed of their answers; see `latticediff.asking`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..asking import asked, is_ours, named
 from ..errors import UserError
 from ..types import FloatArray
 from .contract import Draw
@@ -20,33 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ask_draw", "ask_weigh", "asked_fingerprint", "require_sound_values"]
 
-_T = TypeVar("_T")
-_OURS = __name__.split(".")[0]
-
-
-def _is_ours(proposal: object) -> bool:
-    return type(proposal).__module__.split(".")[0] == _OURS
-
 
 def _named(proposal: object) -> str:
-    kind = type(proposal)
-    return f"proposal {kind.__module__}.{kind.__qualname__}"
-
-
-def _asked(proposal: object, call: str, function: Callable[..., _T], *arguments: Any) -> _T:
-    try:
-        return function(*arguments)
-    except (UserError, MemoryError):
-        raise
-    except ImportError as exc:
-        if _is_ours(proposal):
-            raise
-        raise UserError(f"{_named(proposal)}: {call} needs a package that is missing ({exc}); install it") from exc
-    except Exception as exc:
-        if _is_ours(proposal):
-            raise
-        reason = " ".join(f"{type(exc).__name__}: {exc}".split())
-        raise UserError(f"{_named(proposal)}: {call} raised {reason}; mend it, or take another proposal") from exc
+    return named(proposal, "proposal")
 
 
 def _numbers(proposal: object, call: str, name: str, values: Any, shape: tuple[int | None, ...]) -> FloatArray:
@@ -80,7 +52,7 @@ def ask_draw(proposal: Proposal, n: int, rng: np.random.Generator) -> Draw:
         A proposal of another package raised, or gave something else than a field and a number for each of `n`.
     """
     call = f"draw({n})"
-    answer: Any = _asked(proposal, call, proposal.draw, n, rng)
+    answer: Any = asked(proposal, "proposal", call, proposal.draw, n, rng)
     try:
         phi, log_q = answer
     except (TypeError, ValueError):
@@ -145,7 +117,7 @@ def ask_weigh(proposal: Proposal, phi: FloatArray, rng: np.random.Generator) -> 
         A proposal of another package raised, or something else than one number for each field.
     """
     call = f"weigh of {len(phi)} fields"
-    answer = _asked(proposal, call, proposal.weigh, phi, rng)
+    answer = asked(proposal, "proposal", call, proposal.weigh, phi, rng)
     return _numbers(proposal, call, "log_q", answer, (len(phi),))
 
 
@@ -168,9 +140,9 @@ def asked_fingerprint(proposal: Proposal, before: str | None) -> str | None:
     UserError
         It is another one than `before`.
     """
-    if _is_ours(proposal):
+    if is_ours(proposal):
         return None
-    now = _asked(proposal, "fingerprint()", proposal.fingerprint)
+    now = asked(proposal, "proposal", "fingerprint()", proposal.fingerprint)
     if before is not None and now != before:
         raise UserError(
             f"{_named(proposal)}: its fingerprint changed during the chain, from {before[:12]} to {str(now)[:12]}:"
