@@ -15,7 +15,9 @@ from latticediff.pool.consumed import claim, consumed
 from latticediff.pool.files import require_digest
 from latticediff.stages import accept as accept_stage
 from latticediff.stages.accept import accept
+from latticediff.stages.info import info
 from latticediff.stages.propose import propose
+from latticediff.stages.verify import verify as verify_file
 from latticediff.stages.weigh_fields import weigh_fields
 from latticediff.streams import Streams
 
@@ -235,6 +237,9 @@ def test_damage_is_found_before_a_draw_is_used(pools):
 def test_the_commands(tmp_path, capsys):
     run("propose", L8, "--n", "120", "--out", tmp_path / "p.bin", "--seed", "3", "--quiet")
     assert "120 draws on 8x8 of phi4-A-L8" in capsys.readouterr().out
+    for command, said in (("info", "120, 0 of them used"), ("verify", "120 draws, 0 of them used, stored action")):
+        run(command, tmp_path / "p.bin")
+        assert said in capsys.readouterr().out
     run("accept", tmp_path / "p.bin", "--out", tmp_path / "c.h5", "--quiet")
     assert "109 updates of 1 chains, acceptance" in capsys.readouterr().out
     run("accept", tmp_path / "p.bin", "--out", tmp_path / "d.h5", code=2)
@@ -319,3 +324,15 @@ def test_bytes_changed_at_random_are_found_or_change_nothing(pools, name):
             assert "\n" not in str(exc)
             refused += 1
     assert refused > 10
+
+
+@pytest.mark.parametrize("name", ["a.h5", "sde.h5", "b.bin"])
+def test_info_and_verify_know_pools(pools, name):
+    assert "is sound" in verify_file(pools / name)
+    told = info(pools / name)
+    assert "pool of weighed draws" in told and "phi4-A-L8, " in told
+    assert ("hidden path" in told) == name.startswith("sde")
+    data = bytearray((pools / name).read_bytes())
+    data[data.find(rows(pools / name)[1].phi[5].tobytes())] ^= 1
+    (pools / name).write_bytes(data)
+    assert "not those that were written" in refusal(verify_file, pools / name)

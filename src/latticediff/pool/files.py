@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import refuse_existing, require_space
+from ..ensemble.stored import open_h5
 from ..errors import FileError, UserError
 from ..types import PathLikeStr
 from ..untrusted import regular_file
 from .binary import BinaryPool, write_binary
 from .hdf5 import Hdf5Pool, write_hdf5
-from .header import PoolHeader, Rows, data_digest, record_type
+from .header import SCHEMA, PoolHeader, Rows, data_digest, record_type
 
 if TYPE_CHECKING:
     from .header import Pool
 
-__all__ = ["checked_suffix", "open_pool", "require_digest", "write_pool"]
+__all__ = ["checked_suffix", "is_pool", "open_pool", "require_digest", "write_pool"]
 
 BYTES = 32 << 20  #: read at a time
 
@@ -73,6 +74,18 @@ def open_pool(path: PathLikeStr) -> Pool:
     with open(path, "rb") as file:
         is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
     return Hdf5Pool(path) if is_hdf5 else BinaryPool(path)
+
+
+def is_pool(path: PathLikeStr) -> bool:
+    """Whether a file says that it is a pool; nothing else of it is looked at."""
+    if not Path(path).is_file():
+        return False
+    with open(path, "rb") as file:
+        begin = file.read(len(SCHEMA) + 1)
+    if begin[:8] != b"\x89HDF\r\n\x1a\n":
+        return begin == f"{SCHEMA} ".encode()
+    with open_h5(path) as store:
+        return store.has_attribute("schema") and str(store.attribute("schema")) == SCHEMA
 
 
 def require_digest(pool: Pool) -> None:
