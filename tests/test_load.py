@@ -164,6 +164,7 @@ def test_chain_takes_a_generator_a_seed_or_nothing(proposals, caplog):
     kernel = proposals[L8, "ode"].kernel()
     assert isinstance(kernel, IndependenceMetropolis) and proposals[L8, "ode"].kernel(tries=3).tries == 3
     state = kernel.hot_start(4, Streams(1))
+    assert np.array_equal(kernel.hot_start(4, 1).phi, state.phi)
 
     def fields(given):
         return next(chain(kernel, state, given, block=5))[1].phi

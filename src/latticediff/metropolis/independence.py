@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from ..randomness import Rng, as_streams
 from ..types import BoolArray, Description, FloatArray, IntArray
 from .accept_reject import bounds, scan, windows
 from .asking import ask_draw, ask_weigh, asked_fingerprint
@@ -107,15 +108,15 @@ class IndependenceMetropolis:
         return ChainState(phi, np.asarray(self.action(phi)), 0, None)
 
     @numpy_defaults()
-    def hot_start(self, n_chains: int, rng: Streams) -> ChainState:
-        """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
+    def hot_start(self, n_chains: int, rng: Rng = None) -> ChainState:
+        """`ChainState` at update 0 from `n_chains` proposals; `rng` as of `latticediff.chain`.
 
         Raises
         ------
         UserError
             All proposals blew up.
         """
-        draw = sound_draw(ask_draw(self.proposal, n_chains, rng.generator("start")))
+        draw = sound_draw(ask_draw(self.proposal, n_chains, as_streams(rng).generator("start")))
         return ChainState(draw.phi, np.asarray(self.action(draw.phi)), 0, draw.log_q)
 
     @numpy_defaults()

@@ -32,7 +32,7 @@ class GaussianProposal:
 
 
 def gaussian(model, width=1.0):
-    """Without a route: ``[sampling.propagator]`` of a card, or ``latticediff.load(name).proposal("propagator", width=1.1)``."""
+    """Without a route: ``[sampling.propagator]``, or ``latticediff.load(name).proposal("propagator", width=1.1)``."""
     return GaussianProposal(model.gaussian.propagator_full.numpy(), width)
 
 
