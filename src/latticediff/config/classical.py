@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..observables.table import OBSERVABLES, installed_names
-from .bounds import Count, Fraction, Positive, Section
+from .bounds import Count, Fraction, Kernels, Positive, Section
 
 __all__ = ["GateSection", "HMCSection"]
 
@@ -35,6 +35,7 @@ class HMCSection(Section):
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mass: Positive | None = None  #: m_eff^2 of Fourier acceleration; not given: unit masses
     cluster: Count | None = None  #: Swendsen-Wang updates after each trajectory; not given: none
+    kernels: Kernels | None = None  #: installed kernels, an update of each after each trajectory; not given: none
     search_observable: Annotated[str, AfterValidator(_primary)] | None = None  #: whose cost counts; not given: abs_m
     search_budget: Count | None = None  #: most force evaluations of each chain; not given: a million
 
@@ -66,6 +67,8 @@ class HMCSection(Section):
             raise ValueError(
                 f'{self.searches[0]} = "search" looks at trajectories alone; with cluster updates give a value'
             )
+        if self.searches and self.kernels:
+            raise ValueError(f'{self.searches[0]} = "search" looks at trajectories alone; with kernels give a value')
         if self.trajectory_length == "search" and self.jitter == 0:
             raise ValueError(
                 'trajectory_length = "search" wants some jitter, e.g. 0.1, or a mode of that period never moves'

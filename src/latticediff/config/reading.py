@@ -129,6 +129,9 @@ def _with_routes(card: Card) -> Card:
     """The card with the sections of installed routes checked by their own options; any other key is unknown."""
     checked: dict[str, BaseModel] = {}
     for name, data in (card.sampling.model_extra or {}).items():
+        if name in registry.names("proposals") and name not in registry.names("routes"):
+            checked[name] = _checked(sections.ProposalSection, data, f"sampling.{name}")
+            continue
         if name not in registry.names("route_options"):
             own = type(card.sampling).model_fields
             hint = registry.nearest(name, [*own, *registry.names("route_options")])

@@ -13,8 +13,10 @@ from ..ensemble import Ensemble
 from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
 from ..job.folder import fingerprint, read_identity, read_marker
+from ..pool.files import is_pool
 from ..untrusted import printable, status
 from .measure import acceptance
+from .pools import pool_rows
 
 if TYPE_CHECKING:
     from ..types import PathLikeStr
@@ -32,7 +34,7 @@ def info(path: PathLikeStr) -> str:
     Parameters
     ----------
     path : path-like
-        An ensemble file, the directory of an unfinished run, a model folder, or a run folder.
+        An ensemble file, a pool, the directory of an unfinished run, a model folder, or a run folder.
 
     Returns
     -------
@@ -52,6 +54,8 @@ def info(path: PathLikeStr) -> str:
         return _table(_model_rows(path))
     if path.is_dir() and not (path / "run.json").exists():
         raise FileError(f"{path} is no run folder, model folder or ensemble; expected what latticediff wrote")
+    if is_pool(path):
+        return _table(pool_rows(path))
     with Ensemble(path) as ensemble:
         return _table(_ensemble_rows(ensemble))
 

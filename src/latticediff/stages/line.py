@@ -13,7 +13,7 @@ import tomli_w
 
 from ..analysis import ess_reverse
 from ..atomic import claimed
-from ..build.learned import route_named
+from ..build.learned import route_named, section_of
 from ..config import parse_card
 from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, ModelError, UserError
@@ -175,7 +175,7 @@ def draw_line(
     model, (name, values) = load_model(folder), parse_values(along)
     card = card_of(model, overrides, progress.say)
     if n is not None:
-        chains = getattr(card.sampling, route).n_chains
+        chains = section_of(card, route).n_chains
         card = card_of(model, [*overrides, f"sampling.{route}.n_updates={max(1, -(-n // chains))}"])
     couplings = [key for key, value in card.action.options.items() if isinstance(value, int | float)]
     if name not in couplings:
