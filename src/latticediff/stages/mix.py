@@ -107,7 +107,8 @@ def mix(
     check_one_theory(loaded)
     order, parts = natural_parts(loaded)
     if boundaries is not None or order_parameter is not None:
-        parts = Parts(parts.boundaries if boundaries is None else boundaries, order_parameter or parts.order_parameter)
+        edges = parts.boundaries.tolist() if boundaries is None else boundaries
+        parts = Parts(edges, order_parameter or parts.order_parameter)
     if len(parts) != len(loaded):
         raise UserError(f"{len(parts) - 1} boundaries for {len(loaded)} phases; expected {len(loaded) - 1}")
     streams, found = Streams(seed).child("mix"), []
