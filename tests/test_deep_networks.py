@@ -23,7 +23,7 @@ from latticediff.build.network import _start_from, check_network
 from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import CardError, ModelError, UserError
-from latticediff.gaussian.baseline import implicit_cubic
+from latticediff.gaussian.baseline import implicit_baseline
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.model.score_model import ScoreModel
 from latticediff.model.storage import load_model, save_model
@@ -109,7 +109,7 @@ def test_untrained_network_is_the_baseline(kind, shape):
     x = normal((2, *shape), 1)
     R, trace = net(bg, x, LEVELS, trace=True)
     W, C = bg.posterior(bg.expand((2 * LEVELS).exp()))
-    linear, local, total = implicit_cubic(bg, bg.to_modes(x), W, C, trace=True)
+    linear, local, total = implicit_baseline(bg, bg.to_modes(x), W, C, trace=True)
     torch.testing.assert_close(R, bg.from_modes(linear) + local, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(trace, total, rtol=1e-12, atol=1e-12)
 

@@ -146,6 +146,63 @@ with Ensemble("{tmp_path}/whole.h5") as one, Ensemble("{tmp_path}/part.h5") as o
     assert 0.3 < float(python("-c", code)) < 0.7  # half of the updates flip all signs
 
 
+def test_a_card_names_an_installed_kernel(python, tmp_path):
+    """After every trajectory, and before every learned update; the chain is run on from its file."""
+    card = tmp_path / "card.toml"
+    card.write_text(
+        CARD.replace("thin = 2", 'thin = 2\nkernels = ["sign_flip"]') + "[sampling.kernel]\nkernels = ['sign_flip']"
+    )
+    python("-m", "latticediff", "generate", card, "--out", tmp_path / "ens.h5", "--quiet")
+    assert "sign_flip" in python("-m", "latticediff", "info", tmp_path / "ens.h5")
+    python("-m", "latticediff", "generate", card, "--out", tmp_path / "ens.h5", "--more", "20", "--quiet")
+    python("-m", "latticediff", "train", card, "--ensemble", tmp_path / "ens.h5", "--out", tmp_path / "m", "--quiet")
+    made = ("--model", tmp_path / "m", "--route", "gaussian", "--out", tmp_path / "chain.h5")
+    python("-m", "latticediff", "sample", card, *made, "--quiet")
+    assert "sign_flip" in python("-m", "latticediff", "info", tmp_path / "chain.h5")
+    told = json.loads(
+        python("-m", "latticediff", "measure", tmp_path / "chain.h5", "--json", "--observable", "schwinger_dyson")
+    )
+    value, error = told["observables"]["schwinger_dyson"]
+    assert abs(value - 1) < 4 * error
+    code = f"import latticediff; print(latticediff.load('{tmp_path}/m').proposal('propagator', width=1.2).describe())"
+    assert python("-c", code) == "{'name': 'gaussian', 'width': 1.2}\n"
+    for key, said in (('["sign_flop"]', "did you mean 'sign_flip'"), ("[{a = 1}]", "has no name"), ("[1]", "kernels")):
+        card.write_text(CARD.replace("thin = 2", f"thin = 2\nkernels = {key}"))
+        assert said in python("-m", "latticediff", "generate", card, "--out", tmp_path / "no.h5", code=2)
+
+
+def test_a_card_names_an_installed_proposal_that_has_no_route(python, tmp_path):
+    card, model = tmp_path / "card.toml", tmp_path / "m"
+    section = "[sampling.propagator]\nn_chains = 8\nn_warmup = 2\nn_updates = 100\nwidth = 1.1\n"
+    card.write_text(CARD + section)
+    python("-m", "latticediff", "generate", card, "--out", tmp_path / "ens.h5", "--quiet")
+    python("-m", "latticediff", "train", card, "--ensemble", tmp_path / "ens.h5", "--out", model, "--quiet")
+    words = ("-m", "latticediff", "sample", card, "--model", model, "--quiet")
+    python(*words, "--route", "propagator", "--out", tmp_path / "named.h5")
+    python(*words, "--route", "gaussian", "--set", "sampling.gaussian.n_updates=100", "--out", tmp_path / "route.h5")
+    code = f"""
+from latticediff.ensemble import Ensemble
+one, other = (Ensemble("{tmp_path}/" + name + ".h5") for name in ("named", "route"))
+print(one.n_updates, one.n_chains, one.algorithm["proposal"] == other.algorithm["proposal"])
+"""
+    assert python("-c", code) == "100 8 True\n"
+    assert "100" in python(*words, "--route", "propagator", "--out", tmp_path / "no.h5", "--dry-run")
+    card.write_text(CARD)  # a section is not needed
+    assert python(*words, "--route", "propagator", "--out", tmp_path / "no.h5", "--dry-run")
+    card.write_text(CARD + section.replace("width", "breadth"))
+    said = python(*words, "--route", "propagator", "--out", tmp_path / "no.h5", code=2)
+    assert "proposal 'propagator' cannot be made of a model and options breadth" in said
+
+
+def test_the_package_keeps_its_contracts(python):
+    said = python("-m", "latticediff", "plugins", "check", "latticediff-example")
+    groups = [line.split()[1] for line in said.splitlines() if line.startswith("ok ")]
+    assert set(groups) >= {"actions", "kernels", "proposals", "routes", "networks", "observables", "readers", "figures"}
+    assert "FAULTY" not in said and "note:" not in said
+    assert python("-m", "latticediff", "plugins", "check") == said  # what is not ours
+    assert "latticediff-example (latticediff_example.action:Sextic)" in python("-m", "latticediff", "plugins", "list")
+
+
 def test_a_reader_converts(python, tmp_path):
     fields, card = np.random.default_rng(1).normal(size=(5, 24)), tmp_path / "card.toml"
     np.savetxt(tmp_path / "fields.csv", fields, delimiter=",", fmt="%.17g")

@@ -9,7 +9,7 @@ from test_score import SHAPES, trace_by_jacobian
 
 from latticediff.action import Phi4
 from latticediff.diffusion.compiled import CompiledRidge
-from latticediff.gaussian.baseline import implicit_cubic
+from latticediff.gaussian.baseline import implicit_baseline
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.networks.ridge.core import ridge_core
 from latticediff.networks.ridge.normal_ordering import (
@@ -155,7 +155,7 @@ def test_at_small_noise_nothing_is_taken():
     bg = gaussian(SHAPE)
     x, tiny = normal((2, *SHAPE), 1), torch.full((1, *([1] * bg.ndim)), 1e-12, dtype=torch.float64)
     W, C = bg.posterior(tiny)
-    linear, local, _ = implicit_cubic(bg, bg.to_modes(x), W, C, linear=baseline_linear(bg, tiny, W, C))
+    linear, local, _ = implicit_baseline(bg, bg.to_modes(x), W, C, linear=baseline_linear(bg, tiny, W, C))
     assert torch.allclose(bg.from_modes(linear) + local, bg.delta_force(x), atol=1e-8)
 
 
@@ -163,7 +163,7 @@ def test_an_untrained_network_is_the_ordered_baseline():
     bg, net = gaussian(SHAPE), network(2, 0.0, ordered=True).double()
     x, v = normal((2, *SHAPE), 1), bg.expand((2 * level(0.5)).exp())
     W, C = bg.posterior(v)
-    linear, local, _ = implicit_cubic(bg, bg.to_modes(x), W, C, linear=baseline_linear(bg, v, W, C))
+    linear, local, _ = implicit_baseline(bg, bg.to_modes(x), W, C, linear=baseline_linear(bg, v, W, C))
     assert torch.allclose(net(bg, x, level(0.5))[0], bg.from_modes(linear) + local, atol=1e-12)
 
 

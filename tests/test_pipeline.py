@@ -13,6 +13,7 @@ from latticediff.ensemble import Ensemble, content_digest, save_ensemble
 from latticediff.errors import FileError, GateError, StopRequested, UserError
 from latticediff.job.folder import RunFolder
 from latticediff.job.log import JsonLog, read_log
+from latticediff.job.progress import Progress
 from latticediff.lattice import p_hat_squared
 from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
@@ -388,3 +389,29 @@ def test_log_survives_a_torn_line(tmp_path):
     assert [row["event"] for row in rows] == ["begin", "end"]
     assert rows[0]["value"] == 1.5 and rows[0]["bad"] is None and rows[0]["array"] == [0, 1]
     assert read_log(path, "end") == rows[1:] and read_log(tmp_path / "none") == []
+
+
+def test_a_run_whose_fine_tuning_gains_nothing_goes_on_with_what_it_has(tmp_path):
+    reckless = """
+[finetune]
+steps = 4
+batch = 4
+learning_rate = 10.0
+warmup = 1
+clip = 100.0
+check_every = 2
+n_check = 32
+"""
+    said = []
+
+    class Heard(Progress):
+        def say(self, text):
+            said.append(text)
+
+    with run(parse_card(TINY + reckless), tmp_path / "run", progress=Heard()) as folder:
+        assert folder.is_finished("finetune") and folder.is_finished("report")
+        score, model = load_model(folder.score), load_model(folder.model)
+    assert score.fingerprint() == model.fingerprint()
+    warned = [line for line in said if line.startswith("warning: ")]
+    assert ["lower finetune.learning_rate" in line for line in warned] == [True, True, False]
+    assert warned[2] == "warning: going on with the score-matched model, as it is"

@@ -23,7 +23,9 @@ from latticediff.lattice import cos_sum
 from latticediff.markov import kernel_from_description
 from latticediff.model.storage import load_model
 from latticediff.observables import measure_primary
+from latticediff.stages.sources import Source, gaussian_of
 from latticediff.targets.control_variates import three_targets
+from latticediff.training.data import TrainingData
 from latticediff.training.likelihood import action_of
 
 CARD = """
@@ -263,7 +265,7 @@ def test_a_theory_without_an_expansion_is_refused_by_name():
         assert word in line
 
 
-def test_a_local_force_that_the_cubic_baseline_cannot_follow_is_refused_by_name():
+def test_a_local_force_of_any_kind_has_a_baseline():
     class Bent(Well):
         @property
         def b(self):
@@ -276,16 +278,21 @@ def test_a_local_force_that_the_cubic_baseline_cannot_follow_is_refused_by_name(
             return 5 * phi**4
 
     gaussian = GaussianReference(Bent(), some_propagator((4, 6)))
-    line = refusal(network(2, 0.1), gaussian, torch.zeros(1, 4, 6), torch.zeros(1))
-    assert "which the cubic baseline cannot follow, has no b" in line and "Quartic" in line
+    assert not gaussian.is_cubic and gaussian.quartic > 0
+    R, trace = network(2, 0.1)(gaussian, 0.5 * normal((1, 4, 6), 2, torch.float32), torch.zeros(1), trace=True)
+    assert bool(torch.isfinite(R).all()) and bool(torch.isfinite(trace).all())
 
 
 def test_two_vacua_want_a_symmetric_theory():
     class Tilted(Well):
         is_symmetric = False
 
-    line = refusal(lambda: GaussianReference(Tilted(), some_propagator((4, 6)), vacuum=0.5))
-    assert "phase = broken wants two equal vacua" in line
+    phis = 0.3 * np.random.default_rng(1).standard_normal((64, 4, 6)) - 0.5
+    source = Source(Tilted(), TrainingData(phis, 8, 0.125))
+    line = refusal(gaussian_of, source, "broken")
+    assert "is not symmetric under phi -> -phi" in line and "training.phase = broken wants two equal vacua" in line
+    single = gaussian_of(source)  # whatever the card says by default
+    assert single.phase == "single" and abs(single.vacuum + 0.5) < 0.1
 
 
 @pytest.mark.parametrize("couplings", [(-4.0, 6.0), (0.5, 1.0), (-4.0, 2.0)])

@@ -18,7 +18,7 @@ from latticediff.action import Phi4
 from latticediff.diffusion.compiled import CompiledRidge
 from latticediff.errors import FileError, ModelError, UserError
 from latticediff.fourier import basis_from_momenta, momenta_from_basis, real_fourier
-from latticediff.gaussian.baseline import implicit_cubic
+from latticediff.gaussian.baseline import implicit_baseline
 from latticediff.gaussian.propagator import measured_propagator, symmetrise
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.model.storage import load_model, save_model
@@ -88,11 +88,11 @@ def test_baseline_trace_is_that_of_the_full_jacobian(shape):
     W, C = bg.posterior(torch.exp(2 * level).reshape(-1, *([1] * bg.ndim)))
 
     def residual(field):
-        linear, local, _ = implicit_cubic(bg, bg.to_modes(field), W, C)
+        linear, local, _ = implicit_baseline(bg, bg.to_modes(field), W, C)
         return bg.from_modes(linear) + local
 
     x = 2 * normal((1, *shape), 3)
-    trace = implicit_cubic(bg, bg.to_modes(x), W, C, trace=True)[2]
+    trace = implicit_baseline(bg, bg.to_modes(x), W, C, trace=True)[2]
     assert float(trace) == pytest.approx(trace_by_jacobian(bg, residual, x, level), rel=1e-11)
 
 
@@ -115,7 +115,7 @@ def test_untrained_network_is_the_baseline():
     bg, net = gaussian(SHAPE), network(2, 0.0).double()
     x, level = normal((2, *SHAPE), 6), torch.tensor([0.2], dtype=torch.float64)
     W, C = bg.posterior(torch.exp(2 * level).reshape(1, 1, 1))
-    linear, local, _ = implicit_cubic(bg, bg.to_modes(x), W, C)
+    linear, local, _ = implicit_baseline(bg, bg.to_modes(x), W, C)
     torch.testing.assert_close(net(bg, x, level)[0], bg.from_modes(linear) + local, rtol=1e-13, atol=1e-13)
 
 
@@ -134,7 +134,7 @@ def test_baseline_grows_linearly_and_never_outruns_the_noise():
     """On one site ``R_0 -> x / (3 sigma^2)``: below x / sigma^2, where the denoiser would change sign."""
     bg, x = gaussian((1,)), torch.tensor([[1e4], [1e6]], dtype=torch.float64)
     for sigma in (0.05, 0.5, 5.0):
-        _, local, _ = implicit_cubic(bg, bg.to_modes(x), *bg.posterior(torch.full((1, 1), sigma**2)))
+        _, local, _ = implicit_baseline(bg, bg.to_modes(x), *bg.posterior(torch.full((1, 1), sigma**2)))
         torch.testing.assert_close(local, x / (3 * sigma**2), rtol=1e-3, atol=0)
 
 

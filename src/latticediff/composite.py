@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .action import Action
 from .arrays import real_array
+from .asking import ask_advance
 from .errors import UserError
 from .hmc.checks import check_counts
 from .markov import ActionKernel, Block, ChainState, kernel_from_description
@@ -100,7 +101,7 @@ class _Composite:
 
     def _advance_part(self, index: int, state: ChainState, rng: Streams) -> tuple[ChainState, Row]:
         branch = rng.child(f"part-{index}")
-        after, block = self.parts[index].advance(state._replace(log_q=None, latent=None), branch, 1)
+        after, block = ask_advance(self.parts[index], state._replace(log_q=None, latent=None), branch, 1)
         return ChainState(after.phi, after.action, state.update), {key: rows[0] for key, rows in block.info.items()}
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import registry
 from .action import Action
 from .errors import FileError, UserError
+from .randomness import Rng, as_streams
 from .streams import Streams
 from .types import Description, FloatArray
 
@@ -112,7 +113,7 @@ def kernel_from_description(action: Action, description: Description) -> Restora
 
 
 def chain(
-    kernel: Kernel, state: ChainState, rng: Streams, block: int = 1, thin: int = 1
+    kernel: Kernel, state: ChainState, rng: Rng = None, block: int = 1, thin: int = 1
 ) -> Iterator[tuple[ChainState, Block]]:
     """Generator of ``(state, block)``, for ever; the caller stores and decides when to stop.
 
@@ -120,12 +121,14 @@ def chain(
     ----------
     kernel : Kernel
     state : ChainState
-    rng : Streams
+    rng : Streams, numpy.random.Generator, int or None
+        See `latticediff.randomness.as_streams`; taken when the first block is asked for.
     block : int
         Updates per yield. Larger is faster, the bits are the same.
     thin : int
         Keep every `thin`-th update.
     """
+    streams = as_streams(rng)
     while True:
-        state, done = kernel.advance(state, rng, block, thin)
+        state, done = kernel.advance(state, streams, block, thin)
         yield state, done

@@ -16,6 +16,7 @@ __all__ = ["GROUPS", "load", "names", "nearest", "require"]
 
 GROUPS = (
     "actions",
+    "action_options",
     "proposals",
     "routes",
     "route_options",

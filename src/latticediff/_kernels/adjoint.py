@@ -10,6 +10,7 @@ import numpy as np
 
 from .compile import cached, cached_sums
 from .flow import transform
+from .pieces import cubic_pieces
 from .ridge import LANES, TILE, add_outer, correlate, enframe, inverse_sqrt, scatter, stacked
 
 zero, one, two, three = np.float32(0.0), np.float32(1.0), np.float32(2.0), np.float32(3.0)
@@ -47,7 +48,7 @@ def activate_backward(h, amplitudes, kappa, inside, tau, n, dg, g, d_amplitudes,
 @cached
 def slope_backward(
     state, d_slope, d_trace, level, lanes, extents, matrices, transposes, pairs, source, inside, offsets, first,
-    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers,
+    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces,
     fields, framed_fields, d_out, framed_d_out, framed_d_fields, h, dg, g, P, tau, work,
     d_state, d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
 ):  # fmt: skip
@@ -107,7 +108,14 @@ def slope_backward(
     q, c, weight = np.float32(numbers[level, 1]), np.float32(numbers[level, 2]), np.float32(numbers[level, 3])
     lift, width, tilt = np.float32(numbers[level, 5]), np.float32(numbers[level, 6]), np.float32(numbers[level, 7])
     y = fields[1]
-    for x in range(size):
+    if pieces.shape[1] > 0:
+        for x in range(size):
+            work[x] = half * y[x]
+        low, inverse_width = np.float32(numbers[level, 9]), np.float32(numbers[level, 10])
+        cubic_pieces(pieces[level], low, inverse_width, work, size, y, fields[0], fields[2])
+        for x in range(size):
+            work[x] = half * (fields[0][x] * d_out[0, x] + weight * np.float32(d_trace[x % lanes]) * fields[2][x])
+    for x in range(size if pieces.shape[1] == 0 else 0):
         yb = half * y[x]
         square = yb * yb
         inverse = one / (lift + three * q * c * square)
@@ -135,7 +143,7 @@ def slope_backward(
 def backward(
     begin, end, d_states, d_integrals, stages, step, stage_level, matrix, weights,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers,
+    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces,
     d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
 ):  # fmt: skip
     """From cotangents of the end to those of the start, `d_states` in place; table gradients, one row per group."""
@@ -163,7 +171,7 @@ def backward(
                 slope_backward(
                     stages[i, n, s], d_slopes[s], d_trace, stage_level[n, s], lanes, extents, matrices, transposes,
                     pairs, source, inside, offsets, first, kernels_in, transposed_in, amplitudes, transposed_out, kappa,
-                    inner, outer, linear, numbers, fields, framed_fields, d_out, framed_d_out, framed_d_fields,
+                    inner, outer, linear, numbers, pieces, fields, framed_fields, d_out, framed_d_out, framed_d_fields,
                     h, dg, g, P, tau, work, d_stage,
                     d_kernels_in[i], d_amplitudes[i], d_kernels_out[i], d_kappa[i],
                 )  # fmt: skip

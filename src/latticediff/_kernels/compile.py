@@ -139,8 +139,10 @@ def specialise(
 
 def potential_name(value: Any, derivative: Any) -> str | None:
     """Cache name of a potential, or None for one that is not ours."""
-    if value is potentials.phi4_value and derivative is potentials.phi4_derivative:
-        return "phi4"
+    for name in ("phi4", "polynomial", "sine_gordon"):
+        pair = getattr(potentials, f"{name}_value"), getattr(potentials, f"{name}_derivative")
+        if (value, derivative) == pair:
+            return name
     return None
 
 

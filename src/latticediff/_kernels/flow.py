@@ -15,6 +15,7 @@ import numpy as np
 
 from .compile import cached
 from .oblique import exchange
+from .pieces import cubic_pieces
 from .ridge import LANES, TILE, correlate, enframe, inverse_sqrt, scatter, stacked
 
 one, two, three = np.float32(1.0), np.float32(2.0), np.float32(3.0)
@@ -34,9 +35,12 @@ class Levels(NamedTuple, Generic[Array]):
     inner: Array  #: (n_levels, J, V) float32, state to input fields
     outer: Array  #: (n_levels, M, V) float32, output fields to slope
     linear: Array  #: (n_levels, V) float64, the baseline's linear part of the slope
-    #: (n_levels, 9) float64: output scale, 4b, posterior variance c, baseline trace, linear trace; and of the vacuum
-    #: lambda, c - m_0^2, tilt (`gaussian.baseline`), shift of the second input's zero mode
+    #: (n_levels, 11) float64: output scale, 4b, posterior variance c, baseline trace, linear trace; and of the vacuum
+    #: lambda, c - m_0^2, tilt (`gaussian.baseline`), shift of the second input's zero mode; of `pieces` the first knot
+    #: and the knots per unit of half the second input
     numbers: Array
+    #: (n_levels, n_pieces, 4) float32: the local part as in `pieces.cubic_pieces`; no pieces: the cubic of `numbers`
+    pieces: Array
 
 
 @cached
@@ -131,7 +135,7 @@ def activate_and_sum(h, amplitudes, kappa, inside, n, g, density):
 @cached
 def slope(
     state, level, lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
     fields, framed_fields, h, g, P, density, framed_out, work, derivative, trace,
 ):  # fmt: skip
     """``d state / d log sigma`` and the trace, for `lanes` configurations; scratch arrays are passed in."""
@@ -174,7 +178,15 @@ def slope(
             out[x] = np.float32(0.0)
         for p in range(framed):
             out[source[p]] += framed_out[m * framed + p]
-        if m == 0:
+        if m == 0 and pieces.shape[1] > 0:
+            for x in range(size):
+                work[x] = half * y[x]
+            low, inverse = np.float32(numbers[level, 9]), np.float32(numbers[level, 10])
+            cubic_pieces(pieces[level], low, inverse, work, size, y, fields[0], work[:0])
+            for x in range(size):
+                out[x] = scale * out[x] + y[x]
+                trace[x % lanes] += weight * fields[0][x]
+        elif m == 0:
             for x in range(size):
                 yb = half * y[x]
                 square = yb * yb
@@ -203,7 +215,7 @@ def slope(
 def flow(
     begin, end, states, integrals, stages, step, stage_level, matrix, weights,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
 ):  # fmt: skip
     """Runge-Kutta along the grid for groups begin .. end-1, in place.
 
@@ -238,7 +250,7 @@ def flow(
                         stages[i, n, s, x] = stage[x]
                 slope(
                     stage, stage_level[n, s], lanes, extents, matrices, transposes, pairs, source, sites, inside,
-                    offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+                    offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
                     fields, framed_fields, h, g, P, density, framed_out, work, slopes[s], trace,
                 )  # fmt: skip
                 for a in range(lanes):
@@ -253,7 +265,7 @@ def flow(
 def slopes(
     begin, end, states, level, derivatives,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
     J, V = inner.shape[1], inner.shape[2]
@@ -268,6 +280,6 @@ def slopes(
     for i in range(begin, end):
         slope(
             states[i], level, lanes, extents, matrices, transposes, pairs, source, sites, inside,
-            offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+            offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
             fields, framed_fields, h, g, P, density, framed_out, work, derivatives[i], trace,
         )  # fmt: skip

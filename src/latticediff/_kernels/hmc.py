@@ -1,6 +1,7 @@
 """The compiled HMC update: whole trajectories of groups of chains.
 
-Templates as in `layout`; `build` puts them together for one potential, dimension and lane count.
+Templates as in `layout`; `build` puts them together for one potential, dimension and lane count, with the sweeps of
+`layout` for nearest neighbours or those of `linked` for any links.
 """
 
 import functools
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray
-from . import layout
+from . import layout, linked
 from .accept import metropolis
 from .compile import potential_name, specialise
 from .layout import copy_lane, finish, load, spread, store, sweep
@@ -206,16 +207,29 @@ def _geometry(ndim: int, lanes: int) -> dict[str, Any]:
 
 
 @functools.cache
-def build(value: Any, derivative: Any, ndim: int, lanes: int) -> Compiled:
-    """The entry points for one potential, dimension and lane count.
+def _linked_geometry(lanes: int) -> dict[str, Any]:
+    """`_geometry` for any links, whatever the dimension."""
+    bindings: dict[str, Any] = {"LANES": np.uint64(lanes)}
+    for part in (layout.copy_lane, layout.lane_sums, linked.close, linked.load, linked.store, linked.spread):
+        bindings[part.__name__] = specialise(part, bindings, f"links_{lanes}")
+    return bindings
+
+
+@functools.cache
+def build(value: Any, derivative: Any, ndim: int, lanes: int, n_links: int = 0) -> Compiled:
+    """The entry points for one potential, dimension and lane count; or for so many links, whatever they are.
 
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
     compiled once per process.
     """
-    bindings = {**_geometry(ndim, lanes), "value": value, "derivative": derivative}
-    bindings["sweep"] = specialise(sweep, bindings, inner=True)
-    bindings["finish"] = specialise(finish, bindings, inner=True)
+    room: Any = linked if n_links else layout
+    geometry = _linked_geometry(lanes) if n_links else _geometry(ndim, lanes)
+    bindings = {**geometry, "value": value, "derivative": derivative}
+    if n_links:
+        bindings["N_STARTS"] = 2 * n_links
+    bindings["sweep"] = specialise(room.sweep, bindings, inner=True)
+    bindings["finish"] = specialise(room.finish, bindings, inner=True)
     bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
     potential = potential_name(value, derivative)
-    name = potential and f"{potential}_{ndim}d_{lanes}"
+    name = potential and (f"{potential}_links_{n_links}_{lanes}" if n_links else f"{potential}_{ndim}d_{lanes}")
     return Compiled(*(specialise(entry, bindings, name) for entry in (advance, integrate)))

@@ -12,6 +12,7 @@ import numpy as np
 
 from .compile import cached
 from .folded import scratch_size, transform
+from .pieces import cubic_pieces
 from .vectors import LANES, load, narrow, root, spread, store, widen
 
 one, two, three, half = np.float32(1.0), np.float32(2.0), np.float32(3.0), np.float32(0.5)
@@ -103,7 +104,7 @@ def scatter(kernels, taps, x, y, g, size, out):
 @cached
 def slope(
     state, level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
     u, out, g, work, scratch, derivative,
 ):  # fmt: skip
     """``d state / d log sigma`` of one group into `derivative`; returns the trace, a vector of float64.
@@ -134,7 +135,16 @@ def slope(
     qc3 = spread(three * np.float32(n[1]) * np.float32(n[2]))
     halved, unit, double, triple = spread(half), spread(one), spread(two), spread(three)
     total = spread(zero_64)
-    for x in range(V):
+    if pieces.shape[1] > 0:
+        for x in range(V):
+            store(work, x * LANES, halved * load(u, size + x * LANES))
+        low, inverse = np.float32(n[9]), np.float32(n[10])
+        cubic_pieces(pieces[level], low, inverse, work, size, u[size : 2 * size], u[:size], work[:0])
+        for x in range(V):
+            at = x * LANES
+            store(out, at, scale * load(out, at) + load(u, size + at))
+            total = total + widen(load(u, at))
+    for x in range(V if pieces.shape[1] == 0 else 0):
         at = x * LANES
         yb = halved * load(u, size + at)
         square = yb * yb
@@ -159,7 +169,7 @@ def slope(
 def flow(
     begin, end, states, integrals, step, stage_level, increments, last, weights, depth,
     extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
 ):  # fmt: skip
     """Explicit steps along the grid for groups begin .. end-1, in place.
 
@@ -187,7 +197,7 @@ def flow(
                 if s < n_stages:
                     trace = slope(
                         state, stage_level[n, s], extents, sizes, order, plain, pairs, forths, backs, into, outward,
-                        kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+                        kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
                         u, out, g, work, scratch, slopes[s % depth],
                     )  # fmt: skip
                     integral = integral + spread(step[n] * weights[s]) * trace
@@ -197,7 +207,7 @@ def flow(
 @cached
 def slopes(
     begin, end, states, level, derivatives, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
     J, V = inner.shape[1], inner.shape[2]
@@ -208,6 +218,6 @@ def slopes(
     for i in range(begin, end):
         slope(
             states[i], level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-            kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers,
+            kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
             u, out, g, work, scratch, derivatives[i],
         )  # fmt: skip

@@ -1,7 +1,8 @@
 """Site-by-site updates of one chain: checkerboard Metropolis and reflection, cluster flips.
 
 Scalar loops over a neighbour table, any dimension; the textbook algorithms, made exact rather
-than fast. Templates as in `layout`: `value` is the potential.
+than fast. Templates as in `layout`: `value` is the potential. Couplings of several strengths and distances take the
+functions of `site_links`, with one coefficient for each row of the table in the place of `hopping`.
 """
 
 import functools
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from ..lattice import neighbours
 from ..types import BoolArray, Extents, FloatArray, IntArray
+from . import site_links
 from .compile import potential_name, specialise
 from .potentials import phi4_value as value
 from .random import fill_pairs, fill_uniforms
 
-__all__ = ["build", "checkerboard", "tables"]
+__all__ = ["build", "build_linked", "checkerboard", "tables"]
 
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 
@@ -233,3 +235,13 @@ def build(potential: Any, derivative: Any) -> tuple[Any, Any]:
         bindings[part.__name__] = specialise(part, bindings, inner=True)
     name = potential_name(potential, derivative)
     return specialise(run_local, bindings, name), specialise(run_cluster, bindings, name)
+
+
+@functools.cache
+def build_linked(potential: Any, derivative: Any) -> Any:
+    """Compiled `run_local` for any links."""
+    bindings = {"value": potential}
+    for part in (site_links.total_action, site_links.sweep_sites):
+        bindings[part.__name__] = specialise(part, bindings, inner=True)
+    name = potential_name(potential, derivative)
+    return specialise(run_local, bindings, name and f"{name}_links")

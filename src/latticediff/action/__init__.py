@@ -1,7 +1,8 @@
-"""Lattice actions: nearest-neighbour hopping plus a local potential, and what is known of them exactly.
+"""Lattice actions: couplings between sites plus a local potential, and what is known of them exactly.
 
-Rooms: `contract` (what other rooms ask), `local` (the general form), `phi4` and its `conventions`,
-`free` (closed forms of the Gaussian theory),
+Rooms: `contract` (what other rooms ask), `local` (the general form) and its `links`, `phi4` and its `conventions`,
+`polynomial`, `modulated` and `sine_gordon` (other theories), `wells` (their minima), `consistency` (what a kernel
+refuses), `free` (closed forms of the Gaussian theory),
 `odd_sites` (half of a checkerboard, the other half integrated out), `single_site` (its tables). Found by name through
 the entry-point group ``latticediff.actions``.
 """
@@ -10,15 +11,21 @@ from .contract import Action, action_from_description
 from .conventions import CONVENTIONS
 from .free import free_log_z, free_propagator
 from .local import LocalAction
+from .modulated import Modulated
 from .odd_sites import OddSites
 from .phi4 import Phi4
+from .polynomial import Polynomial
+from .sine_gordon import SineGordon
 
 __all__ = [
     "CONVENTIONS",
     "Action",
     "LocalAction",
+    "Modulated",
     "OddSites",
     "Phi4",
+    "Polynomial",
+    "SineGordon",
     "action_from_description",
     "free_log_z",
     "free_propagator",

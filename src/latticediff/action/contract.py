@@ -1,12 +1,12 @@
 """What other rooms ask of an action, and the action that a description names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import ArrayLike
 
 from .. import registry
-from ..errors import FileError
+from ..errors import FileError, UserError
 from ..types import Description, FloatArray
 from ..untrusted import printable
 
@@ -18,7 +18,11 @@ NumbaPotential = tuple[Callable[..., Any], Callable[..., Any], FloatArray]
 
 @runtime_checkable
 class Action(Protocol):
-    """What every other room asks of an action."""
+    """What every other room asks of an action.
+
+    One that couples more than nearest neighbours, or these not alike along all axes, has `links` beside: see
+    `latticediff.action.links`.
+    """
 
     ndim: int  #: dimensions of the lattice
     hopping: float  #: c, the coefficient of the nearest-neighbour product
@@ -40,6 +44,15 @@ class Action(Protocol):
 
     def describe(self) -> Description:
         """JSON-able description; two actions are the same theory if and only if these are equal."""
+
+
+def check_options(options: Mapping[str, Any], known: Iterable[str], name: str) -> None:
+    """Refuse options that an action does not know, by a `UserError` with the nearest name that it does."""
+    known = tuple(known)
+    for key in options:
+        if key not in known:
+            hint = registry.nearest(key, known) or f"; it has {', '.join(known)}"
+            raise UserError(f"{name} has no key {printable(str(key), 60)!r}{hint}")
 
 
 def action_from_description(description: Description) -> Action:

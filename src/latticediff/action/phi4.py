@@ -19,6 +19,7 @@ from ..types import Description, Extents, FloatArray
 from .contract import NumbaPotential
 from .conventions import CONVENTIONS
 from .local import LocalAction
+from .wells import Well
 
 __all__ = ["Phi4"]
 
@@ -82,6 +83,11 @@ class Phi4(LocalAction):
         self._excess = conv.excess(self.ndim, **values)
         self.convention = convention
         self.couplings = values
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], ndim: int) -> Self:
+        """The action that the keys of a card name: ``convention`` and its couplings."""
+        return cls(options["convention"], {key: value for key, value in options.items() if key != "convention"}, ndim)
 
     @classmethod
     def from_couplings(cls, convention: str, couplings: Mapping[str, float], ndim: int = 2) -> Self:
@@ -174,6 +180,11 @@ class Phi4(LocalAction):
         value = math.sqrt(-excess / (2 * self.b))
         return (-value, value)
 
+    def wells(self) -> tuple[Well, ...]:
+        """Every local minimum of the action of constant fields, ascending: its value, action per site, curvature."""
+        excess = 0.5 * float(self.quadratic_form((1,) * self.ndim).item())
+        return tuple(Well(m, m * m * (excess + self.b * m * m), 2 * excess + 12 * self.b * m * m) for m in self.minima)
+
     def quadratic_form(self, shape: Extents) -> FloatArray:
         r"""``K(k) = 2a - 2c sum_mu cos k_mu`` on the full momentum grid, (*lattice), float64."""
         return 2 * self.a - 2 * self.hopping * cos_sum(shape)
@@ -193,6 +204,10 @@ class Phi4(LocalAction):
         from .._kernels.potentials import phi4_derivative, phi4_value
 
         return phi4_value, phi4_derivative, np.array([self.a, self.b])
+
+    def options(self) -> dict[str, Any]:
+        """The keys of ``[action]`` that name this theory."""
+        return {"convention": self.convention, **self.couplings}
 
     def describe(self) -> Description:
         """JSON-able: name, convention, couplings, dimension and the internal coefficients (c, a, b)."""

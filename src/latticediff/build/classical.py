@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Sequence_
 from typing import TYPE_CHECKING, Any
 
 from ..cluster import Cluster
 from ..composite import Sequence
+from ..contracts import require
+from ..errors import UserError
 from ..hmc import HMC, warm_up
 from ..hmc.search import SEARCH
-from ..markov import ChainState
+from ..markov import ActionKernel, ChainState, kernel_from_description
 from ..streams import Streams
 from ..types import FloatArray
 
 if TYPE_CHECKING:
+    from ..action import Action
     from ..config import Card
 
-__all__ = ["searched_kernel", "tuned_kernel"]
+__all__ = ["installed_kernels", "searched_kernel", "tuned_kernel"]
+
+
+def installed_kernels(named: Sequence_[str | dict[str, Any]] | None, action: Action) -> list[ActionKernel]:
+    """Kernels that a card names, by their entry points, for an action.
+
+    Parameters
+    ----------
+    named : sequence of str or dict, optional
+        Names, or descriptions with a ``name``.
+    action : Action
+
+    Returns
+    -------
+    list of ActionKernel
+
+    Raises
+    ------
+    UserError
+        One is not installed, cannot be built from its description, or lacks a part of the contract.
+    """
+    kernels: list[ActionKernel] = []
+    for told in named or ():
+        description = {"name": told} if isinstance(told, str) else dict(told)
+        try:
+            kernel = kernel_from_description(action, description)
+        except (KeyError, TypeError) as exc:
+            raise UserError(f"kernel {description['name']!r} cannot be built from {description}: {exc}") from None
+        require(kernel, ActionKernel, f"kernel {description['name']!r}")
+        kernels.append(kernel)
+    return kernels
 
 
 def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | Sequence, ChainState]:
@@ -25,7 +59,7 @@ def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | S
     ----------
     card : Card
         With ``hmc.mass`` trajectories are Fourier accelerated; with ``hmc.cluster`` every trajectory is followed
-        by that many Swendsen-Wang updates, and the kernel is a `Sequence`.
+        by that many Swendsen-Wang updates, with ``hmc.kernels`` by an update of each, and the kernel is a `Sequence`.
     phi : ndarray, shape (n_chains, *lattice), float64
         Where the search starts.
     streams : Streams
@@ -45,6 +79,7 @@ def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | S
     hmc, action = card.hmc, card.theory()
     # before the search: an action without clusters is refused at once
     cluster = None if hmc.cluster is None else Cluster(action, n_clusters=hmc.cluster)
+    others = installed_kernels(hmc.kernels, action)
     options: dict[str, Any] = {"observable": hmc.search_observable, "budget": hmc.search_budget} if hmc.searches else {}
     # numbers, or "search"
     settings: dict[str, Any] = {
@@ -61,7 +96,8 @@ def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | S
         mass=hmc.mass,
         **{key: value for key, value in options.items() if value is not None},
     )
-    return (kernel if cluster is None else Sequence([kernel, cluster])), state
+    after = [*([] if cluster is None else [cluster]), *others]
+    return (Sequence([kernel, *after]) if after else kernel), state
 
 
 def searched_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | Sequence, ChainState]:

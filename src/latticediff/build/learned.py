@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import registry
 from ..cluster import Cluster
 from ..composite import Sequence
+from ..config.sections import ProposalSection
 from ..contracts import require
 from ..ensemble import start_fields
 from ..errors import UserError
@@ -16,12 +17,15 @@ from ..metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry, 
 from ..metropolis.checks import sound_rows
 from ..metropolis.contract import Integrated, LatentProposal, Proposal
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
+from ..model.phases import Phases
 from ..networks.contract import ClosedFormTrace
 from ..proposal.grid import own_scheme, with_grid
+from ..proposal.mixture import MixtureProposal
 from ..proposal.whole import whole_proposal
 from ..streams import Streams
-from .classical import tuned_kernel
+from .classical import installed_kernels, tuned_kernel
 from .contract import LatentRoute, LearnedKernel, Route
+from .named_proposal import NamedProposal
 
 if TYPE_CHECKING:
     from ..config import Card
@@ -41,6 +45,7 @@ __all__ = [
     "refuse_coarse",
     "route_named",
     "routes_of",
+    "section_of",
     "store_grid",
 ]
 
@@ -48,7 +53,7 @@ N_DOUBLING = 32  # draws whose density is computed with twice the steps before a
 
 
 def route_named(name: str) -> Route:
-    """The `Route` registered as `name`.
+    """The `Route` registered as `name`; without one, that of the proposal of this name.
 
     Raises
     ------
@@ -57,6 +62,8 @@ def route_named(name: str) -> Route:
     """
     known = registry.names("routes")
     if name not in known:
+        if name in registry.names("proposals"):
+            return NamedProposal(name)
         raise UserError(f"route is {name!r}; expected one of {', '.join(known)}")
     try:
         route = registry.load("routes", name)()
@@ -71,16 +78,35 @@ def routes_of(card: Card) -> tuple[str, ...]:
     return ("ode", "sde", *sorted(card.sampling.model_extra or ()))
 
 
-def _section(card: Card, route: str) -> Any:
-    """The options of a route, as the card has them or by default; their keys are known to the route alone."""
+def section_of(card: Card, route: str) -> Any:
+    """The options of a route, as the card has them or by default; their keys are known to the route alone.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    route : str
+
+    Returns
+    -------
+    pydantic.BaseModel
+        With ``n_chains``, ``n_warmup`` and ``n_updates`` at least.
+    """
     section = getattr(card.sampling, route, None)
-    return registry.load("route_options", route)() if section is None else section
+    if section is not None:
+        return section
+    if route in registry.names("proposals") and route not in registry.names("routes"):
+        return ProposalSection()
+    return registry.load("route_options", route)()
 
 
 @torch_defaults()
-def build_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
+def build_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Proposal:
     """The `Proposal` of a route for a loaded `ScoreModel`: independent draws, annealed if the card asks for rungs."""
-    proposal, section = plain_proposal(card, model, route), _section(card, route)
+    proposal, section = plain_proposal(card, model, route), section_of(card, route)
+    if isinstance(model, Phases):
+        if getattr(section, "rungs", 1) > 1:
+            raise UserError(f"rungs anneal one model; for coexisting phases take sampling.{route}.rungs = 1")
+        return proposal
     rungs = getattr(section, "rungs", 1)
     if rungs > 1:
         proposal = registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
@@ -116,15 +142,19 @@ def store_grid(card: Card, model: ScoreModel) -> None:
         model.card = with_grid(model.card, section.steps, section.method, grid)
 
 
-def plain_proposal(card: Card, model: ScoreModel, route: str) -> Proposal:
+def plain_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Proposal:
     """The proposal of a route for what the network has learned, `ScoreModel.action`, without annealing."""
-    proposal = route_named(route).proposal(model, _section(card, route), card.sampling.batch)
+    if isinstance(model, Phases):
+        return MixtureProposal.of_phases(
+            model, lambda part: whole_proposal(plain_proposal(card, part, route), part.action)
+        )
+    proposal = route_named(route).proposal(model, section_of(card, route), card.sampling.batch)
     require(proposal, Proposal, f"the proposal of route {route!r}")
     return proposal
 
 
 @torch_defaults()
-def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
+def build_kernel(card: Card, model: ScoreModel | Phases, route: str) -> LearnedKernel:
     """The exact kernel of a route that ``[sampling.kernel]`` describes.
 
     Parameters
@@ -137,8 +167,9 @@ def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
     Returns
     -------
     Kernel
-        `IndependenceMetropolis`, `MultipleTry` or `LatentMetropolis`; a `Sequence` that ends in it where HMC or
-        cluster updates go before. HMC is tuned afresh from the card's seed, so a resumed run has the same kernel.
+        `IndependenceMetropolis`, `MultipleTry` or `LatentMetropolis`; a `Sequence` that ends in it where HMC,
+        cluster updates or installed kernels go before. HMC is tuned afresh from the card's seed, so a resumed run has
+        the same kernel.
 
     Raises
     ------
@@ -150,14 +181,15 @@ def build_kernel(card: Card, model: ScoreModel, route: str) -> LearnedKernel:
     if section.hmc:
         streams = Streams(card.run.seed).child("sample-hmc")
         phi = start_fields("hot", card.hmc.n_chains, card.shape, streams, card.theory())
-        hmc_only = card.model_copy(update={"hmc": card.hmc.model_copy(update={"cluster": None})})
+        hmc_only = card.model_copy(update={"hmc": card.hmc.model_copy(update={"cluster": None, "kernels": None})})
         before += [tuned_kernel(hmc_only, phi, streams)[0]] * section.hmc
     if section.cluster:
         before.append(Cluster(card.theory(), n_clusters=section.cluster))
+    before += installed_kernels(section.kernels, card.theory())
     return Sequence([*before, learned]) if before else learned
 
 
-def accept_density(card: Card, model: ScoreModel, route: str) -> float | None:
+def accept_density(card: Card, model: ScoreModel | Phases, route: str) -> float | None:
     """Refuse a route whose log_q is not accurate to ``sampling.max_doubling``.
 
     Parameters
@@ -181,7 +213,7 @@ def accept_density(card: Card, model: ScoreModel, route: str) -> float | None:
     if not isinstance(proposal, Integrated):
         return None
     streams = Streams(card.run.seed).child(f"doubling-{route}")
-    remedy = f"in the card: sampling.{route}.steps = {2 * _section(card, route).steps}, or sampling.max_doubling"
+    remedy = f"in the card: sampling.{route}.steps = {2 * section_of(card, route).steps}, or sampling.max_doubling"
     return refuse_coarse(proposal, math.inf if largest == "any" else largest, streams, remedy)
 
 
@@ -221,10 +253,10 @@ def refuse_coarse(
         raise UserError(f"{exc} ({remedy})") from None
 
 
-def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
+def _learned_kernel(card: Card, model: ScoreModel | Phases, name: str) -> LearnedKernel:
     """The Metropolis kernel of a route, without the kernels that go before it."""
     section, sampling, action = card.sampling.kernel, card.sampling, card.theory()
-    route, options = route_named(name), _section(card, name)
+    route, options = route_named(name), section_of(card, name)
     if section.move == "independence":
         proposal, refresh = build_proposal(card, model, name), getattr(options, "refresh", None)
         if section.tries == 1:
@@ -232,6 +264,11 @@ def _learned_kernel(card: Card, model: ScoreModel, name: str) -> LearnedKernel:
         return MultipleTry(proposal, action, section.tries, refresh, sampling.batch)
     if getattr(options, "rungs", 1) > 1:
         raise UserError(f"rungs anneal independent draws; take sampling.{name}.rungs = 1 with move = {section.move!r}")
+    if isinstance(model, Phases):
+        raise UserError(
+            f"sampling.kernel.move = {section.move!r} moves in the noise of one model; coexisting phases want"
+            " move = independence"
+        )
     if model.theory is not model.action:
         raise UserError(
             "the model proposes odd sites and draws the even ones, which have no noise to move in;"

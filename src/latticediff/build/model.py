@@ -10,6 +10,7 @@ import numpy as np
 from ..analysis import ess_reverse
 from ..analysis.gamma import format_error
 from ..errors import UserError
+from ..model.phases import Phases, is_phases, load_phases
 from ..model.score_model import ScoreModel
 from ..model.storage import load_model
 from ..streams import Streams
@@ -28,7 +29,7 @@ N_OUTSIDE = 300  # draws that tell the ESS to expect of a model outside of what 
 
 def model_for(
     card: Card, folder: PathLikeStr, route: str, outside: bool = False, progress: Progress | None = None
-) -> ScoreModel:
+) -> ScoreModel | Phases:
     """Load a model for a card.
 
     Parameters
@@ -45,7 +46,7 @@ def model_for(
 
     Returns
     -------
-    ScoreModel
+    ScoreModel, or the Phases of a folder that `latticediff mix` wrote
 
     Raises
     ------
@@ -55,6 +56,13 @@ def model_for(
     """
     device = pick_device(card.sampling.device)
     theory: Any = card.theory()  # the model refuses any but its own
+    if is_phases(folder):
+        if outside:
+            raise UserError(
+                f"{folder} is of coexisting phases, which change their proportions with the couplings:"
+                " make one for this theory (`latticediff mix`)"
+            )
+        return load_phases(folder, device, theory, card.shape)
     if not outside:
         return load_model(folder, device, theory, card.shape)
     model = load_model(folder, device)

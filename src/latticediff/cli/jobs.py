@@ -25,7 +25,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from ..config import Card
+    from ..job.progress import Progress
 
 __all__ = ["add_commands"]
 
@@ -39,8 +40,13 @@ def run(
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ) -> None:
-    """The whole job: generate, train, sample both routes, measure, report."""
+    """The whole job: generate, train, sample both routes, measure, report.
+
+    A card with nothing but [run], [action] and [lattice] has everything else chosen from a short pilot run; what was
+    chosen is said, and stands in the card.toml of the run.
+    """
     loaded, progress = prepare(card, overrides, quiet)
+    loaded = _whole(loaded, out, resume, progress)
     if dry_run:
         print_plan(
             loaded,
@@ -56,6 +62,25 @@ def run(
 
     with stop_after(max_walltime) as stop:
         run_all(loaded, out, resume=resume, progress=progress, stop=stop)
+
+
+def _whole(card: Card, out: Path, resume: bool, progress: Progress) -> Card:
+    """The card itself, or if it is bare the one that a recipe makes of it; of a run that goes on, the run's own."""
+    from ..stages.recipe import is_bare, recipe
+
+    if not is_bare(card):
+        return card
+    begun = out / "card.toml"
+    if resume and begun.is_file():
+        from ..config import load_card
+
+        own = load_card(begun)
+        if not own.difference(card.to_dict(), ("run", "action", "lattice")):
+            return own
+    chosen = recipe(card)
+    for reason in chosen.reasons:
+        progress.say(reason)
+    return chosen.card
 
 
 def generate(

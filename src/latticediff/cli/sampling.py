@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -95,15 +95,28 @@ def sample(
 
 
 def weigh(
-    card: CardPath,
     model: Model,
-    route: Annotated[
-        str, typer.Option("--route", metavar="ROUTE", help="Whose density; of the SDE, that of random paths.")
-    ],
-    ensemble: Annotated[
-        Path, typer.Option("--ensemble", help="Configurations of the card's theory, an ensemble file.")
-    ],
     out: NewFile,
+    card: Annotated[
+        Path | None, typer.Argument(metavar="[CARD]", help="Run-card of the theory; not with --fields.")
+    ] = None,
+    route: Annotated[
+        str | None,
+        typer.Option(
+            "--route", metavar="ROUTE", help="Whose density; of the SDE, that of random paths. --fields: ode."
+        ),
+    ] = None,
+    ensemble: Annotated[
+        Path | None, typer.Option("--ensemble", help="Configurations of the card's theory, an ensemble file.")
+    ] = None,
+    fields: Annotated[
+        Path | None,
+        typer.Option("--fields", help="Fields (n, *lattice) of the model's theory: .h5, .npy, .npz or raw."),
+    ] = None,
+    reader: Annotated[str | None, typer.Option("--reader", help="Of --fields; default: by suffix.")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="Where --fields has them (npz, hdf5).")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="Of raw --fields, e.g. '>f4'; default '<f8'.")] = None,
+    offset: Annotated[int | None, typer.Option("--offset", help="Bytes before raw --fields.")] = None,
     overrides: Overrides = None,
     all_chains: Annotated[
         bool, typer.Option("--all", help="Weigh all chains; default: those that training holds out.")
@@ -115,10 +128,38 @@ def weigh(
 ) -> None:
     """log_weight = -S - log q of given configurations under a model, into an .npz file; prints the forward ESS.
 
+    With --fields there is no card: fields of another program, weighed in the model's own scheme.
+
     \b
     latticediff weigh configs/demo.toml --model model --route ode --ensemble ens.h5 --out weights.npz
     latticediff weigh far.toml --model phi4-A-L8 --route ode --ensemble far.h5 --all --outside --out weights.npz
+    latticediff weigh --model phi4-A-L16 --fields mine.npy --out weights.npz
     """
+    from ..errors import UserError
+
+    of_card = {"CARD": card, "--ensemble": ensemble, "--set": overrides, "--all": all_chains, "--outside": outside}
+    of_fields = {"--reader": reader, "--dataset": dataset, "--dtype": dtype, "--offset": offset}
+    if fields is not None:
+        if given := [name for name, value in of_card.items() if value not in (None, False)]:
+            raise UserError(f"{given[0]} does not go with --fields, which are weighed in the model's own scheme")
+        _weigh_fields(
+            model,
+            fields,
+            out,
+            route or "ode",
+            as_json,
+            max_walltime,
+            quiet,
+            reader=reader,
+            dataset=dataset,
+            dtype=dtype,
+            offset=offset,
+        )
+        return
+    if given := [name for name, value in of_fields.items() if value is not None]:
+        raise UserError(f"{given[0]} is of --fields; an ensemble file needs none")
+    if card is None or ensemble is None or route is None:
+        raise UserError("expected CARD, --route and --ensemble FILE, or --fields FILE alone")
     from ..atomic import refuse_existing
     from ..stages.weigh import Weighing
     from ..stages.weigh import weigh as weigh_ensemble
@@ -139,6 +180,46 @@ def weigh(
         )
     found = Weighing(ensemble.name, route, arrays)
     say(found.to_json() if as_json else found.to_text())
+
+
+def _weigh_fields(
+    model: str,
+    fields: Path,
+    out: Path,
+    route: str,
+    as_json: bool,
+    max_walltime: str | None,
+    quiet: bool,
+    **reading: Any,
+) -> None:
+    """`weigh` of fields that no card describes."""
+    import json
+
+    import numpy as np
+
+    from ..job.progress import make_progress
+    from ..stages.weigh_fields import weigh_fields
+
+    with stop_after(max_walltime) as stop:
+        arrays = weigh_fields(model, fields, out, route=route, progress=make_progress(quiet), stop=stop, **reading)
+    log_weight = arrays["log_weight"]
+    weighed = log_weight[np.isfinite(log_weight)]
+    told = {
+        "source": fields.name,
+        "route": route,
+        "n": len(log_weight),
+        "without_density": len(log_weight) - len(weighed),
+        "log_weight_mean": float(weighed.mean()) if len(weighed) else None,
+        "log_weight_std": float(weighed.std()) if len(weighed) else None,
+    }
+    if as_json:
+        say(json.dumps(told, indent=1))
+        return
+    spread = (
+        f"log_weight {told['log_weight_mean']:.6g}, spread {told['log_weight_std']:.3g}" if len(weighed) else "none"
+    )
+    lost = f"; {told['without_density']} have no density under the model" if told["without_density"] else ""
+    say(f"{fields.name}: {told['n']} configurations weighed by the {route} route: {spread}{lost}")
 
 
 def add_commands(app: typer.Typer) -> None:

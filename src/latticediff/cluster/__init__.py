@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import Action
+from ..action.consistency import check_compiled
+from ..action.links import only_nearest
 from ..errors import UserError
 from ..hmc.checks import check_actions, check_counts, check_fields
 from ..host import numpy_defaults
@@ -36,7 +38,8 @@ class Cluster:
     Raises
     ------
     UserError
-        Unknown method, non-positive hopping, or a potential that is not even.
+        Unknown method, non-positive hopping or other links, a potential that is not even, or an action that its
+        compiled form does not agree with.
     """
 
     force_evaluations_per_update = 0
@@ -46,11 +49,17 @@ class Cluster:
             raise UserError(f"cluster method is {method!r}; expected 'swendsen-wang' or 'wolff'")
         if isinstance(n_clusters, bool) or int(n_clusters) != n_clusters or n_clusters < 1:
             raise UserError(f"n_clusters is {n_clusters!r}; expected an integer of at least 1")
+        if not only_nearest(action):
+            raise UserError(
+                f"{action!r} couples more than nearest neighbours, or not alike along all axes; clusters are built on"
+                " one positive coupling: leave hmc.cluster out and use HMC"
+            )
         if not action.hopping > 0:
             raise UserError(f"hopping coefficient is {action.hopping:g}; cluster updates need it positive")
         probe = np.linspace(0.1, 3, 16)
         if not np.allclose(action.potential(probe), action.potential(-probe), rtol=1e-12, atol=0):
             raise UserError("the potential is not even in phi; cluster updates would change its value")
+        check_compiled(action)
         self.action = action
         self.method = method
         self.n_clusters = int(n_clusters)

@@ -6,9 +6,23 @@ NaN and infinities are refused.
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["LARGEST", "Count", "CountFromZero", "Device", "Fraction", "OpenSection", "Positive", "Section", "Width"]
+from .. import registry
+from ..errors import UserError
+
+__all__ = [
+    "LARGEST",
+    "Count",
+    "CountFromZero",
+    "Device",
+    "Fraction",
+    "Kernels",
+    "OpenSection",
+    "Positive",
+    "Section",
+    "Width",
+]
 
 
 #: of anything: a bound that no computer reaches, so that products of two stay numbers that NumPy knows
@@ -20,6 +34,23 @@ Width = Annotated[int, Field(ge=1, le=10**4)]  #: of a network, whose weights go
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+
+
+def _installed(kernels: list[str | dict[str, Any]]) -> list[str | dict[str, Any]]:
+    for kernel in kernels:
+        name = kernel if isinstance(kernel, str) else kernel.get("name")
+        if not isinstance(name, str):
+            raise ValueError(f"{str(kernel)[:80]} has no name; expected the name of a kernel, or a table with one")
+        try:
+            registry.require("kernels", name)
+        except UserError as exc:
+            raise ValueError(str(exc)) from None
+    return kernels
+
+
+#: kernels by their names in the entry-point group ``latticediff.kernels``, or as tables of a name and further keys: the
+#: description that the kernel's ``from_description`` takes
+Kernels = Annotated[list[str | dict[str, Any]], AfterValidator(_installed)]
 
 
 class Section(BaseModel):

@@ -74,7 +74,7 @@ class Card(BaseModel):
         Raises
         ------
         CardError
-            Unknown action, convention or coupling, or couplings whose integral diverges.
+            Unknown action, convention or coupling, one that is missing, or couplings whose integral diverges.
         """
         options, ndim = self.action.options, len(self.shape)
         try:
@@ -84,12 +84,18 @@ class Card(BaseModel):
                 return cls(self.action.convention, options, ndim)
             if self.action.convention is not None:
                 options["convention"] = self.action.convention
-            inspect.signature(cls).bind(**options, ndim=ndim)
-            action = cls(**options, ndim=ndim)
+            from_options = getattr(cls, "from_options", None)
+            if from_options is not None:
+                action = from_options(options, ndim)
+            else:
+                inspect.signature(cls).bind(**options, ndim=ndim)
+                action = cls(**options, ndim=ndim)
             require(action, Action, f"action {self.action.name!r}")
             return action
         except UserError as exc:
             raise CardError(f"[action] {exc}") from None
+        except KeyError as exc:
+            raise CardError(f"[action] {self.action.name} lacks {exc.args[0]}") from None
         except TypeError as exc:  # from bind: a missing or unknown argument of the user's own action
             raise CardError(f"[action] {self.action.name}: {exc}") from None
 

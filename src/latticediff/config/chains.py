@@ -5,9 +5,17 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from ..defaults import SDE_STEPS
-from .bounds import LARGEST, Count, CountFromZero, Device, Positive, Section
+from .bounds import LARGEST, Count, CountFromZero, Device, Kernels, Positive, Section
 
-__all__ = ["AnalysisSection", "HMCChainSection", "KernelSection", "OdeSection", "SamplingSection", "SdeSection"]
+__all__ = [
+    "AnalysisSection",
+    "HMCChainSection",
+    "KernelSection",
+    "OdeSection",
+    "ProposalSection",
+    "SamplingSection",
+    "SdeSection",
+]
 
 
 class HMCChainSection(Section):
@@ -55,12 +63,23 @@ class SdeSection(Section):
     refresh: bool = True
 
 
+class ProposalSection(Section):
+    """Chains of a proposal that another package installs under ``latticediff.proposals``; further keys are its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    n_chains: Count = 100
+    n_warmup: Count = 10
+    n_updates: Count = 150
+
+
 class KernelSection(Section):
     """How proposals become updates, the same for both routes; see docs/proposals.md.
 
     `move` is independence (every proposal is fresh), partial (near the current field: `eps` with coloured or
     infrared noise, `sigma` with white noise) or block (`eps` within a cube of `block` sites a side). `tries`
-    candidates for each update. `hmc` trajectories of `[hmc]` and `cluster` Swendsen-Wang updates come before it.
+    candidates for each update. `hmc` trajectories of `[hmc]`, `cluster` Swendsen-Wang updates and an update of each of
+    the installed `kernels` come before it.
     """
 
     move: Literal["independence", "partial", "block"] = "independence"
@@ -71,6 +90,7 @@ class KernelSection(Section):
     tries: Count = 1
     hmc: CountFromZero = 0
     cluster: CountFromZero = 0
+    kernels: Kernels | None = None
 
     @model_validator(mode="after")
     def _knob_is_given(self) -> Self:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..observables.table import OBSERVABLES, installed_names
-from .bounds import Count, Fraction, Positive, Section
+from .bounds import Count, Fraction, Kernels, Positive, Section
 
 __all__ = ["GateSection", "HMCSection"]
 
@@ -23,7 +23,9 @@ class HMCSection(Section):
     """The reference chains, which are the training data too. Counts are updates (trajectories) per chain."""
 
     n_chains: Count = 64
-    start: str = "hot"  #: "hot", "cold", or the path of an ensemble file, whose last configurations are taken
+    #: "hot", "cold", a number (the value of all sites, in one of several phases), or the path of an ensemble file,
+    #: whose last configurations are taken
+    start: str | Annotated[float, Field(allow_inf_nan=False)] = "hot"
     n_warmup: Count = 1000
     n_updates: Count = 10_000
     thin: Count = 10
@@ -33,14 +35,15 @@ class HMCSection(Section):
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mass: Positive | None = None  #: m_eff^2 of Fourier acceleration; not given: unit masses
     cluster: Count | None = None  #: Swendsen-Wang updates after each trajectory; not given: none
+    kernels: Kernels | None = None  #: installed kernels, an update of each after each trajectory; not given: none
     search_observable: Annotated[str, AfterValidator(_primary)] | None = None  #: whose cost counts; not given: abs_m
     search_budget: Count | None = None  #: most force evaluations of each chain; not given: a million
 
     @field_validator("start")
     @classmethod
-    def _known_start(cls, start: str) -> str:
-        if start not in ("hot", "cold") and not PurePath(start).suffix:
-            raise ValueError("expected hot, cold, or the path of an ensemble file such as ens.h5")
+    def _known_start(cls, start: str | float) -> str | float:
+        if isinstance(start, str) and start not in ("hot", "cold") and not PurePath(start).suffix:
+            raise ValueError("expected hot, cold, a number, or the path of an ensemble file such as ens.h5")
         return start
 
     @model_validator(mode="after")
@@ -64,6 +67,8 @@ class HMCSection(Section):
             raise ValueError(
                 f'{self.searches[0]} = "search" looks at trajectories alone; with cluster updates give a value'
             )
+        if self.searches and self.kernels:
+            raise ValueError(f'{self.searches[0]} = "search" looks at trajectories alone; with kernels give a value')
         if self.trajectory_length == "search" and self.jitter == 0:
             raise ValueError(
                 'trajectory_length = "search" wants some jitter, e.g. 0.1, or a mode of that period never moves'

@@ -69,7 +69,8 @@ class TrainingSection(Section):
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
     sites: Literal["all", "odd"] = "all"  #: odd: of a checkerboard, the even ones integrated out; `action.OddSites`
-    phase: Literal["symmetric", "broken"] = "symmetric"  #: expand around 0, or around +-<|m|>; see `gaussian.vacua`
+    #: expand around 0, around +-<|m|> (`gaussian.vacua`), or around <m> alone, as always without phi -> -phi
+    phase: Literal["symmetric", "broken", "single"] = "symmetric"
     held_out: Fraction = 0.125
     init: str | None = None
     ensembles: list[EnsembleEntry] = []  # noqa: RUF012  # pydantic gives every instance its own

@@ -10,6 +10,8 @@ from .card import Card, short
 
 __all__ = ["first_problem"]
 
+_TYPES = ("float", "int", "str", "bool")  # as pydantic names the members of a union
+
 
 def first_problem(exc: ValidationError, root: type[BaseModel], section: str | None) -> str:
     """One line for the first problem, misspelt keys first since they explain the others (a key that seems missing)."""
@@ -18,7 +20,9 @@ def first_problem(exc: ValidationError, root: type[BaseModel], section: str | No
         if problem["type"] == "extra_forbidden":
             return _unknown_key(problem["loc"], root, section)
     problem = problems[0]
-    path = [*([section] if section else []), *(str(part) for part in problem["loc"])]
+    # a value that may be of several types has the type that was tried for a last part: no key
+    location = [part for part in problem["loc"] if not (isinstance(part, str) and part in _TYPES)]
+    path = [*([section] if section else []), *(str(part) for part in location)]
     if not path:  # a rule about the whole card
         return problem["msg"].removeprefix("Value error, ")
     where = ".".join(path)

@@ -89,7 +89,7 @@ def parse_card(
     data = apply_overrides(data, overrides, say)
     _check_tree(data, source)
     try:
-        card = _checked(Card, data)
+        card = _with_action(_checked(Card, data))
         options_of = _network_options(card.network.name)
         if options_of is not None:
             options = _checked(options_of, card.network.options, "network")
@@ -100,6 +100,18 @@ def parse_card(
     except CardError as exc:
         raise CardError(f"{source}: {exc}") from None
     return card
+
+
+def _with_action(card: Card) -> Card:
+    """The card with the keys of its action checked by the action's own options, if it has any."""
+    name, given = card.action.name, card.action.options
+    if name not in registry.names("action_options"):
+        return card
+    if card.action.convention is not None:
+        given["convention"] = card.action.convention  # a key like any other, and unknown to most
+    options = _checked(_options_model("action_options", name), given, "action")
+    section = sections.ActionSection(name=name, **options.model_dump(exclude_none=True))
+    return card.model_copy(update={"action": section})
 
 
 def _network_options(name: str) -> type[BaseModel] | None:
@@ -117,6 +129,9 @@ def _with_routes(card: Card) -> Card:
     """The card with the sections of installed routes checked by their own options; any other key is unknown."""
     checked: dict[str, BaseModel] = {}
     for name, data in (card.sampling.model_extra or {}).items():
+        if name in registry.names("proposals") and name not in registry.names("routes"):
+            checked[name] = _checked(sections.ProposalSection, data, f"sampling.{name}")
+            continue
         if name not in registry.names("route_options"):
             own = type(card.sampling).model_fields
             hint = registry.nearest(name, [*own, *registry.names("route_options")])

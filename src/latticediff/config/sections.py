@@ -5,7 +5,15 @@ the action or network named there, which checks them itself.
 """
 
 from .bounds import Section, Width
-from .chains import AnalysisSection, HMCChainSection, KernelSection, OdeSection, SamplingSection, SdeSection
+from .chains import (
+    AnalysisSection,
+    HMCChainSection,
+    KernelSection,
+    OdeSection,
+    ProposalSection,
+    SamplingSection,
+    SdeSection,
+)
 from .classical import GateSection, HMCSection
 from .learning import (
     NETWORK_OPTIONS,
@@ -30,6 +38,7 @@ __all__ = [
     "LatticeSection",
     "NetworkSection",
     "OdeSection",
+    "ProposalSection",
     "RidgeOptions",
     "RunSection",
     "SamplingSection",

@@ -18,7 +18,10 @@ class RunSection(Section):
 
 
 class ActionSection(OpenSection):
-    """The theory: an action of the registry, for phi4 with its convention and that convention's couplings."""
+    """The theory: an action of the registry, for phi4 with its convention and that convention's couplings.
+
+    The keys of other actions are their own options; see `latticediff.config.actions` for those of this package.
+    """
 
     name: str = "phi4"
     convention: str | None = None

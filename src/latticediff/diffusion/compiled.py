@@ -59,7 +59,7 @@ class CompiledRidge:
             with torch.no_grad():
                 tables = exact.cpu().double().level_tables(gaussian.to("cpu", torch.float64), log_sigma)
         self._lay_out(network, gaussian, Levels(*(tensor.detach() for tensor in tables)))
-        self.vacua = vacua(gaussian.vacuum, self.volume, "modes")
+        self.vacua = vacua(gaussian.vacuum, self.volume, "modes", gaussian.one_sided)
         self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape, self.is_oblique).ravel()
 
     def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
@@ -80,6 +80,7 @@ class CompiledRidge:
             _single(tables.outer.numpy()),
             tables.linear.double().numpy(),
             tables.numbers.double().numpy(),
+            _single(tables.pieces.numpy()),
         )
 
     def transform(self, fields: FloatArray, inverse: bool = False) -> FloatArray:

@@ -105,6 +105,7 @@ class TapedRidge(CompiledRidge):
             _single(tables.outer),
             tables.linear.double().numpy(),
             tables.numbers.double().numpy(),
+            _single(tables.pieces),
         )
 
     def _geometry(self) -> tuple[Any, ...]:

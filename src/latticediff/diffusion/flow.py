@@ -59,7 +59,10 @@ class ProbabilityFlow:
         self.network, self.gaussian, self.grid, self.method = network, gaussian, grid, method
         self.up_grid = grid if up_grid is None else up_grid
         self.recompute = recompute and isinstance(method, Scheme)
-        self.vacua, self._upper = vacua(gaussian.vacuum, gaussian.volume), gaussian.upper()
+        self.vacua, self._upper = (
+            vacua(gaussian.vacuum, gaussian.volume, one_sided=gaussian.one_sided),
+            gaussian.upper(),
+        )
 
     @property
     def evaluations(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..action import Action
+from ..asking import ask_advance
 from ..errors import StopRequested, UserError
 from ..markov import ActionKernel, Block, Kernel
 from ..provenance import Provenance
@@ -87,7 +88,7 @@ def run_chain(
         rejected = np.zeros(len(state.phi), np.int64)
         while writer.n_updates < writer.target:
             began = time.perf_counter()
-            state, done = kernel.advance(state, streams, min(block, writer.target - writer.n_updates), thin)
+            state, done = ask_advance(kernel, state, streams, min(block, writer.target - writer.n_updates), thin)
             writer.append(done, state, streams, time.perf_counter() - began)
             rejected = _rejected_in_a_row(done, rejected)
             if said := _hopeless(rejected):

@@ -13,17 +13,17 @@ __all__ = ["site_width", "start_fields"]
 
 
 def start_fields(
-    kind: PathLikeStr, n_chains: int, shape: Extents, streams: Streams, action: Action | None = None
+    kind: PathLikeStr | float, n_chains: int, shape: Extents, streams: Streams, action: Action | None = None
 ) -> FloatArray:
     """First fields of `n_chains` chains.
 
     Parameters
     ----------
-    kind : str or path
+    kind : str, float or path
         ``"hot"``: independent normal values, of the width that a single site has without its neighbours (1 if
         no action is given). ``"cold"``: the constant field +1 on even
-        chains, -1 on odd ones, so that both wells are populated. Anything else: an ensemble file, whose
-        last `n_chains` configurations are used.
+        chains, -1 on odd ones, so that both wells are populated. A number: that constant field. Anything else: an
+        ensemble file, whose last `n_chains` configurations are used.
     n_chains : int
     shape : tuple of int
     streams : Streams
@@ -51,6 +51,8 @@ def start_fields(
     if kind == "cold":
         signs = np.where(np.arange(n_chains) % 2 == 0, 1.0, -1.0)
         return np.broadcast_to(signs.reshape(-1, *[1] * len(shape)), (n_chains, *shape)).copy()
+    if isinstance(kind, int | float):
+        return np.full((n_chains, *shape), float(kind))
     with Ensemble(kind) as ensemble:
         ensemble.expect(action, shape)
         if ensemble.n_cfg < n_chains:

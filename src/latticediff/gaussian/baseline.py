@@ -1,4 +1,6 @@
-r"""The baseline that the network corrects: linearly implicit, Gaussian-averaged cubic.
+r"""The baseline that the network corrects: linearly implicit, with the Gaussian average of the local force.
+
+For phi^4 in closed form; `latticediff.gaussian.local_response` has the local part of any other theory.
 
 With :math:`y = W x` and the posterior variance per site :math:`c = V^{-1} \sum_k C(k)`,
 
@@ -23,9 +25,10 @@ positive for c > 0.
 import torch
 from torch import Tensor
 
+from .local_response import local_part, with_slope
 from .reference import GaussianReference, Signs
 
-__all__ = ["implicit_cubic", "local_response"]
+__all__ = ["implicit_baseline", "local_response"]
 
 LEAST = 0.1  # of lambda
 
@@ -43,7 +46,7 @@ def local_response(gaussian: GaussianReference, C: Tensor) -> tuple[Tensor, Tens
     return c, (1 - 12 * gaussian.quartic * gaussian.vacuum**2 * c).clamp(min=LEAST)
 
 
-def implicit_cubic(
+def implicit_baseline(
     gaussian: GaussianReference,
     x_modes: Tensor,
     W: Tensor,
@@ -69,7 +72,7 @@ def implicit_cubic(
     linear : tensor, shape (n or 1, *lattice), optional
         A multiplier in place of l(k), `latticediff.networks.ridge.normal_ordering.baseline_linear`.
     screen : tensor, shape (n or 1, *lattice), optional
-        A multiplier of the cubic part, `latticediff.networks.ridge.screening.screen`: the caller applies it, here it
+        A multiplier of the local part, `latticediff.networks.ridge.screening.screen`: the caller applies it, here it
         is traced.
 
     Returns
@@ -77,22 +80,34 @@ def implicit_cubic(
     linear : tensor, shape (n, *lattice)
         Coefficients of the linear part: it is left in the Fourier basis.
     local : tensor, shape (n, *lattice)
-        The cubic part, on sites.
+        The local part, on sites.
     trace : tensor, shape (n,), float64, or None
     """
-    q = 4 * gaussian.quartic
     y = gaussian.from_modes(x_modes * W) + signs * gaussian.vacuum
+    response = W * (gaussian.linear if linear is None else linear)
+    if gaussian.is_cubic:
+        local, slope = _cubic(gaussian, y, C, signs, trace)
+    elif trace:
+        local, slope = with_slope(gaussian, y, gaussian.expand(gaussian.at_origin(C)), signs)
+    else:
+        local, slope = local_part(gaussian, y, gaussian.expand(gaussian.at_origin(C)), signs), None
+    if slope is None:
+        return x_modes * response, local, None
+    over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
+    weight = gaussian.at_origin(W * C if screen is None else W * C * screen)
+    total = weight * over_sites + gaussian.at_origin(C * response) * gaussian.volume
+    return x_modes * response, local, total
+
+
+def _cubic(
+    gaussian: GaussianReference, y: Tensor, C: Tensor, signs: Signs, trace: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The local part for phi^4 and, if asked, its derivative by y."""
+    q = 4 * gaussian.quartic
     c, lift = local_response(gaussian, C)
     square = y * y
     width = c - gaussian.vacuum**2
     denominator = lift + 3 * q * c * square
     local = (q * y * (square + 3 * width) + signs * gaussian.tilt) / denominator
-    response = W * (gaussian.linear if linear is None else linear)
-    if not trace:
-        return x_modes * response, local, None
     # d/dy of the local part, with den' = 6 q c y
-    slope = (q * 3 * (square + width) - local * 6 * q * c * y) / denominator
-    over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
-    weight = gaussian.at_origin(W * C if screen is None else W * C * screen)
-    total = weight * over_sites + gaussian.at_origin(C * response) * gaussian.volume
-    return x_modes * response, local, total
+    return local, (q * 3 * (square + width) - local * 6 * q * c * y) / denominator if trace else None

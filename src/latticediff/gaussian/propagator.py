@@ -61,12 +61,14 @@ def symmetrise(full: FloatArray, unit_vectors: UnitVectors | None = None) -> Flo
     return total / len(permutations)
 
 
-def measured_vacuum(batches: Iterable[NDArray[Any]]) -> float:
+def measured_vacuum(batches: Iterable[NDArray[Any]], one_sided: bool = False) -> float:
     """``m_0 = <|m|>``, m the mean of a configuration, over an iterable of stacks (n, *lattice) that is read once.
 
     Parameters
     ----------
     batches : iterable of ndarray, shape (n, *lattice)
+    one_sided : bool
+        ``<m>`` instead: of a single vacuum.
 
     Returns
     -------
@@ -74,13 +76,18 @@ def measured_vacuum(batches: Iterable[NDArray[Any]]) -> float:
     """
     total, count = 0.0, 0
     for phis in batches:
-        total += np.abs(phis.reshape(len(phis), -1).mean(axis=1)).sum()
+        means = phis.reshape(len(phis), -1).mean(axis=1)
+        total += (means if one_sided else np.abs(means)).sum()
         count += len(phis)
     return float(total / count)
 
 
 def measured_propagator(
-    batches: Iterable[NDArray[Any]], shape: Extents, vacuum: float = 0.0, unit_vectors: UnitVectors | None = None
+    batches: Iterable[NDArray[Any]],
+    shape: Extents,
+    vacuum: float = 0.0,
+    unit_vectors: UnitVectors | None = None,
+    one_sided: bool = False,
 ) -> FloatArray:
     r"""``G(k) = <|phi_k|^2> / V`` on the full grid, from a stream of configurations.
 
@@ -93,6 +100,8 @@ def measured_propagator(
         m_0: of the fluctuations ``phi - s m_0`` instead, s the sign of the mean: the connected propagator.
     unit_vectors : tuple of tuple of int, optional
         See `symmetrise`.
+    one_sided : bool
+        Of the fluctuations ``phi - m_0`` around a single vacuum.
 
     Returns
     -------
@@ -111,7 +120,9 @@ def measured_propagator(
             raise UserError(f"configurations have shape {phis.shape[1:]}; the lattice is {tuple(shape)}")
         if not np.all(np.isfinite(phis)):
             raise UserError("training configurations hold values that are not finite; verify the ensemble")
-        if vacuum:
+        if one_sided:
+            phis = phis - vacuum
+        elif vacuum:
             phis = phis - vacuum * np.where(phis.mean(axis=axes, keepdims=True) < 0, -1.0, 1.0)
         total += (np.abs(np.fft.fftn(phis, axes=axes)) ** 2).sum(axis=0)
         count += len(phis)

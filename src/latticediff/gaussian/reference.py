@@ -88,12 +88,15 @@ class GaussianReference:
         Of the filters; float32 in production, float64 in tests.
     vacuum : float
         m_0 of a broken phase; G is then the connected propagator. 0: expand around zero.
+    one_sided : bool
+        Expand around +m_0 alone, which may be negative, instead of both signs of it; always so where the action is
+        not symmetric under phi -> -phi.
 
     Raises
     ------
     UserError
         If the action cannot be expanded, the propagator does not fit the action's dimension or is not positive,
-        or the vacuum is negative.
+        or one of two vacua is negative.
     """
 
     @torch_defaults()
@@ -104,15 +107,15 @@ class GaussianReference:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         vacuum: float = 0.0,
+        one_sided: bool = False,
     ) -> None:
         require(action, Expandable, f"action {action!r}, which the learned side cannot expand,")
-        if vacuum and not action.is_symmetric:
-            raise UserError(f"{action!r} is not symmetric under phi -> -phi; phase = broken wants two equal vacua")
+        self.one_sided = bool(one_sided) or not action.is_symmetric
         full = torch.as_tensor(real_array(propagator, "propagator"))
         self.shape = check_shape(full.shape, action.ndim)
         if not bool((full > 0).all()):
             raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
-        if not 0 <= vacuum < math.inf:
+        if not (math.isfinite(vacuum) and (vacuum >= 0 or self.one_sided)):
             raise UserError(f"vacuum is {vacuum}; expected <|m|> of the broken phase, or 0")
         self.action: Any = action  #: Expandable; what else it has is asked of it where it is wanted
         self.vacuum = float(vacuum)
@@ -150,25 +153,40 @@ class GaussianReference:
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianReference":
         """The same reference elsewhere or in another precision."""
         return GaussianReference(
-            self.action, self.propagator_full, device or self.device, dtype or self.dtype, self.vacuum
+            self.action, self.propagator_full, device or self.device, dtype or self.dtype, self.vacuum, self.one_sided
         )
+
+    @property
+    def has_vacuum(self) -> bool:
+        """Whether fields are expanded around anything but zero, or without a symmetry that makes R odd."""
+        return bool(self.vacuum) or self.one_sided
+
+    @property
+    def phase(self) -> str:
+        """As in a card's ``training.phase``: ``single``, ``broken`` or ``symmetric``."""
+        return "single" if self.one_sided else "broken" if self.vacuum else "symmetric"
+
+    @property
+    def constant(self) -> float:
+        """What `add_vacuum` adds to half of the second input: m_0; to a single vacuum, also the width of a site."""
+        return self.vacuum + math.copysign(math.sqrt(self.g_mean), self.vacuum) if self.one_sided else self.vacuum
 
     def signs(self, x: Tensor) -> Signs:
         """Signs s of the vacua that fields (n, *lattice) belong to, (n, 1, ..., 1); 0.0 if there is one vacuum."""
-        if self._is_upper:
+        if self._is_upper or self.one_sided:
             return 1.0
         return signs_of(x, self.ndim) if self.vacuum else 0.0
 
     def fluctuation(self, x: Tensor) -> tuple[Signs, Tensor]:
-        """``(s, x - s m_0)`` of fields (n, *lattice), s being `signs`; with one vacuum 0 and x itself."""
-        if not self.vacuum:
+        """``(s, x - s m_0)`` of fields (n, *lattice), s being `signs`; around zero 0 and x itself."""
+        if not self.has_vacuum:
             return 0.0, x
         signs = self.signs(x)
         return signs, x - signs * self.vacuum
 
     def upper(self) -> "GaussianReference":
         """The same reference for fields that belong to the vacuum +m_0, whatever the sign of their mean."""
-        if not self.vacuum:
+        if not self.vacuum or self.one_sided:
             return self
         upper = copy.copy(self)
         upper._is_upper = True
@@ -222,11 +240,11 @@ class GaussianReference:
         """Input fields (n, J, *lattice) of a network, the second one raised from 2 W chi to 2 (s m_0 + W chi).
 
         Around a vacuum the force has parts that are even in chi. With a constant added to one of their inputs odd
-        features can represent them.
+        features can represent them. Around a single one it is `constant`, which is never small.
         """
-        if not self.vacuum:
+        if not self.has_vacuum:
             return inputs
-        raised = inputs[:, 1] + 2 * self.vacuum * signs
+        raised = inputs[:, 1] + 2 * self.constant * signs
         return torch.stack([inputs[:, 0], raised, *inputs[:, 2:].unbind(1)], 1)
 
     def posterior(self, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -257,16 +275,23 @@ class GaussianReference:
         return force + self.action.wider_force(phi) if isinstance(self.action, Wider) else force
 
     @property
-    def quartic(self) -> float:
-        """b of the local force ``4 b phi^3``: what the cubic baseline, its compiled forms and targets built on it take.
+    def is_cubic(self) -> bool:
+        """Whether the local force is ``4 b phi^3``, for which baseline and compiled flows have closed forms."""
+        return isinstance(self.action, Quartic) and not self.one_sided
 
-        Raises
-        ------
-        UserError
-            If the theory has another local force.
+    @property
+    def quartic(self) -> float:
+        """b of the local force ``4 b phi^3``; of another force, of the cubic that bends like it at the field's width.
+
+        In that case ``(F'(m_0 + s) + F'(m_0 - s) - 2 F'(m_0)) / (24 s^2)`` with ``s^2 = <phi_x^2>``, or 0 if that is
+        negative. What takes it needs no more than a scale: steps of the reverse process, and the closed forms
+        where `is_cubic`.
         """
-        require(self.action, Quartic, f"action {self.action!r}, which the cubic baseline cannot follow,")
-        return self.action.b
+        if isinstance(self.action, Quartic):
+            return self.action.b
+        s, bend = math.sqrt(self.g_mean), self.action.local_curvature
+        rise = bend(self.vacuum + s) + bend(self.vacuum - s) - 2 * bend(self.vacuum)
+        return max(0.0, float(rise) / (24 * s * s))
 
     def whiten(self, x: Tensor, v: float | Tensor) -> Tensor:
         """``y = (G + v)^(-1/2) x`` for fluctuations x (n, *lattice)."""

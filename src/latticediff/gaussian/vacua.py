@@ -33,7 +33,7 @@ from ..types import FloatArray
 if TYPE_CHECKING:
     from .reference import GaussianReference
 
-__all__ = ["OneVacuum", "TwoVacua", "Vacua", "check_vacua", "signs_of", "vacua"]
+__all__ = ["OneVacuum", "SingleVacuum", "TwoVacua", "Vacua", "check_vacua", "signs_of", "vacua"]
 
 Fields = TypeVar("Fields", FloatArray, Tensor)  # NumPy in, NumPy out; torch in, torch out
 
@@ -70,8 +70,8 @@ class Vacua(Protocol):
         """`log_q` (n,) of fields x drawn with this sign; +inf for those that ended with the other one."""
 
 
-def vacua(value: float, volume: int, layout: str = "sites") -> "Vacua":
-    """`OneVacuum` for value = 0, else `TwoVacua`.
+def vacua(value: float, volume: int, layout: str = "sites", one_sided: bool = False) -> "Vacua":
+    """`OneVacuum` for value = 0, else `TwoVacua`, or the `SingleVacuum` of a `one_sided` reference.
 
     Parameters
     ----------
@@ -80,7 +80,11 @@ def vacua(value: float, volume: int, layout: str = "sites") -> "Vacua":
     volume : int
     layout : str
         Of the arrays: ``"sites"`` (n, *lattice), or ``"modes"`` (n, V), the real Fourier basis.
+    one_sided : bool
+        Whether +m_0 is the only vacuum.
     """
+    if one_sided:
+        return SingleVacuum(value, volume, layout)
     return TwoVacua(value, volume, layout) if value else OneVacuum()
 
 
@@ -100,7 +104,7 @@ def check_vacua(gaussian: "GaussianReference", sigma_max: float) -> None:
     """
     width = math.sqrt((float(gaussian.propagator_full.flatten()[0]) + sigma_max**2) / gaussian.volume)
     far = gaussian.vacuum / width
-    if gaussian.vacuum and far < APART:
+    if gaussian.vacuum and not gaussian.one_sided and far < APART:
         raise UserError(
             f"<|m|> = {gaussian.vacuum:.4g} is {far:.1f} standard deviations of m at sigma_max = {sigma_max:.3g};"
             f" phase = broken wants {APART:g}: take a smaller training.sigma_max_factor, or"
@@ -144,6 +148,35 @@ class OneVacuum:
         return log_q
 
 
+def _zero_mode_raised(x: Fields, amount: Any, layout: str, root: float) -> Fields:
+    """`x` with `amount`, (n, 1, ...) or a number, added to the coefficient of the zero mode; `root` is V^(1/2)."""
+    if layout == "sites":
+        return x + amount / root
+    first = x[:, :1] + amount
+    return np.concatenate([first, x[:, 1:]], 1) if isinstance(x, np.ndarray) else torch.cat([first, x[:, 1:]], 1)
+
+
+class SingleVacuum(OneVacuum):
+    """Fields around +m_0, which may be negative; nothing has a sign.
+
+    Parameters
+    ----------
+    value, volume, layout
+        See `vacua`.
+    """
+
+    def __init__(self, value: float, volume: int, layout: str) -> None:
+        self.value, self.root, self.layout = float(value), math.sqrt(volume), layout
+
+    def fields(self, sign: Any, fluctuation: Fields) -> Fields:
+        """Fields ``m_0 + chi``."""
+        return _zero_mode_raised(fluctuation, self.value * self.root, self.layout, self.root)
+
+    def fluctuations(self, x: Fields) -> tuple[None, Fields]:
+        """``(None, chi)`` of fields."""
+        return None, _zero_mode_raised(x, -self.value * self.root, self.layout, self.root)
+
+
 class TwoVacua:
     """Fields around +m_0 or -m_0.
 
@@ -170,11 +203,7 @@ class TwoVacua:
         return x.reshape(len(x), -1).sum(1).reshape(-1, *[1] * (x.ndim - 1)) / self.root
 
     def _raised(self, x: Fields, amount: Fields | float) -> Fields:
-        """`x` with `amount`, (n, 1, ...) or a number, added to the zero mode."""
-        if self.layout == "sites":
-            return x + amount / self.root
-        first = x[:, :1] + amount
-        return np.concatenate([first, x[:, 1:]], 1) if isinstance(x, np.ndarray) else torch.cat([first, x[:, 1:]], 1)
+        return _zero_mode_raised(x, amount, self.layout, self.root)
 
     def _signs(self, x: Fields) -> Fields:
         where = np.where if isinstance(x, np.ndarray) else torch.where

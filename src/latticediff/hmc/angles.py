@@ -1,13 +1,15 @@
 r"""Fourier-accelerated HMC that counts its time in angles: the kernel ``fourier_hmc``.
 
 The motion is that of `HMC` with a mass, see `fourier`. There a drift of time t turns every mode by :math:`\sqrt c\, t`,
-c the hopping coefficient; here steps are that angle, so that a quarter period is :math:`\pi / 2` in every theory.
+c the hopping coefficient (for any links `latticediff.action.links.coupling_scale`); here steps are that angle,
+so that a quarter period is :math:`\pi / 2` in every theory.
 """
 
 import math
 from typing import Any, Self
 
 from ..action import Action
+from ..action.links import coupling_scale, only_nearest
 from ..errors import UserError
 from ..types import Description
 from .kernel import HMC
@@ -21,7 +23,7 @@ class FourierHMC(HMC):
     Parameters
     ----------
     action : LocalAction
-        With hopping above zero.
+        With hopping above zero, or with links.
     step_size : float
         Angle of a step; `n_leapfrog` of them make a trajectory.
     n_leapfrog : int
@@ -52,10 +54,11 @@ class FourierHMC(HMC):
     ) -> None:
         if mass is None:
             raise UserError("mass is not given; exact Fourier acceleration wants m_eff^2 > 0, such as 1 / xi^2")
-        if not action.hopping > 0:
-            raise UserError(f"{action!r} has hopping {action.hopping:g}; exact Fourier acceleration wants it above 0")
+        scale = action.hopping if only_nearest(action) else coupling_scale(action)
+        if not scale > 0:
+            raise UserError(f"{action!r} has hopping {scale:g}; exact Fourier acceleration wants it above 0")
         super().__init__(action, step_size, n_leapfrog, integrator, jitter, mass, tuning)
-        omega = math.sqrt(action.hopping)
+        omega = math.sqrt(scale)
         self._kicks, self._drifts = self._kicks / omega, self._drifts / omega
 
     @classmethod

@@ -11,6 +11,10 @@ step-size error. What is left of the action, U, is local: it gives the kicks. Of
 :math:`m_{eff}^2 = m^2` nothing is left, and a trajectory of any step is exact. A quarter period is a time of
 :math:`\pi / (2 \sqrt c)`.
 
+For any links c is `latticediff.action.links.coupling_scale`, and with :math:`W(k) = -2 \sum_r c_r \cos(k \cdot r)` the
+masses are :math:`M(k) = (W(k) - \min W) / c + m_{eff}^2`: with nearest
+neighbours alone W = c p_hat^2 - 2dc, and they are those above.
+
 Where c < 0 the momenta are counted from the corner of the Brillouin zone, :math:`4 \cos^2(k/2)` for
 :math:`4 \sin^2(k/2)`, and |c| stands for c; where c = 0 the drift is a free motion and U the whole action.
 """
@@ -21,15 +25,40 @@ from typing import Any
 import numpy as np
 
 from ..action import Action
+from ..action.links import are_mirrored, coupling_form, coupling_scale, links_of, only_nearest
+from ..errors import UserError
 from ..fourier import basis_from_momenta
 from ..lattice import momenta
 from ..types import FloatArray, Shape
 
-__all__ = ["masses", "plan"]
+__all__ = ["check_links", "masses", "plan"]
+
+
+def check_links(action: Action) -> None:
+    """Refuse links whose K(k) is no function of the moduli of k's components.
+
+    The modes are products of sines and cosines, one for each axis; K is one number for each of them if it is even in
+    every component.
+
+    Raises
+    ------
+    UserError
+        A link along a diagonal without its mirror image.
+    """
+    if not are_mirrored(links_of(action)):
+        raise UserError(
+            f"{action!r} has a link without its mirror image; Fourier acceleration (mass) wants links alike in every"
+            " direction, such as (1, 1) and (1, -1) with one coefficient: leave the mass out"
+        )
 
 
 def masses(action: Action, shape: Shape, mass: float) -> FloatArray:
     """``M(k)`` on the full momentum grid, (*lattice), float64, a sum of terms that are not negative."""
+    if not only_nearest(action):
+        scale = coupling_scale(action)
+        form = coupling_form(links_of(action), shape)
+        # least over all momenta, to a rounding that must not make it negative on those of this lattice
+        return np.asarray(mass + np.maximum(form + 2 * len(shape) * scale, 0.0) / (scale or 1.0), np.float64)
     wave = np.sin if action.hopping >= 0 else np.cos
     waves: Any = sum(4 * wave(k / 2) ** 2 for k in momenta(shape))
     return np.asarray(waves + mass, np.float64)
@@ -63,6 +92,6 @@ def plan(action: Action, shape: Shape, mass: float) -> tuple[Any, tuple[Any, ...
     by_mode = basis_from_momenta(masses(action, shape, mass), shape)
     inverse_root = np.moveaxis(1 / np.sqrt(by_mode), 0, -1).ravel()  # the kernel has the first axis innermost
     basis = harmonic.Basis(np.array(extents), sizes, order, np.arange(order.shape[1]), forth, back, inverse_root)
-    coupling = abs(action.hopping)
+    coupling = coupling_scale(action)
     bend = coupling * (2 * len(shape) + mass)
     return harmonic.build(value, derivative), (basis, params, bend, math.sqrt(coupling))

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import Action
+from ..action.consistency import check_compiled
+from ..action.links import links_of, only_nearest
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import volume
@@ -37,7 +39,7 @@ class HMC:
     Parameters
     ----------
     action : LocalAction
-        Supplies S, hopping coefficient and Numba-callable potential.
+        Supplies S, hopping coefficient or links, and Numba-callable potential.
     step_size : float
         Integrator step in molecular-dynamics time.
     n_leapfrog : int
@@ -57,7 +59,8 @@ class HMC:
     Raises
     ------
     UserError
-        A parameter that is not positive, unknown integrator, jitter outside [0, 1).
+        A parameter that is not positive, unknown integrator, jitter outside [0, 1), an action that its compiled
+        form does not agree with (see `latticediff.action.consistency`), or links that `mass` cannot go with.
 
     Notes
     -----
@@ -79,6 +82,9 @@ class HMC:
             raise UserError(f"n_leapfrog is {n_leapfrog!r}; expected an integer of at least 1")
         if not 0 <= jitter < 1:
             raise UserError(f"jitter is {jitter!r}; expected a number from 0 to below 1")
+        check_compiled(action)
+        if mass is not None:
+            fourier.check_links(action)
         self.action = action
         self.step_size = _positive("step_size", step_size)
         self.n_leapfrog = int(n_leapfrog)
@@ -120,7 +126,7 @@ class HMC:
         """Compiled functions and the leading geometry arguments for one lattice."""
         if shape not in self._plans:
             from .._kernels import hmc as kernels
-            from .._kernels import layout
+            from .._kernels import layout, linked
             from .._kernels.compile import callable_potential
 
             if self.mass is not None:
@@ -128,15 +134,15 @@ class HMC:
                 return self._plans[shape]
             value, derivative, params = callable_potential(self.action)
             lanes = layout.lanes_for(shape)
-            compiled = kernels.build(value, derivative, len(shape), lanes)
-            geometry = (
-                layout.row_table(shape, lanes),
-                np.uint64(volume(shape[:-1])),
-                np.uint64(shape[-1] * lanes),
-                np.uint64(layout.buffer_size(shape, lanes)),
-                params,
-                self.action.hopping,
-            )
+            couplings: Any = self.action.hopping
+            table, size = layout.row_table(shape, lanes), layout.buffer_size(shape, lanes)
+            n_links = 0
+            if not only_nearest(self.action):
+                table, size, couplings = linked.geometry(shape, lanes, links_of(self.action))
+                n_links = len(couplings)
+            compiled = kernels.build(value, derivative, len(shape), lanes, n_links)
+            rows, row = np.uint64(volume(shape[:-1])), np.uint64(shape[-1] * lanes)
+            geometry = table, rows, row, np.uint64(size), params, couplings
             self._plans[shape] = compiled, geometry
         return self._plans[shape]
 

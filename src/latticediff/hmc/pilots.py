@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import Action
+from ..action.links import coupling_scale, only_nearest
 from ..errors import UserError
 from ..markov import ChainState
 from ..observables import measure_primary
@@ -96,7 +97,8 @@ class Trials:
         self.budget, self.spent, self.begun, self.phi = budget, 0, 0, phi
         self.pilots: list[Pilot] = []
         # one harmonic oscillator of the theory at lam = 0: V'' is gone beside c at the critical point
-        self.unit = math.pi / (2 * math.sqrt(action.hopping)) if action.hopping > 0 else 1.0
+        scale = action.hopping if only_nearest(action) else coupling_scale(action)
+        self.unit = math.pi / (2 * math.sqrt(scale)) if scale > 0 else 1.0
 
     @property
     def options(self) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from ..errors import UserError
 from ..hmc.checks import check_counts
 from ..host import numpy_defaults
 from ..markov import Block, ChainState
+from ..randomness import Rng, as_streams
 from ..types import BoolArray, Description, FloatArray, IntArray
 from .accept_reject import bounds, scan, windows
+from .asking import ask_draw, ask_weigh, asked_fingerprint
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .proposed import COLUMNS, proposed_columns
@@ -77,6 +79,7 @@ class IndependenceMetropolis:
         require_dimension(proposal, action)
         self.proposal, self.action, self.batch = proposal, action, int(batch)
         self.refresh = (not proposal.is_deterministic) if refresh is None else bool(refresh)
+        self._fingerprint: str | None = None  # of a proposal of others, when it was first asked
 
     @property
     def evaluations_per_update(self) -> int:
@@ -105,26 +108,27 @@ class IndependenceMetropolis:
         return ChainState(phi, np.asarray(self.action(phi)), 0, None)
 
     @numpy_defaults()
-    def hot_start(self, n_chains: int, rng: Streams) -> ChainState:
-        """`ChainState` at update 0 from `n_chains` proposals of the stream ``rng``.
+    def hot_start(self, n_chains: int, rng: Rng = None) -> ChainState:
+        """`ChainState` at update 0 from `n_chains` proposals; `rng` as of `latticediff.chain`.
 
         Raises
         ------
         UserError
             All proposals blew up.
         """
-        draw = sound_draw(self.proposal.draw(n_chains, rng.generator("start")))
+        draw = sound_draw(ask_draw(self.proposal, n_chains, as_streams(rng).generator("start")))
         return ChainState(draw.phi, np.asarray(self.action(draw.phi)), 0, draw.log_q)
 
     @numpy_defaults()
     def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """See `latticediff.markov.Kernel`; info holds ``accepted``, ``log_weight`` and `COLUMNS` of the proposals."""
         check_counts(n_updates, thin)
+        self._fingerprint = asked_fingerprint(self.proposal, self._fingerprint)
         n_chains = len(state.phi)
         if self.refresh:
             state = state._replace(log_q=None)  # of a path that is redrawn
         elif state.log_q is None:
-            log_q = require_weighed(self.proposal.weigh(state.phi, rng.generator("start")))
+            log_q = require_weighed(ask_weigh(self.proposal, state.phi, rng.generator("start")))
             state = state._replace(log_q=log_q)
         pieces: list[tuple[NDArray[Any], ...]] = [
             (np.empty((0, *state.phi.shape)), *(np.empty((0, n_chains), kind) for kind in (float, bool)))
@@ -170,7 +174,7 @@ class IndependenceMetropolis:
 
     def _fresh(self, counts: tuple[int, ...], rng: Streams) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Proposals as arrays (*counts, ...): phi, action, log_q, log_weight."""
-        draw = self.proposal.draw(int(np.prod(counts)), rng.generator("propose"))
+        draw = ask_draw(self.proposal, int(np.prod(counts)), rng.generator("propose"))
         action = np.asarray(self.action(draw.phi))
         log_weight = checked_log_weight(-action - draw.log_q)
         phi, action, log_q, log_weight = (
@@ -185,7 +189,7 @@ class IndependenceMetropolis:
         accepted, source = np.empty(limits.shape, bool), np.empty(limits.shape, int)
         phi, action, came_from = state.phi.copy(), state.action.copy(), np.full(len(state.phi), -1)
         for k in range(len(limits)):
-            log_q = require_weighed(self.proposal.weigh(phi, rng.generator("refresh")))
+            log_q = require_weighed(ask_weigh(self.proposal, phi, rng.generator("refresh")))
             accept = -action - log_q < limits[k]
             phi[accept], action[accept], came_from[accept] = candidates.phi[k][accept], candidates.action[k][accept], k
             accepted[k], source[k] = accept, came_from

@@ -24,7 +24,16 @@ __all__ = ["CODE_VERSION", "DESCRIBED", "TIME_GRIDS", "ScoreModel", "whole_of"]
 #: Part of every fingerprint; raised whenever the same weights would give other densities.
 CODE_VERSION = "1"
 TIME_GRIDS = "time_grids"  #: key of a card, see `latticediff.proposal.grid`
-DESCRIBED = ("action", "shape", "sites", "network", "noise", "vacuum", "members")  # keys of `ScoreModel.description`
+DESCRIBED = (
+    "action",
+    "shape",
+    "sites",
+    "network",
+    "noise",
+    "vacuum",
+    "phase",
+    "members",
+)  # keys of `ScoreModel.description`
 
 
 @dataclass
@@ -130,7 +139,7 @@ class ScoreModel:
         if found is own and action.describe() == self.action.describe():
             return self
         here = self.gaussian
-        gaussian = GaussianReference(action, found.propagator, here.device, here.dtype, here.vacuum)
+        gaussian = GaussianReference(action, found.propagator, here.device, here.dtype, here.vacuum, here.one_sided)
         # a time grid is that of one theory
         about = {
             **{key: value for key, value in self.card.items() if key != TIME_GRIDS},
@@ -174,6 +183,8 @@ class ScoreModel:
             description["sites"] = "odd"
         if self.gaussian.vacuum:
             description["vacuum"] = self.gaussian.vacuum
+        if self.gaussian.one_sided:
+            description["phase"] = "single"
         if self.members:
             wholes = [whole_of(member.action, member.shape) for member in self.members]
             description["members"] = [{"action": action.describe(), "shape": list(shape)} for action, shape in wholes]

@@ -33,12 +33,14 @@ from .shipped import model_folder
 __all__ = ["load_model", "read_card", "save_model"]
 
 WEIGHTS, CARD = "weights.safetensors", "card.toml"
+KIND, PHASES = "kind", "phases"  #: key and value in the card of coexisting phases, `latticediff.model.phases`
 TABLES = ("action", "network", "noise", "training", "finetune", "metrics", "ensemble", "program")
 CARD_KINDS = dict.fromkeys(TABLES, dict) | {
     "shape": list,
     "members": list,
     "bill": list,
     "vacuum": float | int,
+    "phase": str,
     "sites": str,
     "sha256": str,
 }
@@ -83,6 +85,11 @@ def read_card(folder: PathLikeStr) -> dict[str, Any]:
     if status(path) is None:
         raise FileError(f"no model in {folder}: {CARD} is missing; give a folder that `train` wrote")
     card = parse_toml(read_text(path, "the card of a model"), path)
+    if card.get(KIND) == PHASES:
+        raise ModelError(
+            f"{folder} holds a model of several phases, which `latticediff sample` takes; here one of its parts is"
+            f" wanted, such as {Path(folder) / 'part-0'}"
+        )
     for key, kind in CARD_KINDS.items():
         if key in card and not isinstance(card[key], kind):
             raise FileError(f"{path}: {key} is {printable(card[key], 60)}; the card was altered or damaged")
@@ -142,7 +149,8 @@ def load_model(
         with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
             network = make(ndim=trained_action.ndim, **options)
         network.load_state_dict({k.removeprefix("network."): t for k, t in tensors.items() if k.startswith("network.")})
-        gaussian = GaussianReference(trained_action, tensors["propagator"], device, vacuum=card.get("vacuum", 0.0))
+        vacuum, one_sided = card.get("vacuum", 0.0), card.get("phase") == "single"
+        gaussian = GaussianReference(trained_action, tensors["propagator"], device, vacuum=vacuum, one_sided=one_sided)
         noise = NoiseRange(card["noise"]["sigma_min"], card["noise"]["sigma_max"])
         powers = tensors["power_grid"].numpy(), unfold(tensors["power"].numpy(), gaussian.shape)
         members = tuple(

@@ -41,7 +41,16 @@ def coupling_features(action: Phi4) -> tuple[float, ...]:
     -------
     tuple of float
         ``8 (c d, a, sqrt b) / (|c| d + |a| + sqrt b)``.
+
+    Raises
+    ------
+    UserError
+        Another theory, of whose couplings these three would not tell all.
     """
+    if not isinstance(getattr(action, "whole", action), Phi4):
+        raise UserError(
+            f"a conditioned network knows the couplings of phi^4, not of {action!r}; take network.conditioned = false"
+        )
     couplings = action.hopping * action.ndim, action.a, math.sqrt(action.b)
     total = sum(abs(value) for value in couplings)
     return tuple(SPREAD * value / total for value in couplings)

@@ -132,17 +132,18 @@ def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
 
 
 def _sample_cost(card: Card, model: ScoreModel, route: str) -> Cost:
-    from ..build.learned import build_kernel, build_proposal, on_uniform_grid
+    from ..build.learned import build_kernel, build_proposal, on_uniform_grid, section_of
 
     card = on_uniform_grid(card)  # where the steps end does not change what they cost
-    section, sampling = getattr(card.sampling, route), card.sampling
+    section, sampling = section_of(card, route), card.sampling
     proposal = build_proposal(card, model, route)
     rng = Streams(card.run.seed).child("probe").generator(route)
     n = min(sampling.batch, section.n_chains)
     seconds = _timed(lambda: proposal.draw(n, rng)) / n
     # a refreshed path, a further try, a field to weigh again: all counted in evaluations, as a draw is
-    passages = build_kernel(card, model, route).evaluations_per_update / proposal.evaluations_per_draw
-    weighing = sampling.n_forward * seconds * evaluations_to_weigh(proposal) / proposal.evaluations_per_draw
+    per_draw = max(1, proposal.evaluations_per_draw)  # none of a proposal without a network
+    passages = max(1.0, build_kernel(card, model, route).evaluations_per_update / per_draw)
+    weighing = sampling.n_forward * seconds * max(1, evaluations_to_weigh(proposal)) / per_draw
     per_update = section.n_chains * seconds * passages
     n_cfg = section.n_chains * section.n_updates
     disk = _ensemble_bytes(n_cfg, section.n_updates, section.n_chains, card.shape, 9)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .contract import StopCheck
     from .train import Source
 
-__all__ = ["figures", "finetune", "plan_of", "summary"]
+__all__ = ["NothingGained", "figures", "finetune", "plan_of", "summary"]
 
 LOG_EVERY = 10
 
@@ -65,6 +65,10 @@ def plan_of(card: Card) -> FineTuningPlan:
         raise CardError("finetune.steps = 0 leaves the model as it is; say e.g. --set finetune.steps=300")
     keys = {field.name for field in fields(FineTuningPlan)} - {"seed"}
     return FineTuningPlan(**{key: getattr(card.finetune, key) for key in keys}, seed=card.run.seed)
+
+
+class NothingGained(UserError):
+    """Fine-tuning was stopped by its guard before it had gained anything."""
 
 
 @torch_defaults()
@@ -108,7 +112,7 @@ def finetune(
         The ensemble is not fit to train on.
     StopRequested
         `stop` gave a reason; the checkpoint is written.
-    UserError
+    NothingGained
         The guard objected before anything was gained; nothing is written.
     CardError
         The card asks for no fine-tuning.
@@ -175,8 +179,11 @@ def _background(model: ScoreModel, source: Source) -> GaussianReference:
     action: Any = source.action  # refused if it has no Gaussian reference
     for member in model.theories():
         if member.is_of(action, source.data.shape):
-            return GaussianReference(action, member.propagator, model.gaussian.device, vacuum=model.gaussian.vacuum)
-    return gaussian_of(source, "broken" if model.gaussian.vacuum else "symmetric")
+            here = model.gaussian
+            return GaussianReference(
+                action, member.propagator, here.device, vacuum=here.vacuum, one_sided=here.one_sided
+            )
+    return gaussian_of(source, model.gaussian.phase)
 
 
 def _warn_of_fluctuations(card: Card, model: ScoreModel, tasks: Iterable[Task], progress: Progress) -> None:
@@ -203,8 +210,8 @@ def _run(
 
     Raises
     ------
-    UserError
-        Nothing was gained; no checkpoint is left.
+    NothingGained
+        No checkpoint is left.
     """
     with progress.task("fine-tuning", card.finetune.steps) as task:
         tuner.run(
@@ -219,7 +226,7 @@ def _run(
         log("guard", reason=tuner.stopped)
         if tuner.good_step == 0:
             clear_checkpoint(folder)
-            raise UserError(
+            raise NothingGained(
                 f"fine-tuning gained nothing: {tuner.stopped}, which are those of {start}. Nothing was written;"
                 " lower finetune.learning_rate, or raise finetune.integration_steps"
             )

@@ -217,7 +217,7 @@ def generate(
             raise FileError(
                 f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out"
             )
-        if hmc.start not in ("hot", "cold"):
+        if isinstance(hmc.start, str) and hmc.start not in ("hot", "cold"):
             with Ensemble(hmc.start) as first:
                 parents = [first.parent()]
         began = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +13,10 @@ from ..ensemble import Ensemble
 from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
 from ..job.folder import fingerprint, read_identity, read_marker
+from ..pool.files import is_pool
 from ..untrusted import printable, status
 from .measure import acceptance
+from .pools import pool_rows
 
 if TYPE_CHECKING:
     from ..types import PathLikeStr
@@ -22,6 +25,8 @@ Rows = list[tuple[str, str]]  #: ``(label, text)``
 
 __all__ = ["action_lines", "info"]
 
+MOST_WELLS = 8  # that are told
+
 
 def info(path: PathLikeStr) -> str:
     """Describe a file or a folder that this package wrote.
@@ -29,7 +34,7 @@ def info(path: PathLikeStr) -> str:
     Parameters
     ----------
     path : path-like
-        An ensemble file, the directory of an unfinished run, a model folder, or a run folder.
+        An ensemble file, a pool, the directory of an unfinished run, a model folder, or a run folder.
 
     Returns
     -------
@@ -49,6 +54,8 @@ def info(path: PathLikeStr) -> str:
         return _table(_model_rows(path))
     if path.is_dir() and not (path / "run.json").exists():
         raise FileError(f"{path} is no run folder, model folder or ensemble; expected what latticediff wrote")
+    if is_pool(path):
+        return _table(pool_rows(path))
     with Ensemble(path) as ensemble:
         return _table(_ensemble_rows(ensemble))
 
@@ -71,11 +78,12 @@ def action_lines(action: Any) -> Rows:
     Returns
     -------
     list of (str, str)
-        Label, empty from the second row on, and text. An action that is not phi^4 has one row: its description as JSON.
+        Label, empty from the second row on, and text. An action that is not phi^4 has one row, its description as JSON,
+        and those of its formula and its wells where it names them.
     """
     description = action.describe()
     if description.get("name") != "phi4":
-        return [("action", json.dumps(description))]
+        return [("action", json.dumps(description)), *_formula_and_wells(action)]
 
     def couplings(values: Mapping[str, float]) -> str:
         return ", ".join(f"{name} = {_number(value)}" for name, value in values.items())
@@ -97,6 +105,25 @@ def action_lines(action: Any) -> Rows:
             rows.append(("", f"convention {name}: none, {exc}"))
             continue
         rows.append(("", f"convention {name}: {couplings(values)} (phi_{own} = {_number(scale)} phi_{name})"))
+    return rows
+
+
+def _formula_and_wells(action: Any) -> Rows:
+    rows: Rows = []
+    if isinstance(formula := getattr(action, "formula", None), str):
+        rows.append(("", f"S = sum_x [ {formula} ]"))
+    if (k := getattr(action, "modulation", 0.0)) > 0:
+        rows.append(("", f"K(k) is least at components {_number(k)}, a period of {_number(2 * math.pi / k)} sites"))
+    if callable(wells := getattr(action, "wells", None)):
+        try:
+            found = wells()
+        except UserError as exc:
+            return [*rows, ("", f"wells of a constant field: {exc}")]
+        told = [
+            f"phi = {_number(w.value)} (S/V = {_number(w.action)}, curvature {_number(w.curvature)})" for w in found
+        ]
+        more = f" and {len(told) - MOST_WELLS} more" if len(told) > MOST_WELLS else ""
+        rows.append(("", f"wells of a constant field: {', '.join(told[:MOST_WELLS])}{more}"))
     return rows
 
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tomli_w
 
-from ..action import Phi4
 from ..analysis import ess_reverse
 from ..atomic import claimed
-from ..build.learned import route_named
+from ..build.learned import route_named, section_of
 from ..config import parse_card
 from ..ensemble import Ensemble, run_directory
 from ..errors import FileError, ModelError, UserError
@@ -100,12 +99,15 @@ def card_of(model: ScoreModel, overrides: Sequence[str] = (), say: Callable[[str
     """
     if model.theory is not model.action:
         raise UserError(f"the model is of the odd sites of {model.theory!r} alone; a line wants a model of all sites")
-    if not isinstance(model.action, Phi4):
-        raise UserError(f"{model.action!r} has no line of couplings; expected a phi^4 action")
+    options: Any = getattr(model.action, "options", None)
+    if options is None:
+        raise UserError(
+            f"{model.action!r} has no line of couplings; expected a phi^4 action, or one that names its options"
+        )
     network: Any = model.network  # of the contract `Network`: a module that describes itself
     data = {
         "run": {"name": "line", "seed": 1},
-        "action": {"convention": model.action.convention, **model.action.couplings},
+        "action": {"name": model.action.describe()["name"], **options()},
         "lattice": {"shape": list(model.shape)},
         "network": network.describe(),
         "sampling": {"ode": own_scheme(model)},
@@ -173,10 +175,11 @@ def draw_line(
     model, (name, values) = load_model(folder), parse_values(along)
     card = card_of(model, overrides, progress.say)
     if n is not None:
-        chains = getattr(card.sampling, route).n_chains
+        chains = section_of(card, route).n_chains
         card = card_of(model, [*overrides, f"sampling.{route}.n_updates={max(1, -(-n // chains))}"])
-    if name not in card.action.options:
-        raise UserError(f"--along got the coupling {name!r}; expected one of {', '.join(card.action.options)}")
+    couplings = [key for key, value in card.action.options.items() if isinstance(value, int | float)]
+    if name not in couplings:
+        raise UserError(f"--along got the coupling {name!r}; expected one of {', '.join(couplings)}")
     cards = {value: _card_at(card, name, value) for value in values}
     foreign = [value for value, at in cards.items() if _is_foreign(model, at)]
     trained = _trained(model, card, name)
@@ -222,13 +225,20 @@ def _is_foreign(model: ScoreModel, card: Card) -> bool:
 def _trained(model: ScoreModel, card: Card, name: str) -> tuple[float, ...]:
     """Values of the coupling that the model was trained at together with the card's other couplings; ascending."""
     values = set()
-    convention = cast(str, card.action.convention)  # a card of phi^4 names it
     for member in model.theories():
-        couplings, _ = member.action.in_convention(convention)
+        couplings = _couplings(member.action, card.action.convention)
         others = (key for key in couplings if key != name)
-        if all(math.isclose(couplings[key], card.action.options[key], rel_tol=1e-9) for key in others):
+        given = card.action.options
+        if all(math.isclose(couplings[key], given.get(key, math.nan), rel_tol=1e-9) for key in others):
             values.add(float(f"{couplings[name]:.{DIGITS}g}"))
     return tuple(sorted(values))
+
+
+def _couplings(action: Any, convention: str | None) -> dict[str, float]:
+    """The couplings of an action by name, in the convention of the card if it has one."""
+    if convention is None:
+        return dict(action.couplings)
+    return dict(action.in_convention(convention)[0])
 
 
 def _refusal(folder: PathLikeStr, card: Card, name: str, foreign: Iterable[float], trained: Sequence[float]) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+CAREFUL = 0.2  # of the learning rate, where fine-tuning at the card's own gains nothing
+
 
 @torch_defaults()
 def run(
@@ -80,7 +82,6 @@ def run(
         hmc = folder.chain("hmc")
         _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable), [hmc])
         from ..build.learned import route_named, routes_of
-        from .finetune import finetune
         from .report import report
         from .sample import sample
         from .train import train
@@ -95,9 +96,7 @@ def run(
             [folder.score],
         )
         if card.finetune.steps:
-            arguments = card, folder.score, folder.ensemble, folder.model
-            tune = lambda: finetune(*arguments, gate=False, **resumable)  # noqa: E731
-            _stage(folder, log, stop, "finetune", tune, [folder.model])
+            _stage(folder, log, stop, "finetune", lambda: _finetuned(card, folder, **resumable), [folder.model])
         for route in routes_of(card):
             chain, weights = folder.chain(route), folder.weights(route)
             model = folder.score if route_named(route).weights == "score" else folder.model
@@ -120,6 +119,30 @@ def run(
         _stage(folder, log, stop, "report", lambda: report(folder, progress))
         progress.say(f"done; open {folder.path / 'report.html'}")
         return folder
+
+
+def _finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLog, **options: Any) -> None:
+    """Fine-tune; more carefully if that gains nothing; if that gains nothing either, keep the model as it is."""
+    from ..model.storage import load_model, save_model
+    from ..training.loop import Diverged
+    from .finetune import NothingGained, finetune
+    from .model_place import clear_checkpoint
+
+    section = card.finetune
+    careful = {"learning_rate": CAREFUL * section.learning_rate, "integration_steps": 2 * section.integration_steps}
+    attempts = section, section.model_copy(update=careful)
+    for attempt in attempts:
+        try:
+            changed = card.model_copy(update={"finetune": attempt})
+            finetune(
+                changed, folder.score, folder.ensemble, folder.model, gate=False, progress=progress, log=log, **options
+            )
+            return
+        except (NothingGained, Diverged) as exc:
+            progress.say(f"warning: {exc}")
+            clear_checkpoint(folder.model)
+    progress.say("warning: going on with the score-matched model, as it is")
+    save_model(load_model(folder.score), folder.model)
 
 
 def _stage(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import refuse_existing
-from ..build.learned import accept_density, build_kernel
+from ..build.learned import accept_density, build_kernel, section_of
 from ..build.model import model_for
 from ..ensemble import run_chain, run_directory
 from ..errors import FileError
@@ -76,7 +76,7 @@ def sample(
                 f"{run_directory(path)} holds an unfinished run; go on with --resume, or choose another --out"
             )
     model = model_for(card, folder, route, outside, progress)
-    kernel, section = build_kernel(card, model, route), getattr(card.sampling, route)
+    kernel, section = build_kernel(card, model, route), section_of(card, route)
     accept_density(card, model, route)
     streams = Streams(card.run.seed).child(route)
 

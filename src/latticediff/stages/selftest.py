@@ -12,7 +12,7 @@ from .._kernels import oracle as reference
 from .._kernels.compile import machine
 from .._kernels.random import fill_normals, fill_pairs, fill_uniforms, uniform
 from .._kernels.verified import check_generator
-from ..action import Phi4, free_propagator
+from ..action import Phi4, Polynomial, free_propagator
 from ..errors import UserError
 from ..hmc import HMC
 from ..hmc.integrators import schedule
@@ -87,7 +87,10 @@ def _generator() -> float:
 
 
 def _trajectories() -> float:
-    """HMC trajectories on five lattices against plain Python, site by site; differences in units of 1e-12."""
+    """HMC trajectories on five lattices against plain Python, site by site; differences in units of 1e-12.
+
+    And with links on two, against NumPy.
+    """
     differences, rng = [], np.random.default_rng(4)
     for shape in ((7,), (4, 6), (3, 13), (3, 2, 4), (2, 3, 2, 3)):
         action = Phi4.A(-0.7 * len(shape), 1.3, len(shape))
@@ -97,6 +100,15 @@ def _trajectories() -> float:
         for c in range(5):
             right = reference.trajectory(action, phi[c], momentum[c], kicks, drifts)
             differences += [np.abs(a - b).max() for a, b in zip((end[c], back[c]), right, strict=True)]
+    linked = Polynomial([1.0, 0.5], (0.1, 1.2, -0.1, 0.3), 2, [((2, -3), 0.2), ((1, 1), -0.3)])
+    for shape in ((4, 6), (3, 13)):
+        phi, momentum = rng.normal(size=(2, 5, *shape))
+        end, back, _ = HMC(linked, 0.07, 3).integrate(phi, momentum)
+        for kick, drift in zip(*schedule("leapfrog", 0.07, 3), strict=False):  # the last kick has no drift after it
+            momentum = momentum + kick * linked.force(phi)
+            phi = phi + drift * momentum
+        momentum = momentum + schedule("leapfrog", 0.07, 3)[0][-1] * linked.force(phi)
+        differences += [np.abs(end - phi).max(), np.abs(back - momentum).max()]
     return np.max(differences) / 1e-12  # NaN stays NaN
 
 

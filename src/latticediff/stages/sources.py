@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import bill
 from ..build.learned_theory import learned_theory
+from ..contracts import require
 from ..ensemble import Ensemble
+from ..errors import UserError
+from ..gaussian.contract import Expandable
 from ..gaussian.propagator import measured_propagator, measured_vacuum, smooth_propagator
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
@@ -45,21 +48,34 @@ def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
     Parameters
     ----------
     source : Source
-    phase : {"symmetric", "broken"}
-        Whether to expand around 0 or around the two vacua; see `latticediff.gaussian.vacua`.
+    phase : {"symmetric", "broken", "single"}
+        Whether to expand around 0, around the two vacua (`latticediff.gaussian.vacua`), or around <m> alone; a theory
+        without the symmetry phi -> -phi is always expanded around <m>.
 
     Returns
     -------
     GaussianReference
+
+    Raises
+    ------
+    UserError
+        The action has no expansion, or not the two equal vacua that the phase wants.
     """
     data = source.data
     n, shape = len(data.train), tuple(data.shape)
     bounds = ((0, n // 2), (n // 2, n)) if n // 2 > 1 else ((0, n), (0, n))
-    vacuum = measured_vacuum(_pieces(data, 0, n)) if phase == "broken" else 0.0
-    action: Any = source.action  # refused if it has no Gaussian reference
-    vectors = getattr(action, "unit_vectors", None)
-    first, second = (measured_propagator(_pieces(data, *half), shape, vacuum, vectors) for half in bounds)
-    return GaussianReference(action, smooth_propagator(first, second, vectors), data.train.device, vacuum=vacuum)
+    action: Any = source.action
+    require(action, Expandable, f"action {action!r}, which the learned side cannot expand,")
+    if phase == "broken" and not action.is_symmetric:
+        raise UserError(
+            f"{action!r} is not symmetric under phi -> -phi; training.phase = broken wants two equal vacua, a theory"
+            " without them is expanded around <m> (phase = single)"
+        )
+    one_sided, vectors = phase == "single" or not action.is_symmetric, action.unit_vectors
+    vacuum = 0.0 if phase == "symmetric" and not one_sided else measured_vacuum(_pieces(data, 0, n), one_sided)
+    first, second = (measured_propagator(_pieces(data, *half), shape, vacuum, vectors, one_sided) for half in bounds)
+    propagator = smooth_propagator(first, second, vectors)
+    return GaussianReference(action, propagator, data.train.device, vacuum=vacuum, one_sided=one_sided)
 
 
 def _pieces(data: TrainingData, start: int, stop: int) -> Iterator[FloatArray]:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ..action import Phi4
 from ..build.learned import refuse_coarse
 from ..config.sections import SamplingSection
 from ..errors import UserError
@@ -33,7 +32,7 @@ def target_action(action: Action, couplings: Sequence[str]) -> Action:
     ----------
     action : Action
     couplings : sequence of str
-        ``["lam=6.1"]``, in the convention of `action`. With none, `action` itself is returned.
+        ``["lam=6.1"]``, in the convention of `action` where it has one. With none, `action` itself is returned.
 
     Returns
     -------
@@ -42,20 +41,28 @@ def target_action(action: Action, couplings: Sequence[str]) -> Action:
     Raises
     ------
     UserError
-        The action is not phi^4, a text does not assign a number, or the convention lacks the coupling.
+        The action names no couplings, a text does not assign a number, or the action lacks the coupling.
     """
     if not couplings:
         return action
-    if not isinstance(action, Phi4):
-        raise UserError(f"{action!r} has no named couplings to change; expected a phi^4 action")
-    changed: dict[str, Any] = dict(action.couplings)  # `from_couplings` reads numbers from text
+    named: Any = getattr(action, "couplings", None)
+    own: Any = action
+    if not named or not (hasattr(action, "options") and hasattr(action, "from_options")):
+        raise UserError(
+            f"{action!r} has no named couplings to change; expected a phi^4 action, or one with couplings, options and"
+            " from_options"
+        )
+    changed: dict[str, Any] = dict(named)
     for text in couplings:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals or name not in changed:
             raise UserError(f"--to got {text!r}; expected one of {', '.join(changed)} with a value, as in lam=6.1")
-        changed[name] = value
-    return Phi4.from_couplings(action.convention, changed, action.ndim)
+        try:
+            changed[name] = float(value)
+        except ValueError:
+            raise UserError(f"coupling {name} is {value!r}; expected a number") from None
+    return own.from_options({**own.options(), **changed}, action.ndim)
 
 
 def refined(

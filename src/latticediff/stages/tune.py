@@ -19,6 +19,7 @@ from ..build.model import model_for
 from ..errors import StopRequested, UserError
 from ..host import torch_defaults
 from ..job.progress import Progress
+from ..model.phases import Phases
 from ..streams import Streams
 
 if TYPE_CHECKING:
@@ -194,6 +195,8 @@ def tune(
     if n_chains < 1 or n_updates < 20:
         raise UserError(f"got {n_chains} chains of {n_updates} updates; expected at least 1 of 20")
     model = model_for(card, folder, route, outside, progress)
+    if isinstance(model, Phases):
+        raise UserError(f"{folder} is of coexisting phases, whose independent proposals have no knob to tune")
     accept_density(card, model, route)
     knob = knob_of(card.sampling.kernel)
     values = default_values(knob, model) if values is None else list(values)

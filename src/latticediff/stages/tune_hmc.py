@@ -100,6 +100,8 @@ def tune_hmc(card: Card, *, progress: Progress | None = None) -> HmcTuning:
     section, progress = card.hmc, progress or Progress()
     if section.cluster is not None:
         raise UserError("the card has cluster updates after each trajectory; leave hmc.cluster out to tune HMC alone")
+    if card.hmc.kernels:
+        raise UserError("the card has kernels after each trajectory; leave hmc.kernels out to tune HMC alone")
     searched = section.searches or KEYS
     update = {key: SEARCH for key in searched} | {"jitter": section.jitter or 0.1}
     card = card.model_copy(update={"hmc": section.model_copy(update=update)})

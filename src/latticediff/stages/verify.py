@@ -1,19 +1,21 @@
-"""Is a file what it says it is? Ensembles: checksums and action recomputed; models: hash of the weights."""
+"""Is a file what it says it is? Ensembles and pools: checksums and action recomputed; models: hash of the weights."""
 
 from pathlib import Path
 
 from ..ensemble import verify as verify_ensemble
 from ..errors import FileError
 from ..host import numpy_defaults
+from ..pool.files import is_pool
 from ..types import PathLikeStr
 from ..untrusted import status
+from .pools import verify_pool
 
 __all__ = ["verify"]
 
 
 @numpy_defaults()
 def verify(path: PathLikeStr) -> str:
-    """Check whether an ensemble file or a model folder is what it says it is.
+    """Check whether an ensemble file, a pool or a model folder is what it says it is.
 
     Parameters
     ----------
@@ -38,6 +40,8 @@ def verify(path: PathLikeStr) -> str:
 
         model = load_model(path)
         return f"{path} is sound: weights are finite and match the hash in the card, {model.fingerprint()}"
+    if is_pool(path):
+        return verify_pool(path)
     report = verify_ensemble(path)
     if not report.ok:
         more = f" (and {len(report.problems) - 1} more faults)" if len(report.problems) > 1 else ""

@@ -48,7 +48,7 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
     v : tensor, shape (n, 1, ..., 1)
         sigma^2.
     """
-    b, sigma = gaussian.quartic, v.sqrt()
+    sigma = v.sqrt()
     W, C = gaussian.posterior(v)
     signs, fluctuation = gaussian.fluctuation(phi)
     modes, square_0 = gaussian.to_modes(fluctuation), gaussian.vacuum**2
@@ -56,9 +56,12 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
         gaussian.from_modes(f)
         for f in (modes * gaussian.linear, modes / gaussian.G, W * (modes + gaussian.to_modes(sigma * z)))
     )
-    y, square = y + signs * gaussian.vacuum, phi * phi
+    y = y + signs * gaussian.vacuum
     force = linear + gaussian.nonlinear_force(phi, signs)
     noise = z / sigma - inverse
+    if not gaussian.is_cubic:
+        return _stein(gaussian, y, C, noise, force), force, noise
+    b, square = gaussian.quartic, phi * phi
     c, lift = local_response(gaussian, C)
     # curvature of the quartic term, averaged over a posterior that is narrower by that very curvature
     h = 12 * b * (y * y + c)
@@ -69,6 +72,18 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
     q = 4 * b * (y * y + y * phi + square - 3 * square_0 + 2 * c * D)
     stein = force + q * Mu + (4 * b * c) * D * (y + 2 * phi) + gaussian.filter(Mu, gaussian.linear)
     return stein, force, noise
+
+
+def _stein(gaussian: GaussianReference, y: Tensor, C: Tensor, noise: Tensor, force: Tensor) -> Tensor:
+    """T_stein of any local force: q is its mean slope around y, which depends on x alone, so that q' = 0."""
+    c = gaussian.expand(gaussian.at_origin(C))
+    mean, bend = gaussian.action.local_curvature(gaussian.vacuum), gaussian.action.local_curvature
+    h = bend(y, c) - mean
+    D = 1 / (1 + c * h.clamp(min=0))
+    h = bend(y, c * D) - mean
+    root = (1 + c * h.clamp(min=0)).rsqrt()
+    Mu = root * gaussian.filter(root * (noise - force), C)
+    return force + h * Mu + gaussian.filter(Mu, gaussian.linear)
 
 
 class Configurations(Protocol):

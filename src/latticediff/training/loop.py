@@ -15,12 +15,16 @@ from .watching import Watching
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-__all__ = ["STOP_EVERY", "run_to_the_end"]
+__all__ = ["STOP_EVERY", "Diverged", "run_to_the_end"]
 
 STOP_EVERY = 20  # steps between questions to all processes whether to stop: each costs a message
 
 Log = Callable[[dict[str, Any]], object]
 Told = Callable[[int, int, float], object]
+
+
+class Diverged(UserError):
+    """A loss that is no number any more."""
 
 
 def run_to_the_end(
@@ -74,7 +78,7 @@ def run_to_the_end(
 def _tell(trainer: "Trainer", loss: float, log: Log | None, progress: Told | None) -> None:
     """Report the mean loss since the last report; one that is not finite ends the training."""
     if not math.isfinite(loss):
-        raise UserError(
+        raise Diverged(
             f"loss is {loss} at step {trainer.step}; lower {trainer.section}.learning_rate"
             " (the last checkpoint is kept)"
         )

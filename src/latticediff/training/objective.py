@@ -186,7 +186,7 @@ def _force_target(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
 def _known_residual(plan: "TrainingPlan", gaussian: GaussianReference, data: TrainingData) -> Target:
     """R of a known score: ``R = -W^-1 (s + (G + v)^-1 x)``."""
     if plan.oracle == "free":
-        if gaussian.quartic != 0:
+        if not (gaussian.is_cubic and gaussian.quartic == 0):
             raise UserError(
                 f"the noised score of {gaussian.action!r} is not known; the explicit target takes free fields"
                 ' (lam = 0), or oracle = "empirical"'

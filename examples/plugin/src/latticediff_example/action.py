@@ -1,5 +1,7 @@
 """A potential of one's own: V(phi) = a phi^2 + b phi^6."""
 
+from typing import ClassVar
+
 import numba
 import numpy as np
 
@@ -19,6 +21,8 @@ def derivative(phi, params):
 
 class Sextic(LocalAction):
     """``S = sum_x [-c sum_mu phi phi' + a phi^2 + b phi^6]``."""
+
+    example: ClassVar = {"c": 1.0, "a": 1.0, "b": 0.3, "ndim": 2}  # what `latticediff plugins check` tries
 
     def __init__(self, c, a, b, ndim=2):
         if not b > 0:

@@ -31,8 +31,13 @@ class GaussianProposal:
         return hashlib.sha256(self.root.tobytes()).hexdigest()
 
 
+def gaussian(model, width=1.0):
+    """Without a route: ``[sampling.propagator]``, or ``latticediff.load(name).proposal("propagator", width=1.1)``."""
+    return GaussianProposal(model.gaussian.propagator_full.numpy(), width)
+
+
 class GaussianRoute:
     label, weights = "Gaussian", "score"
 
     def proposal(self, model, options, batch):
-        return GaussianProposal(model.gaussian.propagator_full.numpy(), options.width)
+        return gaussian(model, options.width)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ...action import Phi4
 from ...errors import UserError
-from ...gaussian.baseline import implicit_cubic
+from ...gaussian.baseline import implicit_baseline
 from ...gaussian.reference import GaussianReference
 from ...types import Description
 from ..embedding import Embedding
@@ -117,7 +117,7 @@ class DeepNetwork(nn.Module):
         inner, outer = self.filters(gaussian, v, W)
         u = gaussian.add_vacuum(gaussian.from_modes(modes[:, None] * inner), signs)
         e = self.embed(gaussian, log_sigma)
-        linear, local, total = implicit_cubic(gaussian, modes, W, C, bool(trace), signs)
+        linear, local, total = implicit_baseline(gaussian, modes, W, C, bool(trace), signs)
         if not trace:
             out = self.trunk(u, e)
         else:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ..._kernels.flow import Levels
 from ...action import Phi4
 from ...errors import UserError
-from ...gaussian.baseline import implicit_cubic
+from ...gaussian.baseline import implicit_baseline
 from ...gaussian.reference import GaussianReference
 from ...types import Description
 from ..embedding import Embedding
@@ -191,7 +191,7 @@ class RidgeNetwork(nn.Module):
 
         Around the two vacua of a broken phase it is always off, as is `order`.
         """
-        return screen(gaussian, C) if self.screened and not gaussian.vacuum else None
+        return screen(gaussian, C) if self.screened and (gaussian.one_sided or not gaussian.vacuum) else None
 
     def order(
         self,
@@ -209,7 +209,7 @@ class RidgeNetwork(nn.Module):
         Theory page, eq. (15c). Where it is off, the amplitudes come back as they are, with None for the multiplier.
         It is always off around the two vacua of a broken phase, where features have a mean and no mode is wide.
         """
-        if not self.ordered or gaussian.vacuum:
+        if not self.ordered or gaussian.has_vacuum:
             return amplitudes, None
         pairs = self.differences(gaussian)
         amplitudes = ordered_amplitudes(gaussian, inner, v, kernels_in, amplitudes, pairs)
@@ -274,7 +274,7 @@ class RidgeNetwork(nn.Module):
         else:
             out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(gaussian), trace)
         out = out.unflatten(2, gaussian.shape)
-        linear, local, total = implicit_cubic(gaussian, modes, W, C, trace, signs, response, D)
+        linear, local, total = implicit_baseline(gaussian, modes, W, C, trace, signs, response, D)
         out = (gaussian.to_modes(out) * outer).sum(1) + linear
         if D is None:
             R = gaussian.from_modes(out) + local

@@ -33,12 +33,14 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 from ...gaussian.baseline import local_response
+from ...gaussian.local_response import local_part
 from ...gaussian.reference import GaussianReference
 
 __all__ = ["baseline_linear", "feature_variance", "gaussian_mean", "ordered_amplitudes", "slope_ratio", "slope_weights"]
 
 REACH = 7.0  # standard deviations
 KNOTS = 512  # of the table
+ORDINATES = 129  # of y between -REACH and REACH
 NODES = 33  # of h >= 0: m_p to 1e-6 for any s below 100, in float32 too
 
 
@@ -160,10 +162,12 @@ def baseline_linear(
     screen : tensor, shape (n, *lattice), optional
         D(k), `latticediff.networks.ridge.screening.screen`; one by default.
     """
-    q = 4 * gaussian.quartic
     eta = _eta(gaussian, v)
-    c, lift = local_response(gaussian, C)
     variance = gaussian.expand(gaussian.at_origin(W * gaussian.G))  # of y = W x
+    if not gaussian.is_cubic:
+        return eta * gaussian.linear - (1 - eta) * _mean_response(gaussian, variance, C) * _screened(screen)
+    q = 4 * gaussian.quartic
+    c, lift = local_response(gaussian, C)
     bend = 3 * q * c / lift  # f = q y (y^2 + 3c) / (lift (1 + bend y^2))
     if q == 0:
         return eta * gaussian.linear
@@ -174,7 +178,21 @@ def baseline_linear(
 
     mean = gaussian_mean(slope, (variance * bend).sqrt().flatten())
     counterterm = gaussian.expand(mean / (variance * lift).flatten())
-    return eta * gaussian.linear - (1 - eta) * counterterm * (1 if screen is None else screen)
+    return eta * gaussian.linear - (1 - eta) * counterterm * _screened(screen)
+
+
+def _screened(screen: Tensor | None) -> Tensor | float:
+    return 1.0 if screen is None else screen
+
+
+def _mean_response(gaussian: GaussianReference, variance: Tensor, C: Tensor) -> Tensor:
+    """``<y f(y)> / <y^2>`` of the baseline's local part for y ~ N(0, variance), (n, 1, ..., 1); trapezoidal rule."""
+    h = torch.linspace(-REACH, REACH, ORDINATES, dtype=variance.dtype, device=variance.device)
+    weight = torch.exp(-0.5 * h * h)
+    width = variance.flatten().sqrt()[:, None]
+    c = gaussian.at_origin(C).reshape(-1, 1)
+    f = local_part(gaussian, width * h, c.expand(len(width), 1), 0.0)
+    return gaussian.expand((weight * h * f).sum(1) / (weight * h * h).sum() / width[:, 0])
 
 
 def _eta(gaussian: GaussianReference, v: Tensor) -> Tensor:

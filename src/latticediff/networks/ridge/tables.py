@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..._kernels.flow import Levels
 from ...gaussian.baseline import local_response
+from ...gaussian.local_response import local_spline
 from ...gaussian.reference import GaussianReference
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
     root = torch.sqrt(gaussian.G + v)[:, None]
     linear = W * C * (gaussian.linear if response is None else response)
     c, lift = local_response(gaussian, C)
+    pieces, low, inverse_width = torch.zeros(n, 0, 4), 0.0, 0.0
+    if not gaussian.is_cubic:
+        spline = local_spline(gaussian, c.detach().flatten())
+        pieces = torch.from_numpy(spline.coefficients)
+        low, inverse_width = spline.low + gaussian.constant - gaussian.vacuum, spline.inverse_width
     numbers = [
         scale,
         torch.full_like(scale, 4 * gaussian.quartic),
@@ -58,7 +64,9 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         lift.flatten(),
         c.flatten() - gaussian.vacuum**2,
         torch.full_like(scale, gaussian.tilt),
-        torch.full_like(scale, 2 * gaussian.vacuum * math.sqrt(gaussian.volume)),
+        torch.full_like(scale, 2 * gaussian.constant * math.sqrt(gaussian.volume)),
+        torch.full_like(scale, low),
+        torch.full_like(scale, inverse_width),
     ]
     return Levels(
         kernels_in=kernels_in.reshape(n, network.features, -1),
@@ -69,4 +77,5 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         outer=((outer / gaussian.expand(scale)[:, None]) * C[:, None] / root).flatten(2),
         linear=linear.flatten(1),
         numbers=torch.stack(numbers, 1),
+        pieces=pieces,
     )

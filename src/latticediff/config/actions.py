@@ -1,0 +1,54 @@
+"""Options of the actions beside phi^4, checked with the card.
+
+Found through the entry points ``latticediff.action_options``, as those of anybody else's action are: a class under the
+action's name, a pydantic model of the keys of ``[action]`` beside `name`. What they are together, a theory with a lower
+bound for instance, the action says itself.
+"""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from .sections import Section
+
+__all__ = ["ModulatedOptions", "PolynomialOptions", "SineGordonOptions"]
+
+Hopping = float | Annotated[list[float], Field(min_length=1, max_length=4)]
+
+
+class PolynomialOptions(Section):
+    """See `latticediff.action.polynomial.Polynomial`; powers that are not named are absent."""
+
+    hopping: Hopping = 1.0  #: one number, or one for each axis
+    a1: float | None = None
+    a2: float | None = None
+    a3: float | None = None
+    a4: float | None = None
+    a5: float | None = None
+    a6: float | None = None
+    a7: float | None = None
+    a8: float | None = None
+    a9: float | None = None
+    a10: float | None = None
+    a11: float | None = None
+    a12: float | None = None
+    links: list[Any] | None = None  #: of offset and coefficient, as in [[[2, 0], -0.3], [[0, 2], -0.3]]
+
+
+class SineGordonOptions(Section):
+    """See `latticediff.action.sine_gordon.SineGordon`."""
+
+    m2: float
+    alpha: float
+    beta: float
+    theta: float = 0.0
+
+
+class ModulatedOptions(Section):
+    """See `latticediff.action.modulated.Modulated`."""
+
+    hopping: float = 1.0
+    next_nearest: float
+    a: float
+    b: float
+    axes: list[int] | None = None  #: along which `next_nearest` couples; all by default

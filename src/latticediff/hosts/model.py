@@ -1,0 +1,176 @@
+"""`load`: a trained model by name or folder, as a host program uses it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..host import torch_defaults
+from ..model.storage import load_model
+from ..proposal import OdeProposal, RefinedProposal, SdeProposal
+from ..proposal.own import own_proposal
+from ..proposal.whole import whole_proposal
+from ..types import Extents, PathLikeStr, Shape
+from .pickling import ByBytes
+from .proposal import HostProposal
+
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..metropolis.contract import Proposal
+    from ..model.score_model import ScoreModel
+
+__all__ = ["Model", "load"]
+
+REFINED = ("rungs", "rung_step")
+
+
+class Model(ByBytes):
+    """A trained model: its theory, its lattice, and its proposals in the scheme that it was made for.
+
+    Parameters
+    ----------
+    score_model : ScoreModel
+    name : str
+        For messages.
+
+    Attributes
+    ----------
+    score_model : ScoreModel
+        What stands behind.
+    """
+
+    def __init__(self, score_model: ScoreModel, name: str) -> None:
+        self.score_model, self.name = score_model, name
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}: {self.action!r} on {self.shape})"
+
+    @property
+    def action(self) -> Action:
+        """S of the theory whose fields are proposed; ``action(phi)`` of (n, *lattice) is (n,)."""
+        theory: Action = self.score_model.theory
+        return theory
+
+    @property
+    def shape(self) -> Shape:
+        """Extents of the lattice."""
+        return self.score_model.lattice
+
+    def at(self, action: Action | None = None, shape: Extents | None = None, outside: bool = False) -> Model:
+        """The same network at other couplings or extents; see `latticediff.model.score_model.ScoreModel.at`."""
+        return Model(self.score_model.at(action, shape, outside), self.name)
+
+    @torch_defaults()
+    def proposal(self, route: str = "ode", batch: int | None = None, **options: Any) -> HostProposal:
+        """The proposal of whole fields: with even sites beside it where the model is of odd ones.
+
+        Parameters
+        ----------
+        route : str
+            ``ode`` (deterministic density), ``sde`` (density of field and path), or what another package installs:
+            a route (``latticediff.routes``), or a function of model and options (``latticediff.proposals``).
+        batch : int, optional
+            Fields computed at once; memory depends on it, results do not.
+        **options
+            ``ode``: ``steps, method, grid`` (default: the model's own), ``trace, compiled``, and ``rungs, rung_step``
+            (annealing); ``sde``: ``steps, ladder, kernel, process, compiled``; an installed route: the keys of its
+            section.
+
+        Returns
+        -------
+        HostProposal
+
+        Raises
+        ------
+        UserError
+            Unknown route or option, or an impossible value.
+        """
+        what = f"{self.name}, route {route}"
+        if route not in ("ode", "sde"):
+            return HostProposal(self._installed(route, batch, options), self.action, what)
+        kind: type = OdeProposal if route == "ode" else SdeProposal
+        known = [*inspect.signature(kind).parameters, *REFINED]
+        if unknown := [key for key in options if key not in known or key == "model"]:
+            listed = ", ".join(key for key in known if key not in ("model", "batch"))
+            raise UserError(f"route {route} has no option {unknown[0]!r}; it takes {listed}")
+        annealing = {key: options.pop(key) for key in REFINED if key in options}
+        proposal: Any = own_proposal(self.score_model, route, batch, **options)
+        if annealing.get("rungs", 1) > 1:
+            proposal = RefinedProposal(proposal, **annealing)
+        return HostProposal(whole_proposal(proposal, self.score_model.action), self.action, what)
+
+    def _installed(self, route: str, batch: int | None, options: dict[str, Any]) -> Proposal:
+        """The proposal of a route of another package, with the options of its section."""
+        from pydantic import ValidationError
+
+        from .. import registry
+        from ..build.learned import route_named
+        from ..contracts import require
+        from ..metropolis.contract import Proposal
+
+        if route not in registry.names("routes") and route in registry.names("proposals"):
+            return self._named(route, options)
+        made = route_named(route)
+        try:
+            section = registry.load("route_options", route)(**options)
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            raise UserError(f"route {route}, option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        proposal = made.proposal(self.score_model, section, 256 if batch is None else batch)
+        require(proposal, Proposal, f"the proposal of route {route!r}")
+        whole: Proposal = whole_proposal(proposal, self.score_model.action)
+        return whole
+
+    def _named(self, name: str, options: dict[str, Any]) -> Proposal:
+        """A proposal of the group ``latticediff.proposals``, made of the model and of options."""
+        from .. import registry
+        from ..contracts import require
+        from ..metropolis.contract import Proposal
+
+        try:
+            proposal = registry.load("proposals", name)(self.score_model, **options)
+        except TypeError as exc:
+            raise UserError(
+                f"proposal {name!r} cannot be made of a model and {options or 'no options'}: {exc}"
+            ) from None
+        require(proposal, Proposal, f"proposal {name!r}")
+        whole: Proposal = whole_proposal(proposal, self.score_model.action)
+        return whole
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of weights and description, as in the model's card."""
+        return self.score_model.fingerprint()
+
+
+def load(name: PathLikeStr, action: Action | None = None, shape: Extents | None = None, device: str = "cpu") -> Model:
+    """A trained model, ready to propose.
+
+    Parameters
+    ----------
+    name : str or path-like
+        Name of a shipped model (``latticediff models`` lists them), or a folder that ``train`` or ``finetune`` wrote.
+    action : Action, optional
+        Of a model of several couplings, the one at these; another model of another theory is refused.
+    shape : tuple of int, optional
+        The same for the lattice.
+    device : str
+        Of torch; the compiled versions of networks run on the CPU.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    FileError, ModelError
+        No such model, damaged, or of another theory or lattice.
+
+    Examples
+    --------
+    >>> model = load("phi4-A-L8")
+    >>> phi, log_q = model.proposal().draw(100, rng=1)
+    >>> log_weight = -model.action(phi) - log_q
+    """
+    return Model(load_model(name, device, action, shape), Path(name).name)

@@ -1,0 +1,217 @@
+"""A card that names a theory and a lattice alone, made whole: everything else is chosen from a short pilot run.
+
+Nothing here touches exactness: it decides how good the proposals are, and how long it takes. Numbers are those that
+worked for phi^4 on lattices of 64 to 4096 sites (docs/records.md) and were tried on theories drawn at random
+(``benchmarks/random_theories.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tomli_w
+
+from ..action.checkerboard import half_shape
+from ..analysis import tau_int
+from ..cluster import Cluster
+from ..config import Card, parse_card
+from ..config.learning import RidgeOptions
+from ..errors import UserError
+from ..gaussian.contract import Expandable, Quartic
+from ..gaussian.vacua import APART
+from ..hmc import warm_up
+from ..lattice import volume
+from ..streams import Streams
+
+if TYPE_CHECKING:
+    from ..action import Action
+    from ..types import FloatArray
+
+__all__ = ["Recipe", "is_bare", "recipe"]
+
+GIVEN = {"run", "action", "lattice"}  #: sections of a card that leaves the rest to a recipe
+N_CHAINS, N_PILOT, KEPT = 32, 400, 250  # chains and updates of the pilot; the last so many are looked at
+N_CONFIGURATIONS = 12_000
+LONGEST = 40  # updates between stored configurations, at most
+SITES_A_STEP = 2**15  # of a batch in training
+
+
+class Recipe(NamedTuple):
+    """A whole card, and in one line each what was chosen and why."""
+
+    card: Card
+    reasons: tuple[str, ...]
+
+
+class _Pilot(NamedTuple):
+    """What the pilot found of the magnetisation m."""
+
+    m: FloatArray  #: (n_chains, n_updates)
+    tau: float  #: of |m|, in trajectories
+    length: float  #: of a trajectory
+
+
+def is_bare(card: Card) -> bool:
+    """Whether a card names nothing but a run, an action and a lattice."""
+    # reading a card fills in the options of its network
+    return card.model_fields_set <= {*GIVEN, "network"} and card.network.options == RidgeOptions().model_dump()
+
+
+def recipe(card: Card) -> Recipe:
+    """Choose everything that a bare card leaves open.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+        Its run, action and lattice are kept; the seed decides the pilot.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    UserError
+        HMC rejects everything, or the theory has coexisting phases that no symmetry relates, which want a model each.
+    """
+    action, shape = card.theory(), card.shape
+    pilot = _run_pilot(action, shape, Streams(card.run.seed).child("recipe"))
+    phase, why = _phase(action, pilot)
+    hmc, about_hmc = _hmc(action, pilot, phase, volume(shape))
+    training, finetune, network, about_training = _training(action, shape, phase)
+    ode, about_ode = _ode(volume(shape))
+    chosen: dict[str, Any] = {
+        "hmc": hmc,
+        "network": network,
+        "training": training,
+        "finetune": finetune,
+        "sampling": {
+            "n_forward": 2000,
+            "hmc": {"n_updates": 1000},
+            "ode": ode,
+            "sde": {"n_chains": 20, "n_updates": 20, "steps": 60},
+        },
+    }
+    if phase == "broken" and "cluster" not in hmc:
+        chosen["gate"] = {"enforce": False}
+        about_hmc += "; chains keep their sign, so the gates on m are not enforced"
+    given = {key: value for key, value in card.to_dict().items() if key in GIVEN}
+    whole = parse_card(tomli_w.dumps({**given, **chosen}))
+    return Recipe(whole, (why, about_hmc, about_training, about_ode))
+
+
+def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams) -> _Pilot:
+    """Chains from every constant field that is a minimum of the action, or one of the least it names."""
+    length = 0.5 * math.pi / math.sqrt(abs(action.hopping)) if action.hopping else 1.0
+    wells = [well.value for well in action.wells()] if hasattr(action, "wells") else getattr(action, "minima", (0.0,))
+    minima = np.resize(wells or (0.0,), N_CHAINS)
+    phi = 0.1 * streams.generator("start").standard_normal((N_CHAINS, *shape))
+    phi += minima.reshape(-1, *[1] * len(shape))
+    kernel, state = warm_up(action, phi, streams, 0.85, length, jitter=0.1)
+    _, block = kernel.advance(state, streams.child("pilot"), N_PILOT, 1)
+    m = block.phi.reshape(N_PILOT, N_CHAINS, -1).mean(axis=2)[-KEPT:].T
+    return _Pilot(m, tau_int(np.abs(m), name="|m|").value, length)
+
+
+def _phase(action: Action, pilot: _Pilot) -> tuple[str, str]:
+    """``training.phase`` and the reason for it."""
+    m = pilot.m
+    keeps = bool((np.sign(m) == np.sign(m[:, :1])).all())
+    symmetric = isinstance(action, Expandable) and action.is_symmetric
+    order = np.abs(m) if symmetric else m
+    between = order.mean(axis=1)
+    if np.ptp(between) > APART * order.std(axis=1).mean():
+        name = "|m|" if symmetric else "m"
+        raise UserError(
+            f"{action!r} has phases around {name} = {between.min():.3g} and {between.max():.3g} between which HMC does"
+            " not go, and no symmetry relates them: generate each (hmc.start = its m), train a model of each"
+            " (training.phase) and join them with `latticediff mix`"
+        )
+    if not symmetric:
+        return "single", f"phase: no symmetry phi -> -phi; expanded around <m> = {m.mean():.3g}"
+    size, width = np.abs(m).mean(), np.abs(m).std()
+    apart = size / max(width, 1e-12)
+    if keeps and apart > APART + 2:
+        return (
+            "broken",
+            f"phase: |m| = {size:.3g}, {apart:.0f} widths from zero, and no chain changed its sign: two vacua",
+        )
+    return "symmetric", f"phase: |m| = {size:.3g}, {apart:.1f} widths from zero: expanded around zero"
+
+
+def _hmc(action: Action, pilot: _Pilot, phase: str, sites: int) -> tuple[dict[str, Any], str]:
+    """Section ``[hmc]`` and the reason for it."""
+    clusters = pilot.tau > 3 or phase == "broken"
+    if clusters:
+        try:
+            Cluster(action)
+        except UserError:
+            clusters = False
+    tau = 1.5 if clusters else pilot.tau
+    thin = min(LONGEST, max(2, math.ceil(2 * tau)))
+    n_chains = 64
+    wanted = N_CONFIGURATIONS * (2 if sites <= 256 else 1)
+    n_updates = thin * math.ceil(wanted / n_chains)
+    section: dict[str, Any] = {
+        "n_chains": n_chains,
+        "start": "cold" if phase == "broken" else "hot",
+        "n_warmup": int(max(300, 20 * math.ceil(pilot.tau))),
+        "n_updates": n_updates,
+        "thin": thin,
+        "jitter": 0.1,
+        "trajectory_length": round(pilot.length, 3),
+    }
+    if phase == "single":
+        section["start"] = round(float(pilot.m.mean()), 4)
+    said = f"HMC: tau_int(|m|) = {pilot.tau:.2g} trajectories of length {pilot.length:.3g}"
+    if clusters:
+        section["cluster"] = 1
+        said += ", with a cluster update after each"
+    return section, f"{said}; {n_updates} updates of {n_chains} chains, every {thin}th kept"
+
+
+def _training(
+    action: Action, shape: tuple[int, ...], phase: str
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]:
+    """Sections ``[training]``, ``[finetune]``, ``[network]`` and the reason for them."""
+    sites, ndim = volume(shape), len(shape)
+    odd = phase == "symmetric" and isinstance(action, Quartic) and action.hopping > 0 and _has_odd(shape)
+    network = {"name": "ridge", "features": 24 if ndim < 3 else 16, "kernel_size": 5 if ndim == 1 else 3}
+    learned = sites // 2 if odd else sites
+    training: dict[str, Any] = {
+        "steps": 2000 if learned <= 256 else 3000,
+        "batch": int(np.clip(SITES_A_STEP // learned, 16, 256)),
+        "learning_rate": 8e-3 if learned <= 128 else 5e-3 if learned <= 512 else 3e-3,
+        "sigma_max_factor": 1.0 if phase == "broken" else 2.0,
+        "sites": "odd" if odd else "all",
+        "phase": phase,
+    }
+    finetune = {
+        "steps": 300,
+        "batch": int(np.clip(SITES_A_STEP // (4 * learned), 8, 64)),
+        "learning_rate": 2e-3,
+        "integration_steps": 10,
+        "n_check": 512 if sites <= 1024 else 128,
+    }
+    said = (
+        f"training: {network['features']} features, {training['steps']} steps of {training['batch']}"
+        f"{' on the odd sites' if odd else ''}, then {finetune['steps']} through the flow"
+    )
+    return training, finetune, network, said
+
+
+def _has_odd(shape: tuple[int, ...]) -> bool:
+    try:
+        half_shape(shape)
+    except UserError:
+        return False
+    return volume(shape) >= 16
+
+
+def _ode(sites: int) -> tuple[dict[str, Any], str]:
+    """Section ``[sampling.ode]`` and the reason for it."""
+    steps = 16 if sites <= 128 else 20 if sites <= 512 else 24
+    section = {"n_chains": 50, "n_updates": 100, "steps": steps, "method": "adams5", "grid": "optimised"}
+    return section, f"ODE: {steps} steps of adams5 on a grid fitted to the model"

@@ -1,0 +1,170 @@
+"""examples/hosts: proposals in other people's Monte Carlo, against our own chain, where the package is installed."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import latticediff
+from latticediff.errors import UserError
+from latticediff.streams import Streams
+
+pytestmark = pytest.mark.hosts
+EXAMPLES = Path(__file__).parents[1] / "examples" / "hosts"
+L8 = "phi4-A-L8"
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """<|m|> of our own chain and its error."""
+    kernel = latticediff.load(L8).proposal().kernel()
+    state = kernel.hot_start(50, Streams(8))
+    _, block = kernel.advance(state, Streams(8).child("chain"), 200)
+    means = np.abs(block.phi.mean(axis=(2, 3))).mean(axis=0)
+    return means.mean(), means.std(ddof=1) / np.sqrt(50), block.info["accepted"].mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"), [("own_loop", None), ("with_emcee", "emcee"), ("with_blackjax", "blackjax")]
+)
+def test_the_example_agrees_with_our_chain(name, needs, expected):
+    if needs:
+        pytest.importorskip(needs, reason=f"{needs} is not installed (pip install 'latticediff[{needs}]')")
+    series, acceptance = example(name).run()
+    mean, error, accepted = expected
+    own = series.std() / np.sqrt(series.size) * 1.2  # tau_int is 0.5 to 0.6
+    assert abs(series.mean() - mean) < 4 * np.hypot(own, error)
+    assert abs(acceptance - accepted) < 0.02
+
+
+class TestEmcee:
+    @pytest.fixture(autouse=True)
+    def package(self):
+        self.emcee = pytest.importorskip("emcee")
+        self.hosts = importlib.import_module("latticediff.hosts.emcee")
+        self.proposal = latticediff.load(L8).proposal()
+
+    def sampler(self, moves, n=16):
+        chain = self.emcee.EnsembleSampler(n, 64, self.hosts.log_prob(self.proposal), moves=moves, vectorize=True)
+        chain._random.seed(5)
+        return chain
+
+    def test_log_q_is_carried_and_nothing_is_weighed_twice(self, monkeypatch):
+        weighed = []
+        own = type(self.proposal).weigh
+
+        def count(proposal, phi, rng=None):
+            weighed.append(len(phi))
+            return own(proposal, phi, rng)
+
+        monkeypatch.setattr(type(self.proposal), "weigh", count)
+        move, start = self.hosts.IndependenceMove(self.proposal, 1), self.proposal.draw(16, 2).phi.reshape(16, 64)
+        self.sampler(move).run_mcmc(start, 30, skip_initial_state_check=True)
+        assert weighed == [16]  # the start
+        assert np.allclose(own(self.proposal, move._known[0].reshape(-1, 8, 8)).log_q, move._known[1], atol=1e-3)
+
+    def test_what_another_move_changed_is_weighed_again(self):
+        move = self.hosts.IndependenceMove(self.proposal, 1)
+        mixed = [(move, 0.5), (self.emcee.moves.GaussianMove(1e-3), 0.5)]
+        chain = self.sampler(mixed)
+        chain.run_mcmc(self.proposal.draw(16, 2).phi.reshape(16, 64), 30, skip_initial_state_check=True)
+        fields = chain.get_last_sample().coords
+        assert np.allclose(move._weighed(fields), self.proposal.weigh(fields.reshape(-1, 8, 8)).log_q, atol=1e-3)
+
+    def test_bits_do_not_depend_on_the_batch(self):
+        start, found = self.proposal.draw(16, 2).phi.reshape(16, 64), []
+        for batch in (1, 64, 1000):
+            chain = self.sampler(self.hosts.IndependenceMove(self.proposal, 3, batch))
+            chain.run_mcmc(start, 20, skip_initial_state_check=True)
+            found.append(chain.get_chain())
+        assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+    def test_another_theory_is_sampled_exactly(self):
+        """lam = 6.1 by the model of 6.008, against reweighting."""
+        action = latticediff.Phi4.A(-4.0, 6.1)
+        chain = self.emcee.EnsembleSampler(
+            64,
+            64,
+            lambda x: -action(x.reshape(-1, 8, 8)),
+            moves=self.hosts.IndependenceMove(self.proposal, 1),
+            vectorize=True,
+        )
+        chain._random.seed(1)
+        chain.run_mcmc(self.proposal.draw(64, 2).phi.reshape(64, 64), 120, skip_initial_state_check=True)
+        means = (chain.get_chain(discard=20) ** 2).mean(axis=(0, 2))
+        draw = self.proposal.draw(6000, 4)
+        weight = -action(draw.phi) - draw.log_q
+        weight, values = np.exp(weight - weight.max()), (draw.phi**2).mean(axis=(1, 2))
+        mean = (weight * values).sum() / weight.sum()
+        error = np.sqrt((weight**2 * (values - mean) ** 2).sum()) / weight.sum()
+        assert abs(means.mean() - mean) < 4 * np.hypot(error, means.std(ddof=1) / 8)
+
+    def test_what_it_cannot_take(self):
+        with pytest.raises(UserError, match="use ode"):
+            self.hosts.IndependenceMove(latticediff.load(L8).proposal("sde"), 1)
+        with pytest.raises(UserError, match="batch = 0"):
+            self.hosts.IndependenceMove(self.proposal, 1, 0)
+        with pytest.raises(UserError, match=r"walkers have 16 coordinates; the proposal is of \(8, 8\)"):
+            chain = self.emcee.EnsembleSampler(
+                4,
+                16,
+                lambda x: -(x**2).sum(axis=1),
+                vectorize=True,
+                moves=self.hosts.IndependenceMove(self.proposal, 1),
+            )
+            chain.run_mcmc(np.zeros((4, 16)), 1, skip_initial_state_check=True)
+
+
+def test_blackjax_draws_are_ours_and_single_precision_is_refused():
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("blackjax")
+    from latticediff.hosts.blackjax import irmh
+
+    before, proposal = jax.config.read("jax_enable_x64"), latticediff.load(L8).proposal()
+    try:
+        jax.config.update("jax_enable_x64", False)
+        with pytest.raises(UserError, match="jax_enable_x64"):
+            irmh(proposal)
+        jax.config.update("jax_enable_x64", True)
+        key = jax.random.key(3)
+        position = jax.jit(irmh(proposal)[1])(key)
+        draw = proposal.draw(1, np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist()))
+        assert np.array_equal(position.phi, draw.phi[0]) and float(position.log_q) == draw.log_q[0]
+        assert float(position.action) == proposal.action(draw.phi)[0]
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.parametrize("name", ["emcee", "blackjax"])
+def test_a_missing_package_is_named(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setitem(sys.modules, f"{name}.moves", None)
+    monkeypatch.delitem(sys.modules, f"latticediff.hosts.{name}", raising=False)
+    with pytest.raises(UserError, match=rf"pip install 'latticediff\[{name}\]'"):
+        importlib.import_module(f"latticediff.hosts.{name}")
+
+
+PAGES = Path(__file__).parents[1]
+BLOCKS = [
+    *re.findall(r"```python\n(import latticediff\n.*?)```", (PAGES / "README.md").read_text(), re.DOTALL),
+    *re.findall(r"```python\n(.*?)```", (PAGES / "docs" / "embedding.md").read_text(), re.DOTALL),
+]
+
+
+@pytest.mark.parametrize("code", BLOCKS, ids=["README", "load", "chain"])
+def test_what_the_pages_print_runs(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    if "accepted / 999" in code:
+        assert float(done.stdout.split()[0]) > 0.9
