@@ -10,7 +10,8 @@ from general_toys import EVEN, TILTED, Polynomial
 from learned_toys import network, normal, some_propagator
 from metropolis_toys import without_divergence
 
-from latticediff.action import Phi4
+from latticediff.action import Modulated, Phi4, SineGordon
+from latticediff.action import Polynomial as Built
 from latticediff.diffusion.compiled import CompiledFlow
 from latticediff.diffusion.differentiable import DifferentiableFlow
 from latticediff.diffusion.flow import ProbabilityFlow
@@ -19,7 +20,7 @@ from latticediff.diffusion.runge_kutta import scheme
 from latticediff.errors import UserError
 from latticediff.gaussian.baseline import implicit_baseline
 from latticediff.gaussian.local_response import local_part, local_spline, reach, with_slope
-from latticediff.gaussian.propagator import measured_propagator, measured_vacuum
+from latticediff.gaussian.propagator import measured_propagator, measured_vacuum, symmetrise
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.model.score_model import ScoreModel
@@ -28,8 +29,15 @@ from latticediff.networks.ridge.normal_ordering import baseline_linear
 from latticediff.proposal import OdeProposal
 from latticediff.streams import Streams
 from latticediff.targets.control_variates import three_targets
+from latticediff.training.data import TrainingData
 
 N_SIGMA = 5
+THEORIES = [
+    Built(0.8, [-0.1, 1.5, 0.2, 0.3, 0.0, 0.1]),
+    SineGordon(0.7, 0.9, 1.3, 0.4),
+    Modulated(1.0, -0.45, 0.2, 0.25),
+    Phi4.A(-4.0, 6.0),
+]
 SHAPES = [(6,), (4, 6), (2, 3, 2)]
 #: theory, vacuum, one-sided on request: around zero, around a single vacuum of either sign, around two
 CASES = {
@@ -241,3 +249,36 @@ def test_what_cannot_be_expanded_is_refused():
     falling = Polynomial(1.0, [0.0, 2.2, 0.0, -0.4])
     with pytest.raises(UserError, match="nothing holds the field"):
         reach(GaussianReference(falling, some_propagator((4, 4))))
+
+
+def test_only_symmetries_of_the_couplings_are_used():
+    anisotropic = Built(hopping=[1.0, 0.4], coefficients=[0.0, 2.0, 0.0, 0.3])
+    form, shape = anisotropic.quadratic_form((4, 4)), (4, 4)
+    noise = np.random.default_rng(1).random(shape)
+    kept = symmetrise(noise, form=form)
+    assert abs(kept - kept.T).max() > 0.01 and abs(symmetrise(noise) - symmetrise(noise).T).max() < 1e-12
+    phis = np.random.default_rng(2).standard_normal((16, *shape))
+    assert len(TrainingData(phis, 4, 0.25, theory=anisotropic).symmetries) == 4
+    assert len(TrainingData(phis, 4, 0.25, theory=Built(1.0, [0.0, 2.0, 0.0, 0.3])).symmetries) == 8
+    one_diagonal = Built(1.0, [0.0, 4.0, 0.0, 0.3], links=[((1, 1), 0.5)])
+    with pytest.raises(UserError, match=r"K\(k\) changes under k_1 -> -k_1; .* both diagonals"):
+        GaussianReference(one_diagonal, some_propagator(shape))
+    both = Built(1.0, [0.0, 4.0, 0.0, 0.3], links=[((1, 1), 0.5), ((1, -1), 0.5)])
+    assert GaussianReference(both, some_propagator(shape)).is_cubic is False
+
+
+@pytest.mark.parametrize("theory", THEORIES, ids=lambda theory: type(theory).__name__)
+def test_expansions_are_the_derivative_of_the_action(theory):
+    """K * phi + F is dS/dphi, around zero and around a vacuum; averages are those of quadrature."""
+    phi = 0.7 * np.random.default_rng(3).standard_normal((2, 4, 4)) + 0.2
+    linear = np.fft.ifft2(np.fft.fft2(phi) * theory.quadratic_form((4, 4))).real
+    force = linear + theory.local_force(phi)
+    np.testing.assert_allclose(force, -theory.force(phi), rtol=1e-10, atol=1e-10)
+    gaussian = GaussianReference(theory, some_propagator((4, 4)), dtype=torch.float64, vacuum=0.4, one_sided=True)
+    whole = gaussian.delta_force(torch.as_tensor(phi)) + gaussian.filter(torch.as_tensor(phi - 0.4), 1 / gaussian.G)
+    np.testing.assert_allclose(whole.numpy(), force, rtol=1e-9, atol=1e-9)
+    eta, weight = np.polynomial.hermite_e.hermegauss(60)
+    weight = weight / weight.sum()
+    for function in (theory.local_force, theory.local_curvature):
+        averaged = (weight * function(phi[..., None] + np.sqrt(0.3) * eta)).sum(-1)
+        np.testing.assert_allclose(function(phi, 0.3), averaged, rtol=1e-9, atol=1e-9)

@@ -17,6 +17,7 @@ from .types import Extents, FloatArray, IntArray, Shape
 
 __all__ = [
     "MOST_SITES",
+    "axis_orders",
     "check_shape",
     "cos_sum",
     "mode_weights",
@@ -166,3 +167,28 @@ def point_symmetries(shape: Extents, unit_vectors: Sequence[Sequence[int]] | Non
             if not ((matrix * extents) % extents[:, None]).any():  # periods become periods
                 found.append(matrix)
     return found
+
+
+def axis_orders(shape: Extents, form: FloatArray | None = None) -> list[tuple[int, ...]]:
+    """Permutations of the axes that leave a lattice as it is, and with it a function on it.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    form : ndarray, shape (*lattice), optional
+        The function, such as a quadratic form K(k), whose couplings need not be the same along all axes.
+
+    Returns
+    -------
+    list of tuple of int
+        The identity first.
+    """
+    orders = [
+        order
+        for order in itertools.permutations(range(len(shape)))
+        if all(shape[i] == shape[j] for i, j in enumerate(order))
+    ]
+    if form is None:
+        return orders
+    size = 1e-9 * float(np.abs(form).max())
+    return [order for order in orders if np.allclose(form, np.transpose(form, order), rtol=0, atol=size)]

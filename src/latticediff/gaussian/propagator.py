@@ -5,7 +5,6 @@ extensive, half of the relative variance of each mode (at 128x128 and 2,000 conf
 and no local network can take it back; `smooth_propagator` fits it away. NumPy only, float64.
 """
 
-import itertools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from ..lattice import momenta_along, point_symmetries, volume
+from ..lattice import axis_orders, momenta_along, point_symmetries, volume
 from ..types import Extents, FloatArray
 from .contract import UnitVectors
 
@@ -25,7 +24,7 @@ FEWEST = 40  # distinct momenta below which the measured values are kept: there 
 TOLERANCE = 1.5  # residual variance of a fit, in units of that of the noise
 
 
-def symmetrise(full: FloatArray, unit_vectors: UnitVectors | None = None) -> FloatArray:
+def symmetrise(full: FloatArray, unit_vectors: UnitVectors | None = None, form: FloatArray | None = None) -> FloatArray:
     r"""Average over the lattice symmetries: reflections of every axis, permutations of equal extents.
 
     Parameters
@@ -34,6 +33,8 @@ def symmetrise(full: FloatArray, unit_vectors: UnitVectors | None = None) -> Flo
         A function of k on the full momentum grid.
     unit_vectors : tuple of tuple of int, optional
         Of the isotropic lattice, where the axes of the array are not its own; see `latticediff.gaussian.contract`.
+    form : ndarray, shape (*lattice), optional
+        K(k): only permutations that it has are averaged over. Default: all of them.
 
     Returns
     -------
@@ -52,11 +53,7 @@ def symmetrise(full: FloatArray, unit_vectors: UnitVectors | None = None) -> Flo
         return sum(moved) / len(moved)
     for axis in range(full.ndim):
         full = 0.5 * (full + np.roll(np.flip(full, axis), 1, axis))
-    permutations = [
-        order
-        for order in itertools.permutations(range(full.ndim))
-        if all(full.shape[i] == full.shape[j] for i, j in enumerate(order))
-    ]
+    permutations = axis_orders(full.shape, form)
     total: Any = sum(np.transpose(full, order) for order in permutations)
     return total / len(permutations)
 
@@ -88,6 +85,7 @@ def measured_propagator(
     vacuum: float = 0.0,
     unit_vectors: UnitVectors | None = None,
     one_sided: bool = False,
+    form: FloatArray | None = None,
 ) -> FloatArray:
     r"""``G(k) = <|phi_k|^2> / V`` on the full grid, from a stream of configurations.
 
@@ -102,6 +100,8 @@ def measured_propagator(
         See `symmetrise`.
     one_sided : bool
         Of the fluctuations ``phi - m_0`` around a single vacuum.
+    form : ndarray, shape (*lattice), optional
+        See `symmetrise`.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def measured_propagator(
         count += len(phis)
     if count < 2:
         raise UserError(f"got {count} configurations; the propagator needs at least 2")
-    return symmetrise(total / (count * volume(shape)), unit_vectors)
+    return symmetrise(total / (count * volume(shape)), unit_vectors, form)
 
 
 def smooth_propagator(first: FloatArray, second: FloatArray, unit_vectors: UnitVectors | None = None) -> FloatArray:

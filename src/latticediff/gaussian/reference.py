@@ -43,6 +43,16 @@ Signs = Tensor | float  #: signs of the vacua, (n, 1, ..., 1), or one number for
 DENSE = 128  # sites up to which one matrix for all axes beats one per axis
 
 
+def _check_mirrored(form: FloatArray, action: Any) -> None:
+    """Refuse a K(k) that is not even in every component of k: it is not diagonal in the basis of sines and cosines."""
+    for axis in range(form.ndim):
+        if not np.allclose(form, np.roll(np.flip(form, axis), 1, axis), rtol=0, atol=1e-9 * np.abs(form).max()):
+            raise UserError(
+                f"{action!r}: K(k) changes under k_{axis + 1} -> -k_{axis + 1}; the learned side wants couplings that"
+                " come with their mirror images, such as both diagonals"
+            )
+
+
 class Exchange:
     """The exchange of mode pairs of an oblique lattice for tensors (..., *lattice); without pairs nothing happens.
 
@@ -130,6 +140,8 @@ class GaussianReference:
         self.G = self._G.to(self.device, dtype)
         # dS/dphi - G^-1 chi = linear * chi + F(phi) - F'(m_0) phi + s tilt, and what is wider
         form = action.quadratic_form(self.shape)
+        if not self.is_oblique:
+            _check_mirrored(form, action)
         curvature = action.local_curvature(self.vacuum)
         linear = self._on_basis(form) - 1 / self._G + curvature
         self.linear = linear.to(self.device, dtype)

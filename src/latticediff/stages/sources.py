@@ -73,7 +73,10 @@ def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
         )
     one_sided, vectors = phase == "single" or not action.is_symmetric, action.unit_vectors
     vacuum = 0.0 if phase == "symmetric" and not one_sided else measured_vacuum(_pieces(data, 0, n), one_sided)
-    first, second = (measured_propagator(_pieces(data, *half), shape, vacuum, vectors, one_sided) for half in bounds)
+    form = action.quadratic_form(shape)
+    first, second = (
+        measured_propagator(_pieces(data, *half), shape, vacuum, vectors, one_sided, form) for half in bounds
+    )
     propagator = smooth_propagator(first, second, vectors)
     return GaussianReference(action, propagator, data.train.device, vacuum=vacuum, one_sided=one_sided)
 

@@ -81,7 +81,7 @@ def measured_power(
     """
     generator = torch.Generator().manual_seed(seed)
     n = min(len(data.train), max(64, SITES // gaussian.volume))
-    G = gaussian.propagator_full.numpy()
+    G, form = gaussian.propagator_full.numpy(), gaussian.action.quadratic_form(gaussian.shape)
     table = []
     for log_sigma in grid:
         index = torch.randint(len(data.train), (n,), generator=generator)
@@ -93,5 +93,5 @@ def measured_power(
             with one_torch_thread(gaussian.device):
                 power = power + score_power(network, gaussian, phi, z, v) * (len(part) / n)
         on_grid = momenta_from_basis(power.cpu().numpy(), gaussian.shape, gaussian.is_oblique)
-        table.append(symmetrise(on_grid * (G + v), gaussian.unit_vectors))
+        table.append(symmetrise(on_grid * (G + v), gaussian.unit_vectors, form))
     return np.array(table)

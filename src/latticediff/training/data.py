@@ -15,7 +15,7 @@ from torch import Tensor
 from ..arrays import real_array
 from ..errors import UserError
 from ..host import torch_defaults
-from ..lattice import point_symmetries
+from ..lattice import axis_orders, point_symmetries
 from ..types import BoolArray, Extents, FloatArray, IntArray
 from .rows import StreamedRows, choose
 
@@ -94,7 +94,8 @@ class TrainingData:
             for block in source.blocks():
                 _check(block)
             self.train, self.held_out = (StreamedRows(source.rows, rows, self.shape, device) for rows in numbers)
-        self.symmetries = lattice_symmetries(self.shape)
+        form = None if theory is None or not hasattr(theory, "quadratic_form") else theory.quadratic_form(self.shape)
+        self.symmetries = lattice_symmetries(self.shape, form)
         vectors = getattr(theory, "unit_vectors", None)
         self._permutations = None if vectors is None else _site_permutations(self.shape, vectors).to(device)
 
@@ -214,12 +215,10 @@ def _load(source: _Array | _File | _Restricted, apart: BoolArray, device: torch.
     return [part.to(device) for part in parts]
 
 
-def lattice_symmetries(shape: Extents) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Point symmetries of the box: (axis order, axes to flip), permutations of equal extents only."""
+def lattice_symmetries(shape: Extents, form: FloatArray | None = None) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Point symmetries of the box, and of K(k) if `form` is given: (axis order, axes to flip)."""
     ndim = len(shape)
-    orders = [
-        order for order in itertools.permutations(range(ndim)) if all(shape[i] == shape[j] for i, j in enumerate(order))
-    ]
+    orders = axis_orders(shape, form)
     flips = [axes for r in range(ndim + 1) for axes in itertools.combinations(range(ndim), r)]
     return [(order, flip) for order in orders for flip in flips]
 
