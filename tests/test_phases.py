@@ -205,5 +205,8 @@ def test_boundaries_lie_as_many_widths_from_either_side():
         natural_parts([score_model(0.7, True), score_model(0.7, False)])
     with pytest.raises(UserError, match="phases coexist in one theory on one lattice"):
         Phases([score_model(0.7, True), score_model(-0.7, True, (4, 6))], Parts([0.0]), [(0, 0), (0, 0)])
+    pair = score_model(-0.7, True), score_model(0.7, True)
+    shares = Phases(pair, Parts([0.0]), [(-800.0, 0.1), (-799.0, 0.1)]).probabilities
+    np.testing.assert_allclose(shares, [1 / (1 + np.e), np.e / (1 + np.e)])
     with pytest.raises(UserError, match="expected as many"):
         Phases([score_model(0.7, True)], Parts([0.0]), [(0, 0), (0, 0)])
