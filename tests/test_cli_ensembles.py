@@ -192,7 +192,7 @@ def test_a_run_starts_from_the_last_fields_of_a_file(tmp_path, card):
     with Ensemble(tmp_path / "next.h5") as e, Ensemble(tmp_path / "first.h5") as first:
         assert np.allclose(e.phis(), fields[-8:], atol=1e-6)
         assert list(e.provenance.parents) == [first.parent()]
-    with pytest.raises(CardError, match="expected hot, cold, or the path"):
+    with pytest.raises(CardError, match="expected hot, cold, a number, or the path"):
         generate(card, tmp_path / "x.h5", "--start", "warm")
     with pytest.raises(FileError, match="is of action"):
         generate(card, tmp_path / "x.h5", "--start", tmp_path / "first.h5", "--set", "action.lam=5.0")

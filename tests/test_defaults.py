@@ -11,6 +11,7 @@ import typer
 import latticediff
 from latticediff.config.sections import OdeSection, SdeSection
 from latticediff.defaults import SDE_STEPS
+from latticediff.errors import UserError
 from latticediff.proposal import SdeProposal
 
 NUMBER = r"(?<![\w.])(\d[\d_]*(?:\.\d+)?(?:e-?\d+)?)"
@@ -39,7 +40,11 @@ def functions():
     for info in pkgutil.walk_packages(latticediff.__path__, "latticediff."):
         if info.name.endswith("__main__"):
             continue
-        module = importlib.import_module(info.name)
+        try:
+            module = importlib.import_module(info.name)
+        except UserError as exc:
+            assert "latticediff[" in str(exc)  # an extra that is not installed
+            continue
         for thing in [o for o in vars(module).values() if getattr(o, "__module__", None) == info.name]:
             members = [m for m in vars(thing).values() if inspect.isfunction(m)] if inspect.isclass(thing) else []
             for item in (thing, *members):
