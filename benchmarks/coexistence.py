@@ -100,8 +100,8 @@ def measure(card, folder, seconds):
 def table(rows):
     """The rows for a page of the docs."""
     lines = [
-        "| theory | lattice | log Z of the outer phase - inner | ESS | acceptance | changes of phase in 100 updates | tau_int of the phase"
-        " | changes of HMC in the same time, of updates |",
+        "| theory | lattice | log Z, outer phase less inner | ESS | acceptance | changes of phase in 100 updates"
+        " | tau_int of the phase | changes of HMC in the same time, of updates |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:

@@ -194,6 +194,11 @@ def test_a_run_starts_from_the_last_fields_of_a_file(tmp_path, card):
         assert list(e.provenance.parents) == [first.parent()]
     with pytest.raises(CardError, match="expected hot, cold, a number, or the path"):
         generate(card, tmp_path / "x.h5", "--start", "warm")
+    with pytest.raises(CardError, match=r"hmc\.start = '0\.9': is text; write the number without quotes, start = 0\.9"):
+        generate(card, tmp_path / "x.h5", "--set", 'hmc.start="0.9"')
+    generate(card, tmp_path / "at.h5", "--start", "-0.25", *short)
+    with Ensemble(tmp_path / "at.h5") as e:
+        assert np.allclose(e.phis(), -0.25, atol=1e-6)
     with pytest.raises(FileError, match="is of action"):
         generate(card, tmp_path / "x.h5", "--start", tmp_path / "first.h5", "--set", "action.lam=5.0")
 

@@ -12,6 +12,7 @@ from metropolis_toys import without_divergence
 
 from latticediff.action import Modulated, Phi4, SineGordon
 from latticediff.action import Polynomial as Built
+from latticediff.build.configurations import fresh_configurations, start_of
 from latticediff.diffusion.compiled import CompiledFlow
 from latticediff.diffusion.differentiable import DifferentiableFlow
 from latticediff.diffusion.flow import ProbabilityFlow
@@ -282,3 +283,16 @@ def test_expansions_are_the_derivative_of_the_action(theory):
     for function in (theory.local_force, theory.local_curvature):
         averaged = (weight * function(phi[..., None] + np.sqrt(0.3) * eta)).sum(-1)
         np.testing.assert_allclose(function(phi, 0.3), averaged, rtol=1e-9, atol=1e-9)
+
+
+def test_configurations_to_compare_with_begin_in_the_only_vacuum():
+    """Chains that begin elsewhere would stay in a phase that the model is not of."""
+    deep = Built(1.0, [0.0, 0.6, 0.0, 0.25])
+    noise, G = NoiseRange(0.05, 2.0), 0.2 * some_propagator((6, 6))
+    for vacuum, one_sided, sign in ((1.6, True, 1), (-1.6, True, -1), (1.6, False, 0)):
+        gaussian = GaussianReference(deep, G, vacuum=vacuum, one_sided=one_sided)
+        model = ScoreModel(network(2, 0.1), gaussian, noise, np.array(noise.log_range), np.ones((2, 6, 6)))
+        assert start_of(model) == (vacuum if one_sided else "hot")
+        if sign:
+            phis = fresh_configurations(deep, (6, 6), 40, Streams(3), start_of(model))
+            assert (np.sign(phis.mean((-1, -2))) == sign).all()

@@ -145,16 +145,47 @@ def test_mixed_models_are_kept_whole(folders, capsys):
         mix([folders / "high", folders / "low"], folders / "both", n=200)
     with pytest.raises(ModelError, match="was trained"):
         load_phases(folders / "both", shape=(8, 8))
+    for command in ("info", "verify"):
+        main_done([command, str(folders / "both")])
+    told = capsys.readouterr().out
+    assert "coexisting phases" in told and "m from 0 to inf, log Z = " in told and "is sound: 2 models" in told
     # a part exchanged for another model
     for file in ("card.toml", "weights.safetensors"):
         (folders / "both" / "part-0" / file).write_bytes((folders / "high" / file).read_bytes())
     with pytest.raises(ModelError, match="one was altered or exchanged"):
         load_phases(folders / "both")
     capsys.readouterr()
+    for options, said in [
+        (["--order-parameter", "abs_m"], "are told apart by m"),
+        (["--boundary", "0.1", "--boundary", "0.2"], "2 boundaries for 2 phases; expected 1"),
+    ]:
+        with pytest.raises(SystemExit):
+            main(["mix", str(folders / "high"), str(folders / "low"), "--out", str(folders / "no"), *options])
+        assert said in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:
         main(["mix", str(folders / "high"), "--out", str(folders / "one")])
     assert ended.value.code == 2
     assert "expected two or more" in capsys.readouterr().err
+
+
+def main_done(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
+
+
+def test_weights_that_tell_nothing_of_log_z_are_said_to(folders):
+    narrow = GaussianReference(PHI4, 0.002 * some_propagator((4, 4)), vacuum=1.4, one_sided=True)
+    noise = NoiseRange(0.05, 1.0)
+    poor = ScoreModel(network(2, 0.1), narrow, noise, np.array(noise.log_range), np.ones((2, 4, 4)))
+    save_model(poor, folders / "poor")
+    other = GaussianReference(PHI4, 0.002 * some_propagator((4, 4)), vacuum=-1.4, one_sided=True)
+    save_model(
+        ScoreModel(network(2, 0.1), other, noise, np.array(noise.log_range), np.ones((2, 4, 4))), folders / "two"
+    )
+    found = mix([folders / "poor", folders / "two"], folders / "poorly", n=400)
+    assert all(part.warning for part in found.found)
+    assert "warning: log Z(poor): the target is out of reach: ESS" in found.to_text()
 
 
 CARD = """
@@ -195,12 +226,16 @@ def test_a_card_samples_phases_and_resumes_with_the_same_bits(folders, route):
 
 
 def test_boundaries_lie_as_many_widths_from_either_side():
-    order, parts = natural_parts([score_model(0.7, True), score_model(-0.5, True)])
+    leaning = Polynomial(2.0, [0.01, -4.0, 0.0, 3.0])
+    order, parts = natural_parts([score_model(0.7, True, action=leaning), score_model(-0.5, True, action=leaning)])
     assert order == [1, 0] and parts.order_parameter == "m" and parts.boundaries == pytest.approx([0.1])
     order, parts = natural_parts([score_model(0.7, False), score_model(0.0, False)])
     assert order == [1, 0] and parts.order_parameter == "abs_m" and parts.boundaries == pytest.approx([0.35])
-    with pytest.raises(UserError, match=r"expanded around 0\.7; expected one for each phase"):
-        natural_parts([score_model(0.7, True), score_model(0.7, True)])
+    for close in (0.7, 0.72):
+        with pytest.raises(UserError, match=r"expanded around 0\.7 and 0\.7.*: expected one for each phase"):
+            natural_parts([score_model(0.7, True), score_model(close, True), score_model(-0.7, True)])
+    with pytest.raises(UserError, match=r"has a phase around -0\.7 too, .* none of the models is of it"):
+        natural_parts([score_model(0.7, True), score_model(0.0, True)])
     with pytest.raises(UserError, match="parts of m would cut it"):
         natural_parts([score_model(0.7, True), score_model(0.7, False)])
     with pytest.raises(UserError, match="phases coexist in one theory on one lattice"):

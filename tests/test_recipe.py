@@ -2,10 +2,11 @@
 
 import pytest
 
+from latticediff.action import Polynomial, SineGordon
 from latticediff.cli import main
 from latticediff.config import load_card, parse_card
 from latticediff.errors import UserError
-from latticediff.stages.recipe import is_bare, recipe
+from latticediff.stages.recipe import _starts, is_bare, recipe
 
 PHI4 = 'convention = "H"\nkappa = {}\nlam = 0.5'
 
@@ -45,6 +46,40 @@ def test_phase_and_sites_follow_the_theory(action, shape, phase, sites, clusters
     assert not chosen.card.difference(bare.to_dict(), ("run", "action", "lattice"))
     assert parse_card(chosen.card.to_toml()) == chosen.card  # an ordinary card
     assert recipe(bare) == chosen  # same seed, same choice
+
+
+MODULATED = 'name = "modulated"\nhopping = 1.0\nnext_nearest = -0.9\na = {}\nb = 0.5'
+
+
+def test_stripes_are_not_taken_for_a_uniform_phase():
+    """K(k) is least at k > 0: a constant field of large |m| would be metastable."""
+    with pytest.raises(UserError, match=r"orders at another momentum than zero, .* write a whole card"):
+        recipe(card(MODULATED.format(-5.0), "[6, 6]"))
+    chosen = recipe(card(MODULATED.format(2.0), "[6, 6]"))
+    assert chosen.card.training.phase == "symmetric" and chosen.card.training.sites == "all"
+    assert chosen.card.hmc.start == "hot" and chosen.card.gate.enforce
+
+
+def test_chains_begin_in_the_wells_of_least_action():
+    many = SineGordon(0.01, 20.0, 2.0, 0.6)
+    starts = _starts(many, (6, 6))
+    assert len(starts) <= 32 and abs(starts[0]) < 3 and max(map(abs, starts)) < 30
+    first_order = sorted(_starts(Polynomial(8.0, [0.0, 18.22, 0.0, -4.8, 0.0, 2.4]), (12, 12)))
+    assert len(first_order) == 3 and first_order[1] == 0.0
+
+
+def test_few_sites_get_small_steps():
+    chosen = recipe(card('convention = "A"\nm2 = 1.0\nlam = 1.0', "[1]"))
+    assert chosen.card.hmc.target_acceptance == 0.97
+
+
+def test_overrides_lie_on_top_of_what_was_chosen(tmp_path, capsys):
+    (tmp_path / "card.toml").write_text(card(PHI4.format(0.2)).to_toml().split("[hmc]")[0])
+    line = ["run", str(tmp_path / "card.toml"), "--out", str(tmp_path / "run"), "--dry-run"]
+    main_ends([*line, "--set", "sampling.n_forward=500", "--set", "run.seed=4"])
+    told = capsys.readouterr()
+    assert "phase: |m| = " in told.err and "n_forward = 500" in told.out and 'sites = "odd"' in told.out
+    assert "seed = 4" in told.out
 
 
 def test_phases_that_no_symmetry_relates_are_named():

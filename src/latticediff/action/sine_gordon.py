@@ -76,10 +76,14 @@ class SineGordon(LocalAction):
         self.height = self.alpha / self.beta**2
         if not math.isfinite(self.height):
             raise UserError(f"alpha = {alpha:g}, beta = {beta:g}: alpha / beta^2 overflows; take ordinary sizes")
-        self.is_symmetric = math.sin(self.theta) == 0 or abs(self.theta) == math.pi  #: S(-phi) = S(phi)
+        self.is_symmetric = self._is_whole_turn()  #: S(-phi) = S(phi)
         # at theta = pi the sine of the nearest float is 1e-16, and would make what is even a little uneven
         self._sine = 0.0 if self.is_symmetric else math.sin(self.theta)
         self._cosine = math.cos(self.theta)
+
+    def _is_whole_turn(self) -> bool:
+        """Whether theta is a multiple of pi, as near as a float can say it."""
+        return abs(math.remainder(self.theta, math.pi)) <= 4 * math.ulp(self.theta)
 
     @property
     def excess(self) -> float:

@@ -1,6 +1,9 @@
 """Configurations of the exact ensemble for a model to be judged by: from a file, or a short run made on the spot."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +17,10 @@ from ..markov import Kernel
 from ..streams import Streams
 from ..types import Extents, FloatArray, PathLikeStr
 
-__all__ = ["fresh_configurations", "from_ensemble", "require_finite"]
+if TYPE_CHECKING:
+    from ..model.score_model import ScoreModel
+
+__all__ = ["fresh_configurations", "from_ensemble", "require_finite", "start_of"]
 
 N_CHAINS = 50
 WARMUP, THIN = 200, 4  # updates of trajectory and clusters; tau_int of |m| is 1 to 3 of them up to L = 64
@@ -83,7 +89,9 @@ def from_ensemble(path: PathLikeStr, action: Action, shape: Extents, n: int) -> 
     return require_finite(np.stack(rows, axis=1), path)
 
 
-def fresh_configurations(action: Action, shape: Extents, n: int, streams: Streams) -> FloatArray:
+def fresh_configurations(
+    action: Action, shape: Extents, n: int, streams: Streams, start: str | float = "hot"
+) -> FloatArray:
     """About `n` configurations of a short run of HMC, with clusters where the theory has them.
 
     Parameters
@@ -93,6 +101,9 @@ def fresh_configurations(action: Action, shape: Extents, n: int, streams: Stream
     shape : tuple of int
     n : int
     streams : Streams
+    start : str or float
+        See `latticediff.ensemble.start_fields`; for a model of a single vacuum, that vacuum: chains that begin in other
+        phases would stay there.
 
     Returns
     -------
@@ -100,12 +111,18 @@ def fresh_configurations(action: Action, shape: Extents, n: int, streams: Stream
         Hardly correlated in time; estimates over it should still use the Gamma method.
     """
     n_chains = min(N_CHAINS, max(1, n // 4))
-    phi = start_fields("hot", n_chains, shape, streams, action)
+    phi = start_fields(start, n_chains, shape, streams, action)
     trajectories, state = warm_up(action, phi, streams)
     kernel: Kernel = trajectories
-    with contextlib.suppress(UserError):  # a theory without clusters: trajectories alone will do
-        kernel = Sequence([trajectories, Cluster(action)])
+    if isinstance(start, str):  # clusters would turn fields to another vacuum
+        with contextlib.suppress(UserError):  # a theory without clusters: trajectories alone will do
+            kernel = Sequence([trajectories, Cluster(action)])
     state, _ = kernel.advance(state._replace(update=0), streams.child("warmup"), WARMUP, WARMUP)
     times = max(2, -(-n // n_chains))
     _, block = kernel.advance(state._replace(update=0), streams.child("chain"), THIN * times, THIN)
     return np.ascontiguousarray(block.phi.swapaxes(0, 1))
+
+
+def start_of(model: ScoreModel) -> str | float:
+    """Where chains begin whose configurations a model is compared with: in its vacuum, if it has only one."""
+    return model.gaussian.vacuum if model.gaussian.one_sided else "hot"

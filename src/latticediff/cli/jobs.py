@@ -5,6 +5,7 @@ r"""Subcommands that make ensembles and models from a run-card: the whole job, o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +47,7 @@ def run(
     chosen is said, and stands in the card.toml of the run.
     """
     loaded, progress = prepare(card, overrides, quiet)
-    loaded = _whole(loaded, out, resume, progress)
+    loaded = _whole(card, loaded, overrides or (), out, resume, progress)
     if dry_run:
         print_plan(
             loaded,
@@ -64,23 +65,28 @@ def run(
         run_all(loaded, out, resume=resume, progress=progress, stop=stop)
 
 
-def _whole(card: Card, out: Path, resume: bool, progress: Progress) -> Card:
-    """The card itself, or if it is bare the one that a recipe makes of it; of a run that goes on, the run's own."""
-    from ..stages.recipe import is_bare, recipe
+def _whole(path: Path, card: Card, overrides: Sequence[str], out: Path, resume: bool, progress: Progress) -> Card:
+    """The card itself, or if its file is bare what a recipe makes of it; of a run that goes on, the run's own.
 
-    if not is_bare(card):
+    Overrides of other keys than the run, the action and the lattice are laid over what the recipe chose.
+    """
+    from ..config import load_card, parse_card
+    from ..stages.recipe import GIVEN, is_bare, recipe
+
+    own = [entry for entry in overrides if entry.split("=", 1)[0].split(".")[0].strip() in GIVEN]
+    further = [entry for entry in overrides if entry not in own]
+    bare = load_card(path, own) if further else card
+    if not is_bare(bare):
         return card
     begun = out / "card.toml"
     if resume and begun.is_file():
-        from ..config import load_card
-
-        own = load_card(begun)
-        if not own.difference(card.to_dict(), ("run", "action", "lattice")):
-            return own
-    chosen = recipe(card)
+        begun_card = load_card(begun, further)
+        if not begun_card.difference(card.to_dict(), ("run", "action", "lattice")):
+            return begun_card
+    chosen = recipe(bare)
     for reason in chosen.reasons:
         progress.say(reason)
-    return chosen.card
+    return parse_card(chosen.card.to_toml(), further) if further else chosen.card
 
 
 def generate(
@@ -95,7 +101,8 @@ def generate(
         int | None, typer.Option("--more", metavar="N", help="Extend the finished file by N updates of each chain.")
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--start", metavar="START", help="hot, cold, or an ensemble file: its last fields.")
+        str | None,
+        typer.Option("--start", metavar="START", help="hot, cold, a number, or an ensemble file: its last fields."),
     ] = None,
     dry_run: DryRun = False,
     resume: Resume = False,

@@ -19,6 +19,14 @@ def _primary(name: str) -> str:
     return name
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 class HMCSection(Section):
     """The reference chains, which are the training data too. Counts are updates (trajectories) per chain."""
 
@@ -42,6 +50,8 @@ class HMCSection(Section):
     @field_validator("start")
     @classmethod
     def _known_start(cls, start: str | float) -> str | float:
+        if isinstance(start, str) and _is_number(start):
+            raise ValueError(f"is text; write the number without quotes, start = {start}")
         if isinstance(start, str) and start not in ("hot", "cold") and not PurePath(start).suffix:
             raise ValueError("expected hot, cold, a number, or the path of an ensemble file such as ens.h5")
         return start

@@ -28,6 +28,8 @@ from .storage import KIND, PHASES, load_model, save_model
 if TYPE_CHECKING:
     import torch
 
+DISTANCE = 1.0  # widths of m between two phases, each counted from its own centre, at least
+
 __all__ = ["ORDER_PARAMETERS", "Parts", "Phases", "load_phases", "natural_parts", "save_phases"]
 
 #: t(phi) of fields (n, *lattice), by name
@@ -153,7 +155,8 @@ def natural_parts(models: Sequence[ScoreModel]) -> tuple[list[int], Parts]:
     Raises
     ------
     UserError
-        Two models are expanded around the same field, or one of +-m_0 stands beside one of a single vacuum.
+        Two models are expanded around the same field, one of +-m_0 stands beside one of a single vacuum, or the theory
+        has a mirror image of a phase that no model is of.
     """
     phases = [model.gaussian.phase for model in models]
     if "single" in phases and "broken" in phases:
@@ -164,12 +167,27 @@ def natural_parts(models: Sequence[ScoreModel]) -> tuple[list[int], Parts]:
     centres = np.array([model.gaussian.vacuum for model in models])
     widths = [math.sqrt(float(m.gaussian.propagator_full.flatten()[0]) / m.gaussian.volume) for m in models]
     order = np.argsort(centres).tolist()
+    if "single" in phases and models[0].theory.is_symmetric:
+        _check_mirrored(models[0].theory, centres, widths)
     boundaries = []
     for low, high in itertools.pairwise(order):
-        if centres[low] == centres[high]:
-            raise UserError(f"two models are expanded around {centres[low]:.4g}; expected one for each phase")
+        if centres[high] - centres[low] <= DISTANCE * (widths[low] + widths[high]):
+            raise UserError(
+                f"two models are expanded around {centres[low]:.4g} and {centres[high]:.4g}, which m has to spread over"
+                f" ({widths[low]:.2g} and {widths[high]:.2g} wide): expected one for each phase"
+            )
         boundaries.append((centres[low] * widths[high] + centres[high] * widths[low]) / (widths[low] + widths[high]))
     return order, Parts(boundaries, "m" if "single" in phases else "abs_m")
+
+
+def _check_mirrored(theory: Any, centres: FloatArray, widths: Sequence[float]) -> None:
+    """Refuse single vacua of a symmetric theory whose mirror images no model has."""
+    for centre, width in zip(centres, widths, strict=True):
+        if np.abs(centres + centre).min() > DISTANCE * 2 * width:
+            raise UserError(
+                f"{theory!r} has a phase around {-centre:.4g} too, the mirror image of {centre:.4g}, and none of the"
+                ' models is of it: train with phase = "broken", which has both, or one of each sign'
+            )
 
 
 def save_phases(phases: Phases, folder: PathLikeStr) -> Path:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from ..analysis import ess_reverse
+from ..analysis import reach
 from ..errors import UserError
 from ..metropolis import Draw
 from ..metropolis.contract import Integrated, LatentProposal, Proposal, evaluations_to_weigh
@@ -156,6 +156,7 @@ class PartLogZ(NamedTuple):
     error: float  #: statistical
     ess: float  #: of the draws that stayed in the part, reverse
     inside: float  #: share of the draws that stayed
+    warning: str | None  #: in one line, if log_z is not to be trusted
 
 
 def part_log_z(
@@ -191,4 +192,5 @@ def part_log_z(
     weight = np.exp(log_weight - top)
     mean = weight.mean()
     error = float(weight.std(ddof=1) / mean / math.sqrt(n))
-    return PartLogZ(top + math.log(mean), error, float(ess_reverse(log_weight[stayed]).value), float(stayed.mean()))
+    found = reach(log_weight[stayed])
+    return PartLogZ(top + math.log(mean), error, found.ess.value, float(stayed.mean()), found.warning)

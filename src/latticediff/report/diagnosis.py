@@ -135,7 +135,7 @@ class Diagnosis:
                 )
         if w.n_zero:
             found.append(f"{w.n_zero} draws blew up and have weight zero.")
-        share, off = self.sign["draws"]
+        share, off = self.sign.get("draws", (0.5, 0.0))  # none: of a theory without that symmetry
         if abs(off) > SIGMA_ALARM:
             found.append(
                 f"{100 * share:.1f} % of the draws have m > 0, {off:+.1f}σ from one half: the symmetry is broken."

@@ -95,8 +95,10 @@ def _weights(d: Diagnosis) -> str:
             value_error(*_pair(found.lower)) + " from below",
             value_error(*_pair(found.upper)) + " from above",
         ),
-        ("share of m > 0", *(f"{share:.3f}, {off:+.1f}σ".replace("-", "−") for share, off in d.sign.values())),
     ]
+    if d.sign:
+        draws, exact = (f"{share:.3f}, {off:+.1f}σ".replace("-", "−") for share, off in d.sign.values())
+        rows.append(("share of m > 0", draws, exact))
     both = (
         ("log Z, both (acceptance ratio)", value_error(*_pair(found.bridge))),
         ("acceptance, expected from the weights", f"{100 * w.acceptance:.1f} %"),

@@ -12,7 +12,7 @@ from ..analysis import field_series, free_energy, integration_bias, weight_repor
 from ..analysis.attribution import expected_stay, explained, local_operators, longest_rejection, shell_powers
 from ..analysis.gamma import tau_int
 from ..atomic import all_at_once, claimed, entries_of
-from ..build.configurations import fresh_configurations, from_ensemble
+from ..build.configurations import fresh_configurations, from_ensemble, start_of
 from ..build.device import describe_device, pick_device
 from ..errors import FileError, UserError
 from ..host import torch_defaults
@@ -192,7 +192,9 @@ def diagnosis_of(
         longest_rejection=longest,
         acceptance=acceptance,
         expected_stay=expected_stay(reverse, forward.max()),
-        sign={"draws": _sign(m_reverse[None]), "configurations": _sign(m_forward, correlated=True)},
+        sign={}
+        if model.gaussian.one_sided
+        else {"draws": _sign(m_reverse[None]), "configurations": _sign(m_forward, correlated=True)},
         shares=_shares(reverse[finite], draws[finite]),
         integration=integration[0],
         integration_draws=integration[1],
@@ -214,7 +216,7 @@ def _reference(
         phis = from_ensemble(ensemble, model.theory, model.lattice, n)
         return phis, f"{phis.shape[0]} chains of {Path(ensemble).name}, {phis.shape[1]} configurations of each"
     with progress.task("HMC configurations", 1) as task:
-        phis = fresh_configurations(model.theory, model.lattice, n, streams)
+        phis = fresh_configurations(model.theory, model.lattice, n, streams, start_of(model))
         task.advance()
     return phis, f"a short run of {phis.shape[0]} HMC chains, {phis.shape[1]} configurations of each"
 

@@ -39,7 +39,7 @@ def length_overrides(
         `more` is given and there is no finished file, or an extension of it has begun already: `more` would be added
         twice.
     """
-    overrides = [] if start is None else [f"hmc.start={json.dumps(start, ensure_ascii=False)}"]
+    overrides = [] if start is None else [f"hmc.start={_number(start) or json.dumps(start, ensure_ascii=False)}"]
     if until is not None and more is not None:
         raise UserError("got --until and --more; give one of them")
     for name, number in (("until", until), ("more", more)):
@@ -53,3 +53,11 @@ def length_overrides(
         with Ensemble(path) as ensemble:
             until = ensemble.n_updates + more
     return overrides if until is None else [*overrides, f"hmc.n_updates={until}"]
+
+
+def _number(text: str) -> str:
+    """A number as TOML has it, "" if `text` is none."""
+    try:
+        return repr(float(text))
+    except ValueError:
+        return ""

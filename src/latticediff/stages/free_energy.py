@@ -18,7 +18,7 @@ from ..analysis import (
     reach,
 )
 from ..analysis.gamma import format_error
-from ..build.configurations import fresh_configurations, from_ensemble
+from ..build.configurations import fresh_configurations, from_ensemble, start_of
 from ..build.device import pick_device
 from ..errors import UserError
 from ..host import torch_defaults
@@ -160,7 +160,7 @@ def measure_free_energy(
         phis = from_ensemble(ensemble, action, model.lattice, n)
     else:
         with progress.task("HMC configurations", 1) as task:
-            phis = fresh_configurations(action, model.lattice, n, streams)
+            phis = fresh_configurations(action, model.lattice, n, streams, start_of(model))
             task.advance()
     with progress.task("draws", n) as task:
         reverse = np.empty(n)

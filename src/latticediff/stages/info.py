@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..action import CONVENTIONS, action_from_description
+from ..analysis.gamma import format_error
 from ..ensemble import Ensemble
 from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
@@ -52,6 +53,8 @@ def info(path: PathLikeStr) -> str:
         return _table(_run_rows(path))
     if (path / "weights.safetensors").exists():
         return _table(_model_rows(path))
+    if _is_phases(path):
+        return _table(_phases_rows(path))
     if path.is_dir() and not (path / "run.json").exists():
         raise FileError(f"{path} is no run folder, model folder or ensemble; expected what latticediff wrote")
     if is_pool(path):
@@ -62,6 +65,29 @@ def info(path: PathLikeStr) -> str:
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{printable(name):16}{printable(text)}" for name, text in rows)
+
+
+def _is_phases(path: Path) -> bool:
+    """Whether `latticediff mix` wrote the folder; only then is torch imported."""
+    if not (path / "part-0").is_dir():
+        return False
+    from ..model.phases import is_phases
+
+    return is_phases(path)
+
+
+def _phases_rows(path: Path) -> Rows:
+    from ..model.phases import load_phases
+
+    phases = load_phases(path)
+    edges = [-math.inf, *phases.parts.boundaries, math.inf]
+    rows = [("coexisting phases", str(path)), *action_lines(phases.theory)]
+    rows.append(("lattice", "x".join(map(str, phases.lattice))))
+    for number, (value, error) in enumerate(phases.log_z):
+        interval = f"{phases.parts.order_parameter} from {edges[number]:.4g} to {edges[number + 1]:.4g}"
+        share = f"share {phases.probabilities[number]:.4f}"
+        rows.append((f"part-{number}", f"{interval}, log Z = {format_error(value, error)}, {share}"))
+    return [*rows, ("fingerprint", phases.fingerprint())]
 
 
 def _number(value: float) -> str:

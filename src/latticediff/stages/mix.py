@@ -49,6 +49,9 @@ class MixResult:
         for (low, a), (high, b) in itertools.pairwise(zip(self.names, self.found, strict=True)):
             change = format_error(b.log_z - a.log_z, math.hypot(a.error, b.error))
             lines.append(f"  log Z({high}) - log Z({low}) = {change}")
+        for name, part in zip(self.names, self.found, strict=True):
+            if part.warning:
+                lines.append(f"  warning: log Z({name}): {part.warning.split('. An ESS')[0]}")
         if any(part.inside < FEWEST_INSIDE for part in self.found):
             lines.append(
                 "  draws that leave their part are rejected, and what a part holds beyond its model's reach is missed:"
@@ -78,7 +81,7 @@ def mix(
     boundaries : sequence of float, optional
         Between the phases, in their order; default: `natural_parts`.
     order_parameter : {"m", "abs_m"}, optional
-        Wanted with `boundaries` alone; default: as `natural_parts` finds.
+        The one that `natural_parts` finds, which is the default; another is refused.
     n : int
         Draws of each model.
     seed : int
@@ -106,9 +109,14 @@ def mix(
     loaded = [load_model(folder, pick_device(device)) for folder in models]
     check_one_theory(loaded)
     order, parts = natural_parts(loaded)
-    if boundaries is not None or order_parameter is not None:
-        edges = parts.boundaries.tolist() if boundaries is None else boundaries
-        parts = Parts(edges, order_parameter or parts.order_parameter)
+    if order_parameter not in (None, parts.order_parameter):
+        raise UserError(
+            f"order_parameter is {order_parameter!r}; models expanded around"
+            f" {', '.join(f'{model.gaussian.vacuum:.3g} ({model.gaussian.phase})' for model in loaded)} are told apart"
+            f" by {parts.order_parameter}"
+        )
+    if boundaries is not None:
+        parts = Parts(boundaries, parts.order_parameter)
     if len(parts) != len(loaded):
         raise UserError(f"{len(parts) - 1} boundaries for {len(loaded)} phases; expected {len(loaded) - 1}")
     streams, found = Streams(seed).child("mix"), []

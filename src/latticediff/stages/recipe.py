@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tomli_w
 
+from ..action import OddSites
 from ..action.checkerboard import half_shape
 from ..analysis import tau_int
 from ..cluster import Cluster
@@ -34,6 +35,7 @@ __all__ = ["Recipe", "is_bare", "recipe"]
 GIVEN = {"run", "action", "lattice"}  #: sections of a card that leaves the rest to a recipe
 N_CHAINS, N_PILOT, KEPT = 32, 400, 250  # chains and updates of the pilot; the last so many are looked at
 N_CONFIGURATIONS = 12_000
+RARE = 50.0  # action of a well above the least one, from which on no chain is begun in it
 LONGEST = 40  # updates between stored configurations, at most
 SITES_A_STEP = 2**15  # of a batch in training
 
@@ -78,7 +80,7 @@ def recipe(card: Card) -> Recipe:
     """
     action, shape = card.theory(), card.shape
     pilot = _run_pilot(action, shape, Streams(card.run.seed).child("recipe"))
-    phase, why = _phase(action, pilot)
+    phase, why = _phase(action, pilot, _is_modulated(action, shape))
     hmc, about_hmc = _hmc(action, pilot, phase, volume(shape))
     training, finetune, network, about_training = _training(action, shape, phase)
     ode, about_ode = _ode(volume(shape))
@@ -103,10 +105,9 @@ def recipe(card: Card) -> Recipe:
 
 
 def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams) -> _Pilot:
-    """Chains from every constant field that is a minimum of the action, or one of the least it names."""
+    """Chains from every constant field that may be a phase."""
     length = 0.5 * math.pi / math.sqrt(abs(action.hopping)) if action.hopping else 1.0
-    wells = [well.value for well in action.wells()] if hasattr(action, "wells") else getattr(action, "minima", (0.0,))
-    minima = np.resize(wells or (0.0,), N_CHAINS)
+    minima = np.resize(_starts(action, shape), N_CHAINS)
     phi = 0.1 * streams.generator("start").standard_normal((N_CHAINS, *shape))
     phi += minima.reshape(-1, *[1] * len(shape))
     kernel, state = warm_up(action, phi, streams, 0.85, length, jitter=0.1)
@@ -115,7 +116,29 @@ def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams) -> _Pil
     return _Pilot(m, tau_int(np.abs(m), name="|m|").value, length)
 
 
-def _phase(action: Action, pilot: _Pilot) -> tuple[str, str]:
+def _is_modulated(action: Action, shape: tuple[int, ...]) -> bool:
+    """Whether K(k) is least at another momentum than zero, so that what orders is no constant field."""
+    if not isinstance(action, Expandable):
+        return False
+    form = action.quadratic_form(shape)
+    return bool(form.min() < form.flat[0] - 1e-9 * np.abs(form).max())
+
+
+def _starts(action: Action, shape: tuple[int, ...]) -> tuple[float, ...]:
+    """Constant fields that are minima of the action, those of least action first, without such as are never met.
+
+    Zero alone where K(k) is least at another momentum than zero: whatever orders there is no constant field.
+    """
+    if _is_modulated(action, shape):
+        return (0.0,)
+    if not hasattr(action, "wells"):
+        return tuple(getattr(action, "minima", (0.0,))) or (0.0,)
+    wells = sorted(action.wells(), key=lambda well: well.action)
+    near = [well.value for well in wells if volume(shape) * (well.action - wells[0].action) < RARE]
+    return tuple(near[:N_CHAINS]) or (0.0,)
+
+
+def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
     """``training.phase`` and the reason for it."""
     m = pilot.m
     keeps = bool((np.sign(m) == np.sign(m[:, :1])).all())
@@ -124,6 +147,12 @@ def _phase(action: Action, pilot: _Pilot) -> tuple[str, str]:
     between = order.mean(axis=1)
     if np.ptp(between) > APART * order.std(axis=1).mean():
         name = "|m|" if symmetric else "m"
+        if modulated:
+            raise UserError(
+                f"{action!r} orders at another momentum than zero, where K(k) is least, and HMC does not get to"
+                f" equilibrium in {N_PILOT} trajectories; a recipe knows uniform phases alone: write a whole card"
+                " (configs/modulated.toml)"
+            )
         raise UserError(
             f"{action!r} has phases around {name} = {between.min():.3g} and {between.max():.3g} between which HMC does"
             " not go, and no symmetry relates them: generate each (hmc.start = its m), train a model of each"
@@ -156,6 +185,8 @@ def _hmc(action: Action, pilot: _Pilot, phase: str, sites: int) -> tuple[dict[st
     n_updates = thin * math.ceil(wanted / n_chains)
     section: dict[str, Any] = {
         "n_chains": n_chains,
+        # on few sites a trajectory now and then meets a steep wall: exp(-delta_h) has no mean at a large step
+        "target_acceptance": 0.97 if sites <= 16 else 0.85,
         "start": "cold" if phase == "broken" else "hot",
         "n_warmup": int(max(300, 20 * math.ceil(pilot.tau))),
         "n_updates": n_updates,
@@ -177,7 +208,7 @@ def _training(
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], str]:
     """Sections ``[training]``, ``[finetune]``, ``[network]`` and the reason for them."""
     sites, ndim = volume(shape), len(shape)
-    odd = phase == "symmetric" and isinstance(action, Quartic) and action.hopping > 0 and _has_odd(shape)
+    odd = phase == "symmetric" and isinstance(action, Quartic) and _has_odd(action, shape)
     network = {"name": "ridge", "features": 24 if ndim < 3 else 16, "kernel_size": 5 if ndim == 1 else 3}
     learned = sites // 2 if odd else sites
     training: dict[str, Any] = {
@@ -202,12 +233,14 @@ def _training(
     return training, finetune, network, said
 
 
-def _has_odd(shape: tuple[int, ...]) -> bool:
+def _has_odd(action: Action, shape: tuple[int, ...]) -> bool:
+    """Whether half of the sites can be integrated out, and enough are left."""
     try:
         half_shape(shape)
+        OddSites(action)
     except UserError:
         return False
-    return volume(shape) >= 16
+    return action.hopping > 0 and volume(shape) >= 16
 
 
 def _ode(sites: int) -> tuple[dict[str, Any], str]:

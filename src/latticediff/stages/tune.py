@@ -201,6 +201,8 @@ def tune(
     knob = knob_of(card.sampling.kernel)
     values = default_values(knob, model) if values is None else list(values)
     if knob in ("tries", "block"):
+        if broken := [value for value in values if value != int(value)]:
+            raise UserError(f"--values of {knob} hold {broken[0]:g}; expected whole numbers")
         values = [int(value) for value in values]
     kernels = [build_kernel(_with_knob(card, knob, value), model, route) for value in values]
     streams, trials = Streams(card.run.seed).child(f"tune-{route}"), []

@@ -40,6 +40,11 @@ def verify(path: PathLikeStr) -> str:
 
         model = load_model(path)
         return f"{path} is sound: weights are finite and match the hash in the card, {model.fingerprint()}"
+    if (path / "part-0").is_dir():
+        from ..model.phases import load_phases
+
+        phases = load_phases(path)
+        return f"{path} is sound: {len(phases.models)} models match the hashes in their cards, {phases.fingerprint()}"
     if is_pool(path):
         return verify_pool(path)
     report = verify_ensemble(path)
