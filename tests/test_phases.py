@@ -185,7 +185,7 @@ def test_weights_that_tell_nothing_of_log_z_are_said_to(folders):
     )
     found = mix([folders / "poor", folders / "two"], folders / "poorly", n=400)
     assert all(part.warning for part in found.found)
-    assert "warning: log Z(poor): the target is out of reach: ESS" in found.to_text()
+    assert "warning: log Z(poor) rests on few draws (ESS" in found.to_text()
 
 
 CARD = """

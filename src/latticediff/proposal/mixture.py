@@ -193,4 +193,10 @@ def part_log_z(
     mean = weight.mean()
     error = float(weight.std(ddof=1) / mean / math.sqrt(n))
     found = reach(log_weight[stayed])
-    return PartLogZ(top + math.log(mean), error, found.ess.value, float(stayed.mean()), found.warning)
+    warning = None
+    if found.warning is not None:
+        warning = (
+            f"rests on few draws (ESS {found.ess.value:.2g}, Pareto k {found.pareto_k:.2f}): draw more (--n), or"
+            " fine-tune the model further"
+        )
+    return PartLogZ(top + math.log(mean), error, found.ess.value, float(stayed.mean()), warning)

@@ -51,7 +51,7 @@ class MixResult:
             lines.append(f"  log Z({high}) - log Z({low}) = {change}")
         for name, part in zip(self.names, self.found, strict=True):
             if part.warning:
-                lines.append(f"  warning: log Z({name}): {part.warning.split('. An ESS')[0]}")
+                lines.append(f"  warning: log Z({name}) {part.warning}")
         if any(part.inside < FEWEST_INSIDE for part in self.found):
             lines.append(
                 "  draws that leave their part are rejected, and what a part holds beyond its model's reach is missed:"
