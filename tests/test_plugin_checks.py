@@ -1,40 +1,17 @@
 """`latticediff plugins check`: a plug-in of each kind that is wrong in one way is found to be so, by a line."""
 
-import sys
-
 import numpy as np
 import pytest
+from plugin_toys import installer
 
-from latticediff import HMC, Phi4, Streams, registry
+from latticediff import HMC, Phi4, Streams
 from latticediff.cli import main
 from latticediff.composite import Sequence
 from latticediff.ensemble import Ensemble, run_chain, verify
 from latticediff.errors import UserError
 from latticediff.stages.plugins import check_plugins, list_plugins
 
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Put a package on the path: its source and its entry points, ``{group: {name: object}}``."""
-
-    def put(source, points, package="wrong_plugin"):
-        site = tmp_path / package
-        site.mkdir()
-        (site / f"{package}.py").write_text(source)
-        info = site / f"{package}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        lines = []
-        for group, entries in points.items():
-            lines += [f"[latticediff.{group}]", *(f"{name} = {package}:{thing}" for name, thing in entries.items())]
-        (info / "entry_points.txt").write_text("\n".join(lines))
-        monkeypatch.syspath_prepend(site)
-        registry._entry_points.cache_clear()
-
-    yield put
-    monkeypatch.undo()
-    registry._entry_points.cache_clear()
-    sys.modules.pop("wrong_plugin", None)
+install = installer("wrong_plugin")
 
 
 ACTION = """
