@@ -128,6 +128,8 @@ class GaussianReference:
         if not (math.isfinite(vacuum) and (vacuum >= 0 or self.one_sided)):
             raise UserError(f"vacuum is {vacuum}; expected <|m|> of the broken phase, or 0")
         self.action: Any = action  #: Expandable; what else it has is asked of it where it is wanted
+        #: whether the local force is ``4 b phi^3``, for which baseline and compiled flows have closed forms
+        self.is_cubic = isinstance(action, Quartic) and not self.one_sided
         self.vacuum = float(vacuum)
         self._is_upper = False
         self.ndim, self.volume = action.ndim, full.numel()
@@ -286,12 +288,7 @@ class GaussianReference:
             force = force + signs * self.tilt
         return force + self.action.wider_force(phi) if isinstance(self.action, Wider) else force
 
-    @property
-    def is_cubic(self) -> bool:
-        """Whether the local force is ``4 b phi^3``, for which baseline and compiled flows have closed forms."""
-        return isinstance(self.action, Quartic) and not self.one_sided
-
-    @property
+    @functools.cached_property
     def quartic(self) -> float:
         """b of the local force ``4 b phi^3``; of another force, of the cubic that bends like it at the field's width.
 
