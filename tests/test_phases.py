@@ -16,7 +16,8 @@ from latticediff.diffusion.ladder import NoiseRange
 from latticediff.errors import FileError, ModelError, UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.metropolis import IndependenceMetropolis
-from latticediff.model.phases import Parts, Phases, is_phases, load_phases, natural_parts
+from latticediff.model.kinds import is_phases
+from latticediff.model.phases import Parts, Phases, load_phases, natural_parts
 from latticediff.model.score_model import ScoreModel
 from latticediff.model.storage import load_model, save_model
 from latticediff.proposal.mixture import MixtureProposal, part_log_z

@@ -10,7 +10,8 @@ import numpy as np
 from ..analysis import ess_reverse
 from ..analysis.gamma import format_error
 from ..errors import UserError
-from ..model.phases import Phases, is_phases, load_phases
+from ..model.kinds import is_phases
+from ..model.phases import Phases, load_phases
 from ..model.score_model import ScoreModel
 from ..model.storage import load_model
 from ..streams import Streams

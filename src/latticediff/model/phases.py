@@ -21,7 +21,7 @@ from ..atomic import sealed_text
 from ..digests import CARD_KEY, check_digest, with_digest
 from ..errors import FileError, ModelError, UserError
 from ..types import Description, Extents, FloatArray, IntArray, PathLikeStr, Shape
-from ..untrusted import parse_toml, printable, read_text, status
+from ..untrusted import parse_toml, printable, read_text
 from .score_model import ScoreModel
 from .storage import KIND, PHASES, load_model, save_model
 
@@ -210,12 +210,6 @@ def save_phases(phases: Phases, folder: PathLikeStr) -> Path:
     except OSError as exc:
         raise FileError(f"cannot write model {folder}: {exc.strerror or exc}") from None
     return folder
-
-
-def is_phases(folder: PathLikeStr) -> bool:
-    """Whether a folder holds a model of coexisting phases."""
-    path = Path(folder) / "card.toml"
-    return status(path) is not None and parse_toml(read_text(path, "the card of a model"), path).get(KIND) == PHASES
 
 
 def load_phases(

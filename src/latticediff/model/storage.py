@@ -27,6 +27,7 @@ from ..types import Description, Extents, PathLikeStr
 from ..untrusted import parse_toml, printable, read_text, regular_file, status
 from .couplings import Member
 from .folding import fold, unfold
+from .kinds import FIRST_PART
 from .score_model import DESCRIBED, ScoreModel
 from .shipped import model_folder
 
@@ -88,7 +89,7 @@ def read_card(folder: PathLikeStr) -> dict[str, Any]:
     if card.get(KIND) == PHASES:
         raise ModelError(
             f"{folder} holds a model of several phases, which `latticediff sample` takes; here one of its parts is"
-            f" wanted, such as {Path(folder) / 'part-0'}"
+            f" wanted, such as {Path(folder) / FIRST_PART}"
         )
     for key, kind in CARD_KINDS.items():
         if key in card and not isinstance(card[key], kind):

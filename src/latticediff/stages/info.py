@@ -14,6 +14,7 @@ from ..ensemble import Ensemble
 from ..ensemble.check import UNSEALED
 from ..errors import FileError, UserError
 from ..job.folder import fingerprint, read_identity, read_marker
+from ..model.kinds import is_phases
 from ..pool.files import is_pool
 from ..untrusted import printable, status
 from .measure import acceptance
@@ -53,7 +54,7 @@ def info(path: PathLikeStr) -> str:
         return _table(_run_rows(path))
     if (path / "weights.safetensors").exists():
         return _table(_model_rows(path))
-    if _is_phases(path):
+    if is_phases(path):
         return _table(_phases_rows(path))
     if path.is_dir() and not (path / "run.json").exists():
         raise FileError(f"{path} is no run folder, model folder or ensemble; expected what latticediff wrote")
@@ -65,15 +66,6 @@ def info(path: PathLikeStr) -> str:
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"{printable(name):16}{printable(text)}" for name, text in rows)
-
-
-def _is_phases(path: Path) -> bool:
-    """Whether `latticediff mix` wrote the folder; only then is torch imported."""
-    if not (path / "part-0").is_dir():
-        return False
-    from ..model.phases import is_phases
-
-    return is_phases(path)
 
 
 def _phases_rows(path: Path) -> Rows:

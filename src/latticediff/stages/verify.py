@@ -5,6 +5,7 @@ from pathlib import Path
 from ..ensemble import verify as verify_ensemble
 from ..errors import FileError
 from ..host import numpy_defaults
+from ..model.kinds import is_phases
 from ..pool.files import is_pool
 from ..types import PathLikeStr
 from ..untrusted import status
@@ -40,7 +41,7 @@ def verify(path: PathLikeStr) -> str:
 
         model = load_model(path)
         return f"{path} is sound: weights are finite and match the hash in the card, {model.fingerprint()}"
-    if (path / "part-0").is_dir():
+    if is_phases(path):
         from ..model.phases import load_phases
 
         phases = load_phases(path)
