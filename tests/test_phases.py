@@ -5,11 +5,10 @@ Statistical tests use five standard errors: a correct code fails one number with
 
 import numpy as np
 import pytest
-from general_toys import Polynomial
 from learned_toys import network, some_propagator
 from metropolis_toys import Warped
 
-from latticediff.action import Phi4
+from latticediff.action import Phi4, Polynomial
 from latticediff.cli import main
 from latticediff.config import parse_card
 from latticediff.diffusion.ladder import NoiseRange
