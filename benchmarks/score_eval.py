@@ -25,7 +25,7 @@ from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import p_hat_squared
-from latticediff.networks.ridge.network import N_INPUT, N_OUTPUT, RidgeNetwork
+from latticediff.networks.ridge.network import RidgeNetwork
 
 STEPS = 4
 
@@ -33,8 +33,8 @@ STEPS = 4
 def flops_per_site(network, L):
     """Multiplications and additions of one evaluation per site, 2D."""
     taps = len(network.offsets)
-    core = 2 * network.features * taps * (N_INPUT + N_OUTPUT)
-    transforms = 5 * 2 * 2 * L  # five transforms, two axes, L products each
+    core = 2 * network.features * taps * (network.inputs + network.outputs)
+    transforms = (network.inputs + network.outputs) * 2 * 2 * L  # of two axes, L products each
     return core + transforms + 30 * network.features
 
 

@@ -13,7 +13,7 @@ from ..types import FloatArray, IntArray
 from .compile import cached, jit
 from .oblique import exchange_double
 
-__all__ = ["LANES", "dress", "transform"]
+__all__ = ["LANES", "dress"]
 
 LANES = 8
 
@@ -56,28 +56,6 @@ def _rotate(
 
 
 _rotate = jit(_rotate)
-
-
-@cached
-def transform(
-    begin: int,
-    end: int,
-    fields: FloatArray,
-    out: FloatArray,
-    bases: FloatArray,
-    pairs: IntArray,
-    to_sites: bool,
-    extents: IntArray,
-) -> None:
-    """Groups begin .. end-1 of `fields` (n_groups, V * LANES) times the matrices of every axis.
-
-    `bases` are transposed if `to_sites`; `pairs` are those of an oblique lattice, `latticediff.fourier.oblique_pairs`.
-    """
-    size = fields.shape[1]
-    work, other = np.empty(size), np.empty(size)
-    for i in range(begin, end):
-        work[:] = fields[i]
-        _rotate(work, out[i], other, bases, pairs, to_sites, extents)
 
 
 @cached

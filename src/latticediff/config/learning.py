@@ -15,8 +15,8 @@ class NetworkSection(OpenSection):
     name: str = "ridge"
 
 
-class RidgeOptions(Section):
-    """Options of the ridge network, declared here so that a card is checked without importing torch."""
+class SharedRidgeOptions(Section):
+    """Options of both ridge networks, declared here so that a card is checked without importing torch."""
 
     features: Annotated[int, Field(ge=2, le=10**4)] = 24
     kernel_size: Width = 3
@@ -33,8 +33,15 @@ class RidgeOptions(Section):
         return size
 
 
+class RidgeOptions(SharedRidgeOptions):
+    """Options of the ridge network."""
+
+    inputs: Literal[2, 3] = 3  #: filters of the field that the features see, each a transform of an evaluation
+    outputs: Literal[1, 2] = 2  #: filters through which they act, likewise
+
+
 #: Options that are checked with the card, beside those of the entry points ``latticediff.network_options``.
-NETWORK_OPTIONS: dict[str, type[Section]] = {"ridge": RidgeOptions, "conservative_ridge": RidgeOptions}
+NETWORK_OPTIONS: dict[str, type[Section]] = {"ridge": RidgeOptions, "conservative_ridge": SharedRidgeOptions}
 
 
 class EnsembleEntry(Section):

@@ -16,6 +16,7 @@ from torch import Tensor
 from .._kernels import folded
 from .._kernels import lanes as kernels
 from .._kernels.flow import Levels
+from .._kernels.rows import n_groups
 from .._kernels.threads import over_groups
 from .._kernels.vectors import LANES
 from ..fourier import basis_from_momenta
@@ -63,18 +64,23 @@ class CompiledRidge:
         self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape, self.is_oblique).ravel()
 
     def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
-        """Tables as the kernel wants them: rows in blocks of four, sums and what is linear in float64."""
-        self.lanes = LANES
+        """Tables as the kernel wants them: rows in blocks, flat; sums and what is linear in float64."""
         sizes, order, forth, back = folded.tables(self.shape)
         self.transforms = sizes, order, np.arange(max(self.shape)), self.pairs, forth, back
         into = network.taps(gaussian).numpy()
-        self.taps = np.ascontiguousarray(into), np.ascontiguousarray(np.argsort(into, axis=1))
-        features = -tables.amplitudes.shape[1] % 4
+        outward = np.argsort(into, axis=1)  # the sites y - offset_t
+        outputs = [m * self.volume + outward for m in range(tables.outer.shape[1])]
+        nowhere = len(outputs) * self.volume  # rows that only fill up a block
+        rows = np.concatenate([*outputs, np.full((-len(outputs) * len(into) % kernels.ROWS, self.volume), nowhere)])
+        self.taps = tuple(np.ascontiguousarray(LANES * table.T, np.int32).ravel() for table in (into, rows))
+        features = -tables.amplitudes.shape[1] % kernels.BLOCK
         pad = torch.nn.functional.pad
+        scaled = tables.kernels_out * tables.numbers[:, 0, None, None]  # the scale of the output, once for all sites
+        n = len(scaled)
         self.levels = Levels(
-            _single(folded.in_fours(tables.kernels_in.numpy())),
+            _single(folded.in_blocks(tables.kernels_in.numpy(), kernels.BLOCK)).reshape(n, -1),
             _single(pad(tables.amplitudes, (0, 0, 0, features)).numpy()),
-            _single(folded.in_fours(pad(tables.kernels_out, (0, features)).numpy())),
+            _single(folded.in_blocks(pad(scaled, (0, features)).numpy(), kernels.ROWS)).reshape(n, -1),
             _single(pad(tables.kappa, (0, features)).numpy()),
             _single(tables.inner.numpy()),
             _single(tables.outer.numpy()),
@@ -88,28 +94,16 @@ class CompiledRidge:
         flat = np.asarray(fields, np.float64).reshape(len(fields), self.volume)
         return self.sites.to_sites(flat).reshape(-1, *self.shape) if inverse else self.sites.from_sites(flat)
 
-    def _pack(self, states: FloatArray) -> FloatArray:
-        """(n, V) -> (n_groups, V * lanes), the last group filled up with zeros."""
-        groups = -(-len(states) // self.lanes)
-        padded = np.zeros((groups * self.lanes, self.volume))
-        padded[: len(states)] = states
-        packed = padded.reshape(groups, self.lanes, self.volume).swapaxes(1, 2)
-        return np.ascontiguousarray(packed).reshape(groups, -1)
-
-    def _unpack(self, packed: FloatArray, n: int) -> FloatArray:
-        states = packed.reshape(len(packed), self.volume, self.lanes).swapaxes(1, 2).reshape(-1, self.volume)
-        return np.ascontiguousarray(states[:n])
-
     def _geometry(self) -> tuple[Any, ...]:
         return self.extents, *self.transforms, *self.taps, *self.levels
 
     def slope(self, y: FloatArray, level: int) -> FloatArray:
         """``dy / d log sigma`` of whitened fields (n, V) at the level with this number; float64."""
-        packed = self._pack(y)
-        derivatives = np.empty_like(packed)
+        states = np.ascontiguousarray(y)
+        derivatives = np.empty_like(states)
         work = COST * len(y) * self.volume
-        over_groups(kernels.slopes, len(packed), work, packed, level, derivatives, *self._geometry())
-        return self._unpack(derivatives, len(y))
+        over_groups(kernels.slopes, n_groups(len(y)), work, states, level, derivatives, *self._geometry())
+        return derivatives
 
 
 class CompiledFlow:
@@ -167,12 +161,11 @@ class CompiledFlow:
 
     def _run(self, states: FloatArray, up: bool) -> tuple[FloatArray, FloatArray]:
         """Integrate states (n, V) in the Fourier basis; returns them and the integrated traces (n,)."""
-        ridge = self.ridge
-        packed = ridge._pack(states)
-        integrals = np.zeros((len(packed), ridge.lanes))
-        arguments = packed, integrals, *self._scheme(up), *ridge._geometry()
-        over_groups(kernels.flow, len(packed), self._work(len(states)), *arguments)
-        return ridge._unpack(packed, len(states)), integrals.ravel()[: len(states)]
+        groups, moved = n_groups(len(states)), np.array(states)
+        integrals = np.empty((groups, LANES))
+        arguments = moved, integrals, *self._scheme(up), *self.ridge._geometry()
+        over_groups(kernels.flow, groups, self._work(len(states)), *arguments)
+        return moved, integrals.ravel()[: len(states)]
 
     def down(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Fields (n, *lattice) that the flow makes from noise, and their log_q (n,); float64 (theory page, eq. 17)."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from .._kernels.dressing import LANES, dress
 from .._kernels.threads import over_groups
+from ..fourier import real_fourier
 from ..types import Extents, FloatArray
 from .layout import Scored
 from .transforms import SiteTransform, pack, unpack
@@ -33,6 +34,10 @@ class CompiledSites:
         self.sites = SiteTransform(shape, oblique)
         self.score, self.G, self.vacua = modes.score, modes.G, modes.vacua
         self.shape, self.volume = tuple(shape), int(np.prod(shape))
+        bases = np.zeros((len(shape), max(shape), max(shape)))
+        for axis, extent in enumerate(shape):
+            bases[axis, :extent, :extent] = real_fourier(extent)
+        self._bases = bases, np.ascontiguousarray(bases.transpose(0, 2, 1))
 
     def multiply(self, x: FloatArray, multiplier: FloatArray) -> FloatArray:
         """Fields multiplied by an even function of momentum: in this basis a plain product."""
@@ -62,7 +67,7 @@ class CompiledSites:
 
     def dress(self, x: FloatArray, g: FloatArray, K: FloatArray, n_terms: int, sign: int) -> FloatArray:
         """``exp(sign / 2 K g K) x`` by `n_terms` terms of its series; g (n, V) on sites, K(k) (V,) on the basis."""
-        sites, packed, g = self.sites, pack(x), pack(g)
+        sites, packed, g = self.sites, pack(x, LANES), pack(g, LANES)
         out = np.empty_like(packed)
         lanes = np.repeat(K, LANES)
         work = COST * n_terms * x.size
@@ -73,13 +78,12 @@ class CompiledSites:
             n_terms,
             float(sign),
             out,
-            sites.bases,
-            sites.transposes,
+            *self._bases,
             sites.pairs,
             sites.extents,
         )
         over_groups(dress, len(packed), work, *arguments)
-        return unpack(out, len(x))
+        return unpack(out, len(x), LANES)
 
     def fields(self, x: FloatArray) -> FloatArray:
         """Configurations (n, *lattice) of coefficients (n, V)."""

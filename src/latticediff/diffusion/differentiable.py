@@ -24,6 +24,7 @@ from ..networks.contract import Compiled, Differentiable
 from ..types import FloatArray
 from .compiled import CompiledFlow, CompiledRidge
 from .runge_kutta import Method
+from .transforms import pack, unpack
 
 __all__ = ["DifferentiableFlow"]
 
@@ -50,8 +51,8 @@ class _Passage(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_ends: Tensor, d_integrals: Tensor) -> tuple[Tensor | None, ...]:
         flow, ridge, n = ctx.flow, ctx.flow.ridge, len(d_ends)
-        d_states = ridge._pack(d_ends.numpy())
-        d_traces = np.zeros((len(d_states), ridge.lanes))
+        d_packed = pack(d_ends.numpy(), ridge.lanes)
+        d_traces = np.zeros((len(d_packed), ridge.lanes))
         d_traces.ravel()[:n] = d_integrals.numpy()
         levels = ridge.levels
         # (F, J T) and (F, M T): gradients have the kernels' rows as features, whatever the tables' layout
@@ -59,17 +60,17 @@ class _Passage(torch.autograd.Function):
         likes = levels.kernels_in, levels.amplitudes, kernels_out, levels.kappa
         rows = [len(levels.kappa)] * 4 if ctx.learn else [0, 1, 0, 1]
         gradients = [
-            np.zeros((len(d_states), n_rows, *like.shape[1:]), np.float32)
+            np.zeros((len(d_packed), n_rows, *like.shape[1:]), np.float32)
             for n_rows, like in zip(rows, likes, strict=True)
         ]
         arguments = (
-            d_states, d_traces, ctx.stages, *flow._scheme(ctx.up), ridge.lanes, ridge.extents, ridge.matrices,
+            d_packed, d_traces, ctx.stages, *flow._scheme(ctx.up), ridge.lanes, ridge.extents, ridge.matrices,
             ridge.transposes, ridge.pairs, *ridge.frame, levels.kernels_in,
             np.ascontiguousarray(levels.kernels_in.swapaxes(1, 2)), levels.amplitudes, kernels_out, levels.kappa,
             *levels[4:], *gradients,
         )  # fmt: skip
-        over_groups(adjoint.backward, len(d_states), 3 * flow._work(n), *arguments)
-        d_states = torch.from_numpy(ridge._unpack(d_states, n))
+        over_groups(adjoint.backward, len(d_packed), 3 * flow._work(n), *arguments)
+        d_states = torch.from_numpy(unpack(d_packed, n, ridge.lanes))
         if not ctx.learn:
             return None, None, d_states
         d_in, d_amplitudes, d_out, d_kappa = (torch.from_numpy(g.sum(axis=0)) for g in gradients)
@@ -126,6 +127,8 @@ class DifferentiableFlow(CompiledFlow):
         See `CompiledFlow`.
     """
 
+    ridge: TapedRidge
+
     def __init__(self, network: Differentiable, gaussian: GaussianReference, grid: ArrayLike, method: Method) -> None:
         self.gaussian = gaussian
         super().__init__(network, gaussian, grid, method)
@@ -149,11 +152,11 @@ class DifferentiableFlow(CompiledFlow):
     def _run(self, states: FloatArray, up: bool, stages: FloatArray = NO_STAGES) -> tuple[FloatArray, FloatArray]:
         """As `CompiledFlow._run`; `stages` are filled with the state of every stage."""
         ridge = self.ridge
-        packed = ridge._pack(states)
+        packed = pack(states, ridge.lanes)
         integrals = np.zeros((len(packed), ridge.lanes))
         arguments = packed, integrals, stages, *self._scheme(up), *ridge._geometry()
         over_groups(kernels.flow, len(packed), self._work(len(states)), *arguments)
-        return ridge._unpack(packed, len(states)), integrals.ravel()[: len(states)]
+        return unpack(packed, len(states), ridge.lanes), integrals.ravel()[: len(states)]
 
     def _pass(self, states: Tensor, up: bool, weights: bool = True) -> tuple[Tensor, Tensor]:
         return _Passage.apply(self, up, states, *(self.tables[:4] if weights else ()))

@@ -1,13 +1,15 @@
 """Between sites and the real Fourier basis on the CPU: fields (n, V), float64, the same bits in any company.
 
-Several configurations at a time, one in each lane of `latticediff._kernels.dressing`.
+Several configurations at a time, one in each lane of `latticediff._kernels.site_transform`.
 """
 
 import numpy as np
 
-from .._kernels.dressing import LANES, transform
+from .._kernels.folded import tables
+from .._kernels.rows import n_groups
+from .._kernels.site_transform import transform
 from .._kernels.threads import over_groups
-from ..fourier import oblique_pairs, real_fourier
+from ..fourier import oblique_pairs
 from ..types import Extents, FloatArray
 
 __all__ = ["SiteTransform", "pack", "unpack"]
@@ -15,17 +17,17 @@ __all__ = ["SiteTransform", "pack", "unpack"]
 COST = 10  # of a transform of a site, in plain site updates; decides whether threads pay
 
 
-def pack(x: FloatArray) -> FloatArray:
-    """(n, V) -> (n_groups, V * LANES), the last group filled up with zeros."""
-    groups = -(-len(x) // LANES)
-    packed = np.zeros((groups, LANES, x.shape[1]))
+def pack(x: FloatArray, lanes: int) -> FloatArray:
+    """(n, V) -> (n_groups, V * lanes), the last group filled up with zeros."""
+    groups = -(-len(x) // lanes)
+    packed = np.zeros((groups, lanes, x.shape[1]))
     packed.reshape(-1, x.shape[1])[: len(x)] = x
     return np.ascontiguousarray(packed.swapaxes(1, 2)).reshape(groups, -1)
 
 
-def unpack(packed: FloatArray, n: int) -> FloatArray:
+def unpack(packed: FloatArray, n: int, lanes: int) -> FloatArray:
     """The inverse of `pack` for n configurations."""
-    x = packed.reshape(len(packed), -1, LANES).swapaxes(1, 2).reshape(len(packed) * LANES, -1)
+    x = packed.reshape(len(packed), -1, lanes).swapaxes(1, 2).reshape(len(packed) * lanes, -1)
     return np.ascontiguousarray(x[:n])
 
 
@@ -40,25 +42,21 @@ class SiteTransform:
     """
 
     def __init__(self, shape: Extents, oblique: bool = False) -> None:
-        largest = max(shape)
         self.pairs = oblique_pairs(shape, oblique)
-        self.bases = np.zeros((len(shape), largest, largest))
-        for axis, extent in enumerate(shape):
-            self.bases[axis, :extent, :extent] = real_fourier(extent)
-        self.transposes = np.ascontiguousarray(self.bases.transpose(0, 2, 1))
         self.extents = np.array(shape, np.int64)
+        sizes, order, self.forth, self.back = tables(tuple(shape), np.float64)
+        self._axes = self.extents, sizes, order, np.arange(max(shape)), self.pairs
 
     def to_sites(self, x: FloatArray) -> FloatArray:
         """Values on sites, (n, V), of coefficients (n, V)."""
-        return self._apply(x, self.transposes, True)
+        return self._apply(x, self.back, True)
 
     def from_sites(self, x: FloatArray) -> FloatArray:
         """Coefficients (n, V) of values on sites; the inverse of `to_sites`."""
-        return self._apply(x, self.bases, False)
+        return self._apply(x, self.forth, False)
 
-    def _apply(self, x: FloatArray, matrices: FloatArray, to_sites: bool) -> FloatArray:
-        packed = pack(x)
-        out = np.empty_like(packed)
-        arguments = packed, out, matrices, self.pairs, to_sites, self.extents
-        over_groups(transform, len(packed), COST * x.size, *arguments)
-        return unpack(out, len(x))
+    def _apply(self, x: FloatArray, blocks: FloatArray, to_sites: bool) -> FloatArray:
+        rows = np.ascontiguousarray(x)
+        out = np.empty_like(rows)
+        over_groups(transform, n_groups(len(rows)), COST * rows.size, rows, out, *self._axes, blocks, to_sites)
+        return out

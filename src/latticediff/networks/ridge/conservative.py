@@ -17,8 +17,9 @@ already, since W is symmetric. The trace stays closed form [Salimans, Ho 2021 co
 import torch
 from torch import Tensor
 
+from ...errors import UserError
 from ...gaussian.reference import GaussianReference
-from .network import RidgeNetwork
+from .network import N_INPUT, N_OUTPUT, RidgeNetwork
 
 __all__ = ["ConservativeRidgeNetwork"]
 
@@ -36,7 +37,15 @@ class ConservativeRidgeNetwork(RidgeNetwork):
     name = "conservative_ridge"
 
     def _make_output(self, n_taps: int, hidden: int) -> None:
-        """Makes nothing: the output kernels are the reflected input kernels."""
+        """Makes nothing: the output kernels are the reflected input kernels.
+
+        Raises
+        ------
+        UserError
+            Fewer filters than all are asked for: the outputs are those of the inputs.
+        """
+        if (self.inputs, self.outputs) != (N_INPUT, N_OUTPUT):
+            raise UserError(f"{self.name} has all input filters, and an output for each; inputs, outputs are of ridge")
 
     def output_kernels(self) -> Tensor:
         """The reflected input kernels, (3, F, T); offset T-1-t is minus offset t."""

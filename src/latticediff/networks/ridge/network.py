@@ -38,7 +38,7 @@ from .tables import level_tables
 
 __all__ = ["RidgeNetwork"]
 
-N_INPUT, N_OUTPUT, N_AMPLITUDES = 3, 2, 2
+N_INPUT, N_OUTPUT, N_AMPLITUDES = 3, 2, 2  # the most, which is the default
 
 
 class RidgeNetwork(nn.Module):
@@ -61,6 +61,9 @@ class RidgeNetwork(nn.Module):
         False by default, as in model files older than the option; a run-card's default is true.
     screened : bool
         Let local functions drive long waves less, `latticediff.networks.ridge.screening`; defaults as for `ordered`.
+    inputs, outputs : int
+        How many of the three input and of the two output filters there are, the first ones: 2 or 3, and 1 or 2. Each
+        costs a transform of an evaluation, and its kernels.
 
     Raises
     ------
@@ -80,8 +83,15 @@ class RidgeNetwork(nn.Module):
         conditioned: bool = False,
         ordered: bool = False,
         screened: bool = False,
+        inputs: int = N_INPUT,
+        outputs: int = N_OUTPUT,
     ) -> None:
         super().__init__()
+        if inputs not in (2, 3) or outputs not in (1, 2):
+            raise UserError(
+                f"inputs = {inputs}, outputs = {outputs}; expected 2 or 3 input filters and 1 or 2 output filters"
+            )
+        self.inputs, self.outputs = int(inputs), int(outputs)
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise UserError(f"kernel_size is {kernel_size}; expected an odd number of at least 1")
         if features < 2:
@@ -91,13 +101,13 @@ class RidgeNetwork(nn.Module):
         reach = kernel_size // 2
         self.offsets = tuple(itertools.product(range(-reach, reach + 1), repeat=ndim))
         n_taps, centre = len(self.offsets), len(self.offsets) // 2
-        A = 0.5 * torch.randn(features, N_INPUT, n_taps) / math.sqrt(N_INPUT * n_taps)
+        A = 0.5 * torch.randn(features, inputs, n_taps) / math.sqrt(inputs * n_taps)
         # half of the features start near the site itself, where the cubic lives
-        A[: features // 2, :, centre] += 0.7 * torch.randn(features // 2, N_INPUT)
+        A[: features // 2, :, centre] += 0.7 * torch.randn(features // 2, inputs)
         self.A = nn.Parameter(A)
         self._make_output(n_taps, hidden)
         self.embed = Embedding(hidden, conditioned)
-        self.gain_in = nn.Linear(hidden, features * N_INPUT)
+        self.gain_in = nn.Linear(hidden, features * inputs)
         self.amplitude = nn.Linear(hidden, features * N_AMPLITUDES)
         nn.init.zeros_(self.amplitude.weight)  # an untrained network is the baseline itself
         nn.init.zeros_(self.amplitude.bias)
@@ -105,8 +115,8 @@ class RidgeNetwork(nn.Module):
 
     def _make_output(self, n_taps: int, hidden: int) -> None:
         features = self.features
-        self.B = nn.Parameter(torch.randn(N_OUTPUT, features, n_taps) / math.sqrt(features * n_taps))
-        self.gain_out = nn.Linear(hidden, N_OUTPUT * features)
+        self.B = nn.Parameter(torch.randn(self.outputs, features, n_taps) / math.sqrt(features * n_taps))
+        self.gain_out = nn.Linear(hidden, self.outputs * features)
 
     def output_kernels(self) -> Tensor:
         """Kernels B (M, F, T) without gains."""
@@ -121,6 +131,8 @@ class RidgeNetwork(nn.Module):
             "hidden": self.embed.hidden,
             "conditioned": self.embed.conditioned,
             **{name: True for name in ("ordered", "screened") if getattr(self, name)},
+            **({} if self.inputs == N_INPUT else {"inputs": self.inputs}),
+            **({} if self.outputs == N_OUTPUT else {"outputs": self.outputs}),
         }
 
     def on_array(self, gaussian: GaussianReference) -> tuple[tuple[int, ...], ...]:
@@ -163,28 +175,28 @@ class RidgeNetwork(nn.Module):
 
         Returns
         -------
-        gain_in : tensor, shape (n, F, 3)
+        gain_in : tensor, shape (n, F, J)
         amplitudes : tensor, shape (n, F, 2)
-        gain_out : tensor, shape (n, 2, F)
+        gain_out : tensor, shape (n, M, F)
         """
         e = self.embed(gaussian, log_sigma)
-        gain_in = 1 + self.gain_in(e).view(-1, self.features, N_INPUT)
+        gain_in = 1 + self.gain_in(e).view(-1, self.features, self.inputs)
         return gain_in, self.amplitude(e).view(-1, self.features, N_AMPLITUDES), self._output_gains(e, gain_in)
 
     def _output_gains(self, e: Tensor, gain_in: Tensor) -> Tensor:
-        return 1 + self.gain_out(e).view(-1, N_OUTPUT, self.features)
+        return 1 + self.gain_out(e).view(-1, self.outputs, self.features)
 
     def kernels(self, gain_in: Tensor, gain_out: Tensor) -> tuple[Tensor, Tensor]:
-        """Effective kernels A (n, F, 3, T) and B (n, 2, F, T) with their gains."""
+        """Effective kernels A (n, F, J, T) and B (n, M, F, T) with their gains."""
         return self.A * gain_in[..., None], self.output_kernels() * gain_out[..., None]
 
     def filters(self, gaussian: GaussianReference, v: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-        """Input filters (n, 3, *lattice) and output filters (n, 2, *lattice) at v = sigma^2; the first is flat."""
+        """Input filters (n, J, *lattice), output filters (n, M, *lattice) at v = sigma^2; the first output is flat."""
         G = gaussian.G
         inner = torch.stack([torch.rsqrt(G + v), 2 * W, torch.rsqrt(gaussian.g_mean + v).expand_as(W)], dim=1)
         scale = 1 / (0.3 + v.sqrt())
         outer = torch.stack([scale.expand_as(W), scale * W], dim=1)
-        return inner, outer
+        return inner[:, : self.inputs], outer[:, : self.outputs]
 
     def screen(self, gaussian: GaussianReference, C: Tensor) -> Tensor | None:
         """Multiplier D (n, *lattice) of all that is local in R (theory page, eq. 15d); None: there is no screening.
