@@ -24,6 +24,11 @@ the seconds of training of its whole line of ancestors besides, and of their dat
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/critical_slowing_down.py [--json] [--out FILE.jsonl]
         [--L 6 8 ...] [--precision 0.02] [--seconds 600]
 
+    python benchmarks/critical_slowing_down.py --settings docs/critical-slowing-down.jsonl ...
+
+takes the settings of HMC, Fourier HMC and clusters that were found in an earlier run instead of searching again; all
+else is measured.
+
 With `--out` rows are appended to FILE as each L is done; an L that is there is not measured again, and z is of all.
 """
 
@@ -41,7 +46,7 @@ from latticediff.action import Phi4
 from latticediff.analysis import tau_int
 from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
-from latticediff.hmc import tune
+from latticediff.hmc import HMC, tune
 from latticediff.local_updates import LocalMetropolis
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.model.shipped import model_names
@@ -101,9 +106,26 @@ def best_mix(action, start, streams):
         names, length = names[:FINALISTS], 8 * length
 
 
-def kernels(extent, start, streams, wanted):
+def as_found(action, told):
+    """The kernel that an earlier row describes, with its settings."""
+    if told["name"] == "sequence":
+        return Sequence([as_found(action, part) for part in told["parts"]])
+    if told["name"] == "cluster":
+        return Cluster(action, told["method"], told["n_clusters"])
+    if told["name"] == "hmc":
+        mass = None if told["mass"] == "unit" else told["mass"]["p_hat_squared_plus"]
+        steps = told["step_size"], told["n_leapfrog"], told["integrator"]
+        return HMC(action, *steps, told["jitter"], mass, tuning=told.get("tuning"))
+    return LocalMetropolis(action, told["width"], told["n_metropolis"], told["n_reflections"])
+
+
+def kernels(extent, start, streams, wanted, settings):
     """The algorithms at one lattice: name, kernel, and what a row says beside."""
     action = Phi4.A(-4.0, LAM[extent])
+    for name in [name for name in wanted if name in settings]:
+        beside = {key: settings[name][key] for key in ("mix", "scan") if key in settings[name]}
+        yield name, as_found(action, settings[name]["kernel"]), beside
+    wanted = [name for name in wanted if name not in settings]
     if "hmc" in wanted:
         searched = {"integrator": "search", "jitter": 0.1, "budget": BUDGET}
         yield "hmc", tune(action, start, streams.child("hmc"), "search", "search", **searched), {}
@@ -182,8 +204,11 @@ def rows_at(extent, options):
     chains = max(options.chains, SITES // extent**2)
     start = 0.3 * np.random.default_rng(options.seed).normal(size=(chains, extent, extent))
     streams = Streams(options.seed).child(f"L{extent}")
-    rows, ended = {}, {}
-    for name, kernel, extra in kernels(extent, start, streams, options.algorithms):
+    rows, ended, settings = {}, {}, {}
+    for row in map(json.loads, options.settings.read_text().splitlines() if options.settings else ()):
+        if row.get("L") == extent and row["algorithm"] not in MODELS:
+            settings[row["algorithm"]] = row
+    for name, kernel, extra in kernels(extent, start, streams, options.algorithms, settings):
         row, state = measure(name, kernel, start, streams.child(name), options.precision, options.seconds)
         rows[name] = {"algorithm": name, "L": extent, "lam": LAM[extent], **row, **extra}
         ended[name] = kernel, state
@@ -249,6 +274,7 @@ def main(arguments=None):
     parser.add_argument("--fit-from", type=int, default=8)
     parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), choices=ALGORITHMS)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--settings", type=Path, help="rows of an earlier run, whose settings are taken")
     options = parser.parse_args(arguments)
     old = options.out.read_text().splitlines() if options.out and options.out.exists() else []
     done = [row for row in map(json.loads, old) if "L" in row]

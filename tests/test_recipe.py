@@ -48,6 +48,13 @@ def test_phase_and_sites_follow_the_theory(action, shape, phase, sites, clusters
     assert recipe(bare) == chosen  # same seed, same choice
 
 
+@pytest.mark.parametrize("a2", [0.932, 0.85])
+def test_kinks_are_not_taken_for_phases(a2):
+    """Double wells of quantum mechanics: trajectories move no kink, or make none; clusters do: there is one phase."""
+    chosen = recipe(card(f'name = "polynomial"\nhopping = 2.5\na2 = {a2}\na4 = 0.4', "[64]"))
+    assert chosen.card.training.phase == "symmetric" and chosen.card.hmc.cluster == 1
+
+
 MODULATED = 'name = "modulated"\nhopping = 1.0\nnext_nearest = -0.9\na = {}\nb = 0.5'
 
 

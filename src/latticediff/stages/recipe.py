@@ -17,6 +17,7 @@ from ..action import OddSites
 from ..action.checkerboard import half_shape
 from ..analysis import tau_int
 from ..cluster import Cluster
+from ..composite import Sequence
 from ..config import Card, parse_card
 from ..config.learning import RidgeOptions
 from ..errors import UserError
@@ -36,6 +37,7 @@ GIVEN = {"run", "action", "lattice"}  #: sections of a card that leaves the rest
 N_CHAINS, N_PILOT, KEPT = 32, 400, 250  # chains and updates of the pilot; the last so many are looked at
 N_CONFIGURATIONS = 12_000
 RARE = 50.0  # action of a well above the least one, from which on no chain is begun in it
+SLOW = 3.0  # tau_int(|m|) in trajectories, from which on clusters are worth their price
 LONGEST = 40  # updates between stored configurations, at most
 SITES_A_STEP = 2**15  # of a batch in training
 
@@ -53,6 +55,7 @@ class _Pilot(NamedTuple):
     m: FloatArray  #: (n_chains, n_updates)
     tau: float  #: of |m|, in trajectories
     length: float  #: of a trajectory
+    clusters: bool = False  #: whether there was a cluster update after each trajectory
 
 
 def is_bare(card: Card) -> bool:
@@ -79,7 +82,11 @@ def recipe(card: Card) -> Recipe:
         HMC rejects everything, or the theory has coexisting phases that no symmetry relates, which want a model each.
     """
     action, shape = card.theory(), card.shape
-    pilot = _run_pilot(action, shape, Streams(card.run.seed).child("recipe"))
+    streams = Streams(card.run.seed).child("recipe")
+    pilot = _run_pilot(action, shape, streams)
+    if (pilot.tau > SLOW or _keeps(pilot) or _is_apart(action, pilot)) and _has_clusters(action):
+        # what trajectories do not move looks like a phase: kinks, or one sign of m without them
+        pilot = _run_pilot(action, shape, streams.child("clusters"), clusters=True)
     phase, why = _phase(action, pilot, _is_modulated(action, shape))
     hmc, about_hmc = _hmc(action, pilot, phase, volume(shape))
     training, finetune, network, about_training = _training(action, shape, phase)
@@ -104,16 +111,44 @@ def recipe(card: Card) -> Recipe:
     return Recipe(whole, (why, about_hmc, about_training, about_ode))
 
 
-def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams) -> _Pilot:
+def _has_clusters(action: Action) -> bool:
+    try:
+        Cluster(action)
+    except UserError:
+        return False
+    return True
+
+
+def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams, clusters: bool = False) -> _Pilot:
     """Chains from every constant field that may be a phase."""
     length = 0.5 * math.pi / math.sqrt(abs(action.hopping)) if action.hopping else 1.0
     minima = np.resize(_starts(action, shape), N_CHAINS)
     phi = 0.1 * streams.generator("start").standard_normal((N_CHAINS, *shape))
     phi += minima.reshape(-1, *[1] * len(shape))
+    kernel: Any
     kernel, state = warm_up(action, phi, streams, 0.85, length, jitter=0.1)
+    if clusters:
+        kernel = Sequence([kernel, Cluster(action)])
     _, block = kernel.advance(state, streams.child("pilot"), N_PILOT, 1)
     m = block.phi.reshape(N_PILOT, N_CHAINS, -1).mean(axis=2)[-KEPT:].T
-    return _Pilot(m, tau_int(np.abs(m), name="|m|").value, length)
+    return _Pilot(m, tau_int(np.abs(m), name="|m|").value, length, clusters)
+
+
+def _keeps(pilot: _Pilot) -> bool:
+    """Whether no chain changed the sign of m."""
+    return bool((np.sign(pilot.m) == np.sign(pilot.m[:, :1])).all())
+
+
+def _order(action: Action, pilot: _Pilot) -> FloatArray:
+    """What tells phases apart along the chains of the pilot: |m|, or m where no symmetry turns it around."""
+    symmetric = isinstance(action, Expandable) and action.is_symmetric
+    return np.abs(pilot.m) if symmetric else pilot.m
+
+
+def _is_apart(action: Action, pilot: _Pilot) -> bool:
+    """Whether chains stay at values of the order parameter that are far from each other's."""
+    order = _order(action, pilot)
+    return bool(np.ptp(order.mean(axis=1)) > APART * order.std(axis=1).mean())
 
 
 def _is_modulated(action: Action, shape: tuple[int, ...]) -> bool:
@@ -141,11 +176,9 @@ def _starts(action: Action, shape: tuple[int, ...]) -> tuple[float, ...]:
 def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
     """``training.phase`` and the reason for it."""
     m = pilot.m
-    keeps = bool((np.sign(m) == np.sign(m[:, :1])).all())
     symmetric = isinstance(action, Expandable) and action.is_symmetric
-    order = np.abs(m) if symmetric else m
-    between = order.mean(axis=1)
-    if np.ptp(between) > APART * order.std(axis=1).mean():
+    if _is_apart(action, pilot):
+        between = _order(action, pilot).mean(axis=1)
         name = "|m|" if symmetric else "m"
         if modulated:
             raise UserError(
@@ -162,23 +195,14 @@ def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
         return "single", f"phase: no symmetry phi -> -phi; expanded around <m> = {m.mean():.3g}"
     size, width = np.abs(m).mean(), np.abs(m).std()
     apart = size / max(width, 1e-12)
-    if keeps and apart > APART + 2:
-        return (
-            "broken",
-            f"phase: |m| = {size:.3g}, {apart:.0f} widths from zero, and no chain changed its sign: two vacua",
-        )
+    if (pilot.clusters or _keeps(pilot)) and apart > APART + 2:
+        return "broken", f"phase: |m| = {size:.3g}, {apart:.0f} widths from zero: two vacua"
     return "symmetric", f"phase: |m| = {size:.3g}, {apart:.1f} widths from zero: expanded around zero"
 
 
 def _hmc(action: Action, pilot: _Pilot, phase: str, sites: int) -> tuple[dict[str, Any], str]:
     """Section ``[hmc]`` and the reason for it."""
-    clusters = pilot.tau > 3 or phase == "broken"
-    if clusters:
-        try:
-            Cluster(action)
-        except UserError:
-            clusters = False
-    tau = 1.5 if clusters else pilot.tau
+    tau = pilot.tau
     thin = min(LONGEST, max(2, math.ceil(2 * tau)))
     n_chains = 64
     wanted = N_CONFIGURATIONS * (2 if sites <= 256 else 1)
@@ -197,9 +221,9 @@ def _hmc(action: Action, pilot: _Pilot, phase: str, sites: int) -> tuple[dict[st
     if phase == "single":
         section["start"] = round(float(pilot.m.mean()), 4)
     said = f"HMC: tau_int(|m|) = {pilot.tau:.2g} trajectories of length {pilot.length:.3g}"
-    if clusters:
+    if pilot.clusters:
         section["cluster"] = 1
-        said += ", with a cluster update after each"
+        said += " with a cluster update after each"
     return section, f"{said}; {n_updates} updates of {n_chains} chains, every {thin}th kept"
 
 
