@@ -15,7 +15,7 @@ from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.multistep import Adams
 from latticediff.diffusion.runge_kutta import integrate, scheme
-from latticediff.diffusion.time_grid import TimeGrid, fit_grid
+from latticediff.diffusion.time_grid import STEEP, TimeGrid, fit_grid
 from latticediff.errors import UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.model.storage import load_model, save_model
@@ -156,6 +156,20 @@ def test_a_fitted_grid_descends_keeps_its_ends_and_has_a_smaller_error():
     assert (np.diff(found) < 0).all()
     assert (found[0], found[-1], len(found)) == (2.0, -1.0, 15)
     assert np.median(np.abs(errors(found))) < 0.1 * np.median(np.abs(errors(start)))
+
+
+def test_a_fitted_grid_has_no_sudden_steps():
+    """Errors that want the last step to vanish: a multistep scheme would multiply rounding there."""
+    scales = np.linspace(0.5, 1.5, 30)
+
+    def errors(grid):
+        sizes = -np.diff(grid)
+        return scales * (sizes[-1] - 1e-4) + 0.01 * scales**2 * (sizes[0] - sizes[1])
+
+    sizes = -np.diff(fit_grid(np.linspace(2.0, -1.0, 13), errors))
+    ratios = sizes[1:] / sizes[:-1]
+    assert sizes[-1] < 0.15  # it gives way
+    assert max(ratios.max(), 1 / ratios.min()) < 1.2 * STEEP
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])

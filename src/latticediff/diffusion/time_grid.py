@@ -32,6 +32,8 @@ DEGREE = 6  #: of the smooth grids that the search begins with
 ROUNDS = 12, 6  #: iterations on the smooth grids, and on all nodes
 SHIFT = 1e-3  #: of the differences, in log step size
 RIDGE = 0.01  #: price of uneven steps, in units of the typical error
+STEEP = 6.0  #: of neighbouring steps: beyond, a multistep scheme's coefficients are large, and rounding grows with them
+STIFF = 10.0  #: price of steps beyond that
 OUTLIER = 3.0  #: errors beyond so many medians count by their size, not by its square
 
 
@@ -133,7 +135,8 @@ def fit_grid(start: FloatArray, errors: Callable[[FloatArray], FloatArray]) -> F
         ) -> FloatArray:
             logs = centre + basis @ p
             values = np.nan_to_num(errors(_grid(start, logs)), nan=np.inf)
-            return np.concatenate([values.clip(-1e3 * scale, 1e3 * scale) / scale, RIDGE * logs])
+            steep = np.maximum(np.abs(np.diff(logs)) - np.log(STEEP), 0.0)
+            return np.concatenate([values.clip(-1e3 * scale, 1e3 * scale) / scale, RIDGE * logs, STIFF * steep])
 
         def slopes(p: FloatArray, misses: Callable[[FloatArray], FloatArray] = misses) -> FloatArray:
             here = misses(p)
