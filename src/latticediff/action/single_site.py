@@ -20,7 +20,7 @@ from ..types import FloatArray
 __all__ = ["Envelope", "SingleSite", "envelope"]
 
 INTERVALS, DEGREE = 1024, 7  # of the table of log Z_1
-ROWS, CELLS, SUBCELLS = 512, 64, 8  # of the envelopes
+ROWS, CELLS, SUBCELLS = 512, 128, 8  # of the envelopes
 FALL = 45.0  # the integrand below exp(-FALL) of its largest value is left out: 3e-20
 REACH = 60.0  # of the action of a constant field, at which the table ends
 MOST = 40_000  # points of the quadrature
