@@ -228,6 +228,13 @@ def test_a_move_that_a_model_cannot_make_is_refused():
         models_beside(moved)
 
 
+def test_a_card_without_the_key_is_the_card_that_it_was():
+    """Its digest is the identity of run folders, those of earlier versions included."""
+    plain = parse_card(TINY)
+    assert "beside" not in plain.to_dict()["sampling"] and models_beside(plain) == ()
+    assert models_beside(parse_card(TINY, ["sampling.beside=[]"])) == ()
+
+
 @pytest.mark.parametrize(
     ("given", "what"), [('["a", "a"]', "'a' twice"), ('[""]', "at least 1 character"), ("[3]", "3")]
 )

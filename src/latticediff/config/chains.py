@@ -123,12 +123,13 @@ class SamplingSection(Section):
     hmc: HMCChainSection = HMCChainSection()
     ode: OdeSection = OdeSection()
     sde: SdeSection = SdeSection()
-    beside: list[Annotated[str, Field(min_length=1)]] = []  # noqa: RUF012  # pydantic gives every instance its own
+    #: absent or empty: none; absent from what identifies a run, so that folders of runs without it go on as before
+    beside: list[Annotated[str, Field(min_length=1)]] | None = None
 
     @field_validator("beside")
     @classmethod
-    def _each_once(cls, models: list[str]) -> list[str]:
-        if twice := [name for place, name in enumerate(models) if name in models[:place]]:
+    def _each_once(cls, models: list[str] | None) -> list[str] | None:
+        if models and (twice := [name for place, name in enumerate(models) if name in models[:place]]):
             raise ValueError(f"names {twice[0][:80]!r} twice; name each model once")
         return models
 

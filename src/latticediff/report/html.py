@@ -122,8 +122,8 @@ def _costs(run: RunResult) -> str:
         row("slowest observable", lambda c: TAU_NAMES.get(c.slowest or "", c.slowest or "–")),
         row("per independent sample", price),
         row("evaluations for it", evaluations),
-        row("processor time per independent |m|", lambda c: seconds(*c.processor_price) if c.processor_price else "–"),
         row("of what", lambda c: ("–" if c.evaluations_per_update is None else c.evaluation_kind, "wrap")),
+        row("processor time per independent |m|", lambda c: seconds(*c.processor_price) if c.processor_price else "–"),
         *(row(f"before the first: {item}", partial(before, item=item)) for item in items),
     ]
     if len(run.chains) > 1:

@@ -79,7 +79,7 @@ def models_beside(card: Card) -> tuple[Beside, ...]:
         come with the package and do.
     """
     found: list[Beside] = []
-    for name in card.sampling.beside:
+    for name in card.sampling.beside or ():
         try:
             model = _fitting(card, name)
             own = _own_card(card, model)
