@@ -54,6 +54,8 @@ def cards(draw):
                 "conditioned": draw(st.booleans()),
                 "ordered": draw(st.booleans()),
                 "screened": draw(st.booleans()),
+                "inputs": draw(st.sampled_from([2, 3])),
+                "outputs": draw(st.sampled_from([1, 2])),
             },
             "training": {"learning_rate": draw(positive), "device": draw(st.sampled_from(["auto", "cpu", "cuda:1"]))},
             "sampling": {"sde": {"refresh": draw(st.booleans())}},

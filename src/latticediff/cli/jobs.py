@@ -49,6 +49,9 @@ def run(
     loaded, progress = prepare(card, overrides, quiet)
     loaded = _whole(card, loaded, overrides or (), out, resume, progress)
     if dry_run:
+        from ..stages.beside import models_beside
+
+        models_beside(loaded)  # refused here as in the run itself
         print_plan(
             loaded,
             "generate",
@@ -57,6 +60,7 @@ def run(
             *(["finetune"] if loaded.finetune.steps else []),
             "sample_ode",
             "sample_sde",
+            *(["beside"] if loaded.sampling.beside else []),
         )
         return
     from ..stages.run import run as run_all

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from ..defaults import SDE_STEPS
 from .bounds import LARGEST, Count, CountFromZero, Device, Kernels, Positive, Section
@@ -106,6 +106,9 @@ class SamplingSection(Section):
 
     `batch` proposals are evaluated at once; it changes speed and memory, no bit.
 
+    `beside` names further models for the card's theory and lattice, shipped ones or folders. Each gets chains of its
+    own, by the ODE route in the scheme that it brings along, as many and as long as those of ``ode``.
+
     No chain is begun whose log_q changes by a spread of more than `max_doubling` from field to field under twice the
     integration steps. The error of any average is then at most that many of its standard deviations.
     """
@@ -120,6 +123,15 @@ class SamplingSection(Section):
     hmc: HMCChainSection = HMCChainSection()
     ode: OdeSection = OdeSection()
     sde: SdeSection = SdeSection()
+    #: absent or empty: none; absent from what identifies a run, so that folders of runs without it go on as before
+    beside: list[Annotated[str, Field(min_length=1)]] | None = None
+
+    @field_validator("beside")
+    @classmethod
+    def _each_once(cls, models: list[str] | None) -> list[str] | None:
+        if models and (twice := [name for place, name in enumerate(models) if name in models[:place]]):
+            raise ValueError(f"names {twice[0][:80]!r} twice; name each model once")
+        return models
 
 
 class AnalysisSection(Section):

@@ -10,6 +10,8 @@ Layout::
     chain_hmc.h5                   HMC again, every update stored
     chain_ode.h5  chain_sde.h5     the learned chains
     weights_ode.npz ...            log weights of held-out configurations
+    beside_NAME.h5  .npz           the same of a further model that the card names, [sampling] beside
+    prices.json                    processor time of an update of every chain, where there are such models
     report.json  report.html  figures/
 
 Markers are written to a temporary name, fsynced and renamed, so one that exists is whole; they hold the fingerprints of
@@ -136,6 +138,15 @@ class RunFolder:
     def weights(self, route: str) -> Path:
         """File of the log weights of held-out configurations under `route`."""
         return self.path / f"weights_{route}.npz"
+
+    def beside(self, key: str) -> tuple[Path, Path]:
+        """Files of the chains of a further model, and of its log weights; no route's are called so."""
+        return self.path / f"beside_{key}.h5", self.path / f"beside_{key}.npz"
+
+    @property
+    def prices(self) -> Path:
+        """File of the processor time of updates."""
+        return self.path / "prices.json"
 
     def _check(self, resume: bool) -> None:
         if not self.path.exists():

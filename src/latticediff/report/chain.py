@@ -4,6 +4,7 @@ A chain needs :math:`2\tau_{int}` updates for one independent sample. Which obse
 choice, so `ChainResult.slowest` takes the largest one listed and the page names it.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,8 @@ class ChainResult:
         ``-S - log_q`` of the proposals (-inf is an honest rejection) and of held-out data (+inf: out of reach).
     seconds_per_update : float or None
         Wall time of the run / (n_updates * n_chains), i.e. per update of one chain.
+    processor_seconds_per_update : (value, error or None) or None
+        Processor time of all threads per update of one chain, all chains of the run measured in turn.
     evaluations_per_update : float or None
         Evaluations per update of one chain, of what `evaluation_kind` says.
     evaluation_kind : str
@@ -72,6 +75,8 @@ class ChainResult:
         Of these weights.
     algorithm : dict
         The kernel's JSON-able description.
+    network : str
+        Whose network proposes, and what it is, in words; empty if there is none, or nothing to tell apart.
 
     Raises
     ------
@@ -105,6 +110,8 @@ class ChainResult:
     weighted_sigma: dict = field(default_factory=dict)
     pareto_k: float | None = None
     algorithm: dict[str, Any] = field(default_factory=dict)
+    processor_seconds_per_update: Pair | None = None
+    network: str = ""
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -123,7 +130,7 @@ class ChainResult:
             # a quantity that these data do not define (None) is left out, not printed as nothing
             known = {key: pair for key, pair in entries.items() if pair not in (None, (None, None), [None, None])}
             put(group, {key: finite_pair(f"chain {self.name!r}: {group} {key!r}", pair) for key, pair in known.items()})
-        for key in ("ess_reverse", "ess_forward"):
+        for key in ("ess_reverse", "ess_forward", "processor_seconds_per_update"):
             if (ess := getattr(self, key)) is not None:
                 put(key, finite_pair(f"chain {self.name!r}: {key}", (ess, None) if np.isscalar(ess) else ess))
         # a draw may have weight zero, data may be out of the proposal's reach; the other infinity is a defect
@@ -140,6 +147,19 @@ class ChainResult:
         finite(f"chain {self.name!r}: weighted_sigma", *self.weighted_sigma.values())
         if self.pareto_k is not None and not np.isfinite(self.pareto_k):
             put("pareto_k", None)  # a flat or a short tail has none
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether a network proposes."""
+        return self.evaluation_kind == "network evaluations"
+
+    @property
+    def processor_price(self) -> Pair | None:
+        """Seconds of processor time for an independent |m|, and their error; None if the time is not known."""
+        if self.processor_seconds_per_update is None or "abs_m" not in self.tau_int:
+            return None
+        (spent, off), (tau, error) = self.processor_seconds_per_update, self.tau_int["abs_m"]
+        return 2 * tau * spent, 2 * math.hypot(tau * (off or 0.0), (error or 0.0) * spent)
 
     @property
     def slowest(self) -> str | None:

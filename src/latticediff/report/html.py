@@ -24,13 +24,15 @@ def _samplers(run: RunResult) -> str:
     def pairs(values: Iterable[Pair | None]) -> list[str]:
         return [value_error(*pair) if pair is not None else "–" for pair in values]
 
-    rows = [
+    rows: list[tuple[Cell, ...]] = [
         ("chains × updates", *(f"{c.n_chains} × {c.n_updates}" for c in chains)),
         *([("recorded every", *(str(c.thin) for c in chains))] if any(c.thin > 1 for c in chains) else []),
         ("acceptance", *("–" if c.acceptance is None else f"{100 * c.acceptance:.1f} %" for c in chains)),
         ("ESS, reverse", *pairs(c.ess_reverse for c in chains)),
         ("ESS, forward", *pairs(c.ess_forward for c in chains)),
     ]
+    if any(chain.network for chain in chains):
+        rows.insert(0, ("network", *((c.network or "–", "wrap") for c in chains)))
     for name, symbol in TAU_NAMES.items():
         if any(name in chain.tau_int for chain in chains):
             rows.append((f"τ_int of {symbol}", *pairs(c.tau_int.get(name) for c in chains)))
@@ -121,6 +123,7 @@ def _costs(run: RunResult) -> str:
         row("per independent sample", price),
         row("evaluations for it", evaluations),
         row("of what", lambda c: ("–" if c.evaluations_per_update is None else c.evaluation_kind, "wrap")),
+        row("processor time per independent |m|", lambda c: seconds(*c.processor_price) if c.processor_price else "–"),
         *(row(f"before the first: {item}", partial(before, item=item)) for item in items),
     ]
     if len(run.chains) > 1:
@@ -129,7 +132,13 @@ def _costs(run: RunResult) -> str:
     where = f" on {run.device}" if run.device else ""
     return table(
         f"Wall time{where}. An independent sample is 2τ_int updates, with τ_int of the slowest observable. Evaluations "
-        "of different kinds are not of equal price; seconds are what counts.",
+        "of different kinds are not of equal price; seconds are what counts."
+        + (
+            " Processor time is of all threads together; all samplers were measured in turn, in rounds, so that what"
+            " else the machine did met all alike."
+            if any(chain.processor_price for chain in run.chains)
+            else ""
+        ),
         ("", *(chain.label for chain in run.chains)),
         rows,
     )

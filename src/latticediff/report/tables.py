@@ -51,6 +51,9 @@ def _chain_dict(chain: ChainResult, reference: ChainResult) -> dict[str, Any]:
         "evaluations_per_update": chain.evaluations_per_update,
         "evaluations_per_independent_sample": _listed(chain.per_independent_sample(chain.evaluations_per_update)),
         "evaluation_kind": chain.evaluation_kind,
+        "processor_seconds_per_update": _listed(chain.processor_seconds_per_update),
+        "processor_seconds_per_independent_abs_m": _listed(chain.processor_price),
+        "network": chain.network or None,
         "setup_seconds": dict(chain.setup_seconds),
         "differences_sigma": None if chain is reference else differences(chain, reference),
         "weighted_observables": {name: _listed(chain.weighted.get(name)) for name in OBSERVABLES}

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..action import CONVENTIONS
 from .caveats import MIN_TAUS, failed_checks, thinning, too_short, tuning
+from .cheapest import cheapest_learned
 from .model import ChainResult, RunResult
 from .numbers import (
     OBSERVABLES,
@@ -229,6 +230,9 @@ def verdict(run: RunResult) -> tuple[str, list[str]]:
     if cost := _cost(run):
         shorts += [cost[0]] if cost[0] else []
         paragraphs.append([*cost[1]])
+    if cheapest := cheapest_learned(run):
+        shorts.append(cheapest[0])
+        paragraphs.append([*cheapest[1]])
     sentences += [" ".join(filter(None, paragraph)) for paragraph in paragraphs if any(paragraph)]
     headline = "; ".join(dict.fromkeys(shorts)) or f"{_and(c.label for c in run.chains)} on one page"
     return headline[0].upper() + headline[1:] + ".", sentences

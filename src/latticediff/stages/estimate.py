@@ -151,6 +151,18 @@ def _sample_cost(card: Card, model: ScoreModel, route: str) -> Cost:
     return Cost((section.n_warmup + section.n_updates) * per_update + weighing, memory, disk)
 
 
+def _beside_costs(card: Card) -> dict[str, Cost]:
+    """Of the further models of a card, each in its own scheme."""
+    from ..model.storage import load_model
+    from .beside import ROUTE, models_beside
+
+    costs = {}
+    for beside in models_beside(card):
+        model = load_model(beside.model, action=card.theory(), shape=card.shape)
+        costs[f"beside {beside.key}"] = _sample_cost(beside.card, model, ROUTE)
+    return costs
+
+
 @torch_defaults()
 def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
     """Measure what stages of a card would cost, in a few seconds.
@@ -159,12 +171,14 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
     ----------
     card : latticediff.config.Card
     stages : collection of str
-        Any of ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``.
+        Any of ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``, and ``beside``: the models that
+        ``sampling.beside`` names.
 
     Returns
     -------
     dict of str to Cost
-        One for each stage, and ``"search, at most"`` where the card lets HMC settings be searched for.
+        One for each stage, of ``beside`` for each model, and ``"search, at most"`` where the card lets HMC settings be
+        searched for.
     """
     hmc = _probe_hmc(card)
     costs: dict[str, Cost] = {}
@@ -192,6 +206,8 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
         model = finish_model(trainer.averaged(), trainer.gaussian, trainer.noise, trainer.data)
         for stage in learned:
             costs[stage] = _sample_cost(card, model, stage.removeprefix("sample_"))
+    if "beside" in stages:
+        costs |= _beside_costs(card)
     return costs
 
 
@@ -211,13 +227,14 @@ def estimate(card: Card, stages: Sequence[str]) -> str:
     """
     costs = probe(card, stages)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    lines = [f"{'estimate':16}{'time':>10}{'memory':>12}{'disk':>12}"]
+    wide = max(16, *(len(stage) + 1 for stage in costs))
+    lines = [f"{'estimate':{wide}}{'time':>10}{'memory':>12}{'disk':>12}"]
     for stage, cost in costs.items():
-        lines.append(f"{stage:16}{_time(cost.seconds):>10}{_bytes(used + cost.memory):>12}{_bytes(cost.disk):>12}")
+        lines.append(f"{stage:{wide}}{_time(cost.seconds):>10}{_bytes(used + cost.memory):>12}{_bytes(cost.disk):>12}")
     if len(costs) > 1:
         total = [sum(cost.seconds for cost in costs.values()), sum(cost.disk for cost in costs.values())]
         peak = used + max(cost.memory for cost in costs.values())
-        lines.append(f"{'together':16}{_time(total[0]):>10}{_bytes(peak):>12}{_bytes(total[1]):>12}")
+        lines.append(f"{'together':{wide}}{_time(total[0]):>10}{_bytes(peak):>12}{_bytes(total[1]):>12}")
     return "\n".join(lines)
 
 

@@ -16,18 +16,25 @@ from ..job.log import read_log
 from ..model.storage import read_card
 from ..provenance import version
 from ..report import RunResult, write_report
+from ..untrusted import printable
+from .beside import setup_seconds, told
 from .chains import chain_result
 from .measure import read_series
+from .prices import read_prices
 from .weigh import forward_ess, read_weights, step_doubling
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..analysis import Estimate
     from ..build.contract import Route
+    from ..config import Card
     from ..job.folder import RunFolder
     from ..job.progress import Progress
     from ..report import ChainResult
+    from ..types import PathLikeStr
+    from .beside import Beside
 
 __all__ = ["report"]
 
@@ -36,13 +43,15 @@ STAGES = ("generate", "sample_hmc", "train", "finetune")
 PAID = {"flow": ("generate", "train", "finetune"), "score": ("generate", "train")}
 
 
-def report(folder: RunFolder, progress: Progress) -> dict[str, Path]:
+def report(folder: RunFolder, progress: Progress, further: Sequence[Beside] = ()) -> dict[str, Path]:
     """Write ``report.json``, figures and ``report.html`` of a run whose other stages are finished.
 
     Parameters
     ----------
     folder : RunFolder
     progress : Progress
+    further : sequence of Beside
+        The models of ``sampling.beside``.
 
     Returns
     -------
@@ -58,9 +67,10 @@ def report(folder: RunFolder, progress: Progress) -> dict[str, Path]:
     """
     card = folder.card
     routes = {name: route_named(name) for name in routes_of(card)}
-    stages = (*STAGES, *(f"sample_{name}" for name in routes))
+    stages = (*STAGES, *(f"sample_{name}" for name in routes), *(beside.stages[0] for beside in further))
     seconds = {stage: folder.marker(stage)["seconds"] for stage in stages}
-    with progress.task("measuring", 1 + len(routes)) as task:
+    price = read_prices(folder.prices) if further and folder.is_finished("prices") else {}
+    with progress.task("measuring", 1 + len(routes) + len(further)) as task:
         with Ensemble(folder.ensemble) as ensemble:
             checks: dict[str, Any] = {"schwinger_dyson": _pair(mean(read_series(ensemble, ["sd"])["sd"]))}
             checks["exp_minus_delta_h"] = _exp_minus_delta_h(ensemble)
@@ -68,12 +78,26 @@ def report(folder: RunFolder, progress: Progress) -> dict[str, Path]:
         with Ensemble(folder.chain("hmc")) as ensemble:
             before = {"thermalise": _seconds_of(folder, "thermalised"), "search": _seconds_of(folder, "searched")}
             before = {item: spent for item, spent in before.items() if spent or item == "thermalise"}
-            hmc = chain_result("hmc", "HMC", ensemble, s_tau=card.analysis.s_tau, setup_seconds=before)
+            hmc = chain_result(
+                "hmc",
+                "HMC",
+                ensemble,
+                s_tau=card.analysis.s_tau,
+                setup_seconds=before,
+                processor_seconds_per_update=price.get("hmc"),
+            )
         task.advance()
         chains = [hmc]
         for name, route in routes.items():
             setup = {**_inherited(folder, route), **{key: seconds[key] for key in PAID[route.weights]}}
-            chains.append(_learned(folder, name, route.label, setup))
+            files, model = (folder.chain(name), folder.weights(name)), _model_of(folder, route)
+            shown: tuple[str, PathLikeStr] | None = ("trained in this run", model) if further else None
+            chains.append(_learned(card, name, route.label, files, setup, price.get(name), shown))
+            task.advance()
+        for beside in further:
+            files, setup = folder.beside(beside.key), setup_seconds(beside)
+            shown = (printable(beside.model, 200), beside.model)
+            chains.append(_learned(card, beside.key, beside.key, files, setup, price.get(beside.key), shown))
             task.advance()
     doubling = next((c.log_weight_step_doubling for c in chains if c.log_weight_step_doubling), {})
     checks |= {f"log_weight_step_doubling_{key}": value for key, value in doubling.items()}
@@ -113,21 +137,34 @@ def _exp_minus_delta_h(ensemble: Ensemble) -> tuple[float, float | None]:
 
 def _inherited(folder: RunFolder, route: Route) -> dict[str, float]:
     """Seconds that were spent on other models with whose weights this route's network began, and on their data."""
-    card = read_card(folder.score if route.weights == "score" else folder.model)
+    card = read_card(_model_of(folder, route))
     spent = {"ancestors": bill.inherited_seconds(card), "ancestor_data": bill.inherited_data_seconds(card)}
     return {item: seconds for item, seconds in spent.items() if seconds > 0}
 
 
-def _learned(folder: RunFolder, route: str, label: str, setup: dict[str, float]) -> ChainResult:
-    """The chain of a route, measured."""
-    card = folder.card
-    weights = read_weights(folder.weights(route))
-    with Ensemble(folder.chain(route)) as ensemble:
+def _model_of(folder: RunFolder, route: Route) -> Path:
+    """Folder of the model that a route takes."""
+    return folder.score if route.weights == "score" else folder.model
+
+
+def _learned(
+    card: Card,
+    name: str,
+    label: str,
+    files: tuple[Path, Path],
+    setup: dict[str, float],
+    price: tuple[float, float] | None,
+    shown: tuple[str, PathLikeStr] | None,
+) -> ChainResult:
+    """Learned chains, measured: from their files, of chains and of weights; `shown` is whence the model is, and it."""
+    chain, weights_file = files
+    weights = read_weights(weights_file)
+    with Ensemble(chain) as ensemble:
         # correlated moves record no weights of independent draws
         known = "log_weight" in ensemble.history_names
         proposals = ensemble.history("log_weight").ravel() if known else weights["log_weight_reverse"]
         return chain_result(
-            route,
+            name,
             label,
             ensemble,
             s_tau=card.analysis.s_tau,
@@ -137,4 +174,6 @@ def _learned(folder: RunFolder, route: str, label: str, setup: dict[str, float])
             log_weight_forward=weights["log_weight"],
             log_weight_step_doubling=step_doubling(weights),
             setup_seconds=setup,
+            processor_seconds_per_update=price,
+            network="" if shown is None else f"{shown[0]}: {told(shown[1], ensemble.algorithm)}",
         )

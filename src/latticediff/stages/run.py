@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ..config import Card
     from ..types import PathLikeStr
+    from .beside import Beside
     from .contract import StopCheck
 
 __all__ = ["run"]
@@ -62,14 +63,19 @@ def run(
         The ensemble is not fit to train on; change the card and take another folder.
     CardError
         A network that cannot be built, or whose divergence is too expensive for the ODE route.
+    UserError
+        A model of ``sampling.beside`` that is not there or does not fit; nothing was begun.
     StopRequested
         `stop` gave a reason; everything done is saved.
     """
     from ..build.network import check_network  # imports torch, and `latticediff --help` must not
+    from .beside import models_beside
 
     check_network(card)
-    progress = progress or Progress()
-    with RunFolder(out, card, resume) as folder:
+    progress, place = progress or Progress(), RunFolder(out, card, resume)
+    # whatever is wrong with one of them is said before hours are spent; a finished run needs them no more
+    further = () if place.is_finished("report") else models_beside(card)
+    with place as folder:
         if folder.is_finished("report"):
             progress.say(f"{folder.path} is finished; open {folder.path / 'report.html'}")
             return folder
@@ -116,9 +122,65 @@ def run(
                 partial(weigh, card, folder.ensemble, model, route, weights, **common),
                 [weights],
             )
-        _stage(folder, log, stop, "report", lambda: report(folder, progress))
+        for beside in further:
+            _beside(beside, folder, log, stop, resumable, common)
+        if further:
+            _prices(folder, further, log, stop, progress)
+        _stage(folder, log, stop, "report", lambda: report(folder, progress, further))
         progress.say(f"done; open {folder.path / 'report.html'}")
         return folder
+
+
+def _beside(
+    beside: Beside,
+    folder: RunFolder,
+    log: JsonLog,
+    stop: StopCheck | None,
+    resumable: dict[str, Any],
+    common: dict[str, Any],
+) -> None:
+    """Sample a further model and weigh the run's held-out configurations with it."""
+    from .beside import ROUTE, require_sampled
+    from .sample import sample
+    from .weigh import weigh
+
+    (sampling, weighing), (chain, weights) = beside.stages, folder.beside(beside.key)
+    card, model = beside.card, beside.model
+    named: dict[str, Any] = {"name": beside.key, "streams": beside.streams("sample")}
+    work: Callable[[], object] = partial(sample, card, model, ROUTE, chain, **named, **resumable)
+    _stage(folder, log, stop, sampling, work, [chain])
+    require_sampled(beside, chain)
+    named = {"name": beside.key, "streams": beside.streams("weigh")}
+    work = partial(weigh, card, folder.ensemble, model, ROUTE, weights, **named, **common)
+    _stage(folder, log, stop, weighing, work, [weights])
+
+
+def _prices(
+    folder: RunFolder, further: Collection[Beside], log: JsonLog, stop: StopCheck | None, progress: Progress
+) -> None:
+    """Measure the processor time of all chains in turn, where models are compared."""
+    from ..build.device import pick_device
+    from ..build.learned import route_named, routes_of
+    from .beside import ROUTE
+    from .prices import Learned, prices
+
+    card = folder.card
+    if pick_device(card.sampling.device).type != "cpu":
+        progress.say("no processor time is measured: the networks are not evaluated by the processor")
+        return
+    learned = [
+        Learned(
+            route,
+            card,
+            folder.score if route_named(route).weights == "score" else folder.model,
+            route,
+            folder.chain(route),
+        )
+        for route in routes_of(card)
+    ]
+    learned += [Learned(b.key, b.card, b.model, ROUTE, folder.beside(b.key)[0]) for b in further]
+    work = partial(prices, card, folder.chain("hmc"), learned, folder.prices, progress=progress, stop=stop)
+    _stage(folder, log, stop, "prices", work, [folder.prices])
 
 
 def _finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLog, **options: Any) -> None:

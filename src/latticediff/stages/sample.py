@@ -38,6 +38,8 @@ def sample(
     log: JsonLog | None = None,
     stop: StopCheck | None = None,
     outside: bool = False,
+    name: str | None = None,
+    streams: Streams | None = None,
 ) -> Ensemble:
     """Run the learned chains of a route into the ensemble file `path`.
 
@@ -53,6 +55,10 @@ def sample(
         See `generate`; a resumed run has the bits of an uninterrupted one.
     outside : bool
         Take a model of other couplings or another size, too, and say what ESS to expect; chains stay exact.
+    name : str, optional
+        Of these chains, in progress and log; by default that of the route.
+    streams : Streams, optional
+        By default those of the card's seed and the route, which chains of another model in the same run must not share.
 
     Returns
     -------
@@ -78,7 +84,7 @@ def sample(
     model = model_for(card, folder, route, outside, progress)
     kernel, section = build_kernel(card, model, route), section_of(card, route)
     accept_density(card, model, route)
-    streams = Streams(card.run.seed).child(route)
+    streams = streams or Streams(card.run.seed).child(route)
 
     def start() -> tuple[ChainState, Streams]:
         # the first field of a chain is drawn from the model, not from the target; a few updates forget that
@@ -86,7 +92,7 @@ def sample(
         state, _ = kernel.advance(state, streams, section.n_warmup, section.n_warmup)
         return state._replace(update=0), streams
 
-    with progress.task(f"{route.upper()} chain", section.n_updates) as task:
+    with progress.task(f"{name or route.upper()} chain", section.n_updates) as task:
         ensemble = run_chain(
             kernel,
             start,
@@ -99,5 +105,5 @@ def sample(
             progress=lambda done, total, block: task.reach(done, acceptance=float(block.info["accepted"].mean())),
             stop=stop,
         )
-    log("sampled", route=route, file=path.name, fingerprint=ensemble.fingerprint())
+    log("sampled", route=name or route, file=path.name, fingerprint=ensemble.fingerprint())
     return ensemble

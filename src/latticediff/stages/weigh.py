@@ -61,6 +61,8 @@ def weigh(
     stop: StopCheck | None = None,
     outside: bool = False,
     all_chains: bool = False,
+    name: str | None = None,
+    streams: Streams | None = None,
 ) -> Arrays:
     """Weigh configurations under a route's proposal; writes an ``.npz`` file and returns its arrays.
 
@@ -82,6 +84,10 @@ def weigh(
         Take a model of other couplings or another size too; see `latticediff.build.model.model_for`.
     all_chains : bool
         Weigh all chains, for an ensemble that the model was not trained on.
+    name : str, optional
+        Of the chains that this is about, in progress; by default that of the route.
+    streams : Streams, optional
+        By default those of the card's seed and the route.
 
     Returns
     -------
@@ -113,9 +119,10 @@ def weigh(
     phis = evenly(torch.as_tensor(given), card.sampling.n_forward)
     model = model_for(card, folder, route, outside, progress)
     proposal = build_proposal(card, model, route)
-    rng = Streams(card.run.seed).child(f"weigh-{route}").generator("path")
+    streams = streams or Streams(card.run.seed).child(f"weigh-{route}")
+    rng = streams.generator("path")
     log_weight = np.empty(len(phis))
-    with progress.task(f"weighing, {route.upper()}", len(phis)) as task:
+    with progress.task(f"weighing, {name or route.upper()}", len(phis)) as task:
         for start in range(0, len(phis), card.sampling.batch):
             part = slice(start, start + card.sampling.batch)
             log_weight[part] = -action(phis[part]) - require_density(proposal.weigh(phis[part], rng))
@@ -130,7 +137,7 @@ def weigh(
     density: Proposal = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if isinstance(density, Integrated):
         some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
-        draw = density.draw(N_DOUBLING, Streams(card.run.seed).child(f"weigh-{route}").generator("doubling"))
+        draw = density.draw(N_DOUBLING, streams.generator("doubling"))
         rows = sound_rows(draw)
         # neither is None: the density is integrated
         arrays["doubling"] = cast("FloatArray", doubling_error(density, some))

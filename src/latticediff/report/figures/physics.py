@@ -100,7 +100,7 @@ def _curves(
     axes[0, 0].set(ylabel=ylabel)
     if log and positive:
         log_axis(axes[0, 0])
-    legend(figure, axes[0, 0], "upper center")
+    legend(figure, axes[0, 0], "upper center", outside=len(chains) > 3)  # a taller one would cover points
     if compare:
         sigma_axis(axes[1, 0])
     axes[-1, 0].set_xlabel(xlabel)
