@@ -178,7 +178,15 @@ def test_pyerrors_reads_what_is_exported(tmp_path, whole):
     found = load_json_dict(str(tmp_path / "a.json.gz"), verbose=False)
     with Ensemble(whole) as e:
         assert found["action"].value == pytest.approx(e.read("action").mean(), rel=1e-12)
-    assert {"m", "abs_m", "phi2"} <= set(found) and len(found["m"].names) == N_CHAINS
+    assert {"m", "abs_m", "phi2"} <= set(found)
+    assert found["m"].names == [f"whole|r{chain:03d}" for chain in range(N_CHAINS)]
+
+
+def test_arviz_gets_every_primary_observable(tmp_path, whole):
+    assert str(tmp_path / "a.nc") in cli("export", whole, "--out", tmp_path / "a.nc").replace("\n", "")
+    with h5py.File(tmp_path / "a.nc") as file, Ensemble(whole) as ensemble:
+        assert {"m", "abs_m", "phi2", "action"} <= set(file["posterior"])
+        assert np.array_equal(file["posterior/action"][:], ensemble.series_array("action"))
 
 
 def test_until_and_more_have_the_bits_of_one_run(tmp_path, card):

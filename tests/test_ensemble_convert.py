@@ -9,7 +9,16 @@ from ensemble_toys import N_CHAINS, SHAPE
 from ensemble_toys import free_fields as exact_fields
 
 from latticediff.action import Phi4
-from latticediff.ensemble import Ensemble, convert, export_npy, export_npz, save_ensemble, to_pyerrors, verify
+from latticediff.ensemble import (
+    Ensemble,
+    convert,
+    export_netcdf,
+    export_npy,
+    export_npz,
+    save_ensemble,
+    to_pyerrors,
+    verify,
+)
 from latticediff.ensemble.readers import Foreign
 from latticediff.errors import FileError, UserError
 
@@ -155,6 +164,53 @@ def test_pyerrors_sees_chains_as_replica(tmp_path):
     assert list(obs.idl["ensemble|r001"])[:2] == [3, 6]
     with pytest.raises(UserError, match="has shape"):
         to_pyerrors(ensemble, {"action": values.T})
+
+
+def test_two_ensembles_are_independent_in_pyerrors_only_by_their_names(tmp_path):
+    """Of one name, the deviations of two files would be subtracted configuration by configuration."""
+    pytest.importorskip("pyerrors")
+    found = {}
+    for name, seed in (("one", 1), ("two", 2)):
+        phis = np.random.default_rng(seed).normal(size=(400, *SHAPE))
+        save_ensemble(tmp_path / f"{name}.h5", phis, action=Phi4.A(-4.0, 6.008), n_chains=2)
+        with Ensemble(tmp_path / f"{name}.h5") as ensemble:
+            found[name] = to_pyerrors(ensemble, {"S": ensemble.series_array("action")}, name)["S"]
+            for bad in ("", "one|r0"):
+                with pytest.raises(UserError, match=r"without \|"):
+                    to_pyerrors(ensemble, {}, bad)
+    both = found["one"] - found["two"]
+    for obs in (both, *found.values()):
+        obs.gamma_method()
+    assert both.names == ["one|r000", "one|r001", "two|r000", "two|r001"]
+    assert both.dvalue == pytest.approx(np.hypot(found["one"].dvalue, found["two"].dvalue), rel=1e-9)
+
+
+def test_arviz_finds_chains_and_draws(tmp_path, free_fields):
+    """As netCDF-4 says it: every variable has the axes chain and draw, which are coordinates."""
+    action, phis = free_fields
+    save_ensemble(tmp_path / "a.h5", phis[:600], action=action, n_chains=3, thin=5)
+    with Ensemble(tmp_path / "a.h5") as ensemble:
+        series = {"m": ensemble.by_chain(phis[:600].mean(axis=(1, 2))), "S": ensemble.series_array("action")}
+        export_netcdf(ensemble, series, tmp_path / "a.nc")
+        with h5py.File(tmp_path / "a.nc") as file:
+            assert set(file) == {"posterior", "sample_stats"} and set(file["posterior"]) == {"m", "S", "chain", "draw"}
+            for group, name, values in (("posterior", "m", series["m"]), ("sample_stats", "lp", -series["S"])):
+                data = file[group][name]
+                assert np.array_equal(data[:], values) and data.shape == (3, 200)
+                assert [data.dims[axis][0].name for axis in (0, 1)] == [f"/{group}/chain", f"/{group}/draw"]
+            assert list(file["posterior/draw"][:2]) == [5, 10] and list(file["posterior/chain"]) == [0, 1, 2]
+        with pytest.raises(FileError, match="exists"):
+            export_netcdf(ensemble, series, tmp_path / "a.nc")
+        for bad, said in (
+            ({"m": series["m"].T}, r"m has shape \(200, 3\); expected \(3, 200\)"),
+            ({"draw": series["m"]}, "called 'draw'"),
+            ({"a/b": series["m"]}, "called 'a/b'"),
+        ):
+            with pytest.raises(UserError, match=said):
+                export_netcdf(ensemble, bad, tmp_path / "b.nc")
+    arviz = pytest.importorskip("arviz")
+    found = arviz.from_netcdf(tmp_path / "a.nc")
+    assert found.posterior.m.dims == ("chain", "draw") and np.array_equal(found.posterior.m, series["m"])
 
 
 def test_an_array_without_a_name_is_read(tmp_path, free_fields):

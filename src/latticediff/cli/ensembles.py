@@ -204,11 +204,12 @@ def export(file: File, out: Out) -> None:
     """Write an ensemble for other programs; the suffix of --out says which.
 
     .npy: fields (n_cfg, *lattice). .npz: fields, action, update and chain numbers. .json.gz: primary observables
-    for pyerrors (load_json_dict).
+    for pyerrors (load_json_dict), chains as replica ens|r000, ens|r001, ... .nc: the same for ArviZ (from_netcdf).
 
     \b
     latticediff export ens.h5 --out ens.npy
     latticediff export ens.h5 --out ens.json.gz
+    latticediff export ens.h5 --out ens.nc
     """
     from ..stages.transfer import export as write
 

@@ -33,7 +33,7 @@ def interleaving_warning(phi: FloatArray, n_chains: int) -> str:
         return ""
     sites = phi.reshape(n_cfg, -1)
     # both are even in phi: a long trajectory of HMC turns phi into -phi, and m at even distances looks like m again
-    for series in (sites.mean(axis=1) ** 2, (sites**2).mean(axis=1)):
+    for series in (sites.mean(axis=1) ** 2, np.einsum("ij,ij->i", sites, sites)):
         rho = _autocorrelation(series, max(min(n_cfg // 4, _MOST_CHAINS), n_chains))
         near = 1 + int(np.argmax(rho[1:] >= _NEAR * rho[1:].max()))
         largest, declared = rho[near], rho[n_chains]
