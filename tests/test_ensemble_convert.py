@@ -19,6 +19,7 @@ from latticediff.ensemble import (
     to_pyerrors,
     verify,
 )
+from latticediff.ensemble.convert_checks import check_identity
 from latticediff.ensemble.readers import Foreign
 from latticediff.errors import FileError, UserError
 
@@ -264,6 +265,14 @@ def test_few_configurations_are_checked_as_far_as_they_go(tmp_path, free_fields)
     assert report.check == "schwinger_dyson" and "too few" in report.note
     assert report.identity[1] == pytest.approx(np.sqrt(2 / 24), rel=0.3)
     refused(tmp_path, "a.npy", action, "give the lattice", UserError)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 6)])
+def test_single_exact_fields_are_not_refused(shape):
+    """A thousand of them, each alone, on lattices so small that A / V is far from 1 now and then."""
+    action = Phi4.N(0.5, 0.0)
+    for phi in exact_fields(action, 1000, shape):
+        assert check_identity("a", phi[None], action, 1)[0] == "schwinger_dyson"
 
 
 def test_a_right_action_of_fields_out_of_equilibrium_is_not_enough(tmp_path, free_fields):

@@ -118,7 +118,7 @@ def convert(
     lattice = options.get("shape") if lattice is None else lattice
     if lattice is not None and shape[1:] != check_shape(lattice, action.ndim):
         wanted = ", ".join(map(str, lattice))
-        hint = "; if they lie along the last axis, axis='last'" if shape[:-1] == tuple(lattice) else ""
+        hint = "; if they lie along the last axis, axis='last' (--axis last)" if shape[:-1] == tuple(lattice) else ""
         raise FileError(
             f"{path} has shape {shape}; expected (n_cfg, {wanted}), one configuration after the other{hint}"
         )
