@@ -67,3 +67,11 @@ def start(seed=3, n_chains=N_CHAINS, shape=SHAPE):
 def make(path, n_updates=60, thin=5, block=7, **options):
     options.setdefault("start", start)
     return run_chain(ToyChain(), path=path, n_updates=n_updates, thin=thin, block=block, **options)
+
+
+def free_fields(action, n, shape=SHAPE, seed=8):
+    """Exact draws of a free theory (lam = 0): n independent configurations, no chain needed."""
+    k = [2 * np.pi * np.arange(extent) / extent for extent in shape]
+    inverse = 2 * action.a - 2 * action.hopping * (np.cos(k[0])[:, None] + np.cos(k[1])[None, :])
+    noise = np.fft.fft2(np.random.default_rng(seed).normal(size=(n, *shape)))
+    return np.fft.ifft2(noise / np.sqrt(inverse)).real

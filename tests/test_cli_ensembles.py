@@ -4,9 +4,10 @@ import h5py
 import numpy as np
 import pytest
 import tomli_w
-from ensemble_toys import N_CHAINS, SHAPE, make
+from ensemble_toys import N_CHAINS, SHAPE, free_fields, make
 from typer.testing import CliRunner
 
+from latticediff.action import Phi4
 from latticediff.cli.app import app
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, content_digest, save_ensemble, verify
@@ -112,13 +113,15 @@ def test_migrate_brings_a_draft_up(tmp_path, whole):
     assert content_digest(tmp_path / "new.h5") == content_digest(whole)
 
 
-def test_fields_go_out_and_come_back(tmp_path, whole, card):
-    lattice, theory = ("--set", f"lattice.shape={list(SHAPE)}"), ("--set", "action.lam=6.008")
+def test_fields_go_out_and_come_back(tmp_path, card):
+    whole, theory = tmp_path / "whole.h5", ("--set", "action.m2=0.5", "--set", "action.lam=0.0")
+    action, lattice = Phi4.A(0.5, 0.0), ("--set", f"lattice.shape={list(SHAPE)}")
+    save_ensemble(whole, free_fields(action, 120), action=action, n_chains=N_CHAINS, thin=5)
     for name in ("a.npy", "a.npz"):
         cli("export", whole, "--out", tmp_path / name)
         text = cli("convert", tmp_path / name, "--card", card, *lattice, *theory, "--out", tmp_path / f"{name}.h5",
                    "--n-chains", N_CHAINS, "--thin", 5)  # fmt: skip
-        assert "not checked" in text if name == "a.npy" else "the file's action is reproduced" in text
+        assert "<phi dS/dphi>/V = " in text and ("action is reproduced" in text) == (name == "a.npz")
         with Ensemble(whole) as there, Ensemble(tmp_path / f"{name}.h5") as back:
             assert np.array_equal(back.phis(), there.phis()) and back.thin == 5
     with Ensemble(whole) as e:
@@ -150,6 +153,23 @@ def test_convert_refuses_another_lattice_and_another_theory(tmp_path, whole, car
     assert not (tmp_path / "o.h5").exists()
 
 
+def test_convert_takes_an_axis_a_pattern_and_says_what_is_odd(tmp_path, card):
+    action, theory = Phi4.A(0.5, 0.0), ("--set", "action.m2=0.5", "--set", "action.lam=0.0")
+    lattice = ("--set", f"lattice.shape={list(SHAPE)}")
+    phis = free_fields(action, 100)
+    with h5py.File(tmp_path / "a.jld2", "w") as file:
+        file["phi"] = phis.transpose(0, 2, 1)
+        file.update({f"cfg_{i}": phi.T for i, phi in enumerate(phis)})
+    for name, options in (("o.h5", ("--dataset", "phi", "--axis", "last")), ("p.h5", ("--dataset", "cfg_*"))):
+        cli("convert", tmp_path / "a.jld2", *options, "--card", card, *lattice, *theory, "--out", tmp_path / name)
+        with Ensemble(tmp_path / name) as back:
+            assert np.array_equal(back.phis(), phis)
+    np.save(tmp_path / "twice.npy", np.repeat(phis.reshape(50, 2, *SHAPE), 3, axis=0).reshape(-1, *SHAPE))
+    arguments = ("convert", tmp_path / "twice.npy", "--card", card, *lattice, *theory, "--out", tmp_path / "q.h5")
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert "note: the autocorrelation is" in done.stderr and "--n-chains 2" in done.stderr
+
+
 def test_pyerrors_reads_what_is_exported(tmp_path, whole):
     pytest.importorskip("pyerrors")
     from pyerrors.input.json import load_json_dict
@@ -158,7 +178,15 @@ def test_pyerrors_reads_what_is_exported(tmp_path, whole):
     found = load_json_dict(str(tmp_path / "a.json.gz"), verbose=False)
     with Ensemble(whole) as e:
         assert found["action"].value == pytest.approx(e.read("action").mean(), rel=1e-12)
-    assert {"m", "abs_m", "phi2"} <= set(found) and len(found["m"].names) == N_CHAINS
+    assert {"m", "abs_m", "phi2"} <= set(found)
+    assert found["m"].names == [f"whole|r{chain:03d}" for chain in range(N_CHAINS)]
+
+
+def test_arviz_gets_every_primary_observable(tmp_path, whole):
+    assert str(tmp_path / "a.nc") in cli("export", whole, "--out", tmp_path / "a.nc").replace("\n", "")
+    with h5py.File(tmp_path / "a.nc") as file, Ensemble(whole) as ensemble:
+        assert {"m", "abs_m", "phi2", "action"} <= set(file["posterior"])
+        assert np.array_equal(file["posterior/action"][:], ensemble.series_array("action"))
 
 
 def test_until_and_more_have_the_bits_of_one_run(tmp_path, card):

@@ -203,6 +203,10 @@ def test_the_package_keeps_its_contracts(python):
     assert "latticediff-example (latticediff_example.action:Sextic)" in python("-m", "latticediff", "plugins", "list")
 
 
+def test_its_own_tests_pass(python):
+    assert "4 passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", PLUGIN / "tests")
+
+
 def test_a_reader_converts(python, tmp_path):
     fields, card = np.random.default_rng(1).normal(size=(5, 24)), tmp_path / "card.toml"
     np.savetxt(tmp_path / "fields.csv", fields, delimiter=",", fmt="%.17g")

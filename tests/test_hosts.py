@@ -1,6 +1,7 @@
 """examples/hosts: proposals in other people's Monte Carlo, against our own chain, where the package is installed."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -162,9 +163,12 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["README", "load", "chain"])
-def test_what_the_pages_print_runs(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+@pytest.mark.parametrize("code", BLOCKS, ids=["README", "load", "chain", "netcdf"])
+def test_what_the_pages_print_runs(code, tmp_path):
+    command = [sys.executable, "-c", code]
+    # a relative path would lead nowhere from there
+    environment = {**os.environ, "PYTHONPATH": str(Path(latticediff.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     if "accepted / 999" in code:
         assert float(done.stdout.split()[0]) > 0.9

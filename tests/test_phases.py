@@ -3,11 +3,14 @@
 Statistical tests use five standard errors: a correct code fails one number with probability 6e-7.
 """
 
+import pickle
+
 import numpy as np
 import pytest
 from learned_toys import network, some_propagator
 from metropolis_toys import Warped
 
+import latticediff
 from latticediff.action import Phi4, Polynomial
 from latticediff.cli import main
 from latticediff.config import parse_card
@@ -21,6 +24,7 @@ from latticediff.model.score_model import ScoreModel
 from latticediff.model.storage import load_model, save_model
 from latticediff.proposal.mixture import MixtureProposal, part_log_z
 from latticediff.stages.mix import mix
+from latticediff.stages.propose import propose
 from latticediff.stages.sample import sample
 from latticediff.streams import Streams
 
@@ -223,6 +227,47 @@ def test_a_card_samples_phases_and_resumes_with_the_same_bits(folders, route):
         text = CARD if "kernel" in section else CARD.split("[sampling.ode]")[0]
         with pytest.raises(UserError, match=said):
             sample(parse_card(text + section), folders / "both", route, folders / "other.h5")
+
+
+@pytest.mark.parametrize("route", ["ode", "sde"])
+def test_a_host_loads_phases_as_it_does_a_plain_model(folders, route):
+    mix([folders / "low", folders / "high"], folders / "both", n=200)
+    model = latticediff.load(folders / "both")
+    assert "PhasesModel('both': 2 phases of Phi4.A" in repr(model) and model.shape == (4, 4)
+    assert model.fingerprint() == load_phases(folders / "both").fingerprint()
+    proposal = model.proposal(route, steps=6)
+    phi, log_q = proposal.draw(60, np.random.default_rng(3))
+    inside, halves = np.isfinite(log_q), np.random.default_rng(3)
+    both = [proposal.draw(30, halves) for _ in range(2)]
+    assert np.array_equal(np.concatenate([draw.phi for draw in both]), phi)
+    assert {0, 1} <= set((phi[inside].mean(axis=(1, 2)) > 0).astype(int))
+    if route == "ode":
+        assert np.allclose(proposal.weigh(phi[inside]).log_q, log_q[inside], atol=1e-3)
+    again = pickle.loads(pickle.dumps(model)).proposal(route, steps=6)
+    assert again.fingerprint() == proposal.fingerprint()
+    kernel = proposal.kernel()
+    _, block = kernel.advance(kernel.hot_start(4, rng=1), Streams(1), 3)
+    assert np.allclose(block.action, model.action(block.phi))
+    options = {"route": route, "max_doubling": np.inf, "options": {"steps": 6}}
+    header = propose(folders / "both", 20, folders / f"{route}.h5", **options)
+    assert header.model == "both" and header.model_sha256 == model.fingerprint()
+
+
+def test_what_a_host_cannot_have_of_phases_is_one_line(folders):
+    mix([folders / "low", folders / "high"], folders / "both", n=200)
+    model = latticediff.load(folders / "both", action=PHI4, shape=(4, 4))
+    assert model.at(PHI4, (4, 4)) is model
+    for call, said in (
+        (lambda: model.at(Phi4.A(-4.0, 3.1)), "change their proportions with couplings and lattice"),
+        (lambda: model.at(shape=(8, 8)), "make one for this theory"),
+        (lambda: model.proposal(rungs=2), "leave rungs out"),
+        (lambda: model.proposal(tsteps=2), "has no option 'tsteps'"),
+        (lambda: model.proposal("odd"), "odd"),
+        (lambda: latticediff.load(folders / "both", shape=(8, 8)), "was trained"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            call()
+        assert "\n" not in str(caught.value)
 
 
 def test_boundaries_lie_as_many_widths_from_either_side():

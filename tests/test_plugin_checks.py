@@ -47,8 +47,10 @@ class Mine:
     def advance(self, state, rng, n_updates, thin=1):
         signs = rng.generator("sign").choice([-1.0, 1.0], (n_updates, len(state.phi)))
         phi = state.phi * np.cumprod(signs, axis=0)[..., None, None]
+        info = {"accepted": signs > 0}
+        keep = slice(thin - 1 - state.update % thin, None, thin)
         action = np.asarray(self.action(phi))
-        return state._replace(phi=phi[-1], update=state.update + n_updates), Block(phi, action, {"accepted": signs > 0})
+        return state._replace(phi=phi[-1], update=state.update + n_updates), Block(phi[keep], action[keep], info)
     def describe(self): return {"name": "mine"}
     @classmethod
     def from_description(cls, action, description): return cls(action)
@@ -134,7 +136,7 @@ WRONG = [
         "np.zeros(phi.shape[:2])\n        return",
         "is not that of",
     ),
-    ("kernels", KERNEL, "Block(phi,", "Block(phi[1:],", "Block.phi of 5 updates"),
+    ("kernels", KERNEL, "Block(phi[keep],", "Block(phi[keep][1:],", "Block.phi of 5 updates"),
     ("kernels", KERNEL, '{"name": "mine"}', '{"name": "other"}', "gives the name 'other'"),
     ("kernels", KERNEL, "signs = rng", "1 / 0; signs = rng", "raised ZeroDivisionError"),
     ("proposals", PROPOSAL, "Draw(phi, self.weigh(phi))", "Draw(phi, self.weigh(phi) + 1)", "differ by 1"),
@@ -210,10 +212,10 @@ def test_without_plugins_of_others_it_says_so():
         ("signs = rng", "1 / 0; signs = rng", "raised ZeroDivisionError: division by zero; mend it"),
         ("signs = rng", "import nowhere_at_all; signs = rng", "needs a package that is missing"),
         ("return state._replace(phi=phi[-1], update=state.update + n_updates), Block", "return Block", "gave a Block"),
-        ("Block(phi,", "Block(phi[:, :3],", "gave block.phi of shape"),
-        ("Block(phi,", "Block(phi.astype(np.float32),", "block.phi as ndarray of float32"),
-        ("Block(phi,", "Block(phi * np.nan,", "block.phi that is not finite"),
-        ("Block(phi,", "Block(-phi,", "not where the chains stand"),
+        ("Block(phi[keep],", "Block(phi[keep][:, :3],", "gave block.phi of shape"),
+        ("Block(phi[keep],", "Block(phi[keep].astype(np.float32),", "block.phi as ndarray of float32"),
+        ("Block(phi[keep],", "Block(phi[keep] * np.nan,", "block.phi that is not finite"),
+        ("Block(phi[keep],", "Block(-phi[keep],", "not where the chains stand"),
         ("phi=phi[-1]", "phi=phi[-1] * np.nan", "state.phi that is not finite"),
         ("state.update + n_updates", "0", "gave state.update = 0"),
         ("action = np.asarray(self.action(phi))", "action = np.zeros(phi.shape[:2])", "not where the chains stand"),

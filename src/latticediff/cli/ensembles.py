@@ -135,9 +135,16 @@ def convert(
     reader: Annotated[
         str | None, typer.Option("--reader", help="npy, npz, raw, hdf5 or an installed one; default: by suffix.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Where the fields are (npz, hdf5).")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="Where the fields are (npz, hdf5); 'cfg_*': each in one of its own."),
+    ] = None,
     action_dataset: Annotated[
-        str | None, typer.Option("--action-dataset", help="Where values of S are (npz, hdf5).")
+        str | None, typer.Option("--action-dataset", help="Where values of S are (npz, hdf5); a pattern likewise.")
+    ] = None,
+    axis: Annotated[
+        str | None,
+        typer.Option("--axis", help="Axis that counts configurations: 'last', or from 0 (npy, npz, hdf5)."),
     ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Of a raw file, e.g. '>f4'; default '<f8'.")] = None,
     offset: Annotated[int | None, typer.Option("--offset", help="Bytes before the fields of a raw file.")] = None,
@@ -150,15 +157,18 @@ def convert(
     thinned: Annotated[int, typer.Option("--thin", help="Updates between stored configurations.")] = 1,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Check that the file is of this theory.")] = True,
 ) -> None:
-    """Read configurations of another program: npy, npz, raw binary or foreign HDF5.
+    """Read configurations of another program: npy, npz, raw binary, foreign HDF5 or jld2.
 
-    A file of another theory, or in another normalisation of the field, is refused: values of S that it brings
-    along are recomputed, else <phi dS/dphi>/V = 1 must hold.
+    A file of another theory, in another normalisation of the field or out of equilibrium is refused: values of S
+    that it brings along are recomputed, and <phi dS/dphi>/V = 1 must hold. Axes of a .jld2 file are those that Julia
+    shows (HDF5 stores them in the opposite order): --axis last for an array (L_1, L_2, n_cfg).
 
     \b
     latticediff convert cfgs.npy --card configs/demo.toml --out ens.h5
     latticediff convert cfgs.bin --dtype '>f4' --card card.toml --set 'lattice.shape=[16, 16]' --out ens.h5
     latticediff convert old.h5 --dataset run/cfgs --field-convention H --card card.toml --out ens.h5
+    latticediff convert run.jld2 --axis last --card card.toml --out ens.h5
+    latticediff convert old.h5 --dataset 'run/cfg_*' --card card.toml --out ens.h5
     """
     from ..config import load_card
     from ..stages.transfer import import_foreign
@@ -170,6 +180,7 @@ def convert(
         reader=reader,
         dataset=dataset,
         action_dataset=action_dataset,
+        axis=axis,
         dtype=dtype,
         offset=offset,
         field_convention=field_convention,
@@ -177,24 +188,28 @@ def convert(
         thin=thinned,
         check=check,
     )
+    identity = "<phi dS/dphi>/V = {:.4f} +- {:.4f}, expected 1".format(*report.identity)
     how = {
-        "action": f"the file's action is reproduced within {report.value:.1e} per site",
-        "schwinger_dyson": f"<phi dS/dphi>/V = {report.value:.4f} +- {report.error:.4f}, expected 1",
+        "action": f"the file's action is reproduced within {report.value:.1e} per site; {identity}",
+        "schwinger_dyson": identity,
         "none": "the theory was not checked",
     }[report.check]
     note = f"; {report.note}" if report.note else ""
     say_line(f"{report.path}: {report.n_cfg} configurations; {how}{note}")
+    if report.warning:
+        complain(report.warning)
 
 
 def export(file: File, out: Out) -> None:
     """Write an ensemble for other programs; the suffix of --out says which.
 
     .npy: fields (n_cfg, *lattice). .npz: fields, action, update and chain numbers. .json.gz: primary observables
-    for pyerrors (load_json_dict).
+    for pyerrors (load_json_dict), chains as replica ens|r000, ens|r001, ... .nc: the same for ArviZ (from_netcdf).
 
     \b
     latticediff export ens.h5 --out ens.npy
     latticediff export ens.h5 --out ens.json.gz
+    latticediff export ens.h5 --out ens.nc
     """
     from ..stages.transfer import export as write
 

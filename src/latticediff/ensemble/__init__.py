@@ -9,6 +9,7 @@ from .convert import ConvertReport, convert
 from .drive import run_chain
 from .edit import cut, split, thin
 from .export import export_npy, export_npz, to_pyerrors
+from .export_netcdf import export_netcdf
 from .merging import merge
 from .migrate import migrate
 from .reader import Ensemble
@@ -29,6 +30,7 @@ __all__ = [
     "content_digest",
     "convert",
     "cut",
+    "export_netcdf",
     "export_npy",
     "export_npz",
     "merge",

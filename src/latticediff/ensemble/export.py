@@ -20,10 +20,10 @@ from .schema import CONFIGURATIONS
 if TYPE_CHECKING:
     import pyerrors
 
-__all__ = ["export_npy", "export_npz", "to_pyerrors"]
+__all__ = ["export_npy", "export_npz", "sealed_array", "to_pyerrors"]
 
 
-def _sealed_array(out: PathLikeStr, write: Callable[[BinaryIO], object], n_bytes: int) -> Path:
+def sealed_array(out: PathLikeStr, write: Callable[[BinaryIO], object], n_bytes: int) -> Path:
     """Make the file `out`, of about `n_bytes`, with `write`."""
     out = Path(out)
     refuse_existing(out)
@@ -49,7 +49,7 @@ def export_npy(path: PathLikeStr, out: PathLikeStr) -> Path:
             for phis in ensemble.batches():
                 file.write(np.ascontiguousarray(phis, "<f8").data)
 
-        return _sealed_array(out, write, 8 * ensemble.n_cfg * int(np.prod(ensemble.shape)))
+        return sealed_array(out, write, 8 * ensemble.n_cfg * int(np.prod(ensemble.shape)))
 
 
 def export_npz(path: PathLikeStr, out: PathLikeStr) -> Path:
@@ -66,7 +66,7 @@ def export_npz(path: PathLikeStr, out: PathLikeStr) -> Path:
         arrays: dict[str, Any] = {name: ensemble.read(name) for name in CONFIGURATIONS}
         arrays["description"] = np.array(canonical_json(ensemble.description))
 
-        return _sealed_array(out, lambda file: np.savez(file, **arrays), sum(rows.nbytes for rows in arrays.values()))
+        return sealed_array(out, lambda file: np.savez(file, **arrays), sum(rows.nbytes for rows in arrays.values()))
 
 
 def to_pyerrors(ensemble: Ensemble, series: Mapping[str, ArrayLike], name: str = "ensemble") -> dict[str, pyerrors.Obs]:
@@ -78,7 +78,8 @@ def to_pyerrors(ensemble: Ensemble, series: Mapping[str, ArrayLike], name: str =
     series : dict of str to ndarray, shape (n_chains, n)
         Values by chain in Monte Carlo order, for instance from `Ensemble.by_chain`.
     name : str
-        Ensemble name in pyerrors; replica are called ``name|r000`` and so on.
+        Ensemble name in pyerrors; replica are called ``name|r000`` and so on. pyerrors takes equal names for the same
+        configurations, and counts their correlation: other ensembles want other names.
 
     Returns
     -------
@@ -88,10 +89,12 @@ def to_pyerrors(ensemble: Ensemble, series: Mapping[str, ArrayLike], name: str =
     Raises
     ------
     UserError
-        pyerrors is not installed, or a series has another shape.
+        pyerrors is not installed, a series has another shape, or the name has a ``|`` or no letter.
     FileError
         The ensemble's update numbers are not evenly spaced.
     """
+    if not name or "|" in name:
+        raise UserError(f"name is {name!r}; expected the name of an ensemble, without | (which begins the replicum)")
     try:
         import pyerrors
     except ImportError:
@@ -101,7 +104,8 @@ def to_pyerrors(ensemble: Ensemble, series: Mapping[str, ArrayLike], name: str =
     if len(steps) > 1:
         raise FileError(f"{ensemble.path} has update numbers with steps {steps[:3].tolist()}; pyerrors wants one step")
     numbers = range(int(update[0]), int(update[-1]) + 1, int(steps[0]) if len(steps) else 1)
-    replica = [f"{name}|r{chain:03d}" for chain in range(ensemble.n_chains)]
+    width = max(3, len(str(ensemble.n_chains - 1)))  # pyerrors sorts by name
+    replica = [f"{name}|r{chain:0{width}d}" for chain in range(ensemble.n_chains)]
     found = {}
     for key, values in series.items():
         values = real_array(values, "series", booleans=True)

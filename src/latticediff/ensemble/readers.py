@@ -11,7 +11,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,20 +24,26 @@ from ..errors import FileError, UserError
 from ..lattice import check_shape
 from ..types import Extents, PathLikeStr, Shape
 from ..untrusted import printable, regular_file, status
+from .arrangement import Axis, turned
+from .named_fields import pick
 from .schema import is_ours
 from .seal import SEAL, damaged_rows, is_sealed, require_sealed
-from .stored import MOST_COMPRESSED, Data, Store, open_h5
-from .tables import AnyArray
+from .stored import MOST_COMPRESSED, open_h5
+from .tables import AnyArray, Numbers
 
 __all__ = ["Foreign", "Reader", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
 
-_SUFFIXES = {".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".bin": "raw", ".dat": "raw", ".raw": "raw"}
+_SUFFIXES = {
+    **{".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".jld2": "hdf5"},
+    **{".bin": "raw", ".dat": "raw", ".raw": "raw"},
+}
+_COLUMN_MAJOR = (".jld2",)  # files whose arrays have their axes in the opposite order to what their program shows
 
 
 class Foreign(NamedTuple):
     """What a reader gives."""
 
-    phis: AnyArray | Data  #: (n_cfg, *lattice), sliceable, real numbers
+    phis: Numbers  #: (n_cfg, *lattice), sliceable along its first axis, real numbers
     action: AnyArray | None = None  #: (n_cfg,), values of S according to the file; None if it has none
 
 
@@ -61,13 +67,21 @@ def _numpy(path: PathLikeStr) -> Iterator[None]:
         raise FileError(f"{path} cannot be read: {printable(exc, 200)}") from exc
 
 
-def read_npy(path: PathLikeStr) -> Foreign:
+def read_npy(path: PathLikeStr, axis: Axis = 0) -> Foreign:
     """Fields from a ``.npy`` array (n_cfg, *lattice), memory-mapped.
+
+    Parameters
+    ----------
+    path : path
+    axis : int or "last"
+        Axis that counts the configurations.
 
     Raises
     ------
     FileError
         The file is damaged, or holds something else.
+    UserError
+        It has no such axis.
     """
     regular_file(path, "a .npy file")
     with _numpy(path):
@@ -75,10 +89,12 @@ def read_npy(path: PathLikeStr) -> Foreign:
         if not isinstance(array, np.ndarray):
             array.close()
             raise FileError(f"{path} is an archive of arrays; read it as .npz (--reader npz)")
-        return Foreign(array)
+        return Foreign(turned(array, axis, path))
 
 
-def read_npz(path: PathLikeStr, dataset: str | None = None, action_dataset: str | None = None) -> Foreign:
+def read_npz(
+    path: PathLikeStr, dataset: str | None = None, action_dataset: str | None = None, axis: Axis = 0
+) -> Foreign:
     """Fields, and S if it is there, from arrays of a ``.npz``.
 
     Parameters
@@ -86,14 +102,19 @@ def read_npz(path: PathLikeStr, dataset: str | None = None, action_dataset: str 
     path : path
     dataset : str, optional
         Array with the fields; default: the one called ``phi`` (or phis, cfgs, configs, configurations), or the only
-        one with more than one axis.
+        one with more than one axis. A pattern such as ``cfg_*`` takes one configuration from each array that it stands
+        for, in natural order: ``cfg_2`` before ``cfg_10``.
     action_dataset : str, optional
-        Array with the values of S; default: the one called ``action`` or ``S``.
+        Array with the values of S, or a pattern for one value in each; default: the one called ``action`` or ``S``.
+    axis : int or "last"
+        Axis that counts the configurations.
 
     Raises
     ------
     FileError
         The file is damaged or no archive, an array is missing or too large, or it is unclear which one has the fields.
+    UserError
+        The array has no such axis.
     """
     regular_file(path, "a .npz file")
     with _numpy(path):
@@ -104,10 +125,11 @@ def read_npz(path: PathLikeStr, dataset: str | None = None, action_dataset: str 
             assert archive.zip is not None  # it was just opened
             members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
             shapes = {name: shape for name, info in members.items() if (shape := _member_shape(archive.zip, info))}
-            phis, action = _pick(shapes, path, dataset, action_dataset)
-            for name in (phis,) if action is None else (phis, action):
+            found = pick(shapes, path, dataset, action_dataset, members)
+            for name in (*found.fields, *found.action):
                 _require_room(members[name], path)
-            return Foreign(archive[phis], None if action is None else archive[action])
+            get = archive.__getitem__
+            return Foreign(found.read_fields(get, path, axis), found.read_action(get, path))
 
 
 def read_arrays(path: PathLikeStr) -> dict[str, AnyArray]:
@@ -196,61 +218,42 @@ def read_raw(path: PathLikeStr, shape: Extents | None = None, dtype: DTypeLike =
         return Foreign(np.memmap(path, kind, "r", offset, (size // row, *shape)))
 
 
-def read_hdf5(path: PathLikeStr, dataset: str | None = None, action_dataset: str | None = None) -> Foreign:
+def read_hdf5(
+    path: PathLikeStr, dataset: str | None = None, action_dataset: str | None = None, axis: Axis = 0
+) -> Foreign:
     """Fields, and S if it is there, from datasets of an HDF5 file; parameters as of `read_npz`.
+
+    Julia stores its arrays column by column, so an array of size (L_1, L_2, n_cfg) is a data set of shape
+    (n_cfg, L_2, L_1). In a file with the suffix ``.jld2`` axes are therefore taken in the order in which Julia shows
+    them, and `axis` counts them so, from 0: ``last`` for this array.
 
     Raises
     ------
     FileError
         The file is damaged or no HDF5, a dataset is missing, or it is unclear which one has the fields.
+    UserError
+        The data set has no such axis.
     """
     file = open_h5(path)
     try:
         ours = is_ours(file) and is_sealed(file)  # then damage shows
-        names = (name for name in file.datasets() if not (ours and name.startswith(f"{SEAL}/")))
+        names = [name for name in file.datasets() if not (ours and name.startswith(f"{SEAL}/"))]
         shapes = {name: shape for name in names if (shape := file.shape(name))}
-        phis, action = _pick(shapes, path, dataset, action_dataset, file)
+        found = pick(shapes, path, dataset, action_dataset, names, file)
         if ours:
             require_sealed(file)
-            for name in (name for name in (phis, action) if name is not None and f"{SEAL}/{name}" in file):
+            for name in (name for name in (*found.fields, *found.action) if f"{SEAL}/{name}" in file):
                 if damaged := damaged_rows(file, name):
                     raise FileError(
                         f"{path} is damaged: rows {damaged[0][0]} to {damaged[0][1]} of /{name}; restore it"
                     )
-        return Foreign(file.data(phis), file.data(action, ndim=1)[:] if action else None)
+        is_reversed = Path(path).suffix.lower() in _COLUMN_MAJOR
+        fields = found.read_fields(file.data, path, axis, is_reversed)
+        ndim = None if found.action_each else 1
+        return Foreign(fields, found.read_action(lambda name: file.data(name, ndim=ndim), path))
     except BaseException:
         file.close()
         raise
-
-
-def _pick(
-    shapes: Mapping[str, Shape],
-    path: PathLikeStr,
-    dataset: str | None,
-    action_dataset: str | None,
-    known: Store | None = None,
-) -> tuple[str, str | None]:
-    """Names of the datasets that hold fields and action; they are guessed only where there is no choice.
-
-    What the caller asks for must be in `known`, by default in `shapes`.
-    """
-    listed = printable(", ".join(shapes), 300)
-    there: Mapping[str, Shape] | Store = shapes if known is None else known
-    for wanted in (dataset, action_dataset):
-        if wanted is not None and wanted not in there:
-            raise FileError(f"{path} has no dataset {wanted!r}; it has {listed}")
-    if dataset is None:
-        called = [
-            name for name in shapes if name.rsplit("/", 1)[-1] in ("phi", "phis", "cfgs", "configs", "configurations")
-        ]
-        candidates = called or [name for name, shape in shapes.items() if len(shape) > 1]
-        if len(candidates) != 1:
-            raise FileError(f"{path} holds {listed or 'nothing'}; say which `dataset` has the fields")
-        dataset = candidates[0]
-    if action_dataset is None:
-        called = [name for name in shapes if name.rsplit("/", 1)[-1] in ("action", "S")]
-        action_dataset = called[0] if len(called) == 1 else None
-    return dataset, action_dataset
 
 
 def choose_reader(path: PathLikeStr, reader: str | Reader | None = None) -> Reader:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..types import Shape
 
-__all__ = ["AnyArray", "Columns", "DataSets", "Fields", "Piece", "Table"]
+__all__ = ["AnyArray", "Columns", "DataSets", "Fields", "Numbers", "Piece", "Table"]
 
 AnyArray = NDArray[Any]  #: numbers of whatever type
 Columns = dict[str, tuple[np.dtype[Any], bool, bool]]  #: columns of the history by name: dtype, is_bool, per_chain
@@ -33,3 +33,11 @@ class Fields(Protocol):
 
     def __getitem__(self, rows: slice, /) -> AnyArray:
         """Consecutive configurations."""
+
+
+class Numbers(Fields, Protocol):
+    """Fields whose type is known before they are read."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the numbers."""

@@ -1,12 +1,13 @@
 """Our proposals inside other people's Monte Carlo: what docs/embedding.md shows.
 
-Rooms: `model` (`load`: a model by name, its action and its proposals), `proposal` (draw and weigh, with any `rng`),
-`compiling` (says when the first use compiles), `pickling`;
-`emcee` and `blackjax` want the packages of those names and are imported
-by their own names only.
+Rooms: `loading` (`load`: a model by name), `model` (its action and its proposals), `phases` (the same for a model of
+coexisting phases), `proposal` (draw and weigh, with any `rng`), `compiling` (says when the first use compiles),
+`pickling`; `emcee` and `blackjax` want the packages of those names and are imported by their own names only.
 """
 
-from .model import Model, load
+from .loading import load
+from .model import Model
+from .phases import PhasesModel
 from .proposal import HostProposal, Weights
 
-__all__ = ["HostProposal", "Model", "Weights", "load"]
+__all__ = ["HostProposal", "Model", "PhasesModel", "Weights", "load"]

@@ -1,18 +1,16 @@
-"""`load`: a trained model by name or folder, as a host program uses it."""
+"""`Model`: a trained model as a host program uses it."""
 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..host import torch_defaults
-from ..model.storage import load_model
 from ..proposal import OdeProposal, RefinedProposal, SdeProposal
 from ..proposal.own import own_proposal
 from ..proposal.whole import whole_proposal
-from ..types import Extents, PathLikeStr, Shape
+from ..types import Extents, Shape
 from .pickling import ByBytes
 from .proposal import HostProposal
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from ..metropolis.contract import Proposal
     from ..model.score_model import ScoreModel
 
-__all__ = ["Model", "load"]
+__all__ = ["Model"]
 
 REFINED = ("rungs", "rung_step")
 
@@ -142,35 +140,3 @@ class Model(ByBytes):
     def fingerprint(self) -> str:
         """Hex SHA-256 of weights and description, as in the model's card."""
         return self.score_model.fingerprint()
-
-
-def load(name: PathLikeStr, action: Action | None = None, shape: Extents | None = None, device: str = "cpu") -> Model:
-    """A trained model, ready to propose.
-
-    Parameters
-    ----------
-    name : str or path-like
-        Name of a shipped model (``latticediff models`` lists them), or a folder that ``train`` or ``finetune`` wrote.
-    action : Action, optional
-        Of a model of several couplings, the one at these; another model of another theory is refused.
-    shape : tuple of int, optional
-        The same for the lattice.
-    device : str
-        Of torch; the compiled versions of networks run on the CPU.
-
-    Returns
-    -------
-    Model
-
-    Raises
-    ------
-    FileError, ModelError
-        No such model, damaged, or of another theory or lattice.
-
-    Examples
-    --------
-    >>> model = load("phi4-A-L8")
-    >>> phi, log_q = model.proposal().draw(100, rng=1)
-    >>> log_weight = -model.action(phi) - log_q
-    """
-    return Model(load_model(name, device, action, shape), Path(name).name)

@@ -1,7 +1,8 @@
 """What is tried of a plug-in of each group; every fault is one line.
 
-A class that cannot be made without arguments may say how: an attribute ``example``, a description such as its
-``from_description`` takes. Without it only the parts of the contract are looked for.
+What a thing must keep once it is made, `latticediff.testing` knows. A class that cannot be made without arguments may
+say how: an attribute ``example``, a description such as its ``from_description`` takes. Without it only the parts of
+the contract are looked for.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from ..action import Action, Phi4, action_from_description
 from ..contracts import missing_parts
 from ..errors import UserError
 from ..markov import ActionKernel, Restorable, kernel_from_description
-from ..metropolis.asking import ask_draw, ask_weigh
 from ..metropolis.contract import Proposal
-from ..observables import measure_primary
 from ..observables.table import observable, observable_names
-from ..streams import Streams
+from ..testing.actions import action_faults
+from ..testing.faults import Faults, some_fields, some_shape
+from ..testing.kernels import kernel_faults
+from ..testing.observables import observable_faults
+from ..testing.proposals import proposal_faults
 
 __all__ = ["check"]
 
-SHAPE = (4, 6)
 MODEL = "phi4-A-L8-score"  #: small, of all sites, with weights for both routes
-Faults = list[str]
 EXAMPLE = "to have it tried, give the class an attribute `example`, a description that its from_description takes"
 
 
@@ -76,11 +77,6 @@ def _made(found: Any, make: Callable[[dict[str, Any]], Any], name: str, notes: F
         return None
 
 
-def _fields(action: Any, n: int = 3) -> np.ndarray[Any, np.dtype[np.float64]]:
-    shape = SHAPE[: action.ndim] if action.ndim <= 2 else (4,) * action.ndim
-    return np.random.default_rng(1).standard_normal((n, *shape))
-
-
 def _action(name: str, found: Any, faults: Faults, notes: Faults) -> None:
     if _lacks(found, Action, faults):
         return
@@ -93,33 +89,8 @@ def _action(name: str, found: Any, faults: Faults, notes: Faults) -> None:
     if missing := missing_parts(action, Action):
         faults.append(f"has no {', '.join(missing)} when it is made")
         return
-    phi, h = _fields(action), 1e-5
-    value, force = np.asarray(action(phi)), np.asarray(action.force(phi))
-    if value.shape != (len(phi),) or force.shape != phi.shape:
-        faults.append(
-            f"S of {phi.shape} has shape {value.shape} and force {force.shape}; expected (3,) and {phi.shape}"
-        )
-        return
-    direction = np.random.default_rng(2).standard_normal(phi.shape)
-    slope = (np.asarray(action(phi + h * direction)) - np.asarray(action(phi - h * direction))) / (2 * h)
-    wanted = -(force * direction).reshape(len(phi), -1).sum(axis=1)
-    if not np.allclose(slope, wanted, rtol=1e-5, atol=1e-5 * np.abs(force).max()):
-        faults.append(f"force is not -dS/dphi: along one direction {wanted[0]:.6g}, by differences of S {slope[0]:.6g}")
-    local = np.asarray(action.potential(phi)).reshape(len(phi), -1).sum(axis=1)
-    axes = range(phi.ndim - action.ndim, phi.ndim)
-    neighbours = sum((phi * np.roll(phi, 1, axis)).reshape(len(phi), -1).sum(axis=1) for axis in axes)
-    if not np.allclose(value, local - action.hopping * neighbours, rtol=1e-9):
-        faults.append(
-            "S is not -c sum phi phi' + sum V with its own hopping and potential; compiled updates use these two alone"
-        )
-    compiled, slope_of, parameters = action.numba_potential()
-    plain = [getattr(f, "py_func", f) for f in (compiled, slope_of)]
-    for function, own in zip(plain, (action.potential, action.potential_derivative), strict=True):
-        sites = [function(x, parameters) for x in phi[0].ravel()]
-        if not np.allclose(sites, np.asarray(own(phi[0])).ravel(), rtol=1e-9):
-            faults.append("numba_potential is not potential and potential_derivative")
-            break
-    if action_from_description(action.describe()).describe() != action.describe():
+    faults += action_faults(action)
+    if not faults and action_from_description(action.describe()).describe() != action.describe():
         faults.append("from_description(describe()) is another theory")
 
 
@@ -136,54 +107,15 @@ def _kernel(name: str, found: Any, faults: Faults, notes: Faults) -> None:
     if missing := missing_parts(kernel, Restorable):
         faults.append(f"has no {', '.join(missing)} when it is made")
         return
-    phi = _fields(action, 5)
-
-    def after(*cuts: int) -> Any:
-        state, streams, kept = kernel.start(phi), Streams(3), []
-        for n in cuts:
-            state, block = kernel.advance(state, streams, n, 1)
-            kept.append(block)
-        return state, kept
-
-    state, (whole,) = after(5)
-    for what, shape, wanted in (
-        ("Block.phi", whole.phi.shape, (5, *phi.shape)),
-        ("Block.action", whole.action.shape, (5, 5)),
-        ("ChainState.phi", state.phi.shape, phi.shape),
-    ):
-        if shape != wanted:
-            faults.append(f"{what} of 5 updates of 5 chains has shape {shape}; expected {wanted}")
-    if faults:
-        return
-    if state.update != 5:
-        faults.append(f"counts {state.update} updates after 5")
-    if not np.allclose(whole.action, action(whole.phi), rtol=1e-9):
-        faults.append("the action that it gives is not that of its fields")
-    if not np.array_equal(np.concatenate([block.phi for block in after(2, 3)[1]]), whole.phi):
-        faults.append("updates cut into 2 and 3 have other bits than 5 at once; draw update by update from `rng`")
+    faults += kernel_faults(kernel, some_fields(action.ndim, 5))
     if getattr(kernel.describe(), "get", lambda _: None)("name") != name:
         faults.append(f"describe() gives the name {kernel.describe().get('name')!r}; it is registered as {name!r}")
 
 
-def _proposal(proposal: Any, faults: Faults) -> None:
+def _proposal_faults(proposal: Any) -> Faults:
     if missing := missing_parts(proposal, Proposal):
-        faults.append(
-            f"its proposal has no {', '.join(missing)}; the contract latticediff.metropolis.Proposal wants it"
-        )
-        return
-    whole = ask_draw(proposal, 12, np.random.default_rng(5))
-    rng = np.random.default_rng(5)
-    parts = [ask_draw(proposal, n, rng) for n in (1, 4, 7)]
-    if not np.array_equal(np.concatenate([part.phi for part in parts]), whole.phi):
-        faults.append("draws of 1, 4 and 7 are not those of 12; take random numbers proposal by proposal")
-    log_q = ask_weigh(proposal, whole.phi, np.random.default_rng(6))
-    sound = np.isfinite(whole.log_q)
-    # the ODE's two passages differ by rounding in single precision
-    if proposal.is_deterministic and not np.allclose(log_q[sound], whole.log_q[sound], rtol=0, atol=1e-2):
-        off = np.abs(log_q[sound] - whole.log_q[sound]).max()
-        faults.append(f"weigh and draw give one field log_q that differ by {off:.3g}; chains that use both are biased")
-    if proposal.fingerprint() != proposal.fingerprint():
-        faults.append("its fingerprint changes from call to call")
+        return [f"its proposal has no {', '.join(missing)}; the contract latticediff.metropolis.Proposal wants it"]
+    return proposal_faults(proposal)
 
 
 def _model() -> Any:
@@ -202,7 +134,7 @@ def _route(name: str, found: Any, faults: Faults, notes: Faults) -> None:
         faults.append("has no options: register a pydantic model of the same name under latticediff.route_options")
         return
     options: Any = registry.load("route_options", name)()
-    _proposal(route.proposal(_model(), options, 256), faults)
+    faults += _proposal_faults(route.proposal(_model(), options, 256))
 
 
 def _named_proposal(name: str, found: Any, faults: Faults, notes: Faults) -> None:
@@ -213,7 +145,7 @@ def _named_proposal(name: str, found: Any, faults: Faults, notes: Faults) -> Non
     except (TypeError, UserError):
         notes.append("is not made of a model alone; latticediff.load(...).proposal(name, ...) gives it its options")
         return
-    _proposal(proposal, faults)
+    faults += _proposal_faults(proposal)
 
 
 def _options(name: str, found: Any, faults: Faults, notes: Faults) -> None:
@@ -253,10 +185,10 @@ def _network(name: str, found: Any, faults: Faults, notes: Faults) -> None:
             faults.append(f"has no {', '.join(missing)}; the contract latticediff.networks.contract.Network wants it")
             return
         action = Phi4.A(-1.0, 1.0)
-        gaussian = GaussianReference(action, np.full(SHAPE, 0.4))
+        gaussian = GaussianReference(action, np.full(some_shape(2), 0.4))
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.1)
-        x, log_sigma = torch.as_tensor(_fields(action), dtype=torch.float32), torch.tensor([-0.5])
+        x, log_sigma = torch.as_tensor(some_fields(2), dtype=torch.float32), torch.tensor([-0.5])
         residual, _ = network(gaussian, x, log_sigma)
         if residual.shape != x.shape or not bool(torch.isfinite(residual).all()):
             faults.append(f"R of {tuple(x.shape)} has shape {tuple(residual.shape)}; expected the same, and finite")
@@ -301,11 +233,7 @@ def _observable(name: str, found: Any, faults: Faults, notes: Faults) -> None:
         return
     if entry.derived:
         return
-    action = Phi4.A(-1.0, 1.0)
-    phi = _fields(action, 6)
-    series = measure_primary(phi, action, [name])[name]
-    if not np.array_equal(measure_primary(phi[:2], action, [name])[name][0], series[0, :2]):
-        faults.append("its values depend on the batch in which configurations are measured")
+    faults += observable_faults(entry, name=name)
 
 
 def _callable_of(least: int) -> Callable[[str, Any, Faults, Faults], None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import disk_error, refuse_existing
-from ..ensemble import Ensemble, convert, export_npy, export_npz, to_pyerrors
+from ..ensemble import Ensemble, convert, export_netcdf, export_npy, export_npz, to_pyerrors
 from ..ensemble.readers import choose_reader, read_raw
 from ..errors import UserError
 from .generate import provenance_of
@@ -66,7 +66,8 @@ def export(path: PathLikeStr, out: PathLikeStr) -> Path:
         The ensemble file.
     out : path-like
         ``.npy``: the fields. ``.npz``: fields, S, update and chain numbers. ``.json.gz``: the primary observables as
-        pyerrors observables, a dictionary for ``pyerrors.input.json.load_json_dict``.
+        pyerrors observables, a dictionary for ``pyerrors.input.json.load_json_dict``, whose replica are the chains,
+        called by the name of the file: ``ens|r000`` and so on of ``ens.h5``. ``.nc``: the same series for ArviZ.
 
     Returns
     -------
@@ -87,13 +88,21 @@ def export(path: PathLikeStr, out: PathLikeStr) -> Path:
         return export_npz(path, out)
     if out.name.endswith(".json.gz"):
         return _export_pyerrors(path, out)
-    raise UserError(f"--out {out} has suffix {out.suffix!r}; expected .npy, .npz, or .json.gz for pyerrors")
+    if out.suffix == ".nc":
+        refuse_existing(out)
+        with Ensemble(path) as ensemble:
+            return export_netcdf(ensemble, read_series(ensemble), out)
+    raise UserError(
+        f"--out {out} has suffix {out.suffix!r}; expected .npy, .npz, .nc for ArviZ, or .json.gz for pyerrors"
+    )
 
 
 def _export_pyerrors(path: PathLikeStr, out: Path) -> Path:
     refuse_existing(out)
     with Ensemble(path) as ensemble:
-        observables = to_pyerrors(ensemble, read_series(ensemble))
+        # two files under one name would count as one ensemble, with correlated errors
+        name = ensemble.path.stem.replace("|", "_") or "ensemble"
+        observables = to_pyerrors(ensemble, read_series(ensemble), name)
     from pyerrors.input.json import dump_dict_to_json
 
     try:
