@@ -26,8 +26,8 @@ the seconds of training of its whole line of ancestors besides, and of their dat
 
     python benchmarks/critical_slowing_down.py --settings docs/critical-slowing-down.jsonl ...
 
-takes the settings of HMC, Fourier HMC and clusters that were found in an earlier run instead of searching again; all
-else is measured.
+takes the settings of HMC, Fourier HMC and clusters, and their tau_int, from an earlier run instead of searching and
+measuring again, which are functions of the seed and no matter of speed; learned rows, and all timings, are new.
 
 With `--out` rows are appended to FILE as each L is done; an L that is there is not measured again, and z is of all.
 """
@@ -63,6 +63,7 @@ EARLIER = {6: (3.6, 1.4), 8: (6.9, 2.6), 12: (17, 6.2), 20: (50, 21), 32: (116, 
 BLOCK_BYTES = 64e6
 ROUNDS, ROUND_SECONDS = 7, 0.3
 BUDGET = 4_000_000  # force evaluations of each chain for the search: the default ends before it has decided at L = 64
+WARM = 50  # updates before timing, where tau_int is known from earlier
 SCAN = 200  # updates of each chain and mix, after a quarter as many; eight times as many of the best
 FINALISTS = 4
 SITES = 2**16  # of all chains together, at least: what Python does between updates, above all of clusters, is shared
@@ -209,7 +210,11 @@ def rows_at(extent, options):
         if row.get("L") == extent and row["algorithm"] not in MODELS:
             settings[row["algorithm"]] = row
     for name, kernel, extra in kernels(extent, start, streams, options.algorithms, settings):
-        row, state = measure(name, kernel, start, streams.child(name), options.precision, options.seconds)
+        if name in settings:
+            row = {key: value for key, value in settings[name].items() if "seconds" not in key}
+            state, _ = kernel.advance(kernel.start(start), streams.child(name), WARM, WARM)
+        else:
+            row, state = measure(name, kernel, start, streams.child(name), options.precision, options.seconds)
         rows[name] = {"algorithm": name, "L": extent, "lam": LAM[extent], **row, **extra}
         ended[name] = kernel, state
     for name, (cpu, wall) in timed(ended, streams.child("timing")).items():
