@@ -72,10 +72,12 @@ class WholeProposal:
         the noise of its odd sites.
         """
         odd, log_q, keys = self._odd(n, rng)
-        even = np.zeros_like(odd)
         usable = np.isfinite(log_q)
+        if usable.all():  # nearly always: nothing is copied
+            even = self.theory.draw_even(odd, keys)
+            return Draw(join(odd, even), log_q + self.theory.log_conditional(odd, even))
+        even, log_q = np.zeros_like(odd), log_q.copy()
         even[usable] = self.theory.draw_even(odd[usable], keys[usable])
-        log_q = log_q.copy()
         log_q[usable] += self.theory.log_conditional(odd[usable], even[usable])
         return Draw(join(odd, even), log_q)
 
