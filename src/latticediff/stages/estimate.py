@@ -227,7 +227,7 @@ def estimate(card: Card, stages: Sequence[str]) -> str:
     """
     costs = probe(card, stages)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    wide = max(16, *(len(stage) + 1 for stage in costs))
+    wide = max([16, *(len(stage) + 1 for stage in costs)])
     lines = [f"{'estimate':{wide}}{'time':>10}{'memory':>12}{'disk':>12}"]
     for stage, cost in costs.items():
         lines.append(f"{stage:{wide}}{_time(cost.seconds):>10}{_bytes(used + cost.memory):>12}{_bytes(cost.disk):>12}")
