@@ -354,9 +354,8 @@ def test_merge_compares_both(whole, tmp_path):
 def test_convert_reads_the_fields_of_our_own_file_and_not_its_seal(tmp_path):
     phis = np.random.default_rng(2).standard_normal((6, 4, 6))
     save_ensemble(tmp_path / "a.h5", phis, action=ACTION)
-    convert(
-        tmp_path / "a.h5", tmp_path / "b.h5", ACTION, lattice=(4, 6), check=False
-    )  # noise is no ensemble of the theory
+    # noise is no ensemble of the theory
+    convert(tmp_path / "a.h5", tmp_path / "b.h5", ACTION, lattice=(4, 6), check=False)
     assert np.array_equal(Ensemble(tmp_path / "b.h5").phis(), phis)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         last_bit("configurations/phi")(file)

@@ -10,8 +10,8 @@ from ..host import torch_defaults
 from ..proposal import OdeProposal, RefinedProposal, SdeProposal
 from ..proposal.own import own_proposal
 from ..proposal.whole import whole_proposal
-from ..types import Extents, Shape
-from .pickling import ByBytes
+from ..types import Extents
+from .loaded import Loaded
 from .proposal import HostProposal
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["Model"]
 REFINED = ("rungs", "rung_step")
 
 
-class Model(ByBytes):
+class Model(Loaded):
     """A trained model: its theory, its lattice, and its proposals in the scheme that it was made for.
 
     Parameters
@@ -46,15 +46,9 @@ class Model(ByBytes):
         return f"Model({self.name!r}: {self.action!r} on {self.shape})"
 
     @property
-    def action(self) -> Action:
-        """S of the theory whose fields are proposed; ``action(phi)`` of (n, *lattice) is (n,)."""
-        theory: Action = self.score_model.theory
-        return theory
-
-    @property
-    def shape(self) -> Shape:
-        """Extents of the lattice."""
-        return self.score_model.lattice
+    def behind(self) -> ScoreModel:
+        """`score_model`."""
+        return self.score_model
 
     def at(self, action: Action | None = None, shape: Extents | None = None, outside: bool = False) -> Model:
         """The same network at other couplings or extents; see `latticediff.model.score_model.ScoreModel.at`."""
@@ -136,7 +130,3 @@ class Model(ByBytes):
         require(proposal, Proposal, f"proposal {name!r}")
         whole: Proposal = whole_proposal(proposal, self.score_model.action)
         return whole
-
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of weights and description, as in the model's card."""
-        return self.score_model.fingerprint()

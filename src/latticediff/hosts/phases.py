@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..proposal.mixture import MixtureProposal
-from ..types import Extents, Shape
+from ..types import Extents
+from .loaded import Loaded
 from .model import Model
-from .pickling import ByBytes
 from .proposal import HostProposal
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["PhasesModel"]
 
 
-class PhasesModel(ByBytes):
+class PhasesModel(Loaded):
     """A model of coexisting phases: theory, lattice and proposals, used as a `Model` is.
 
     Parameters
@@ -40,15 +40,9 @@ class PhasesModel(ByBytes):
         return f"PhasesModel({self.name!r}: {len(self.phases.models)} phases of {self.action!r} on {self.shape})"
 
     @property
-    def action(self) -> Action:
-        """S of the theory whose fields are proposed; ``action(phi)`` of (n, *lattice) is (n,)."""
-        theory: Action = self.phases.theory
-        return theory
-
-    @property
-    def shape(self) -> Shape:
-        """Extents of the lattice."""
-        return self.phases.lattice
+    def behind(self) -> Phases:
+        """`phases`."""
+        return self.phases
 
     def at(self, action: Action | None = None, shape: Extents | None = None, outside: bool = False) -> PhasesModel:
         """Itself at its own theory and lattice; others are refused, for the proportions of the phases change."""
@@ -87,7 +81,3 @@ class PhasesModel(ByBytes):
             self.phases.probabilities,
         )
         return HostProposal(mixed, self.action, f"{self.name}, route {route}")
-
-    def fingerprint(self) -> str:
-        """Hex SHA-256 of the models, the parts and their Z, as in the card."""
-        return self.phases.fingerprint()

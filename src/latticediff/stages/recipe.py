@@ -202,8 +202,7 @@ def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
 
 def _hmc(action: Action, pilot: _Pilot, phase: str, sites: int) -> tuple[dict[str, Any], str]:
     """Section ``[hmc]`` and the reason for it."""
-    tau = pilot.tau
-    thin = min(LONGEST, max(2, math.ceil(2 * tau)))
+    thin = min(LONGEST, max(2, math.ceil(2 * pilot.tau)))
     n_chains = 64
     wanted = N_CONFIGURATIONS * (2 if sites <= 256 else 1)
     n_updates = thin * math.ceil(wanted / n_chains)
