@@ -27,6 +27,15 @@ SUMS_IN, SUMS_OUT = 2 * BLOCK, 2 * ROWS
 
 
 @cached
+def activation(h, c1, c2):
+    """``g(h)`` and ``g'(h)`` of a feature with amplitudes c1, c2 (theory page, eq. 14)."""
+    unit = spread(one)
+    s = unit / (unit + h * h)
+    first_part, second_part = c1 * root(s), c2 * (unit - s)
+    return h * (first_part + second_part), first_part * s + second_part * (unit + spread(two) * s)
+
+
+@cached
 def features(kernels, amplitudes, kappa, taps, x, y, keep, u, size, g):
     """Features of sites x and y into `g`, and ``sum_f kappa_f g_f'(h_f)`` of both; `keep` is 0 for a y that is x again.
 
@@ -45,19 +54,15 @@ def features(kernels, amplitudes, kappa, taps, x, y, keep, u, size, g):
                 at += BLOCK
         store_all(g, 2 * first * LANES, sums)
     dx = dy = spread(zero)
-    unit, double, kept = spread(one), spread(two), spread(keep)
+    kept = spread(keep)
     for f in range(F):
         c1, c2, weight = spread(amplitudes[f, 0]), spread(amplitudes[f, 1]), spread(kappa[f])
-        h = load(g, 2 * f * LANES)
-        s = unit / (unit + h * h)
-        first_part, second_part = c1 * root(s), c2 * (unit - s)
-        store(g, 2 * f * LANES, h * (first_part + second_part))
-        dx = dx + weight * (first_part * s + second_part * (unit + double * s))
-        h = load(g, (2 * f + 1) * LANES)
-        s = unit / (unit + h * h)
-        first_part, second_part = c1 * root(s), c2 * (unit - s)
-        store(g, (2 * f + 1) * LANES, kept * h * (first_part + second_part))
-        dy = dy + weight * (first_part * s + second_part * (unit + double * s))
+        value, derivative = activation(load(g, 2 * f * LANES), c1, c2)
+        store(g, 2 * f * LANES, value)
+        dx = dx + weight * derivative
+        value, derivative = activation(load(g, (2 * f + 1) * LANES), c1, c2)
+        store(g, (2 * f + 1) * LANES, kept * value)
+        dy = dy + weight * derivative
     return widen(dx) + widen(kept * dy)
 
 
