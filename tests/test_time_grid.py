@@ -172,6 +172,21 @@ def test_a_fitted_grid_has_no_sudden_steps():
     assert max(ratios.max(), 1 / ratios.min()) < 1.2 * STEEP
 
 
+@pytest.mark.parametrize("n_fields", [64, 4096])
+@pytest.mark.parametrize("target", [(1, 1, 1, 1000, 1, 1), (1, 30, 1, 30, 1, 30), (5e-5, *[1] * 7)])
+def test_steps_stay_alike_however_many_fields_ask_for_others(n_fields, target):
+    """Every field wants the step sizes of `target`: the price of sudden steps is not outvoted."""
+    scales = np.random.default_rng(3).normal(size=n_fields)
+
+    def errors(grid):
+        sizes = -np.diff(grid) / (grid[0] - grid[-1])
+        return scales * np.abs(np.log(sizes / (np.array(target) / np.sum(target)))).sum()
+
+    sizes = -np.diff(fit_grid(np.linspace(2.0, -1.0, len(target) + 1), errors))
+    assert np.abs(np.log(sizes[1:] / sizes[:-1])).max() <= np.log(1.05 * STEEP)
+    assert not np.allclose(sizes, sizes[0])  # and they are not those of the start
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_where_nothing_can_be_fitted_the_grid_stays(value):
     start = np.linspace(1.0, 0.0, 6)

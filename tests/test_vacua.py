@@ -24,7 +24,7 @@ from latticediff.diffusion.runge_kutta import scheme
 from latticediff.errors import UserError
 from latticediff.gaussian.propagator import measured_propagator, measured_vacuum
 from latticediff.gaussian.reference import GaussianReference
-from latticediff.gaussian.vacua import _from_half, _to_half, check_vacua, vacua
+from latticediff.gaussian.vacua import TwoVacua, _from_half, _to_half, check_vacua
 from latticediff.hmc import HMC
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.model.score_model import ScoreModel
@@ -71,7 +71,7 @@ def test_noise_is_sign_and_noise(layout, torch_too):
     """Standard normal and independent again, both signs equally often, and nothing is lost on the way."""
     rng = np.random.default_rng(1)
     noise = rng.normal(size=(20_000, 4))
-    two = vacua(M0, 4, layout)
+    two = TwoVacua(M0, 4, layout)
     sign, inner = two.enter(torch.as_tensor(noise) if torch_too else noise)
     np.testing.assert_allclose(two.leave(sign, inner), noise, rtol=1e-9, atol=1e-12)
     sign, inner = np.asarray(sign).ravel(), np.asarray(inner)
@@ -83,12 +83,12 @@ def test_noise_is_sign_and_noise(layout, torch_too):
 
 def test_noise_far_out_comes_back():
     u = np.array([1e-12, 1e-5, 0.3, 0.66, 0.68, 3.0, 9.0, 30.0])[:, None]
-    two = vacua(M0, 1, "modes")
+    two = TwoVacua(M0, 1, "modes")
     np.testing.assert_allclose(two.leave(*two.enter(u)), u, rtol=1e-9, atol=1e-15)
 
 
 def test_a_draw_on_the_wrong_side_has_weight_zero():
-    two = vacua(0.5, 2, "modes")
+    two = TwoVacua(0.5, 2, "modes")
     sign = np.array([[1.0], [1.0], [-1.0]])
     x = two.fields(sign, np.array([[0.3, 1.0], [-2.0, 0.0], [-2.0, 0.0]]))
     np.testing.assert_array_equal(two.admit(sign, x, np.zeros(3)), [0.0, np.inf, np.inf])

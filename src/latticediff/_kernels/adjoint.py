@@ -48,7 +48,7 @@ def activate_backward(h, amplitudes, kappa, inside, tau, n, dg, g, d_amplitudes,
 @cached
 def slope_backward(
     state, d_slope, d_trace, level, lanes, extents, matrices, transposes, pairs, source, inside, offsets, first,
-    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces, raised,
     fields, framed_fields, d_out, framed_d_out, framed_d_fields, h, dg, g, P, tau, work,
     d_state, d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
 ):  # fmt: skip
@@ -68,9 +68,10 @@ def slope_backward(
             multiplier = inner[level, j, k]
             for a in range(lanes):
                 field[k * lanes + a] = multiplier * np.float32(state[k * lanes + a])
-        if j == 1:  # around a vacuum
-            for a in range(lanes):
-                field[a] += np.float32(numbers[level, 8])
+        if j == 1:  # around a vacuum, or in an external field
+            for k in range(raised.shape[0]):
+                for a in range(lanes):
+                    field[k * lanes + a] += raised[k]
         transform(extents, matrices, transposes, pairs, lanes, True, field, work)
         enframe(field, source, framed_fields[j * framed : (j + 1) * framed])
     scale = np.float32(numbers[level, 0])
@@ -111,7 +112,7 @@ def slope_backward(
     if pieces.shape[1] > 0:
         for x in range(size):
             work[x] = half * y[x]
-        low, inverse_width = np.float32(numbers[level, 9]), np.float32(numbers[level, 10])
+        low, inverse_width = np.float32(numbers[level, 8]), np.float32(numbers[level, 9])
         cubic_pieces(pieces[level], low, inverse_width, work, size, y, fields[0], fields[2])
         for x in range(size):
             work[x] = half * (fields[0][x] * d_out[0, x] + weight * np.float32(d_trace[x % lanes]) * fields[2][x])
@@ -143,7 +144,7 @@ def slope_backward(
 def backward(
     begin, end, d_states, d_integrals, stages, step, stage_level, matrix, weights,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
     d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
 ):  # fmt: skip
     """From cotangents of the end to those of the start, `d_states` in place; table gradients, one row per group."""
@@ -171,8 +172,8 @@ def backward(
                 slope_backward(
                     stages[i, n, s], d_slopes[s], d_trace, stage_level[n, s], lanes, extents, matrices, transposes,
                     pairs, source, inside, offsets, first, kernels_in, transposed_in, amplitudes, transposed_out, kappa,
-                    inner, outer, linear, numbers, pieces, fields, framed_fields, d_out, framed_d_out, framed_d_fields,
-                    h, dg, g, P, tau, work, d_stage,
+                    inner, outer, linear, numbers, pieces, raised, fields, framed_fields, d_out, framed_d_out,
+                    framed_d_fields, h, dg, g, P, tau, work, d_stage,
                     d_kernels_in[i], d_amplitudes[i], d_kernels_out[i], d_kappa[i],
                 )  # fmt: skip
                 for x in range(size):

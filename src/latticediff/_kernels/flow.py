@@ -35,12 +35,15 @@ class Levels(NamedTuple, Generic[Array]):
     inner: Array  #: (n_levels, J, V) float32, state to input fields
     outer: Array  #: (n_levels, M, V) float32, output fields to slope
     linear: Array  #: (n_levels, V) float64, the baseline's linear part of the slope
-    #: (n_levels, 11) float64: output scale, 4b, posterior variance c, baseline trace, linear trace; and of the vacuum
-    #: lambda, c - m_0^2, tilt (`gaussian.baseline`), shift of the second input's zero mode; of `pieces` the first knot
-    #: and the knots per unit of half the second input
+    #: (n_levels, 10) float64: output scale, 4b, posterior variance c, baseline trace, linear trace; and of the vacuum
+    #: lambda, c - m_0^2, tilt (`gaussian.baseline`); of `pieces` the first knot and the knots per unit of half the
+    #: second input
     numbers: Array
     #: (n_levels, n_pieces, 4) float32: the local part as in `pieces.cubic_pieces`; no pieces: the cubic of `numbers`
     pieces: Array
+    #: float32, added to the first coefficients of the second input: (V,) in an external field, (1,) around vacua, or (0,)
+    raised: Array
+    pull: Array  #: (n_levels, V) float64: constant part of the slope in an external field; (n_levels, 0) without
 
 
 @cached
@@ -135,7 +138,7 @@ def activate_and_sum(h, amplitudes, kappa, inside, n, g, density):
 @cached
 def slope(
     state, level, lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
     fields, framed_fields, h, g, P, density, framed_out, work, derivative, trace,
 ):  # fmt: skip
     """``d state / d log sigma`` and the trace, for `lanes` configurations; scratch arrays are passed in."""
@@ -148,9 +151,10 @@ def slope(
             multiplier = inner[level, j, k]
             for a in range(lanes):
                 field[k * lanes + a] = multiplier * np.float32(state[k * lanes + a])
-        if j == 1:  # around a vacuum
-            for a in range(lanes):
-                field[a] += np.float32(numbers[level, 8])
+        if j == 1:  # around a vacuum, or in an external field
+            for k in range(raised.shape[0]):
+                for a in range(lanes):
+                    field[k * lanes + a] += raised[k]
         transform(extents, matrices, transposes, pairs, lanes, True, field, work)
         enframe(field, source, framed_fields[j * framed : (j + 1) * framed])
     for p in range(framed_out.shape[0]):
@@ -181,7 +185,7 @@ def slope(
         if m == 0 and pieces.shape[1] > 0:
             for x in range(size):
                 work[x] = half * y[x]
-            low, inverse = np.float32(numbers[level, 9]), np.float32(numbers[level, 10])
+            low, inverse = np.float32(numbers[level, 8]), np.float32(numbers[level, 9])
             cubic_pieces(pieces[level], low, inverse, work, size, y, fields[0], work[:0])
             for x in range(size):
                 out[x] = scale * out[x] + y[x]
@@ -209,13 +213,16 @@ def slope(
                     derivative[i] = linear[level, k] * state[i] + multiplier * out[i]
                 else:
                     derivative[i] += multiplier * out[i]
+    for k in range(pull.shape[1]):
+        for a in range(lanes):
+            derivative[k * lanes + a] += pull[level, k]
 
 
 @cached
 def flow(
     begin, end, states, integrals, stages, step, stage_level, matrix, weights,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
 ):  # fmt: skip
     """Runge-Kutta along the grid for groups begin .. end-1, in place.
 
@@ -251,7 +258,7 @@ def flow(
                 slope(
                     stage, stage_level[n, s], lanes, extents, matrices, transposes, pairs, source, sites, inside,
                     offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
-                    fields, framed_fields, h, g, P, density, framed_out, work, slopes[s], trace,
+                    raised, pull, fields, framed_fields, h, g, P, density, framed_out, work, slopes[s], trace,
                 )  # fmt: skip
                 for a in range(lanes):
                     integral[a] += step[n] * weights[s] * trace[a]
@@ -265,7 +272,7 @@ def flow(
 def slopes(
     begin, end, states, level, derivatives,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
     J, V = inner.shape[1], inner.shape[2]
@@ -281,5 +288,5 @@ def slopes(
         slope(
             states[i], level, lanes, extents, matrices, transposes, pairs, source, sites, inside,
             offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
-            fields, framed_fields, h, g, P, density, framed_out, work, derivatives[i], trace,
+            raised, pull, fields, framed_fields, h, g, P, density, framed_out, work, derivatives[i], trace,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray
-from . import layout, linked
+from . import layout, linked, sourced
 from .accept import metropolis
 from .compile import potential_name, specialise
 from .layout import copy_lane, finish, load, spread, store, sweep
@@ -216,8 +216,10 @@ def _linked_geometry(lanes: int) -> dict[str, Any]:
 
 
 @functools.cache
-def build(value: Any, derivative: Any, ndim: int, lanes: int, n_links: int = 0) -> Compiled:
+def build(value: Any, derivative: Any, ndim: int, lanes: int, n_links: int = 0, is_sourced: bool = False) -> Compiled:
     """The entry points for one potential, dimension and lane count; or for so many links, whatever they are.
+
+    With an external field the table of rows is a pair: that table, and the field in a buffer of the same layout.
 
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
     compiled once per process.
@@ -229,7 +231,13 @@ def build(value: Any, derivative: Any, ndim: int, lanes: int, n_links: int = 0) 
         bindings["N_STARTS"] = 2 * n_links
     bindings["sweep"] = specialise(room.sweep, bindings, inner=True)
     bindings["finish"] = specialise(room.finish, bindings, inner=True)
+    if is_sourced:
+        plain = {"plain_sweep": bindings["sweep"], "plain_finish": bindings["finish"], "LANES": np.uint64(lanes)}
+        for part in (sourced.sweep, sourced.finish):
+            bindings[part.__name__] = specialise(part, plain, inner=True)
     bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
     potential = potential_name(value, derivative)
     name = potential and (f"{potential}_links_{n_links}_{lanes}" if n_links else f"{potential}_{ndim}d_{lanes}")
+    if name and is_sourced:
+        name += "_sourced"
     return Compiled(*(specialise(entry, bindings, name) for entry in (advance, integrate)))

@@ -3,7 +3,7 @@
 The arithmetic is `flow`'s, which keeps what differentiation needs; this one is what proposals use. The state lives in
 an orthonormal real Fourier basis, float64; the inside of the network is float32. All arrays have the lane innermost,
 so neighbours are other rows of a table and any lattice, any dimension and any set of taps is the same code.
-Sites are taken two at a time: eight sums stay in registers, and every weight that is loaded serves two sites.
+Sites are taken two at a time: `SUMS_IN` sums stay in registers, and every weight that is loaded serves two sites.
 
 A lane's bits depend on nothing but its own configuration: not on the batch, the other lanes, or the threads.
 """
@@ -110,7 +110,7 @@ def local_part(pieces, n, u, V, out, work, rest):
     if pieces.shape[0] > 0:
         for at in range(size, 2 * size, LANES):
             store(work, at - size, halved * load(u, at))
-        cubic_pieces(pieces, np.float32(n[9]), np.float32(n[10]), work, size, out[:size], rest, work[:0])
+        cubic_pieces(pieces, np.float32(n[8]), np.float32(n[9]), work, size, out[:size], rest, work[:0])
         for at in range(0, size, LANES):
             total = total + widen(load(rest, at))
         return total
@@ -130,7 +130,7 @@ def local_part(pieces, n, u, V, out, work, rest):
 @cached
 def slope(
     state, level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
     u, out, g, work, scratch, rest, derivative,
 ):  # fmt: skip
     """``d state / d log sigma`` of one group into `derivative`; returns the trace, a vector of float64.
@@ -144,7 +144,9 @@ def slope(
         value = narrow(load(state, mode * LANES))
         for j in range(J):
             store(u, j * size + mode * LANES, spread(inner[level, j, mode]) * value)
-    store(u, size, load(u, size) + spread(np.float32(numbers[level, 8])))  # around a vacuum
+    for mode in range(raised.shape[0]):  # around a vacuum, or in an external field
+        at = size + mode * LANES
+        store(u, at, load(u, at) + spread(raised[mode]))
     for j in range(J):
         field = u[j * size : (j + 1) * size]
         transform(extents, sizes, order, plain, pairs, backs, True, field, work, scratch)
@@ -168,6 +170,9 @@ def slope(
         for m in range(M):
             change = change + spread(np.float64(outer[level, m, mode])) * widen(load(out, m * size + at))
         store(derivative, at, change)
+    for mode in range(pull.shape[1]):
+        at = mode * LANES
+        store(derivative, at, load(derivative, at) + spread(pull[level, mode]))
     return trace
 
 
@@ -175,7 +180,7 @@ def slope(
 def flow(
     begin, end, states, integrals, step, stage_level, increments, last, weights, depth,
     extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
 ):  # fmt: skip
     """Explicit steps along the grid for groups begin .. end-1, in place.
 
@@ -210,7 +215,7 @@ def flow(
                 if s < n_stages:
                     trace = slope(
                         state, stage_level[n, s], extents, sizes, order, plain, pairs, forths, backs, into, outward,
-                        kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+                        kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
                         u, out, g, work, scratch, rest, slopes[s % depth * size : (s % depth + 1) * size],
                     )  # fmt: skip
                     integral = integral + spread(step[n] * weights[s]) * trace
@@ -221,7 +226,7 @@ def flow(
 @cached
 def slopes(
     begin, end, states, level, derivatives, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 of `states` (n, V) at one noise level."""
     J, V = inner.shape[1], inner.shape[2]
@@ -235,7 +240,7 @@ def slopes(
         interleave(states, i, state)
         slope(
             state, level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-            kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
+            kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
             u, out, g, work, scratch, rest, derivative,
         )  # fmt: skip
         separate(derivative, i, derivatives)

@@ -1,14 +1,15 @@
 """Lattice actions: couplings between sites plus a local potential, and what is known of them exactly.
 
 Rooms: `contract` (what other rooms ask), `local` (the general form) and its `links`, `phi4` and its `conventions`,
-`polynomial`, `modulated` and `sine_gordon` (other theories), `wells` (their minima), `consistency` (what a kernel
-refuses), `free` (closed forms of the Gaussian theory),
-`odd_sites` (half of a checkerboard, the other half integrated out), `single_site` (its tables). Found by name through
-the entry-point group ``latticediff.actions``.
+`polynomial`, `modulated` and `sine_gordon` (other theories), `external_field` (any of them in a field that differs from
+site to site), `wells` (their minima), `consistency` (what a kernel refuses), `free` (closed forms of the Gaussian
+theory), `odd_sites` (half of a checkerboard, the other half integrated out), `single_site` (its tables). Found by name
+through the entry-point group ``latticediff.actions``.
 """
 
 from .contract import Action, action_from_description
 from .conventions import CONVENTIONS
+from .external_field import ExternalField
 from .free import free_log_z, free_propagator
 from .local import LocalAction
 from .modulated import Modulated
@@ -20,6 +21,7 @@ from .sine_gordon import SineGordon
 __all__ = [
     "CONVENTIONS",
     "Action",
+    "ExternalField",
     "LocalAction",
     "Modulated",
     "OddSites",

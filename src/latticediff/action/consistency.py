@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import UserError
 from ..types import FloatArray
 from .contract import Action
+from .external_field import ExternalField
 from .links import links_of, lowest
 
 __all__ = ["check_compiled"]
@@ -24,20 +25,27 @@ _FAR: FloatArray = np.exp2(np.arange(-4.0, 200.0))  #: fields at which a lower b
 _checked: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
-def check_compiled(action: Action) -> None:
+def check_compiled(action: Action, in_field: bool = False) -> None:
     """Refuse an action that its links and its Numba-callable potential do not describe.
 
     Parameters
     ----------
     action : Action
         Looked at once; actions of this package are taken at their word.
+    in_field : bool
+        Whether the kernel adds an external field by itself (`ExternalField`); others would sample without it.
 
     Raises
     ------
     UserError
         One line that names what differs: `potential`, `potential_derivative`, the derivative of the potential,
-        `force` or `__call__`; or a potential that does not hold the field.
+        `force` or `__call__`; or a potential that does not hold the field; or an external field that the kernel
+        does not know.
     """
+    if isinstance(action, ExternalField):
+        if not in_field:
+            raise UserError(f"{action!r}: this kernel knows no external field; HMC with unit masses does")
+        action = action.of
     if type(action).__module__.startswith(_OWN) or _checked.get(id(action)) is action:
         return
     _compare(action)

@@ -56,10 +56,10 @@ class Cluster:
             )
         if not action.hopping > 0:
             raise UserError(f"hopping coefficient is {action.hopping:g}; cluster updates need it positive")
+        check_compiled(action)
         probe = np.linspace(0.1, 3, 16)
         if not np.allclose(action.potential(probe), action.potential(-probe), rtol=1e-12, atol=0):
             raise UserError("the potential is not even in phi; cluster updates would change its value")
-        check_compiled(action)
         self.action = action
         self.method = method
         self.n_clusters = int(n_clusters)

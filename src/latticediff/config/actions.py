@@ -11,7 +11,7 @@ from pydantic import Field
 
 from .sections import Section
 
-__all__ = ["ModulatedOptions", "PolynomialOptions", "SineGordonOptions"]
+__all__ = ["ExternalFieldOptions", "ModulatedOptions", "PolynomialOptions", "SineGordonOptions"]
 
 Hopping = float | Annotated[list[float], Field(min_length=1, max_length=4)]
 
@@ -52,3 +52,12 @@ class ModulatedOptions(Section):
     a: float
     b: float
     axes: list[int] | None = None  #: along which `next_nearest` couples; all by default
+
+
+class ExternalFieldOptions(Section):
+    """See `latticediff.action.external_field.ExternalField`: a theory, and normal h_x or those of a file."""
+
+    of: dict[str, Any]  #: the theory without the field, with the keys of an ``[action]``
+    width: Annotated[float, Field(ge=0)] | None = None  #: standard deviation of h_x
+    seed: Annotated[int, Field(ge=0)] | None = None  #: of h_x, whatever the seed of the run
+    file: str | None = None  #: a .npy file of h, in place of both

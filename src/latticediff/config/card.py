@@ -86,7 +86,8 @@ class Card(BaseModel):
                 options["convention"] = self.action.convention
             from_options = getattr(cls, "from_options", None)
             if from_options is not None:
-                action = from_options(options, ndim)
+                of_lattice = {"shape": self.shape} if "shape" in inspect.signature(from_options).parameters else {}
+                action = from_options(options, ndim, **of_lattice)
             else:
                 inspect.signature(cls).bind(**options, ndim=ndim)
                 action = cls(**options, ndim=ndim)

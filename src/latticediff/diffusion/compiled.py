@@ -60,7 +60,8 @@ class CompiledRidge:
             with torch.no_grad():
                 tables = exact.cpu().double().level_tables(gaussian.to("cpu", torch.float64), log_sigma)
         self._lay_out(network, gaussian, Levels(*(tensor.detach() for tensor in tables)))
-        self.vacua = vacua(gaussian.vacuum, self.volume, "modes", gaussian.one_sided)
+        mean = None if gaussian.response is None else self.transform(gaussian.response[None])[0]
+        self.vacua = vacua(gaussian, "modes", mean)
         self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape, self.is_oblique).ravel()
 
     def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
@@ -87,6 +88,8 @@ class CompiledRidge:
             tables.linear.double().numpy(),
             tables.numbers.double().numpy(),
             _single(tables.pieces.numpy()),
+            _single(tables.raised.numpy()),
+            tables.pull.double().numpy(),
         )
 
     def transform(self, fields: FloatArray, inverse: bool = False) -> FloatArray:

@@ -107,6 +107,8 @@ class TapedRidge(CompiledRidge):
             tables.linear.double().numpy(),
             tables.numbers.double().numpy(),
             _single(tables.pieces),
+            _single(tables.raised),
+            tables.pull.double().numpy(),
         )
 
     def _geometry(self) -> tuple[Any, ...]:

@@ -59,10 +59,7 @@ class ProbabilityFlow:
         self.network, self.gaussian, self.grid, self.method = network, gaussian, grid, method
         self.up_grid = grid if up_grid is None else up_grid
         self.recompute = recompute and isinstance(method, Scheme)
-        self.vacua, self._upper = (
-            vacua(gaussian.vacuum, gaussian.volume, one_sided=gaussian.one_sided),
-            gaussian.upper(),
-        )
+        self.vacua, self._upper = vacua(gaussian), gaussian.upper()
 
     @property
     def evaluations(self) -> int:
@@ -78,7 +75,7 @@ class ProbabilityFlow:
         v = math.exp(2 * log_sigma)
         level = torch.full((1,), log_sigma, dtype=y.dtype, device=y.device)
         root = torch.sqrt(gaussian.G + v)
-        x = gaussian.filter(y, root) + gaussian.vacuum
+        x = gaussian.filter(y, root) + gaussian.centre(1.0)
         R, tr = self.network(self._upper, x, level, trace=trace)
         C = gaussian.G * v / (gaussian.G + v)
         return gaussian.filter(R, C / root), 0.0 if tr is None else tr

@@ -231,7 +231,7 @@ class FourierModes:
         self.exact = gaussian.to(dtype=torch.float64)  # densities are float64, only the network is not
         self.G, self.volume = self.exact.G, gaussian.volume
         self.to_modes = self.exact.to_modes
-        self.vacua = vacua(gaussian.vacuum, gaussian.volume, one_sided=gaussian.one_sided)
+        self.vacua = vacua(gaussian)
 
     @torch.no_grad()
     def score(self, x: Tensor, i: int) -> Tensor:

@@ -12,6 +12,7 @@ approximation of one flow whose error is measured as that of any other; that it 
 fields, and against the determinant of the discrete map (`tests/test_time_grid.py`).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -33,7 +34,7 @@ ROUNDS = 12, 6  #: iterations on the smooth grids, and on all nodes
 SHIFT = 1e-3  #: of the differences, in log step size
 RIDGE = 0.01  #: price of uneven steps, in units of the typical error
 STEEP = 6.0  #: of neighbouring steps: beyond, a multistep scheme's coefficients are large, and rounding grows with them
-STIFF = 10.0  #: price of steps beyond that
+STIFF = 0.3  #: price of steps beyond that, for each field
 OUTLIER = 3.0  #: errors beyond so many medians count by their size, not by its square
 
 
@@ -136,7 +137,8 @@ def fit_grid(start: FloatArray, errors: Callable[[FloatArray], FloatArray]) -> F
             logs = centre + basis @ p
             values = np.nan_to_num(errors(_grid(start, logs)), nan=np.inf)
             steep = np.maximum(np.abs(np.diff(logs)) - np.log(STEEP), 0.0)
-            return np.concatenate([values.clip(-1e3 * scale, 1e3 * scale) / scale, RIDGE * logs, STIFF * steep])
+            stiff = STIFF * len(values) * steep  # of a sum over fields the same share, however many they are
+            return np.concatenate([values.clip(-1e3 * scale, 1e3 * scale) / scale, RIDGE * logs, stiff])
 
         def slopes(p: FloatArray, misses: Callable[[FloatArray], FloatArray] = misses) -> FloatArray:
             here = misses(p)
@@ -145,7 +147,7 @@ def fit_grid(start: FloatArray, errors: Callable[[FloatArray], FloatArray]) -> F
         fit = least_squares(misses, np.zeros(basis.shape[1]), slopes, loss="soft_l1", max_nfev=rounds)
         candidate = found + basis @ fit.x
         rounded = _grid(start, candidate, DECIMALS)
-        if (np.diff(rounded) < 0).all() and _size(errors(rounded)) < _size(errors(best)):
+        if _is_steady(rounded) and _size(errors(rounded)) < _size(errors(best)):
             found, best = candidate, rounded
     return best
 
@@ -156,6 +158,14 @@ def _grid(start: FloatArray, logs: FloatArray, decimals: int | None = None) -> F
     position = np.cumsum(sizes)[:-1] / sizes.sum()
     inner = start[0] + (start[-1] - start[0]) * position
     return np.concatenate([start[:1], inner if decimals is None else inner.round(decimals), start[-1:]])
+
+
+def _is_steady(grid: FloatArray) -> bool:
+    """Whether a descending grid has no step more than `STEEP` times as long as its neighbour, to five per cent."""
+    steps = -np.diff(grid)
+    if not (steps > 0).all():
+        return False
+    return bool(np.abs(np.diff(np.log(steps))).max(initial=0.0) <= math.log(1.05 * STEEP))
 
 
 def _size(values: FloatArray) -> float:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..action import Action
+from ..action import Action, ExternalField
 from ..errors import FileError, UserError
 from ..lattice import check_shape
 from ..streams import Streams
@@ -73,9 +73,10 @@ def site_width(action: Action) -> float:
     UserError
         If exp(-V) cannot be normalised, or has no such range up to \|phi\| = 4096.
     """
+    alone = action.of if isinstance(action, ExternalField) else action  # the field moves sites, and widens none much
     for reach in 2.0 ** np.arange(-6, 13):  # the first range whose ends carry no weight
         phi = np.linspace(-reach, reach, 4001)
-        log_p = -action.potential(phi)
+        log_p = -alone.potential(phi)
         if not np.all(np.isfinite(log_p)):
             break
         p = np.exp(log_p - log_p.max())

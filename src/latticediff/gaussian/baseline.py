@@ -83,8 +83,11 @@ def implicit_baseline(
         The local part, on sites.
     trace : tensor, shape (n,), float64, or None
     """
-    y = gaussian.from_modes(x_modes * W) + signs * gaussian.vacuum
+    y = gaussian.from_modes(x_modes * W) + gaussian.centre(signs)
     response = W * (gaussian.linear if linear is None else linear)
+    moved = x_modes * response
+    if gaussian.pull is not None:
+        moved = moved + gaussian.to_modes(gaussian.pull)
     if gaussian.is_cubic:
         local, slope = _cubic(gaussian, y, C, signs, trace)
     elif trace:
@@ -92,11 +95,11 @@ def implicit_baseline(
     else:
         local, slope = local_part(gaussian, y, gaussian.expand(gaussian.at_origin(C)), signs), None
     if slope is None:
-        return x_modes * response, local, None
+        return moved, local, None
     over_sites = slope.flatten(1).sum(1, dtype=torch.float64)
     weight = gaussian.at_origin(W * C if screen is None else W * C * screen)
     total = weight * over_sites + gaussian.at_origin(C * response) * gaussian.volume
-    return x_modes * response, local, total
+    return moved, local, total
 
 
 def _cubic(

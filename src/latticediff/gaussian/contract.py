@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from ..types import Description, Extents, FloatArray
 
-__all__ = ["Expandable", "Quartic", "UnitVectors", "Wider"]
+__all__ = ["Expandable", "Quartic", "Sourced", "UnitVectors", "Wider"]
 
 Field = TypeVar("Field", bound=Any)  # an array of NumPy or torch; what goes in comes out
 
@@ -55,6 +55,14 @@ class Wider(Expandable, Protocol):
 
     def wider_force(self, phi: Field) -> Field:
         """What ``dS/dphi`` holds beside K and F, for fields (n, *lattice) of torch or NumPy; no linear part at zero."""
+
+
+@runtime_checkable
+class Sourced(Expandable, Protocol):
+    r"""A theory in an external field, :math:`S = S_0 - \sum_x h_x \phi_x`: K and F are those of :math:`S_0`."""
+
+    of: Any  #: Expandable, the theory without the field
+    field: FloatArray  #: h, (*lattice), float64
 
 
 @runtime_checkable

@@ -13,6 +13,9 @@ only learns R; R = 0 is exact for a Gaussian theory.
 In the broken phase all this holds of the fluctuation :math:`\chi = \phi - s\,m_0` around the vacuum that a field
 belongs to (`latticediff.gaussian.vacua`); with :math:`\bar x = s\,m_0`, the same for x and :math:`\phi`,
 :math:`D = \bar x + C\,[(x - \bar x)/v - R]` and :math:`\Delta F = \partial S/\partial\phi - G^{-1} (\phi - \bar x)`.
+In an external field h it holds of the fluctuation around the linear response :math:`\mu = G\,h`, with
+:math:`\bar x = \mu`; since :math:`G^{-1} \mu = h`, h itself drops out of
+:math:`\Delta F = (K - G^{-1})\,(\chi + \mu) + F(\phi)`.
 """
 
 import copy
@@ -33,7 +36,7 @@ from ..fourier import ROOT_HALF, basis_from_momenta, exchange, oblique_pairs, re
 from ..host import torch_defaults
 from ..lattice import check_shape
 from ..types import FloatArray, IntArray
-from .contract import Expandable, Quartic, UnitVectors, Wider
+from .contract import Expandable, Quartic, Sourced, UnitVectors, Wider
 from .vacua import signs_of
 
 __all__ = ["Exchange", "GaussianReference", "Signs"]
@@ -128,8 +131,12 @@ class GaussianReference:
         if not (math.isfinite(vacuum) and (vacuum >= 0 or self.one_sided)):
             raise UserError(f"vacuum is {vacuum}; expected <|m|> of the broken phase, or 0")
         self.action: Any = action  #: Expandable; what else it has is asked of it where it is wanted
+        self.has_field = isinstance(action, Sourced)  #: whether the theory is in an external field
+        if self.has_field and vacuum:
+            raise UserError(f"vacuum is {vacuum}; a theory in an external field is expanded around its response to it")
+        self._local: Any = action.of if isinstance(action, Sourced) else action
         #: whether the local force is ``4 b phi^3``, for which baseline and compiled flows have closed forms
-        self.is_cubic = isinstance(action, Quartic) and not self.one_sided
+        self.is_cubic = isinstance(self._local, Quartic) and (self.has_field or not self.one_sided)
         self.vacuum = float(vacuum)
         self._is_upper = False
         self.ndim, self.volume = action.ndim, full.numel()
@@ -148,6 +155,12 @@ class GaussianReference:
         linear = self._on_basis(form) - 1 / self._G + curvature
         self.linear = linear.to(self.device, dtype)
         self.tilt = float(form.flat[0] + curvature) * self.vacuum
+        #: linear response to an external field, (*lattice), float64 on the CPU; None without a field
+        self.response: FloatArray | None = None
+        if isinstance(action, Sourced):
+            if action.field.shape != self.shape:
+                raise UserError(f"the external field has shape {action.field.shape}; the propagator {self.shape}")
+            self.response = np.fft.ifftn(full.numpy() * np.fft.fftn(action.field)).real
         bases: list[Any] = [real_fourier(extent) for extent in self.shape]
         pairs = oblique_pairs(self.shape, self.is_oblique)
         if self.volume <= DENSE:  # one product for all axes
@@ -156,6 +169,14 @@ class GaussianReference:
         self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
         self._exchange = Exchange(pairs, self.volume, self.device, dtype)
         self._cosines: dict[Any, Any] = {}
+        self._mean: Tensor | None = None
+        #: ``(K - G^-1) * mu``, (*lattice): the part of `delta_force` that does not depend on phi; None without a field
+        self.pull: Tensor | None = None
+        if self.response is not None:
+            exact = torch.as_tensor(self.response)
+            self._mean = exact.to(self.device, dtype)
+            pull = np.fft.fftn(self.response) * (form + curvature - 1 / full.numpy())
+            self.pull = torch.as_tensor(np.fft.ifftn(pull).real).to(self.device, dtype)
 
     def __str__(self) -> str:
         """Theory and lattice, for messages."""
@@ -183,7 +204,9 @@ class GaussianReference:
     @property
     def constant(self) -> float:
         """What `add_vacuum` adds to half of the second input: m_0; to a single vacuum, also the width of a site."""
-        return self.vacuum + math.copysign(math.sqrt(self.g_mean), self.vacuum) if self.one_sided else self.vacuum
+        if not self.one_sided or self.has_field:
+            return self.vacuum
+        return self.vacuum + math.copysign(math.sqrt(self.g_mean), self.vacuum)
 
     def signs(self, x: Tensor) -> Signs:
         """Signs s of the vacua that fields (n, *lattice) belong to, (n, 1, ..., 1); 0.0 if there is one vacuum."""
@@ -196,7 +219,11 @@ class GaussianReference:
         if not self.has_vacuum:
             return 0.0, x
         signs = self.signs(x)
-        return signs, x - signs * self.vacuum
+        return signs, x - self.centre(signs)
+
+    def centre(self, signs: Signs) -> Signs:
+        """What fields of these signs are expanded around: ``s m_0``, or the response to an external field."""
+        return signs * self.vacuum if self._mean is None else self._mean
 
     def upper(self) -> "GaussianReference":
         """The same reference for fields that belong to the vacuum +m_0, whatever the sign of their mean."""
@@ -254,11 +281,12 @@ class GaussianReference:
         """Input fields (n, J, *lattice) of a network, the second one raised from 2 W chi to 2 (s m_0 + W chi).
 
         Around a vacuum the force has parts that are even in chi. With a constant added to one of their inputs odd
-        features can represent them. Around a single one it is `constant`, which is never small.
+        features can represent them. Around a single one it is `constant`, which is never small; in an external field
+        the response to it, 2 (mu + W chi).
         """
         if not self.has_vacuum:
             return inputs
-        raised = inputs[:, 1] + 2 * self.constant * signs
+        raised = inputs[:, 1] + 2 * (self.constant * signs if self._mean is None else self._mean)
         return torch.stack([inputs[:, 0], raised, *inputs[:, 2:].unbind(1)], 1)
 
     def posterior(self, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -286,6 +314,8 @@ class GaussianReference:
         force = self.action.local_force(phi, vacuum=self.vacuum)
         if self.vacuum:
             force = force + signs * self.tilt
+        if self.pull is not None:
+            force = force + self.pull
         return force + self.action.wider_force(phi) if isinstance(self.action, Wider) else force
 
     @functools.cached_property
@@ -296,8 +326,8 @@ class GaussianReference:
         negative. What takes it needs no more than a scale: steps of the reverse process, and the closed forms
         where `is_cubic`.
         """
-        if isinstance(self.action, Quartic):
-            return self.action.b
+        if isinstance(self._local, Quartic):
+            return self._local.b
         s, bend = math.sqrt(self.g_mean), self.action.local_curvature
         rise = bend(self.vacuum + s) + bend(self.vacuum - s) - 2 * bend(self.vacuum)
         return max(0.0, float(rise) / (24 * s * s))

@@ -33,7 +33,7 @@ from ..types import FloatArray
 if TYPE_CHECKING:
     from .reference import GaussianReference
 
-__all__ = ["OneVacuum", "SingleVacuum", "TwoVacua", "Vacua", "check_vacua", "signs_of", "vacua"]
+__all__ = ["Displaced", "OneVacuum", "SingleVacuum", "TwoVacua", "Vacua", "check_vacua", "signs_of", "vacua"]
 
 Fields = TypeVar("Fields", FloatArray, Tensor)  # NumPy in, NumPy out; torch in, torch out
 
@@ -70,22 +70,21 @@ class Vacua(Protocol):
         """`log_q` (n,) of fields x drawn with this sign; +inf for those that ended with the other one."""
 
 
-def vacua(value: float, volume: int, layout: str = "sites", one_sided: bool = False) -> "Vacua":
-    """`OneVacuum` for value = 0, else `TwoVacua`, or the `SingleVacuum` of a `one_sided` reference.
+def vacua(gaussian: "GaussianReference", layout: str = "sites", mean: FloatArray | None = None) -> "Vacua":
+    """`OneVacuum` around zero, `SingleVacuum` or `TwoVacua` around a vacuum, `Displaced` in an external field.
 
     Parameters
     ----------
-    value : float
-        m_0, in units of phi.
-    volume : int
+    gaussian : GaussianReference
     layout : str
         Of the arrays: ``"sites"`` (n, *lattice), or ``"modes"`` (n, V), the real Fourier basis.
-    one_sided : bool
-        Whether +m_0 is the only vacuum.
+    mean : ndarray, optional
+        The response to an external field in that layout. Default: that of sites.
     """
-    if one_sided:
-        return SingleVacuum(value, volume, layout)
-    return TwoVacua(value, volume, layout) if value else OneVacuum()
+    if gaussian.response is not None:
+        return Displaced(gaussian.response if mean is None else mean, gaussian.device)
+    kind: Any = SingleVacuum if gaussian.one_sided else TwoVacua if gaussian.vacuum else None
+    return OneVacuum() if kind is None else kind(gaussian.vacuum, gaussian.volume, layout)
 
 
 def check_vacua(gaussian: "GaussianReference", sigma_max: float) -> None:
@@ -175,6 +174,31 @@ class SingleVacuum(OneVacuum):
     def fluctuations(self, x: Fields) -> tuple[None, Fields]:
         """``(None, chi)`` of fields."""
         return None, _zero_mode_raised(x, -self.value * self.root, self.layout, self.root)
+
+
+class Displaced(OneVacuum):
+    """Fields around a mean that differs from site to site; nothing has a sign.
+
+    Parameters
+    ----------
+    mean : ndarray, shape (*lattice) or (V,), float64
+    device : torch.device
+        Of tensors.
+    """
+
+    def __init__(self, mean: FloatArray, device: torch.device) -> None:
+        self.mean, self.tensor = mean, torch.as_tensor(mean).to(device)
+
+    def _like(self, x: Fields) -> Any:
+        return self.mean if isinstance(x, np.ndarray) else self.tensor.to(x.dtype)
+
+    def fields(self, sign: Any, fluctuation: Fields) -> Fields:
+        """Fields ``mu + chi``."""
+        return fluctuation + self._like(fluctuation)
+
+    def fluctuations(self, x: Fields) -> tuple[None, Fields]:
+        """``(None, chi)`` of fields."""
+        return None, x - self._like(x)
 
 
 class TwoVacua:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..action import Action
+from ..action import Action, ExternalField
 from ..action.consistency import check_compiled
 from ..action.links import links_of, only_nearest
 from ..errors import UserError
@@ -82,7 +82,7 @@ class HMC:
             raise UserError(f"n_leapfrog is {n_leapfrog!r}; expected an integer of at least 1")
         if not 0 <= jitter < 1:
             raise UserError(f"jitter is {jitter!r}; expected a number from 0 to below 1")
-        check_compiled(action)
+        check_compiled(action, in_field=mass is None)
         if mass is not None:
             fourier.check_links(action)
         self.action = action
@@ -126,7 +126,7 @@ class HMC:
         """Compiled functions and the leading geometry arguments for one lattice."""
         if shape not in self._plans:
             from .._kernels import hmc as kernels
-            from .._kernels import layout, linked
+            from .._kernels import layout, linked, sourced
             from .._kernels.compile import callable_potential
 
             if self.mass is not None:
@@ -140,9 +140,12 @@ class HMC:
             if not only_nearest(self.action):
                 table, size, couplings = linked.geometry(shape, lanes, links_of(self.action))
                 n_links = len(couplings)
-            compiled = kernels.build(value, derivative, len(shape), lanes, n_links)
+            rows_of: Any = table
+            if isinstance(self.action, ExternalField):
+                rows_of = table, sourced.buffer(self.action.field, size, lanes, n_links > 0)
+            compiled = kernels.build(value, derivative, len(shape), lanes, n_links, rows_of is not table)
             rows, row = np.uint64(volume(shape[:-1])), np.uint64(shape[-1] * lanes)
-            geometry = table, rows, row, np.uint64(size), params, couplings
+            geometry = rows_of, rows, row, np.uint64(size), params, couplings
             self._plans[shape] = compiled, geometry
         return self._plans[shape]
 

@@ -14,6 +14,7 @@ from ..action import OddSites
 from ..action.checkerboard import half_shape
 from ..diffusion.ladder import NoiseRange
 from ..errors import ModelError
+from ..gaussian.contract import Sourced
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..types import Description, Extents, FloatArray, Shape
@@ -135,7 +136,10 @@ class ScoreModel:
                     " train one there (training.init takes its weights)"
                 )
             action, shape = wanted, lattice
-        found = interpolate(theories, action, shape, outside)
+        if _differ_by_field(own.action, action) and shape == own.shape:
+            found = Member(action, own.propagator, own.power)
+        else:
+            found = interpolate(theories, action, shape, outside)
         if found is own and action.describe() == self.action.describe():
             return self
         here = self.gaussian
@@ -199,6 +203,12 @@ class ScoreModel:
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
+
+
+def _differ_by_field(own: Any, other: Any) -> bool:
+    """Whether these are one theory in two external fields, both of which a network serves that learned several."""
+    both = isinstance(own, Sourced) and isinstance(other, Sourced)
+    return both and own.describe() != other.describe() and own.of.describe() == other.of.describe()
 
 
 def whole_of(action: Any, shape: Shape) -> tuple[Any, Shape]:

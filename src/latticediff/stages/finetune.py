@@ -140,12 +140,13 @@ def finetune(
         tuned = finish_model(
             tuner.averaged(), own.gaussian, model.noise, own.data, about, card.run.seed, further=further
         )
+        shown = [own, *(task for task in further if not task.gaussian.has_field)]
         own_figures, *further_figures = (
             {
                 when: figures(card, ScoreModel.for_flow(of.network, task.gaussian, of.noise), task.data)
                 for when, of in (("before", model), ("after", tuned))
             }
-            for task in tasks
+            for task in shown
         )
         tuned.card["finetune"] = {
             **asdict(tuner.plan),
@@ -158,9 +159,9 @@ def finetune(
             "device": describe_device(device),
             **own_figures,
         }
-        if further:
+        if further_figures:
             tuned.card["finetune"]["further"] = [
-                {"theory": str(task), **found} for task, found in zip(further, further_figures, strict=True)
+                {"theory": str(task), **found} for task, found in zip(shown[1:], further_figures, strict=True)
             ]
         row = bill.training_row(
             bill.FINE_TUNING, tuned.fingerprint(), tuner.seconds, tuned.shape, describe_device(device)
@@ -177,6 +178,8 @@ def finetune(
 def _background(model: ScoreModel, source: Source) -> GaussianReference:
     """The reference of an ensemble's theory: with the model's propagator if it knows one, else with a measured one."""
     action: Any = source.action  # refused if it has no Gaussian reference
+    if model.gaussian.has_field:
+        return model.at(action).gaussian
     for member in model.theories():
         if member.is_of(action, source.data.shape):
             here = model.gaussian

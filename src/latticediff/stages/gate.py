@@ -34,6 +34,8 @@ def is_even(action: Action) -> bool:
     -------
     bool
     """
+    if not getattr(action, "is_symmetric", True):
+        return False
     phi = np.linspace(0.1, 3, 7)
     return bool(np.allclose(action.potential(phi), action.potential(-phi), rtol=1e-12, atol=0))
 

@@ -12,7 +12,7 @@ from ..build.learned_theory import learned_theory
 from ..contracts import require
 from ..ensemble import Ensemble
 from ..errors import UserError
-from ..gaussian.contract import Expandable
+from ..gaussian.contract import Expandable, Sourced
 from ..gaussian.propagator import measured_propagator, measured_vacuum, smooth_propagator
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..config import Card
     from ..types import Description, FloatArray, PathLikeStr
 
-__all__ = ["Source", "fingerprints", "gaussian_of", "open_sources"]
+__all__ = ["Source", "fingerprints", "gaussian_of", "open_sources", "references"]
 
 
 class Source(NamedTuple):
@@ -37,6 +37,46 @@ class Source(NamedTuple):
     action: Action
     data: TrainingData
     frequency: float = 1.0
+
+
+@torch_defaults()
+def references(sources: Sequence[Source], phase: str = "symmetric") -> list[GaussianReference]:
+    """A `GaussianReference` for each source: `gaussian_of` it, or those `in_fields`.
+
+    Raises
+    ------
+    UserError
+        As `gaussian_of`; or theories in external fields beside others.
+    """
+    actions: list[Any] = [source.action for source in sources]
+    if not any(isinstance(action, Sourced) for action in actions):
+        return [gaussian_of(source, phase) for source in sources]
+    for action in actions:
+        if not isinstance(action, Sourced) or action.of.describe() != actions[0].of.describe():
+            raise UserError(
+                f"{action!r} beside {actions[0]!r}; one network learns one theory in many external fields: train on"
+                " ensembles that differ in the field alone"
+            )
+    return in_fields(sources)
+
+
+def in_fields(sources: Sequence[Source]) -> list[GaussianReference]:
+    r"""References of one theory in several external fields, which share their propagator: the mean connected one.
+
+    With :math:`G(k) = V^{-1} \overline{\langle |\phi_k - \langle\phi_k\rangle|^2 \rangle}`, the bar a mean over the
+    fields, G h is the linear response to h; of a field that no ensemble is of, nothing else is known.
+    """
+    shape = tuple(sources[0].data.shape)
+    form = sources[0].action.quadratic_form(shape)  # type: ignore[attr-defined]
+    halves: list[Any] = [0.0, 0.0]
+    for source in sources:
+        n = len(source.data.train)
+        mean = sum(piece.sum(axis=0) for piece in _pieces(source.data, 0, n)) / n
+        for number, (start, stop) in enumerate(((0, n // 2), (n // 2, n))):
+            moved = (piece - mean for piece in _pieces(source.data, start, stop))
+            halves[number] = halves[number] + measured_propagator(moved, shape, form=form) / len(sources)
+    propagator = smooth_propagator(*halves)
+    return [GaussianReference(source.action, propagator, source.data.train.device) for source in sources]
 
 
 @torch_defaults()

@@ -26,7 +26,7 @@ from ..training.calibrate import finish_model
 from ..training.ranks import ALONE, data_parallel, local_device
 from .model_metrics import metrics, weighed
 from .model_place import CHECKPOINT, LOG, clear_checkpoint, holds_model
-from .sources import Source, fingerprints, gaussian_of, open_sources
+from .sources import Source, fingerprints, gaussian_of, open_sources, references
 from .watch import Tracker, Watcher
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def build_trainer(
         Data that cannot be trained on, a batch larger than the data, or no room between the noise levels.
     """
     section = card.training
-    tasks = [Task(gaussian_of(source, section.phase), source.data, source.frequency) for source in sources]
+    gaussians = references(sources, section.phase)
+    tasks = [Task(gaussian, source.data, source.frequency) for gaussian, source in zip(gaussians, sources, strict=True)]
     # the noise has to drown the largest fluctuation of all
     widest = max(float(task.gaussian.propagator_full.flatten()[0]) for task in tasks)
     noise = NoiseRange(section.sigma_min, section.sigma_max_factor * widest**0.5)

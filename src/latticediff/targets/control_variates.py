@@ -56,7 +56,7 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
         gaussian.from_modes(f)
         for f in (modes * gaussian.linear, modes / gaussian.G, W * (modes + gaussian.to_modes(sigma * z)))
     )
-    y = y + signs * gaussian.vacuum
+    y = y + gaussian.centre(signs)
     force = linear + gaussian.nonlinear_force(phi, signs)
     noise = z / sigma - inverse
     if not gaussian.is_cubic:

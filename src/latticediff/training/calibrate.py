@@ -49,7 +49,7 @@ def finish_model(
         Goes into the model's card.
     seed : int
     further : sequence of Task
-        Other theories and lattices that it was trained on.
+        Other theories and lattices that it was trained on; external fields beside the model's own leave nothing behind.
 
     Returns
     -------
@@ -66,6 +66,7 @@ def finish_model(
             measured_power(network, task.gaussian, task.data, grid, seed),
         )
         for task in further
+        if not task.gaussian.has_field
     )
     power = measured_power(network, gaussian, data, grid, seed)
     return ScoreModel(network, gaussian, noise, grid, power, card or {}, members)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..gaussian.contract import Sourced
 from ..host import torch_defaults
 from ..lattice import axis_orders, point_symmetries
 from ..types import BoolArray, Extents, FloatArray, IntArray
@@ -96,6 +97,8 @@ class TrainingData:
             self.train, self.held_out = (StreamedRows(source.rows, rows, self.shape, device) for rows in numbers)
         form = None if theory is None or not hasattr(theory, "quadratic_form") else theory.quadratic_form(self.shape)
         self.symmetries = lattice_symmetries(self.shape, form)
+        if isinstance(theory, Sourced):  # an external field is not the same when moved
+            self.symmetries = [(tuple(range(len(self.shape))), ())]
         vectors = getattr(theory, "unit_vectors", None)
         self._permutations = None if vectors is None else _site_permutations(self.shape, vectors).to(device)
 

@@ -201,9 +201,10 @@ class RidgeNetwork(nn.Module):
     def screen(self, gaussian: GaussianReference, C: Tensor) -> Tensor | None:
         """Multiplier D (n, *lattice) of all that is local in R (theory page, eq. 15d); None: there is no screening.
 
-        Around the two vacua of a broken phase it is always off, as is `order`.
+        Around the two vacua of a broken phase it is always off, as is `order`, and in an external field.
         """
-        return screen(gaussian, C) if self.screened and (gaussian.one_sided or not gaussian.vacuum) else None
+        is_off = gaussian.has_field or (gaussian.vacuum and not gaussian.one_sided)
+        return screen(gaussian, C) if self.screened and not is_off else None
 
     def order(
         self,

@@ -55,6 +55,12 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         spline = local_spline(gaussian, c.detach().flatten())
         pieces = torch.from_numpy(spline.coefficients)
         low, inverse_width = spline.low + gaussian.constant - gaussian.vacuum, spline.inverse_width
+    raised, pull = torch.zeros(0), torch.zeros(n, 0)
+    if gaussian.pull is not None:
+        raised = 2 * gaussian.to_modes(torch.as_tensor(gaussian.centre(1.0))).flatten()
+        pull = (C * gaussian.to_modes(gaussian.pull) / root[:, 0]).flatten(1)
+    elif gaussian.constant:
+        raised = torch.full((1,), 2 * gaussian.constant * math.sqrt(gaussian.volume), dtype=gaussian.dtype)
     numbers = [
         scale,
         torch.full_like(scale, 4 * gaussian.quartic),
@@ -64,7 +70,6 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         lift.flatten(),
         c.flatten() - gaussian.vacuum**2,
         torch.full_like(scale, gaussian.tilt),
-        torch.full_like(scale, 2 * gaussian.constant * math.sqrt(gaussian.volume)),
         torch.full_like(scale, low),
         torch.full_like(scale, inverse_width),
     ]
@@ -78,4 +83,6 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         linear=linear.flatten(1),
         numbers=torch.stack(numbers, 1),
         pieces=pieces,
+        raised=raised,
+        pull=pull,
     )
