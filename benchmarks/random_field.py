@@ -9,7 +9,8 @@ all of them, and for each of `--test` further seeds a row
 - ``acceptance`` of the exact chain of its proposals,
 - ``chi2``: of <phi_x> at all sites, chain of the model against HMC, over their number: 1 if they agree, errors being
   those of chains of either,
-- ``tau_int``: of m in HMC trajectories, and in proposals.
+- ``tau_int_m``: of m in proposals, and in trajectories of HMC as the card tunes it;
+- ``cost_ratio``: processor time for an independent m, proposals over HMC, timed in turns.
 
 What is there already is not made again.
 """
@@ -18,6 +19,7 @@ import argparse
 import json
 import math
 import statistics
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,7 @@ from latticediff.analysis import tau_int
 from latticediff.config import load_card
 from latticediff.ensemble import Ensemble
 from latticediff.errors import GateError
+from latticediff.hmc import HMC
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
@@ -36,6 +39,7 @@ from latticediff.streams import Streams
 
 UNSEEN = 1_000  # seeds of fields that are measured begin above
 N_DRAWS, N_CHAINS, N_UPDATES = 2_000, 32, 150
+ROUNDS = 5
 
 
 def ensemble(card_path, folder, seed):
@@ -71,28 +75,39 @@ def row(model, path, card, seed):
     draw = proposal.draw(N_DRAWS, np.random.default_rng(seed))
     reverse = ess(-action(draw.phi) - draw.log_q)
     with Ensemble(path) as file:
-        n_chains, thin = file.n_chains, file.thin
+        n_chains, thin, kernels = file.n_chains, file.thin, file.algorithm
         phis = file.phis()
     some = phis[:: max(1, len(phis) // 400)]
     log_weight = -action(some) - proposal.weigh(some)
     forward = 1 / float(np.mean(np.exp(log_weight - log_weight.max())) * np.mean(np.exp(log_weight.max() - log_weight)))
     kernel = IndependenceMetropolis(proposal, action)
     start = kernel.start(phis[-N_CHAINS:] if len(phis) >= N_CHAINS else np.resize(phis, (N_CHAINS, *phis.shape[1:])))
-    _, block = kernel.advance(start, Streams(seed), N_UPDATES)
+    state, block = kernel.advance(start, Streams(seed), N_UPDATES)
     chain = block.phi.reshape(-1, *phis.shape[1:])
     ours, error = site_means(chain, N_CHAINS)
     theirs, other = site_means(phis, n_chains)
     axes = tuple(range(1, phis.ndim))
     hmc_m = phis.mean(axis=axes).reshape(-1, n_chains).T
+    hmc = HMC.from_description(action, kernels)
+    theirs_state = hmc.start(phis[-n_chains:])
+    seconds = {"ours": [], "hmc": []}
+    for _ in range(ROUNDS):
+        for name, sampler, at, updates in (("ours", kernel, state, 20), ("hmc", hmc, theirs_state, 200)):
+            begin = time.process_time()
+            sampler.advance(at, Streams(seed), updates, thin=updates)
+            seconds[name].append((time.process_time() - begin) / (updates * len(at.phi)))
     our_m = chain.mean(axis=axes).reshape(-1, N_CHAINS).T
+    tau, tau_hmc = tau_int(our_m).value, tau_int(hmc_m).value * thin
+    cost = statistics.median(seconds["ours"]) * tau / (statistics.median(seconds["hmc"]) * tau_hmc)
     return {
         "seed": seed,
         "ess": reverse,
         "ess_forward": forward,
         "acceptance": float(block.info["accepted"].mean()),
         "chi2": float(np.mean((ours - theirs) ** 2 / (error**2 + other**2))),
-        "tau_int_m_hmc": tau_int(hmc_m).value * thin,
-        "tau_int_m": tau_int(our_m).value,
+        "tau_int_m_hmc": tau_hmc,
+        "tau_int_m": tau,
+        "cost_ratio": cost,
         "m": float(theirs.mean()),
     }
 
@@ -122,6 +137,7 @@ def main():
         "trained_on": options.train,
         **{f"median_{key}": statistics.median(r[key] for r in rows) for key in rows[0] if key != "seed"},
         "least_ess": min(r["ess"] for r in rows),
+        "least_ess_forward": min(r["ess_forward"] for r in rows),
         "mean_chi2": statistics.fmean(r["chi2"] for r in rows),
     }
     print(json.dumps(whole) if options.json else whole)

@@ -1,4 +1,4 @@
-"""A theory in an external field: action, HMC, Gaussian reference, flows, training on several fields and on to others."""
+"""A theory in an external field: action, HMC, Gaussian reference, flows, one network for many fields."""
 
 import copy
 
@@ -237,9 +237,8 @@ def test_compiled_gradients_are_those_of_torch():
     for kind in (DifferentiableFlow, ProbabilityFlow):
         net.zero_grad()
         y = noise.clone().requires_grad_(True)
-        phi, log_q = kind(net, gaussian, np.linspace(np.log(2.0), np.log(0.1), 7), scheme("rk4")).down(
-            y, gradients=True
-        )
+        flow = kind(net, gaussian, np.linspace(np.log(2.0), np.log(0.1), 7), scheme("rk4"))
+        phi, log_q = flow.down(y, gradients=True)
         (log_q.sum() + (phi**3).sum()).backward()
         found.append([g.double() for g in (y.grad, net.A.grad.clone(), net.gain_out.weight.grad.clone())])
     for ours, theirs in zip(*found, strict=True):
@@ -353,11 +352,9 @@ def test_a_model_of_fields_serves_no_other_theory(trained):
 
 def test_a_field_beside_another_theory_is_not_one_training(tmp_path):
     files = []
-    for number, text in enumerate(
-        (LEARN.format(field="width = 0.5\nseed = 1"), LEARN.format(field="width = 0.5\nseed = 1"))
-    ):
-        text = text.replace("lam = 6.0", "lam = 7.0") if number else text
-        files.append(tmp_path / f"{number}.h5")
-        generate(parse_card(text.replace("n_updates = 1000", "n_updates = 100")), files[-1])
+    text = LEARN.format(field="width = 0.5\nseed = 1").replace("n_updates = 1000", "n_updates = 100")
+    for lam in ("6.0", "7.0"):
+        files.append(tmp_path / f"{lam}.h5")
+        generate(parse_card(text.replace("lam = 6.0", f"lam = {lam}")), files[-1])
     with pytest.raises(UserError, match="differ in the field alone"):
         train(card(1), files, tmp_path / "model")

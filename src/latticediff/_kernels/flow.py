@@ -41,7 +41,7 @@ class Levels(NamedTuple, Generic[Array]):
     numbers: Array
     #: (n_levels, n_pieces, 4) float32: the local part as in `pieces.cubic_pieces`; no pieces: the cubic of `numbers`
     pieces: Array
-    #: float32, added to the first coefficients of the second input: (V,) in an external field, (1,) around vacua, or (0,)
+    #: float32, added to the first coefficients of the second input: (V,) in an external field, (1,) around vacua, (0,)
     raised: Array
     pull: Array  #: (n_levels, V) float64: constant part of the slope in an external field; (n_levels, 0) without
 

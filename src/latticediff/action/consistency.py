@@ -16,7 +16,7 @@ from .contract import Action
 from .external_field import ExternalField
 from .links import links_of, lowest
 
-__all__ = ["check_compiled"]
+__all__ = ["check_compiled", "refuse_field"]
 
 _OWN = "latticediff.action."  #: the classes of this room are compared by tests, for all values of their parameters
 _EXTENTS = (5, 4, 3, 2)
@@ -42,9 +42,9 @@ def check_compiled(action: Action, in_field: bool = False) -> None:
         `force` or `__call__`; or a potential that does not hold the field; or an external field that the kernel
         does not know.
     """
+    if not in_field:
+        refuse_field(action)
     if isinstance(action, ExternalField):
-        if not in_field:
-            raise UserError(f"{action!r}: this kernel knows no external field; HMC with unit masses does")
         action = action.of
     if type(action).__module__.startswith(_OWN) or _checked.get(id(action)) is action:
         return
@@ -54,6 +54,12 @@ def check_compiled(action: Action, in_field: bool = False) -> None:
         _checked[id(action)] = action
     except TypeError:  # a class with __slots__: looked at again
         return
+
+
+def refuse_field(action: Action) -> None:
+    """Refuse a theory in an external field, which a kernel with one potential for all sites leaves out."""
+    if isinstance(action, ExternalField):
+        raise UserError(f"{action!r}: this kernel knows no external field; HMC with unit masses does")
 
 
 def _compare(action: Action) -> None:

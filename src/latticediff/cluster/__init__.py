@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..action import Action
-from ..action.consistency import check_compiled
+from ..action.consistency import check_compiled, refuse_field
 from ..action.links import only_nearest
 from ..errors import UserError
 from ..hmc.checks import check_actions, check_counts, check_fields
@@ -56,10 +56,11 @@ class Cluster:
             )
         if not action.hopping > 0:
             raise UserError(f"hopping coefficient is {action.hopping:g}; cluster updates need it positive")
-        check_compiled(action)
+        refuse_field(action)
         probe = np.linspace(0.1, 3, 16)
         if not np.allclose(action.potential(probe), action.potential(-probe), rtol=1e-12, atol=0):
             raise UserError("the potential is not even in phi; cluster updates would change its value")
+        check_compiled(action)
         self.action = action
         self.method = method
         self.n_clusters = int(n_clusters)
