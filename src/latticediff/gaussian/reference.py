@@ -169,6 +169,7 @@ class GaussianReference:
         self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
         self._exchange = Exchange(pairs, self.volume, self.device, dtype)
         self._cosines: dict[Any, Any] = {}
+        self._elsewhere: dict[tuple[torch.device, torch.dtype], GaussianReference] = {}
         self._mean: Tensor | None = None
         #: ``(K - G^-1) * mu``, (*lattice): the part of `delta_force` that does not depend on phi; None without a field
         self.pull: Tensor | None = None
@@ -186,10 +187,13 @@ class GaussianReference:
         return torch.as_tensor(basis_from_momenta(function, self.shape, self.is_oblique))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianReference":
-        """The same reference elsewhere or in another precision."""
-        return GaussianReference(
-            self.action, self.propagator_full, device or self.device, dtype or self.dtype, self.vacuum, self.one_sided
-        )
+        """The same reference elsewhere or in another precision, made once: a fit of a time grid asks hundreds of times."""
+        place, precision = torch.device(device or self.device), dtype or self.dtype
+        if (place, precision) not in self._elsewhere:
+            self._elsewhere[place, precision] = GaussianReference(
+                self.action, self.propagator_full, place, precision, self.vacuum, self.one_sided
+            )
+        return self._elsewhere[place, precision]
 
     @property
     def has_vacuum(self) -> bool:
