@@ -115,7 +115,8 @@ down)
     SLURM_CONF="$DIR/slurm.conf" timeout 10 scancel --full --signal=KILL --user="$(id -un)" 2>/dev/null || true
     SLURM_CONF="$DIR/slurm.conf" timeout 10 scancel --user="$(id -un)" 2>/dev/null || true
   fi
-  for name in $NODES slurmctld munged; do end "$DIR/$name.pid"; done
+  for name in $NODES slurmctld munged; do end "$DIR/$name.pid" & done
+  wait
   ;;
 lose)
   DIR=$(cd "$DIR" && pwd)

@@ -6,11 +6,13 @@ member of a chain, its replica, is read from the file itself and not from how it
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..atomic import whole
 from ..ensemble import Ensemble, merge
 from ..ensemble.lineage import lineage
 from ..errors import FileError
@@ -91,12 +93,16 @@ def join_members(plan: Plan, folder: PathLikeStr) -> dict[Path, list[Replica]]:
 
 def _joined(paths: Sequence[Path], out: Path, seeds: Sequence[int]) -> list[Replica]:
     """The replicas of the file `out`, which is made if it is not there."""
-    if not out.exists() and len(paths) > 1:
+    if not out.exists():
         for path, seed in zip(paths, seeds, strict=True):
             with Ensemble(path) as source:
                 _require_seeds(replicas(source), [seed], path)
-        merge(paths, out, "chains").close()
-    with Ensemble(out if len(paths) > 1 else paths[0]) as joined:
+        if len(paths) == 1:  # nothing to join; the file as it is
+            with open(paths[0], "rb") as source_file, whole(out) as file:
+                shutil.copyfileobj(source_file, file)
+        else:
+            merge(paths, out, "chains").close()
+    with Ensemble(out) as joined:
         found = replicas(joined)
     _require_seeds(found, seeds, out)
     return found

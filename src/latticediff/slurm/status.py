@@ -81,8 +81,11 @@ def _file(path: Path) -> tuple[bool, str]:
     """Whether an ensemble file is finished, and how far it is."""
     unfinished = run_directory(path)
     if unfinished.is_dir():
-        with Ensemble(unfinished) as ensemble:
-            return False, f"{ensemble.n_updates} updates"
+        try:
+            with Ensemble(unfinished) as ensemble:
+                return False, f"{ensemble.n_updates} updates"
+        except FileError:  # nothing stored yet; a damaged one is refused, in its own words, by the member itself
+            return False, "begun"
     if status(path) is None:
         return False, "not begun"
     with Ensemble(path) as ensemble:
