@@ -121,15 +121,18 @@ down)
 lose)
   DIR=$(cd "$DIR" && pwd)
   NODE=${3:?say which node}
-  # the daemon first, so that nobody tells the controller how the job ended; then the job, keepers included
+  # the daemon and the keepers of jobs first, so that nobody tells the controller how the jobs ended
   kill -KILL "$(cat "$DIR/$NODE.pid")"
   rm -f "$DIR/$NODE.pid"
-  for environment in /proc/[0-9]*/environ; do
-    if tr '\0' '\n' <"$environment" 2>/dev/null | grep -qx "SLURM_CONF=$DIR/slurm.conf" &&
-      tr '\0' '\n' <"$environment" 2>/dev/null | grep -qx "SLURMD_NODENAME=$NODE"; then
-      kill -KILL "$(basename "$(dirname "$environment")")" 2>/dev/null || true
-    fi
+  jobs="" keepers=""
+  for folder in /proc/[0-9]*; do
+    environment=$(tr '\0' '\n' 2>/dev/null <"$folder/environ") || continue
+    grep -qx "SLURM_CONF=$DIR/slurm.conf" <<<"$environment" && grep -qx "SLURMD_NODENAME=$NODE" <<<"$environment" || continue
+    jobs="$jobs ${folder#/proc/}"
+    parent=$(awk '/^PPid/ {print $2}' "$folder/status" 2>/dev/null) || continue
+    [ "$(cat "/proc/$parent/comm" 2>/dev/null)" != slurmstepd ] || keepers="$keepers $parent"
   done
+  for number in $keepers $jobs; do kill -KILL "$number" 2>/dev/null || true; done
   ;;
 back)
   DIR=$(cd "$DIR" && pwd)
