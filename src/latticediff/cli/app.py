@@ -26,15 +26,16 @@ app = typer.Typer(
 def _version(asked: bool) -> None:
     if asked:
         from .. import __version__
+        from ..provenance import commit
 
-        say(f"latticediff {__version__}")
+        say(f"latticediff {__version__}, commit {commit()}")
         raise typer.Exit
 
 
 @app.callback()
 def top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version and commit, and exit.")
     ] = False,
 ) -> None:
     pass
