@@ -149,6 +149,22 @@ def test_a_member_that_died_is_found_and_run_again_alone(cluster, tmp_path, unin
     wait_until((folder / "ensemble.h5").exists)
 
 
+def test_a_cancelled_member_is_sealed_and_stays_away(cluster, tmp_path, uninterrupted):
+    """Until it is asked for again, while another member is still at work; the merge then waits for both."""
+    folder, job = began(cluster, tmp_path, LONG, "--chains", 2)
+    with frozen(folder / "member-0001.h5"):
+        with frozen(folder / "member-0000.h5"):
+            cluster.ask("scancel", f"{job}_0")
+        wait_until(lambda: states(cluster, folder)[0]["queue"] is None)
+        row = states(cluster, folder)[0]
+        assert row["lost"] and row["done"].endswith(" updates"), row  # something is stored
+        assert "stopped by SIGTERM" in (folder / "logs" / "chains-0.log").read_text()
+        assert "members 0\n" in command(folder, "--rerun", "--submit", environment=cluster.environment)
+        wait_until((folder / "member-0000.h5").exists)
+    require_bits(cluster, folder, uninterrupted)
+    wait_until((folder / "ensemble.h5").exists)
+
+
 def test_a_lost_node(cluster, tmp_path, uninterrupted):
     """The node vanishes with all that ran there; SLURM runs the members elsewhere, and they go on."""
     folder, job = began(cluster, tmp_path, LONG, "--chains", 2)

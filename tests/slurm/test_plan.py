@@ -185,3 +185,29 @@ def test_the_command_plans_and_submits_nothing(tmp_path):
 
 def test_numbers_as_sbatch_takes_them():
     assert compact([5, 0, 2, 1]) == "0-2,5" and compact([]) == ""
+
+
+def test_members_that_sample(tmp_path):
+    folder = tmp_path / "plan"
+    plan = planned(folder, 2, stage="sample", model="phi4-A-L8-fast", route="ode")
+    for task in MemberTask.of_plan(folder):
+        task()
+    ((path, found),) = join_members(plan, folder).items()
+    assert path.name == "chain_ode.h5" and [r.seed for r in found] == [m.seed for m in plan.members]
+    text = write_scripts(plan, folder, Resources())[0].read_text()
+    assert " --model phi4-A-L8-fast --route ode " in text
+
+
+@pytest.mark.slow
+def test_members_that_run_everything(tmp_path):
+    """The files that all members have are joined by name."""
+    folder = tmp_path / "plan"
+    text = SHORT.replace("[sampling]", '[sampling]\nmax_doubling = "any"')
+    plan = planned(folder, 2, text, stage="run")
+    assert [s.done for s in member_states(plan, folder)] == ["not begun"] * 2
+    for task in MemberTask.of_plan(folder):
+        task()
+    assert all(state.finished for state in member_states(plan, folder))
+    names = {path.name: [r.seed for r in found] for path, found in join_members(plan, folder).items()}
+    seeds = [member.seed for member in plan.members]
+    assert names == {f"{name}.h5": seeds for name in ("ensemble", "chain_hmc", "chain_ode", "chain_sde")}

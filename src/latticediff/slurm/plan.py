@@ -159,7 +159,9 @@ def write_plan(plan: Plan, card: Card, folder: PathLikeStr, bare: bool = False) 
         before = read_plan(folder)
         same = {**asdict(before), "members": (), "train": 0} == {**asdict(plan), "members": (), "train": 0}
         if not same or read_text(folder / CARD, "the card of the plan") != text:
-            raise FileError(f"{folder} holds the plan of other runs; choose another --out")
+            raise FileError(
+                f"{folder} holds the plan of other runs, of another card, stage, model or directory; choose another --out"
+            )
         if plan.members[: len(before.members)] != before.members:
             raise FileError(f"{folder} holds a plan of {len(before.members)} members; ask for as many or more")
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

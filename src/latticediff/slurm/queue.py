@@ -76,7 +76,10 @@ def submit(plan: Plan, folder: PathLikeStr, array: str | None = None) -> Jobs:
     UserError
         There is no SLURM here, or it refuses.
     """
-    folder, jobs, before = Path(folder), Jobs.read(folder), ""
+    folder, jobs = Path(folder), Jobs.read(folder)
+    # members that an earlier array is still at work on: what joins all of them waits for these, too
+    others = sorted({job for job, _, _ in _waiting(folder)})
+    before = f"--dependency=afterany:{':'.join(others)}" if others else ""
     for name, line in sbatch_lines(plan, folder, array):
         line = [before if word == "AFTER" else word for word in line]
         answer = _ask([word for word in line if word])
@@ -86,6 +89,8 @@ def submit(plan: Plan, folder: PathLikeStr, array: str | None = None) -> Jobs:
         jobs = jobs.added(name, number)
         sealed_text(folder / "jobs.json", json.dumps(with_digest(asdict(jobs)), indent=1) + "\n")
         before = f"--dependency=afterok:{number}"
+        if name == "chains" and others:
+            before += f",afterany:{':'.join(others)}"
     return jobs
 
 
@@ -97,7 +102,7 @@ def sbatch_lines(plan: Plan, folder: PathLikeStr, array: str | None = None) -> l
         if name == "chains" and array == "":
             continue
         chosen = [f"--array={array}"] if name == "chains" and array else []
-        after = ["AFTER", "--kill-on-invalid-dep=yes"] if lines else []
+        after = ["AFTER", "--kill-on-invalid-dep=yes"] if name != "chains" else []
         lines.append((name, ["sbatch", "--parsable", *chosen, *after, str(Path(folder) / script)]))
     return lines
 
@@ -120,20 +125,27 @@ def compact(numbers: Iterable[int]) -> str:
 
 def queued(folder: PathLikeStr) -> dict[int, str] | None:
     """State of each member that waits or runs, as SLURM calls it; None if there is no SLURM to ask."""
-    numbers = Jobs.read(folder).chains
-    if not numbers:
+    if not Jobs.read(folder).chains:
         return {}
     try:
-        # all of this user's: a number that SLURM has forgotten would make it refuse the others, too
-        text = _ask(["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%F %K %T"])
+        return {index: state for _, index, state in _waiting(folder)}
     except UserError:
         return None
-    found: dict[int, str] = {}
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3 and words[0] in numbers and words[1].isdigit() and words[2] in _ALIVE:
-            found[int(words[1])] = words[2]
-    return found
+
+
+def _waiting(folder: PathLikeStr) -> list[tuple[str, int, str]]:
+    """Job, member and state of all that wait or run; raises `UserError` if nobody can be asked."""
+    numbers = Jobs.read(folder).chains
+    if not numbers:
+        return []
+    # all of this user's: a number that SLURM has forgotten would make it refuse the others, too
+    text = _ask(["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%F %K %T"])
+    rows = [line.split() for line in text.splitlines()]
+    return [
+        (words[0], int(words[1]), words[2])
+        for words in rows
+        if len(words) == 3 and words[0] in numbers and words[1].isdigit() and words[2] in _ALIVE
+    ]
 
 
 #: of a job that runs, or will without anybody's help
