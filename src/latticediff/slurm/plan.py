@@ -160,7 +160,7 @@ def write_plan(plan: Plan, card: Card, folder: PathLikeStr, bare: bool = False) 
         same = {**asdict(before), "members": (), "train": 0} == {**asdict(plan), "members": (), "train": 0}
         if not same or read_text(folder / CARD, "the card of the plan") != text:
             raise FileError(
-                f"{folder} holds the plan of other runs, of another card, stage, model or directory; choose another --out"
+                f"{folder} holds the plan of other runs (card, stage, model or directory differ); choose another --out"
             )
         if plan.members[: len(before.members)] != before.members:
             raise FileError(f"{folder} holds a plan of {len(before.members)} members; ask for as many or more")
