@@ -117,6 +117,12 @@ down)
   fi
   for name in $NODES slurmctld munged; do end "$DIR/$name.pid" & done
   wait
+  # keepers of jobs that could not tell a lost node how these ended
+  for folder in /proc/[0-9]*; do
+    [ "$(cat "$folder/comm" 2>/dev/null)" = slurmstepd ] || continue
+    environment=$(tr '\0' '\n' 2>/dev/null <"$folder/environ") || continue
+    grep -qx "SLURM_CONF=$DIR/slurm.conf" <<<"$environment" && kill -KILL "${folder#/proc/}" 2>/dev/null || true
+  done
   ;;
 lose)
   DIR=$(cd "$DIR" && pwd)
