@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 CARD = configs/demo.toml
 OUT = runs/demo
 
-.PHONY: demo test test-portable lint clean
+.PHONY: demo test test-portable test-slurm lint clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/latticediff run $(CARD) --out $(OUT) --resume
@@ -28,6 +28,11 @@ test-portable: $(VENV)/.installed-dev
 	  NUMBA_CPU_NAME=$(LOWEST) NUMBA_CPU_FEATURES= ATEN_CPU_CAPABILITY=default NUMBA_CACHE_DIR=$(abspath $(VENV))/lowered \
 	  NUMBA_NUM_THREADS=$$threads OMP_NUM_THREADS=$$threads $(PYTEST) $(COMPUTES) || exit 1; \
 	done
+
+# Arrays of runs on a real SLURM, four virtual nodes of this machine: warned, preempted, killed, at the wall-time limit.
+test-slurm: $(VENV)/.installed-dev
+	bash tests/slurm/install.sh
+	$(VENV)/bin/python -m pytest -m slurm tests/slurm
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

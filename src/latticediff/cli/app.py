@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import densities, embedding, ensembles, files, installation, jobs, lines, phases, sampling, tuning
+from . import cluster_jobs, densities, embedding, ensembles, files, installation, jobs, lines, phases, sampling, tuning
 from .options import say
 
 __all__ = ["app"]
@@ -26,20 +26,21 @@ app = typer.Typer(
 def _version(asked: bool) -> None:
     if asked:
         from .. import __version__
+        from ..provenance import commit
 
-        say(f"latticediff {__version__}")
+        say(f"latticediff {__version__}, commit {commit()}")
         raise typer.Exit
 
 
 @app.callback()
 def top(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version and commit, and exit.")
     ] = False,
 ) -> None:
     pass
 
 
 # in the order of --help
-for part in (jobs, sampling, phases, embedding, files, ensembles, densities, lines, tuning, installation):
+for part in (jobs, cluster_jobs, sampling, phases, embedding, files, ensembles, densities, lines, tuning, installation):
     part.add_commands(app)

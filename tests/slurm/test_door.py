@@ -1,0 +1,44 @@
+"""Members as tasks of submitit: the example of the documentation, and a task that is stopped."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from slurm_toys import SHORT, planned
+
+from latticediff.ensemble import Ensemble
+from latticediff.errors import UserError
+from latticediff.slurm import MemberTask
+
+DOCS = Path(__file__).parents[2] / "docs" / "slurm.md"
+
+
+def test_a_plan_has_no_other_members(tmp_path):
+    planned(tmp_path / "plan", 2)
+    with pytest.raises(UserError, match="has members 0 to 1"):
+        MemberTask(tmp_path / "plan", 2)
+
+
+def test_the_printed_example_runs_as_printed(tmp_path):
+    """submitit's executor for this machine, in place of a cluster."""
+    pytest.importorskip("submitit")
+    code = re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1]
+    (tmp_path / "card.toml").write_text(SHORT)
+    (tmp_path / "example.py").write_text(code.replace("configs/demo.toml", "card.toml"))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    line = [sys.executable, "example.py"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with Ensemble(tmp_path / "runs" / "many" / "ensemble.h5") as joined:
+        assert joined.n_chains == 4 * 4
+
+
+def test_a_stopped_task_comes_again_as_itself(tmp_path):
+    pytest.importorskip("submitit")
+    planned(tmp_path / "plan", 1)
+    task = MemberTask(tmp_path / "plan", 0)
+    again = task.checkpoint().function
+    assert again() == str(tmp_path / "plan" / "member-0000.h5") == again()  # and a finished one is left as it is
