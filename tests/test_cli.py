@@ -244,3 +244,40 @@ def test_dry_run_of_fine_tuning_refuses_a_model_as_the_run_does(card, tmp_path):
 def test_dry_run_of_sample_knows_its_routes(card, tmp_path):
     dry = cli("sample", card, "--route", "odo", "--model", "phi4-A-L8", "--out", tmp_path / "x.h5", "--dry-run")
     assert_one_clear_line(dry, "route is 'odo'; expected one of")
+
+
+NAMES_A_MODEL = (
+    ("sample", "configs/demo.toml", "--model", "nope", "--route", "ode", "--out", "x.h5"),
+    ("weigh", "--model", "nope", "--fields", "a.npy", "--out", "w.npz"),
+    ("propose", "nope", "--out", "p.h5"),
+    ("accept", "p.h5", "--out", "x.h5", "--model", "nope"),
+    ("diagnose", "nope", "--out", "d"),
+    ("free-energy", "--model", "nope"),
+    ("tune", "configs/demo.toml", "--model", "nope"),
+    ("line", "nope", "--along", "lam=4:5:3", "--out", "l"),
+    ("reweight", "ens.h5", "--to", "lam=6", "--model", "nope"),
+    ("finetune", "configs/demo.toml", "--model", "nope", "--ensemble", "e.h5", "--out", "t"),
+    ("mix", "nope", "nope", "--out", "both"),
+    ("warm-up", "nope"),
+)
+
+
+def test_a_wrong_model_name_is_refused_before_anything_heavy_is_imported():
+    script = (
+        "import sys\n"
+        "from latticediff.cli import main\n"
+        f"for words in {NAMES_A_MODEL!r}:\n"
+        "    try:\n        main(words)\n"
+        "    except SystemExit as exit:\n        assert exit.code == 2, words\n"
+        "assert not {'torch', 'numba', 'h5py'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(NAMES_A_MODEL)
+    assert all("no model folder and no shipped model is called 'nope'" in line for line in lines)
+
+
+def test_a_model_that_is_a_file_or_nowhere_is_refused(card):
+    assert_one_clear_line(cli("propose", card, "--out", "p.h5"), "no model in", "that is a file")
+    assert_one_clear_line(cli("propose", "nowhere/model", "--out", "p.h5"), "no model in", "no such folder")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cards import prepare, print_plan
+from .models import known_model
 from .options import (
     CardPath,
     DryRun,
@@ -165,7 +166,12 @@ def train(
 
 def finetune(
     card: CardPath,
-    model: Annotated[Path, typer.Option("--model", help="Model folder to start from, or name of a shipped model.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", callback=known_model, help="Model folder to start from, or name of a shipped model."
+        ),
+    ],
     ensemble: Ensembles,
     out: NewFile,
     overrides: Overrides = None,

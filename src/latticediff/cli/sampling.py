@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cards import prepare, print_plan
+from .models import known_model
 from .options import (
     AsJson,
     CardPath,
@@ -66,6 +67,7 @@ def sample(
         str | None,
         typer.Option(
             "--model",
+            callback=known_model,
             help="Model folder, or name of a shipped model; with --route ode by default the cheapest shipped.",
         ),
     ] = None,
