@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,7 +145,8 @@ def test_dry_run_of_the_whole_job_names_every_stage(card, tmp_path, phase):
     done = cli("run", card, "--out", tmp_path / "run", "--dry-run", "--set", f"training.phase={phase}")
     assert done.returncode == 0, done.stderr
     table = done.stdout.partition("\nestimate")[2]
-    assert all(stage in table for stage in ("generate", "train", "sample_ode", "sample_sde", "together"))
+    stages = ("generate", "train", "finish train", "sample_ode", "sample_sde", "together")
+    assert all(stage in table for stage in stages)
     assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
 
 
@@ -281,3 +283,28 @@ def test_a_wrong_model_name_is_refused_before_anything_heavy_is_imported():
 def test_a_model_that_is_a_file_or_nowhere_is_refused(card):
     assert_one_clear_line(cli("propose", card, "--out", "p.h5"), "no model in", "that is a file")
     assert_one_clear_line(cli("propose", "nowhere/model", "--out", "p.h5"), "no model in", "no such folder")
+
+
+def test_success_says_what_was_made_and_the_next_command(ensemble, tmp_path):
+    """On standard output, which is a pipe here; progress and notes go to standard error."""
+    card, model, chain = ensemble.parent / "card.toml", tmp_path / "model", tmp_path / "ode.h5"
+    made = cli("generate", card, "--out", tmp_path / "again.h5")
+    assert re.search(
+        r"again\.h5: 6400 configurations of 16 chains on 4x4, acceptance 0\.\d+; passed the gate", made.stdout
+    )
+    assert f"next: latticediff train {card} --ensemble {tmp_path / 'again.h5'}" in made.stdout
+    trained = cli("train", card, "--ensemble", ensemble, "--out", model)
+    assert "finishing the model: score power, time grid, ESS" in trained.stderr
+    assert re.search(r"model: a model of .* on 4x4, .* ESS of the ode route reverse", trained.stdout), trained.stdout
+    assert f"next: latticediff sample {card} --model {model} --route ode" in trained.stdout
+    few = ("--set", "sampling.ode.n_updates=20", "--set", "sampling.max_doubling=100")
+    sampled = cli("sample", card, "--model", model, "--route", "ode", "--out", chain, *few)
+    assert re.search(r"ode\.h5: \d+ configurations .*acceptance .*ESS of the proposals", sampled.stdout), sampled.stderr
+    assert f"next: latticediff measure {chain}" in sampled.stdout
+
+
+def test_quiet_still_warns(card, tmp_path):
+    loose = ("--set", "hmc.n_updates=200", "--set", "gate.enforce=false", "--quiet")
+    done = cli("generate", card, "--out", tmp_path / "ens.h5", *loose)
+    assert done.returncode == 0 and done.stdout == ""
+    assert all(line.startswith("warning: ") for line in done.stderr.splitlines()) and "ens.h5" in done.stderr

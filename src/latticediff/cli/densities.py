@@ -95,7 +95,9 @@ def free_energy(
 def reweight(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file.")],
     to: To = None,
-    model: Annotated[str | None, typer.Option("--model", callback=known_model, help="Weigh this model's draws for the target, too.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", callback=known_model, help="Weigh this model's draws for the target, too.")
+    ] = None,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Draws of the model.")] = 4000,
     steps: Steps = None,
     method: Method = None,

@@ -58,7 +58,7 @@ MaxWalltime = Annotated[
 ]
 STau = Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only results, warnings and errors.")]
 
 
 def say(text: object, err: bool = False) -> None:

@@ -15,7 +15,9 @@ __all__ = ["add_commands"]
 
 
 def mix(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", callback=known_models, help="Model folders, one for each phase.")],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", callback=known_models, help="Model folders, one for each phase.")
+    ],
     out: NewFile,
     boundary: Annotated[
         list[float] | None,

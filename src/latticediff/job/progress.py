@@ -1,4 +1,4 @@
-"""Progress: a bar with ETA on a terminal, one line a minute elsewhere, nothing when quiet.
+"""Progress: a bar with ETA on a terminal, one line a minute elsewhere, only warnings when quiet.
 
 A stage says ``with progress.task("training", total) as task: task.advance(n, loss=0.3)``.
 """
@@ -75,8 +75,9 @@ class _LineTask(Task):
 class Progress:
     """How tasks and messages are shown; the kind is chosen by `make_progress`."""
 
-    def __init__(self, task: type[Task] = Task, quiet: bool = True) -> None:
+    def __init__(self, task: type[Task] = Task, quiet: bool = True, warns: bool | None = None) -> None:
         self._task, self._quiet = task, quiet
+        self._warns = not quiet if warns is None else warns
 
     def task(self, name: str, total: int, initial: int = 0) -> Task:
         """A context manager that shows how much of `name` is done."""
@@ -87,9 +88,14 @@ class Progress:
         if not self._quiet:
             print(printable(line), file=sys.stderr, flush=True)
 
+    def warn(self, line: str) -> None:
+        """Print ``warning: line`` to standard error, on the command line even if ``--quiet``."""
+        if self._warns:
+            print(printable(f"warning: {line}"), file=sys.stderr, flush=True)
+
 
 def make_progress(quiet: bool = False) -> Progress:
-    """A bar on a terminal, lines elsewhere, nothing if `quiet`."""
+    """A bar on a terminal, lines elsewhere, nothing but warnings if `quiet`."""
     if quiet:
-        return Progress()
+        return Progress(warns=True)
     return Progress(_BarTask if sys.stderr.isatty() else _LineTask, quiet=False)
