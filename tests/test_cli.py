@@ -95,6 +95,7 @@ def test_every_command_has_help():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Usage:") == len(COMMANDS)
+    assert "{CARD}" not in done.stdout and "list[" not in done.stdout and "--ensemble PATH" in done.stdout
 
 
 def test_measure_prints_the_json_of_the_report(ensemble):
@@ -186,8 +187,9 @@ def test_user_errors_are_one_line_and_exit_code_2(card, tmp_path, ensemble):
 
 
 def test_usage_errors_exit_with_2():
-    assert cli("generate").returncode == 2
-    assert cli("paint").returncode == 2
+    assert_one_clear_line(cli("generate"), "Missing argument 'CARD'; see latticediff generate --help")
+    assert_one_clear_line(cli("paint"), "No such command 'paint'")
+    assert_one_clear_line(cli("sample", "x", "--route"), "Option '--route' requires an argument; see latticediff")
     assert cli("sample", "card.toml", "--model", "m", "--route", "sideways", "--out", "x").returncode == 2
 
 
