@@ -1,4 +1,6 @@
-"""Writes docs/cards.md, the reference of all card keys, from the models that check a card: ``python docs/cards_page.py``.
+"""Writes docs/cards.md, the reference of all card keys, from the models that check a card.
+
+Call it by ``python docs/cards_page.py``.
 
 Names, values and defaults are those of the pydantic models; what a key means is the ``#:`` comment beside it; why the
 demo has the value that it has is the comment of configs/demo.toml. A test compares the page with what this prints.
