@@ -57,16 +57,20 @@ class _BarTask(Task):
 class _LineTask(Task):
     def __init__(self, name: str, total: int, initial: int = 0) -> None:
         super().__init__(name, total, initial)
-        self._began = self._said = time.monotonic()
-        self._initial = initial
+        self._said = time.monotonic()
+        # the first piece of work compiles, so speed is measured from its end on
+        self._timed_from: tuple[float, int] | None = None
 
     def advance(self, n: int = 1, **info: float) -> None:
         super().advance(n)
         now = time.monotonic()
+        if self._timed_from is None:
+            self._timed_from = now, self.done
         if now - self._said < SECONDS_BETWEEN_LINES:
             return
         self._said = now
-        rate = (self.done - self._initial) / (now - self._began)
+        began, already = self._timed_from
+        rate = (self.done - already) / (now - began) if now > began else 0.0
         left = f", about {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
         numbers = "".join(f", {key} {value:.4g}" for key, value in info.items())
         print(printable(f"{self.name}: {self.done} of {self.total}{left}{numbers}"), file=sys.stderr, flush=True)
