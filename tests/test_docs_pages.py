@@ -39,6 +39,13 @@ def test_links_lead_somewhere(page):
     assert not dead
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_no_line_of_a_formula_looks_like_a_list(page):
+    """GitHub takes a line that begins with + for an item, also within a formula."""
+    formulas = re.findall(r"\$\$.*?\$\$", prose(page), re.DOTALL)
+    assert not [line for formula in formulas for line in formula.splitlines() if re.match(r"\s*[-+*] ", line)]
+
+
 def commands(page):
     """Command lines of `latticediff` in fenced and indented code, continuation lines joined, comments dropped."""
     found, lines = [], page.read_text(encoding="utf-8").split("\n")

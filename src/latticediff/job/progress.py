@@ -94,8 +94,10 @@ class Progress:
 
     def warn(self, line: str) -> None:
         """Print ``warning: line`` to standard error, on the command line even if ``--quiet``."""
-        if self._warns:
+        if self._quiet and self._warns:
             print(printable(f"warning: {line}"), file=sys.stderr, flush=True)
+        else:
+            self.say(f"warning: {line}")
 
 
 def make_progress(quiet: bool = False) -> Progress:
