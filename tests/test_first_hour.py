@@ -1,5 +1,7 @@
 """What a newcomer mistakes in the first hour is answered by one line that says what to do instead."""
 
+import json
+
 import pytest
 
 from latticediff.config import load_card, parse_card
@@ -9,6 +11,7 @@ from latticediff.stages.compare import compare
 from latticediff.stages.first_weights import require_first_weights
 from latticediff.stages.generate import generate
 from latticediff.stages.line import draw_line
+from latticediff.stages.made import made_run
 from latticediff.stages.measure import measure
 from latticediff.stages.model_place import refuse_model_folder
 
@@ -106,3 +109,23 @@ def test_cards_of_a_series_say_how_to_begin(name, said, monkeypatch, tmp_path, r
         require_first_weights(card)
     shipped = said.rpartition("init=")[2]
     require_first_weights(card.model_copy(update={"training": card.training.model_copy(update={"init": shipped})}))
+
+
+def test_cards_that_begin_with_a_run_name_shipped_weights_beside_it(request, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    cards = [
+        path for path in (request.config.rootpath / "configs").glob("*.toml") if 'init = "runs/' in path.read_text()
+    ]
+    assert len(cards) > 10
+    for path in cards:
+        with pytest.raises(FileError) as caught:
+            require_first_weights(load_card(path))
+        assert str(caught.value).rpartition(", ")[2] in path.read_text()
+
+
+def test_a_finished_run_is_told_in_one_line(tmp_path):
+    ode = {"acceptance": 0.9875, "ess_reverse": 0.99, "ess_reverse_error": 0.001}
+    ode |= {"ess_forward": 0.98, "ess_forward_error": 0.002}
+    report = {"chains": {"hmc": {"acceptance": 0.8, "ess_reverse": None}, "ode": ode}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert made_run(tmp_path) == f"{tmp_path}: ode acceptance 0.9875, ESS reverse 0.9900(10), forward 0.9800(20)"

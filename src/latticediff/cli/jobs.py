@@ -70,6 +70,11 @@ def run(
 
     with stop_after(max_walltime) as stop:
         run_all(loaded, out, resume=resume, progress=progress, stop=stop)
+    if not quiet:
+        from ..stages.made import made_run
+
+        say_line(made_run(out))
+        say_line(f"next: open {out / 'report.html'}")
 
 
 def _whole(path: Path, card: Card, overrides: Sequence[str], out: Path, resume: bool, progress: Progress) -> Card:

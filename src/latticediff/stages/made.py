@@ -10,6 +10,7 @@ import numpy as np
 
 from ..analysis import ess_reverse
 from ..analysis.gamma import format_error
+from ..untrusted import parse_json, read_text
 from .measure import acceptance
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from ..model.score_model import ScoreModel
     from ..types import PathLikeStr
 
-__all__ = ["made_chain", "made_ensemble", "made_model", "next_command"]
+__all__ = ["made_chain", "made_ensemble", "made_model", "made_run", "next_command"]
+
+
+WAYS = ("reverse", "forward")  # in which an ESS is measured
 
 
 def next_command(*words: object) -> str:
@@ -87,11 +91,33 @@ def made_model(model: ScoreModel, folder: PathLikeStr) -> str:
     str
     """
     found: dict[str, Any] = model.card.get("metrics", {})
-    ess = [f"{way} {format_error(*found[f'ess_{way}'])}" for way in ("reverse", "forward") if found.get(f"ess_{way}")]
+    ess = [f"{way} {format_error(*found[f'ess_{way}'])}" for way in WAYS if found.get(f"ess_{way}")]
     quality = f"; ESS of the {found['proposal']} route {', '.join(ess)}" if ess else ""
     seconds = model.card.get("finetune", model.card.get("training", {})).get("seconds")
     time = "" if seconds is None else f", {seconds:.3g} s of training steps"
     return f"{folder}: a model of {model.theory!r} on {'x'.join(map(str, model.shape))}{time}{quality}"
+
+
+def made_run(folder: PathLikeStr) -> str:
+    """One line on a finished run: acceptance and ESS of every learned sampler.
+
+    Parameters
+    ----------
+    folder : path-like
+        With its ``report.json``.
+
+    Returns
+    -------
+    str
+    """
+    path = Path(folder) / "report.json"
+    told = []
+    for name, chain in parse_json(read_text(path, "the report of a run"), path)["chains"].items():
+        known = [(way, chain.get(f"ess_{way}"), chain.get(f"ess_{way}_error")) for way in WAYS]
+        ess = [f"{way} {format_error(value, error or 0.0)}" for way, value, error in known if value is not None]
+        if ess and chain.get("acceptance") is not None:
+            told.append(f"{name} acceptance {chain['acceptance']:.4f}, ESS {', '.join(ess)}")
+    return f"{folder}: {'; '.join(told) or 'finished'}"
 
 
 def _size(ensemble: Ensemble) -> str:

@@ -129,7 +129,6 @@ def run(
         if further:
             _prices(folder, further, log, stop, progress)
         _stage(folder, log, stop, "report", lambda: report(folder, progress, further))
-        progress.say(f"done; open {folder.path / 'report.html'}")
         return folder
 
 
