@@ -117,14 +117,18 @@ def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
 
 
 def _train_cost(card: Card, trainer: Trainer) -> Cost:
+    from ..diffusion.threads import one_torch_thread
+
     hmc, section = card.hmc, card.training
-    seconds = _timed(trainer.advance) * section.batch / trainer.plan.batch
+    with one_torch_thread(trainer.gaussian.device):  # as in a training: threads that wait would count for work
+        seconds = _timed(trainer.advance) * section.batch / trainer.plan.batch
     data = 8 * hmc.n_chains * (hmc.n_updates // hmc.thin) * volume(card.shape)
     weights = sum(4 * p.numel() for p in trainer.network.parameters())
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
 
 
 def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
+    from ..diffusion.threads import one_torch_thread
     from ..training.finetune import FineTuner
     from .finetune import plan_of
 
@@ -132,7 +136,8 @@ def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
     batch = min(section.batch, len(trainer.data.train))
     plan = replace(plan_of(card), check_every=0, batch=batch)
     tuner = FineTuner(trainer.averaged(), trainer.tasks[0], trainer.noise, plan, section.method)
-    seconds = _timed(tuner.advance) * section.batch / batch
+    with one_torch_thread(trainer.gaussian.device):
+        seconds = _timed(tuner.advance) * section.batch / batch
     data = 8 * card.hmc.n_chains * (card.hmc.n_updates // card.hmc.thin) * volume(card.shape)
     weights = sum(4 * p.numel() for p in trainer.network.parameters())
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
