@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["finish_seconds"]
 
-LEVELS = 3  # noise levels of the probe
+PROBES = 5  # of each part; their median counts
 TYPICAL = 0.7  # of the rounds that a fit of the grid may take
 
 
@@ -52,19 +54,15 @@ def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: boo
     rng = Streams(card.run.seed).child("probe").generator("finish")
     n = max(1, min(card.sampling.batch, GRID_SITES // volume))
     proposal.draw(n, rng)  # compiles
-    began = time.perf_counter()
-    plain_proposal(on_uniform_grid(card), model, route)
-    tables = time.perf_counter() - began  # of what a flow knows of each of its levels, made anew for each grid
-    began = time.perf_counter()
-    proposal.draw(n, rng)
-    passage = (time.perf_counter() - began) / n  # of one field by the card's steps
+    # of what a flow knows of each of its levels, made anew for each grid
+    tables = _median(lambda: plain_proposal(on_uniform_grid(card), model, route))
+    passage = _median(lambda: proposal.draw(n, rng)) / n  # of one field by the card's steps
 
-    began = time.perf_counter()
-    measured_power(model.network, model.gaussian, trainer.data, np.asarray(model.noise.log_range)[:1].repeat(LEVELS))
-    wanted = min(_training_fields(card), max(64, POWER_SITES // volume)) / min(
-        len(trainer.data.train), max(64, POWER_SITES // volume)
-    )  # fields a level, here and in the probe
-    seconds = (time.perf_counter() - began) * N_LEVELS / LEVELS * max(1.0, wanted) * len(trainer.tasks)
+    levels = np.asarray(model.noise.log_range)[:1]
+    fields = max(64, POWER_SITES // volume)  # a level, if there are as many data
+    wanted = min(_training_fields(card), fields) / min(len(trainer.data.train), fields)
+    level = _median(lambda: measured_power(model.network, model.gaussian, trainer.data, levels))
+    seconds = level * N_LEVELS * max(1.0, wanted) * len(trainer.tasks)
     seconds += N_METRICS * (1 + 3) * passage  # draws, and held-out fields by three passages
     if figures:
         fields = max(FEWEST_FIGURES, min(N_FIGURES, SITES // volume))
@@ -77,6 +75,16 @@ def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: boo
         reference = 4 * FINE / max(1, proposal.evaluations_per_draw)  # by Runge-Kutta
         seconds += 2 * (fields * (rounds + reference) * passage + rounds * tables)  # down and up
     return seconds
+
+
+def _median(work: Callable[[], object]) -> float:
+    """Median seconds of a few calls."""
+    spent = []
+    for _ in range(PROBES):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
 
 
 def _training_fields(card: Card) -> int:
