@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def test_every_command_has_help():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Usage:") == len(COMMANDS)
+    assert "{CARD}" not in done.stdout and "list[" not in done.stdout and "--ensemble PATH" in done.stdout
 
 
 def test_measure_prints_the_json_of_the_report(ensemble):
@@ -144,7 +146,8 @@ def test_dry_run_of_the_whole_job_names_every_stage(card, tmp_path, phase):
     done = cli("run", card, "--out", tmp_path / "run", "--dry-run", "--set", f"training.phase={phase}")
     assert done.returncode == 0, done.stderr
     table = done.stdout.partition("\nestimate")[2]
-    assert all(stage in table for stage in ("generate", "train", "sample_ode", "sample_sde", "together"))
+    stages = ("generate", "train", "finish train", "sample_ode", "sample_sde", "together")
+    assert all(stage in table for stage in stages)
     assert [path.name for path in tmp_path.iterdir()] == ["card.toml"]
 
 
@@ -184,8 +187,9 @@ def test_user_errors_are_one_line_and_exit_code_2(card, tmp_path, ensemble):
 
 
 def test_usage_errors_exit_with_2():
-    assert cli("generate").returncode == 2
-    assert cli("paint").returncode == 2
+    assert_one_clear_line(cli("generate"), "Missing argument 'CARD'; see latticediff generate --help")
+    assert_one_clear_line(cli("paint"), "No such command 'paint'")
+    assert_one_clear_line(cli("sample", "x", "--route"), "Option '--route' requires an argument; see latticediff")
     assert cli("sample", "card.toml", "--model", "m", "--route", "sideways", "--out", "x").returncode == 2
 
 
@@ -244,3 +248,65 @@ def test_dry_run_of_fine_tuning_refuses_a_model_as_the_run_does(card, tmp_path):
 def test_dry_run_of_sample_knows_its_routes(card, tmp_path):
     dry = cli("sample", card, "--route", "odo", "--model", "phi4-A-L8", "--out", tmp_path / "x.h5", "--dry-run")
     assert_one_clear_line(dry, "route is 'odo'; expected one of")
+
+
+NAMES_A_MODEL = (
+    ("sample", "configs/demo.toml", "--model", "nope", "--route", "ode", "--out", "x.h5"),
+    ("weigh", "--model", "nope", "--fields", "a.npy", "--out", "w.npz"),
+    ("propose", "nope", "--out", "p.h5"),
+    ("accept", "p.h5", "--out", "x.h5", "--model", "nope"),
+    ("diagnose", "nope", "--out", "d"),
+    ("free-energy", "--model", "nope"),
+    ("tune", "configs/demo.toml", "--model", "nope"),
+    ("line", "nope", "--along", "lam=4:5:3", "--out", "l"),
+    ("reweight", "ens.h5", "--to", "lam=6", "--model", "nope"),
+    ("finetune", "configs/demo.toml", "--model", "nope", "--ensemble", "e.h5", "--out", "t"),
+    ("mix", "nope", "nope", "--out", "both"),
+    ("warm-up", "nope"),
+)
+
+
+def test_a_wrong_model_name_is_refused_before_anything_heavy_is_imported():
+    script = (
+        "import sys\n"
+        "from latticediff.cli import main\n"
+        f"for words in {NAMES_A_MODEL!r}:\n"
+        "    try:\n        main(words)\n"
+        "    except SystemExit as exit:\n        assert exit.code == 2, words\n"
+        "assert not {'torch', 'numba', 'h5py'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(NAMES_A_MODEL)
+    assert all("no model folder and no shipped model is called 'nope'" in line for line in lines)
+
+
+def test_a_model_that_is_a_file_or_nowhere_is_refused(card):
+    assert_one_clear_line(cli("propose", card, "--out", "p.h5"), "no model in", "that is a file")
+    assert_one_clear_line(cli("propose", "nowhere/model", "--out", "p.h5"), "no model in", "no such folder")
+
+
+def test_success_says_what_was_made_and_the_next_command(ensemble, tmp_path):
+    """On standard output, which is a pipe here; progress and notes go to standard error."""
+    card, model, chain = ensemble.parent / "card.toml", tmp_path / "model", tmp_path / "ode.h5"
+    made = cli("generate", card, "--out", tmp_path / "again.h5")
+    assert re.search(
+        r"again\.h5: 6400 configurations of 16 chains on 4x4, acceptance 0\.\d+; passed the gate", made.stdout
+    )
+    assert f"next: latticediff train {card} --ensemble {tmp_path / 'again.h5'}" in made.stdout
+    trained = cli("train", card, "--ensemble", ensemble, "--out", model)
+    assert "finishing the model: score power, time grid, ESS" in trained.stderr
+    assert re.search(r"model: a model of .* on 4x4, .* ESS of the ode route reverse", trained.stdout), trained.stdout
+    assert f"next: latticediff sample {card} --model {model} --route ode" in trained.stdout
+    few = ("--set", "sampling.ode.n_updates=20", "--set", "sampling.max_doubling=100")
+    sampled = cli("sample", card, "--model", model, "--route", "ode", "--out", chain, *few)
+    assert re.search(r"ode\.h5: \d+ configurations .*acceptance .*ESS of the proposals", sampled.stdout), sampled.stderr
+    assert f"next: latticediff measure {chain}" in sampled.stdout
+
+
+def test_quiet_still_warns(card, tmp_path):
+    loose = ("--set", "hmc.n_updates=200", "--set", "gate.enforce=false", "--quiet")
+    done = cli("generate", card, "--out", tmp_path / "ens.h5", *loose)
+    assert done.returncode == 0 and done.stdout == ""
+    assert all(line.startswith("warning: ") for line in done.stderr.splitlines()) and "ens.h5" in done.stderr

@@ -26,6 +26,7 @@ from latticediff.report import (
     write_report,
 )
 from latticediff.report import figures as drawings
+from latticediff.report.brief import brief
 from latticediff.report.figures.chains import _block_histogram, distribution, history, log_weights
 from latticediff.report.figures.costs import cost
 from latticediff.report.figures.physics import observables
@@ -370,8 +371,13 @@ def test_page_is_self_contained_and_accessible(folder):
     assert not any(tag in ("script", "iframe", "object") for tag, _ in found.tags)
     for _, attributes in found.tags:
         for key in ("src", "href"):
-            assert attributes.get(key, "data:").startswith("data:")
+            # nothing is fetched: places on the page, and files beside it that a reader may ask for
+            assert attributes.get(key, "data:").startswith(("data:", "#", "figures/"))
     assert "url(" not in text and "@import" not in text
+    ids = {attributes["id"] for _, attributes in found.tags if "id" in attributes}
+    places = [attributes["href"] for tag, attributes in found.tags if tag == "a"]
+    assert all(place[1:] in ids for place in places if place.startswith("#"))
+    assert all((paths["html"].parent / place).is_file() for place in places if place.startswith("figures/"))
     images = [attributes for tag, attributes in found.tags if tag == "img"]
     assert len(images) == 10 and all(image["alt"] for image in images)
     assert all(a.get("scope") in ("row", "col") for tag, a in found.tags if tag == "th")
@@ -484,3 +490,29 @@ def test_impossible_runs_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="choose another --out"):
         write_report(make_run(), tmp_path / "file")
+
+
+def test_verdict_in_three_sentences_says_what_ode_and_sde_are():
+    rng = np.random.default_rng(4)
+    chains = [make_chain(rng, "hmc"), make_chain(rng, "ode", weights=True), make_chain(rng, "sde", weights=True)]
+    sentences = brief(make_run(chains=chains))
+    assert len(sentences) == 3
+    assert "the ODE (a flow from noise to a field" in sentences[0] and "the SDE (a random path" in sentences[0]
+    assert "differences from" in sentences[1] and "Per independent sample" in sentences[2]
+
+
+def test_page_folds_the_long_verdict_and_labels_cells_for_phones():
+    text = page(make_run(), [])
+    assert "<details><summary>In full, with all numbers</summary>" in text
+    assert (
+        '<nav aria-label="Contents">' in text and 'href="#section-samplers"' in text and 'id="section-samplers"' in text
+    )
+    assert 'data-label="' in text
+
+
+def test_chains_with_cluster_updates_are_not_called_hmc():
+    from latticediff.stages.chains import sampler_name
+
+    parts = [{"name": "hmc"}, {"name": "cluster"}, {"name": "cluster"}]
+    assert sampler_name({"name": "hmc"}) == "HMC"
+    assert sampler_name({"name": "sequence", "parts": parts}) == "HMC + cluster"

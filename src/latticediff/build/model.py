@@ -71,7 +71,7 @@ def model_for(
         warnings.simplefilter("always")
         moved = model.at(theory, card.shape, outside=True)
     if caught and progress is not None:
-        progress.say(f"warning: {caught[0].message}; expected ESS {_expected_ess(card, moved, route)}")
+        progress.warn(f"{caught[0].message}; expected ESS {_expected_ess(card, moved, route)}")
     return moved
 
 

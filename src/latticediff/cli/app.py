@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from . import cluster_jobs, densities, embedding, ensembles, files, installation, jobs, lines, phases, sampling, tuning
+from .group import PlainGroup
 from .options import say
 
 __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    cls=PlainGroup,
     pretty_exceptions_enable=False,  # a defect shows a plain traceback, a user's error one line (see main)
     rich_markup_mode=None,
     help="Exact diffusion-model samplers for lattice field theory, beside HMC on the same theory.",

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..defaults import SDE_STEPS
+from .models import known_model
 from .options import AsJson, Model, Quiet, STau, say
 
 __all__ = ["add_commands"]
@@ -94,7 +95,9 @@ def free_energy(
 def reweight(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Ensemble file.")],
     to: To = None,
-    model: Annotated[str | None, typer.Option("--model", help="Weigh this model's draws for the target, too.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", callback=known_model, help="Weigh this model's draws for the target, too.")
+    ] = None,
     n: Annotated[int, typer.Option("--n", metavar="N", help="Draws of the model.")] = 4000,
     steps: Steps = None,
     method: Method = None,
@@ -124,7 +127,9 @@ def reweight(
 
 
 def diagnose(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or name of a shipped model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", callback=known_model, help="Model folder, or name of a shipped model.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the page; an earlier diagnosis there is replaced.")],
     ensemble: Reference = None,
     n: Draws = 2000,

@@ -10,11 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
+from .models import known_model, known_models
 from .options import AsJson, MaxWalltime, NewFile, Quiet, say, say_line, stop_after
 
 __all__ = ["add_commands", "route_options"]
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or name of a shipped model.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", callback=known_model, help="Model folder, or name of a shipped model.")
+]
 Route = Annotated[str, typer.Option("--route", metavar="ROUTE", help="ode, sde or an installed one.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="Integration steps; default: the model's own.")]
 Method = Annotated[str | None, typer.Option("--method", help="rk4, dopri5 or adams5 (ode); default: the model's own.")]
@@ -83,7 +86,9 @@ def accept(
     n: Annotated[int | None, typer.Option("--n", metavar="N", help="Use at most N draws; the others stay.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the accept steps.")] = 1,
     more: Annotated[bool, typer.Option("--more", help="Go on with the chain --out.")] = False,
-    model: Annotated[str | None, typer.Option("--model", help="Refuse pools of other weights than these.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", callback=known_model, help="Refuse pools of other weights than these.")
+    ] = None,
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ) -> None:
@@ -116,7 +121,8 @@ def accept(
 
 def warm_up(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL...]", help="Default: one of each kind, and HMC.")
+        list[str] | None,
+        typer.Argument(metavar="[MODEL...]", callback=known_models, help="Default: one of each kind, and HMC."),
     ] = None,
 ) -> None:
     """Compile what proposals and HMC need, so that the first use in a program does not wait for it.

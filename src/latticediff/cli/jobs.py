@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .cards import prepare, print_plan
+from .models import known_model
 from .options import (
     CardPath,
     DryRun,
@@ -22,12 +23,14 @@ from .options import (
     Quiet,
     Resume,
     say,
+    say_line,
     stop_after,
 )
 
 if TYPE_CHECKING:
     from ..config import Card
     from ..job.progress import Progress
+    from ..model.score_model import ScoreModel
 
 __all__ = ["add_commands"]
 
@@ -67,6 +70,11 @@ def run(
 
     with stop_after(max_walltime) as stop:
         run_all(loaded, out, resume=resume, progress=progress, stop=stop)
+    if not quiet:
+        from ..stages.made import made_run
+
+        say_line(made_run(out))
+        say_line(f"next: open {out / 'report.html'}")
 
 
 def _whole(path: Path, card: Card, overrides: Sequence[str], out: Path, resume: bool, progress: Progress) -> Card:
@@ -132,7 +140,13 @@ def generate(
     from ..stages.generate import generate as generate_ensemble
 
     with stop_after(max_walltime) as stop:
-        generate_ensemble(loaded, out, resume=resume, progress=progress, stop=stop)
+        ensemble = generate_ensemble(loaded, out, resume=resume, progress=progress, stop=stop)
+    if not quiet:
+        from ..stages.made import made_ensemble, next_command
+
+        with ensemble:
+            say_line(made_ensemble(ensemble, loaded.gate.enforce))
+        say_line(next_command("train", card, "--ensemble", out, "--out", "model"))
 
 
 def train(
@@ -160,12 +174,17 @@ def train(
     from ..stages.train import train as train_model
 
     with stop_after(max_walltime) as stop:
-        train_model(loaded, ensemble, out, resume=resume, progress=progress, stop=stop)
+        trained = train_model(loaded, ensemble, out, resume=resume, progress=progress, stop=stop)
+    if trained is not None:  # else another process of this training says it
+        _tell_model(card, trained, out, quiet)
 
 
 def finetune(
     card: CardPath,
-    model: Annotated[Path, typer.Option("--model", help="Model folder to start from, or name of a shipped model.")],
+    model: Annotated[
+        Path,
+        typer.Option("--model", callback=known_model, help="Model folder to start from, or name of a shipped model."),
+    ],
     ensemble: Ensembles,
     out: NewFile,
     overrides: Overrides = None,
@@ -195,6 +214,18 @@ def finetune(
     with stop_after(max_walltime) as stop:
         tuned = finetune_model(loaded, model, ensemble, out, resume=resume, progress=progress, stop=stop)
     say(summary(tuned))
+    _tell_model(card, tuned, out, quiet)
+
+
+def _tell_model(card: Path, model: ScoreModel, out: Path, quiet: bool) -> None:
+    """Say what a training made, and how to draw from it."""
+    if quiet:
+        return
+    from ..stages.made import made_model, next_command
+
+    route = str(model.card.get("metrics", {}).get("proposal", "ode"))
+    say_line(made_model(model, out))
+    say_line(next_command("sample", card, "--model", out, "--route", route, "--out", f"{route}.h5"))
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -8,13 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from .models import known_model
 from .options import AsJson, MaxWalltime, Outside, Quiet, say, stop_after
 
 __all__ = ["add_commands"]
 
 
 def line(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Model folder, or name of a shipped model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", callback=known_model, help="Model folder, or name of a shipped model.")
+    ],
     along: Annotated[
         str,
         typer.Option("--along", metavar="NAME=FIRST:LAST:N", help="The coupling and its values, or a list: lam=4,5,6."),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .models import known_model
+
 if TYPE_CHECKING:
     from ..signals import Stop
 
@@ -31,7 +33,7 @@ __all__ = [
 
 
 CardPath = Annotated[Path, typer.Argument(metavar="CARD", help="Run-card, a TOML file such as configs/demo.toml.")]
-Model = Annotated[str, typer.Option("--model", help="Model folder, or name of a shipped model.")]
+Model = Annotated[str, typer.Option("--model", callback=known_model, help="Model folder, or name of a shipped model.")]
 Ensembles = Annotated[
     list[Path], typer.Option("--ensemble", help="Ensemble file; repeatable, the card's own theory first.")
 ]
@@ -56,7 +58,7 @@ MaxWalltime = Annotated[
 ]
 STau = Annotated[float, typer.Option("--s-tau", help="S of the Gamma method's automatic window.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; only results, warnings and errors.")]
 
 
 def say(text: object, err: bool = False) -> None:

@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
+from .models import known_models
 from .options import NewFile, Quiet, say
 
 __all__ = ["add_commands"]
 
 
 def mix(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Model folders, one for each phase.")],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", callback=known_models, help="Model folders, one for each phase.")
+    ],
     out: NewFile,
     boundary: Annotated[
         list[float] | None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cards import prepare, print_plan
+from .models import known_model
 from .options import (
     AsJson,
     CardPath,
@@ -24,6 +25,7 @@ from .options import (
     Quiet,
     Resume,
     say,
+    say_line,
     stop_after,
 )
 
@@ -66,6 +68,7 @@ def sample(
         str | None,
         typer.Option(
             "--model",
+            callback=known_model,
             help="Model folder, or name of a shipped model; with --route ode by default the cheapest shipped.",
         ),
     ] = None,
@@ -91,7 +94,13 @@ def sample(
     from ..stages.sample import sample as sample_chain
 
     with stop_after(max_walltime) as stop:
-        sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
+        chain = sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
+    if not quiet:
+        from ..stages.made import made_chain, next_command
+
+        with chain:
+            say_line(made_chain(chain))
+        say_line(next_command("measure", out))
 
 
 def weigh(

@@ -94,7 +94,8 @@ class Card(BaseModel):
             require(action, Action, f"action {self.action.name!r}")
             return action
         except UserError as exc:
-            raise CardError(f"[action] {exc}") from None
+            example = '; write e.g. convention = "A" with m2 and lam' if "convention is" in str(exc) else ""
+            raise CardError(f"[action] {exc}{example}") from None
         except KeyError as exc:
             raise CardError(f"[action] {self.action.name} lacks {exc.args[0]}") from None
         except TypeError as exc:  # from bind: a missing or unknown argument of the user's own action

@@ -10,7 +10,12 @@ from .card import Card, short
 
 __all__ = ["first_problem"]
 
-_TYPES = ("float", "int", "str", "bool")  # as pydantic names the members of a union
+_TYPES = ("float", "int", "str", "bool", "constrained-float", "constrained-int")  # as pydantic names members of a union
+#: what to write, for keys whose form is not obvious
+_EXAMPLES = {
+    "lattice.shape": "shape = [16, 16], one extent for each dimension",
+    "sampling.beside": 'beside = ["phi4-A-L8-fast"], a list of models',
+}
 
 
 def first_problem(exc: ValidationError, root: type[BaseModel], section: str | None) -> str:
@@ -34,7 +39,8 @@ def first_problem(exc: ValidationError, root: type[BaseModel], section: str | No
         return f"{where} = {short.repr(value)}; expected a section [{where}] with keys of its own"
     if isinstance(value, dict):  # a rule about a whole section
         return f"[{where}] {message}"
-    return f"{where} = {short.repr(value)}: {message}"
+    example = f"; write e.g. {_EXAMPLES[where]}" if where in _EXAMPLES else ""
+    return f"{where} = {short.repr(value)}: {message}{example}"
 
 
 def _unknown_key(location: Sequence[int | str], root: type[BaseModel], section: str | None) -> str:

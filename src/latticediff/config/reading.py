@@ -5,6 +5,7 @@ misspelt key the nearest right one.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,6 +25,8 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _DEPTH = 16  # levels of a card; its own keys have four
 _BITS = 8192  # beyond 4300 digits Python writes no integer, not even into a message
+
+HDF5 = b"\x89HDF\r\n\x1a\n"  #: how HDF5 files begin
 
 
 def load_card(path: PathLikeStr, overrides: Sequence[str] = (), say: Callable[[str], object] | None = None) -> Card:
@@ -55,6 +58,13 @@ def load_card(path: PathLikeStr, overrides: Sequence[str] = (), say: Callable[[s
     try:
         text = read_text(path, "a TOML file")
     except FileError as exc:
+        if Path(path).is_file():
+            with open(path, "rb") as file:
+                if file.read(len(HDF5)) == HDF5:
+                    raise FileError(
+                        f"{path} is an HDF5 file, perhaps an ensemble; expected a run-card here, a TOML file such as"
+                        " configs/demo.toml"
+                    ) from None
         raise FileError(f"cannot read run-card {exc}") from None
     return parse_card(text, overrides, source=str(path), say=say)
 

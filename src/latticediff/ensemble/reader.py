@@ -140,11 +140,20 @@ class Ensemble(StoredRows):
     def expect(self, action: Action | None = None, shape: Extents | None = None) -> Self:
         """Return the ensemble itself, or raise `FileError` if it is of another action or lattice."""
         if shape is not None and tuple(shape) != self.shape:
-            raise FileError(f"{self.path} is of lattice {self.shape}; expected {tuple(shape)}")
+            raise FileError(
+                f"{self.path} is of lattice {self.shape}; expected {tuple(shape)}: give a file of that lattice, or a"
+                f" card of this one, as by --set 'lattice.shape={list(self.shape)}'"
+            )
         if action is not None:
             wanted = Header.build(action.describe(), (), {}, 1, 1).action
             if wanted != self.description:
-                raise FileError(f"{self.path} is of action {self.description}; expected {wanted}")
+                own, other = repr(self.action), repr(action)
+                if own == other:  # they differ in digits that are not shown
+                    own, other = str(self.description), str(wanted)
+                raise FileError(
+                    f"{self.path} is of action {own}; expected {other}: give a file of that theory, or a card of"
+                    " this one"
+                )
         return self
 
     def state(self) -> ChainState | None:

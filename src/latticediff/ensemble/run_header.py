@@ -32,6 +32,12 @@ def read_run_header(directory: PathLikeStr) -> Description:
     """
     path = Path(directory) / "run.json"
     if status(path) is None:
+        if status(Path(directory) / "weights.safetensors") is not None:
+            raise FileError(
+                f"{directory} is a model folder; expected an ensemble file: draw one with `latticediff sample CARD"
+                f" --model {directory} --route ode --out chain.h5`, or look at the model with"
+                f" `latticediff info {directory}`"
+            )
         raise FileError(f"{directory} is a directory and holds no run (run.json is missing); expected an ensemble file")
     about = parse_json(read_text(path, "the header of a run"), path)
     wanted = {"run_id": str, "header": dict, "target": int, "base": dict | None, "provenance": dict}

@@ -56,7 +56,7 @@ def open_h5(path: PathLikeStr) -> "Store":
         if "truncated" in text:
             raise FileError(f"{path} is truncated; `repair` saves the configurations that are whole") from exc
         if "signature" in text:
-            raise FileError(f"{path} is not an HDF5 file") from exc
+            raise FileError(f"{path} is not an HDF5 file; expected an ensemble, such as `generate` writes") from exc
         errno = getattr(exc, "errno", None)
         raise FileError(f"{path} cannot be opened: {os.strerror(errno) if errno else printable(text, 200)}") from exc
 

@@ -1,4 +1,4 @@
-"""Progress: a bar with ETA on a terminal, one line a minute elsewhere, nothing when quiet.
+"""Progress: a bar with ETA on a terminal, one line a minute elsewhere, only warnings when quiet.
 
 A stage says ``with progress.task("training", total) as task: task.advance(n, loss=0.3)``.
 """
@@ -57,16 +57,20 @@ class _BarTask(Task):
 class _LineTask(Task):
     def __init__(self, name: str, total: int, initial: int = 0) -> None:
         super().__init__(name, total, initial)
-        self._began = self._said = time.monotonic()
-        self._initial = initial
+        self._said = time.monotonic()
+        # the first piece of work compiles, so speed is measured from its end on
+        self._timed_from: tuple[float, int] | None = None
 
     def advance(self, n: int = 1, **info: float) -> None:
         super().advance(n)
         now = time.monotonic()
+        if self._timed_from is None:
+            self._timed_from = now, self.done
         if now - self._said < SECONDS_BETWEEN_LINES:
             return
         self._said = now
-        rate = (self.done - self._initial) / (now - self._began)
+        began, already = self._timed_from
+        rate = (self.done - already) / (now - began) if now > began else 0.0
         left = f", about {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
         numbers = "".join(f", {key} {value:.4g}" for key, value in info.items())
         print(printable(f"{self.name}: {self.done} of {self.total}{left}{numbers}"), file=sys.stderr, flush=True)
@@ -75,8 +79,9 @@ class _LineTask(Task):
 class Progress:
     """How tasks and messages are shown; the kind is chosen by `make_progress`."""
 
-    def __init__(self, task: type[Task] = Task, quiet: bool = True) -> None:
+    def __init__(self, task: type[Task] = Task, quiet: bool = True, warns: bool | None = None) -> None:
         self._task, self._quiet = task, quiet
+        self._warns = not quiet if warns is None else warns
 
     def task(self, name: str, total: int, initial: int = 0) -> Task:
         """A context manager that shows how much of `name` is done."""
@@ -87,9 +92,16 @@ class Progress:
         if not self._quiet:
             print(printable(line), file=sys.stderr, flush=True)
 
+    def warn(self, line: str) -> None:
+        """Print ``warning: line`` to standard error, on the command line even if ``--quiet``."""
+        if self._quiet and self._warns:
+            print(printable(f"warning: {line}"), file=sys.stderr, flush=True)
+        else:
+            self.say(f"warning: {line}")
+
 
 def make_progress(quiet: bool = False) -> Progress:
-    """A bar on a terminal, lines elsewhere, nothing if `quiet`."""
+    """A bar on a terminal, lines elsewhere, nothing but warnings if `quiet`."""
     if quiet:
-        return Progress()
+        return Progress(warns=True)
     return Progress(_BarTask if sys.stderr.isatty() else _LineTask, quiet=False)

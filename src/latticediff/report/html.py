@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .brief import brief
 from .caveats import CHECK_ALARM
 from .model import ChainResult, Pair, RunResult
 from .numbers import OBSERVABLES, TAU_NAMES, break_even, cost_ratio, count, differences, seconds, value_error
@@ -227,6 +228,7 @@ def page(run: RunResult, records: "Sequence[FigureRecord]") -> str:
         + f"; {run.created[:10]}"
         + (f"; {run.device}" if run.device else "")
         + (f"; latticediff {run.versions['latticediff']}" if "latticediff" in run.versions else ""),
-        [headline, *sentences],
+        [headline, *brief(run)],
         sections,
+        sentences,
     )

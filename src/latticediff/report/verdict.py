@@ -235,4 +235,5 @@ def verdict(run: RunResult) -> tuple[str, list[str]]:
         paragraphs.append([*cheapest[1]])
     sentences += [" ".join(filter(None, paragraph)) for paragraph in paragraphs if any(paragraph)]
     headline = "; ".join(dict.fromkeys(shorts)) or f"{_and(c.label for c in run.chains)} on one page"
-    return headline[0].upper() + headline[1:] + ".", sentences
+    named = any(headline.startswith(chain.label) for chain in run.chains)  # a name is left as it is
+    return (headline if named else headline[0].upper() + headline[1:]) + ".", sentences

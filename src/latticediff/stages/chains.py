@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..ensemble import Ensemble
     from .measure import Measurement
 
-__all__ = ["chain_result", "cost_per_update", "seconds_per_update"]
+__all__ = ["chain_result", "cost_per_update", "sampler_name", "seconds_per_update"]
 
 
 def seconds_per_update(ensemble: Ensemble) -> float | None:
@@ -52,15 +52,35 @@ def cost_per_update(ensemble: Ensemble) -> tuple[float | None, str]:
     evaluations : float or None
         None if the algorithm does not say.
     kind : str
-        ``"network evaluations"`` or ``"action gradients"``.
+        ``"network evaluations"`` or ``"action gradients"``, and what else an update does.
     """
     algorithm = ensemble.algorithm
     if "evaluations_per_update" in algorithm:
         return float(algorithm["evaluations_per_update"]), "network evaluations"
     if algorithm.get("name") in ("hmc", "sequence"):
         kernel: Any = kernel_from_description(ensemble.action, algorithm)
-        return float(kernel.force_evaluations_per_update), "action gradients"
+        others = sampler_name(algorithm).split(" + ")[1:]
+        kind = f"action gradients, beside updates of {', '.join(others)}" if others else "action gradients"
+        return float(kernel.force_evaluations_per_update), kind
     return None, "action gradients"
+
+
+def sampler_name(algorithm: Mapping[str, Any]) -> str:
+    """What a report calls reference chains: HMC, and whatever else an update consists of.
+
+    Parameters
+    ----------
+    algorithm : dict
+        Description of the kernel.
+
+    Returns
+    -------
+    str
+        ``HMC``, or for instance ``HMC + cluster``.
+    """
+    names = [str(part.get("name")) for part in algorithm.get("parts", ())]
+    others = dict.fromkeys(name for name in names if not name.endswith("hmc"))
+    return " + ".join(["HMC", *others])
 
 
 def chain_result(

@@ -47,13 +47,16 @@ def compare(
     FileError
         A file is missing or of another action or lattice than the first, or `out` exists.
     UserError
-        No file, or as `latticediff.stages.measure.measure_ensemble`.
+        No file, one file twice, or as `latticediff.stages.measure.measure_ensemble`.
     """
     progress = progress or Progress()
     if not files:
         raise UserError("got no ensemble files to compare; give at least one")
     if entries_of(out):
         raise FileError(f"{out} exists and is never overwritten; choose another --out")
+    for number, path in enumerate(files):
+        if any(Path(path).resolve() == Path(other).resolve() for other in files[:number]):
+            raise UserError(f"got {path} twice, and a file agrees with itself; give files of different chains")
     chains: list[ChainResult] = []
     opened: list[Ensemble] = []  # what they say of themselves outlives their closing
     for path, name in zip(files, _names(files), strict=True):

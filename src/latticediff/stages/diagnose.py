@@ -26,6 +26,7 @@ from ..proposal.whole import WholeProposal
 from ..provenance import collect, version
 from ..report.diagnosis import Diagnosis, write_diagnosis
 from ..streams import Streams
+from .model_place import refuse_model_folder
 from .targets import refined
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def diagnose(
     FileError, ModelError, UserError
         Files that do not fit, something in the way at `out`, impossible numbers.
     """
+    refuse_model_folder(Path(out))
     with claimed(out) as place:
         there = entries_of(place)
         if there and "diagnosis.json" not in there:

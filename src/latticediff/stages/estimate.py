@@ -8,6 +8,7 @@ Compilation and imports are not counted.
 from __future__ import annotations
 
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -48,13 +49,19 @@ class Cost(NamedTuple):
 
 
 def _timed(work: Callable[[], object]) -> float:
-    """Seconds of one call of `work`, repeated for `PROBE_SECONDS`; the first call compiles and is left out."""
+    """Median seconds of a call of `work`, repeated for `PROBE_SECONDS`; the first call compiles and is left out.
+
+    The median, since on a busy machine a few calls out of many take ten times as long.
+    """
     work()
-    began, calls = time.perf_counter(), 0
-    while calls == 0 or time.perf_counter() - began < PROBE_SECONDS:
+    began = last = time.perf_counter()
+    spent: list[float] = []
+    while not spent or last - began < PROBE_SECONDS:
         work()
-        calls += 1
-    return (time.perf_counter() - began) / calls
+        now = time.perf_counter()
+        spent.append(now - last)
+        last = now
+    return statistics.median(spent)
 
 
 def _ensemble_bytes(n_cfg: int, n_updates: int, n_chains: int, shape: Shape, columns: int) -> int:
@@ -110,14 +117,18 @@ def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
 
 
 def _train_cost(card: Card, trainer: Trainer) -> Cost:
+    from ..diffusion.threads import one_torch_thread
+
     hmc, section = card.hmc, card.training
-    seconds = _timed(trainer.advance) * section.batch / trainer.plan.batch
+    with one_torch_thread(trainer.gaussian.device):  # as in a training: threads that wait would count for work
+        seconds = _timed(trainer.advance) * section.batch / trainer.plan.batch
     data = 8 * hmc.n_chains * (hmc.n_updates // hmc.thin) * volume(card.shape)
     weights = sum(4 * p.numel() for p in trainer.network.parameters())
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
 
 
 def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
+    from ..diffusion.threads import one_torch_thread
     from ..training.finetune import FineTuner
     from .finetune import plan_of
 
@@ -125,7 +136,8 @@ def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
     batch = min(section.batch, len(trainer.data.train))
     plan = replace(plan_of(card), check_every=0, batch=batch)
     tuner = FineTuner(trainer.averaged(), trainer.tasks[0], trainer.noise, plan, section.method)
-    seconds = _timed(tuner.advance) * section.batch / batch
+    with one_torch_thread(trainer.gaussian.device):
+        seconds = _timed(tuner.advance) * section.batch / batch
     data = 8 * card.hmc.n_chains * (card.hmc.n_updates // card.hmc.thin) * volume(card.shape)
     weights = sum(4 * p.numel() for p in trainer.network.parameters())
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
@@ -178,7 +190,7 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
     -------
     dict of str to Cost
         One for each stage, of ``beside`` for each model, and ``"search, at most"`` where the card lets HMC settings be
-        searched for.
+        searched for. What follows the last step of a training counts for itself: ``finish train``.
     """
     hmc = _probe_hmc(card)
     costs: dict[str, Cost] = {}
@@ -193,19 +205,21 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
     if set(stages) <= {"generate", "sample_hmc"}:
         return costs
     from ..training.calibrate import finish_model
+    from .finish_cost import finish_seconds
 
     if "train" not in stages:  # whatever the weights began with, they cost the same
         card = card.model_copy(update={"training": card.training.model_copy(update={"init": None})})
     trainer = _small_trainer(card, *hmc)
+    model = finish_model(trainer.averaged(), trainer.gaussian, trainer.noise, trainer.data)
     if "train" in stages:
         costs["train"] = _train_cost(card, trainer)
+        costs["finish train"] = Cost(finish_seconds(card, trainer, model, figures=False), 1 << 26, 0)
     if "finetune" in stages:
         costs["finetune"] = _finetune_cost(card, trainer)
+        costs["finish finetune"] = Cost(finish_seconds(card, trainer, model, figures=True), 1 << 26, 0)
     learned = [stage for stage in stages if stage in ("sample_ode", "sample_sde")]
-    if learned:
-        model = finish_model(trainer.averaged(), trainer.gaussian, trainer.noise, trainer.data)
-        for stage in learned:
-            costs[stage] = _sample_cost(card, model, stage.removeprefix("sample_"))
+    for stage in learned:
+        costs[stage] = _sample_cost(card, model, stage.removeprefix("sample_"))
     if "beside" in stages:
         costs |= _beside_costs(card)
     return costs

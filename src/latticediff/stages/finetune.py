@@ -24,6 +24,7 @@ from ..training import Task
 from ..training.calibrate import finish_model
 from ..training.finetune import FineTuner, FineTuningPlan
 from .finetune_figures import figures, summary
+from .finish import finishing
 from .train import (
     CHECKPOINT,
     clear_checkpoint,
@@ -137,38 +138,43 @@ def finetune(
         # what describes the first training stays true of the network
         about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}
         own, *further = tasks
-        tuned = finish_model(
-            tuner.averaged(), own.gaussian, model.noise, own.data, about, card.run.seed, further=further
-        )
-        shown = [own, *(task for task in further if not task.gaussian.has_field)]
-        own_figures, *further_figures = (
-            {
-                when: figures(card, ScoreModel.for_flow(of.network, task.gaussian, of.noise), task.data)
-                for when, of in (("before", model), ("after", tuned))
+        with finishing(progress, "score power", "figures before and after", "time grid", "ESS") as done:
+            tuned = finish_model(
+                tuner.averaged(), own.gaussian, model.noise, own.data, about, card.run.seed, further=further
+            )
+            done()
+            shown = [own, *(task for task in further if not task.gaussian.has_field)]
+            own_figures, *further_figures = (
+                {
+                    when: figures(card, ScoreModel.for_flow(of.network, task.gaussian, of.noise), task.data)
+                    for when, of in (("before", model), ("after", tuned))
+                }
+                for task in shown
+            )
+            done()
+            tuned.card["finetune"] = {
+                **asdict(tuner.plan),
+                "method": tuner.method.name,
+                "model": model.fingerprint(),
+                "steps_done": tuner.step,
+                "stopped": tuner.stopped,
+                "seconds": tuner.seconds,
+                "seconds_before": bill.finetuning_seconds(model.card),
+                "device": describe_device(device),
+                **own_figures,
             }
-            for task in shown
-        )
-        tuned.card["finetune"] = {
-            **asdict(tuner.plan),
-            "method": tuner.method.name,
-            "model": model.fingerprint(),
-            "steps_done": tuner.step,
-            "stopped": tuner.stopped,
-            "seconds": tuner.seconds,
-            "seconds_before": bill.finetuning_seconds(model.card),
-            "device": describe_device(device),
-            **own_figures,
-        }
-        if further_figures:
-            tuned.card["finetune"]["further"] = [
-                {"theory": str(task), **found} for task, found in zip(shown[1:], further_figures, strict=True)
-            ]
-        row = bill.training_row(
-            bill.FINE_TUNING, tuned.fingerprint(), tuner.seconds, tuned.shape, describe_device(device)
-        )
-        tuned.card[bill.KEY] = bill.extended(bill.rows_of(model.card), [*about[bill.KEY], row])
-        store_grid(card, tuned)
-        tuned.card["metrics"] = metrics(card, tuned, own.data)
+            if further_figures:
+                tuned.card["finetune"]["further"] = [
+                    {"theory": str(task), **found} for task, found in zip(shown[1:], further_figures, strict=True)
+                ]
+            row = bill.training_row(
+                bill.FINE_TUNING, tuned.fingerprint(), tuner.seconds, tuned.shape, describe_device(device)
+            )
+            tuned.card[bill.KEY] = bill.extended(bill.rows_of(model.card), [*about[bill.KEY], row])
+            store_grid(card, tuned)
+            done()
+            tuned.card["metrics"] = metrics(card, tuned, own.data)
+            done()
         save_model(tuned, folder)
         clear_checkpoint(folder)
     log("finetuned", folder=folder.name, fingerprint=tuned.fingerprint(), seconds=tuner.seconds)
@@ -194,7 +200,7 @@ def _warn_of_fluctuations(card: Card, model: ScoreModel, tasks: Iterable[Task], 
     for task in tasks:
         wanted = card.training.sigma_max_factor * task.gaussian.g_max**0.5
         if model.noise.sigma_max < (1 - 1e-6) * wanted:
-            progress.say(
+            progress.warn(
                 f"the noise of {model.noise.sigma_max:.3g} hardly drowns the fluctuations of {task}; sigma_max ="
                 f" {wanted:.3g} would: train on this ensemble first"
             )
@@ -233,4 +239,4 @@ def _run(
                 f"fine-tuning gained nothing: {tuner.stopped}, which are those of {start}. Nothing was written;"
                 " lower finetune.learning_rate, or raise finetune.integration_steps"
             )
-        progress.say(f"stopped by the guard at {tuner.stopped}")
+        progress.warn(f"stopped by the guard at {tuner.stopped}")

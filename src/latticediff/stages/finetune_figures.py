@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..training import TrainingData
     from ..types import Description, FloatArray
 
-__all__ = ["figures", "summary"]
+__all__ = ["FEWEST_FIGURES", "N_FIGURES", "SITES", "figures", "summary"]
 
 N_FIGURES = 2000  # proposals and held-out configurations behind the figures before and after
 SITES = 2**21  # most sites of all these: above 32x32, N_FIGURES configurations would take longer than the tuning

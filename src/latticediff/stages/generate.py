@@ -238,5 +238,7 @@ def generate(
             stop=stop,
         )
     log("generated", file=path.name, configurations=ensemble.n_cfg, fingerprint=ensemble.fingerprint())
-    pass_gate(ensemble, card.gate, log)
+    for gate in pass_gate(ensemble, card.gate, log):
+        if not gate.passed:  # and the card does not enforce it
+            progress.warn(f"{path}: {gate.message}")
     return ensemble

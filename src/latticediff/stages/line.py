@@ -23,6 +23,7 @@ from ..model.storage import load_model
 from ..proposal.grid import own_scheme
 from ..report.line import Line, Point, write_line
 from .measure import measure_ensemble
+from .model_place import refuse_model_folder
 from .sample import sample
 from .verify import verify
 
@@ -187,6 +188,7 @@ def draw_line(
         raise ModelError(_refusal(folder, card, name, foreign, trained))
     paths = {value: out / f"{name}={value:.{DIGITS}g}.h5" for value in values}
     points = []
+    refuse_model_folder(out)
     with claimed(out):
         _require_free(paths.values(), resume)
         for number, (value, path) in enumerate(paths.items(), 1):

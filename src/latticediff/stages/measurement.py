@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Measurement"]
 
+INDEPENDENT = 0.5  # tau_int of entries that know nothing of each other: no less can be seen in a thinned file
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -48,6 +50,8 @@ class Measurement:
             "n": self.n,
             "n_chains": self.n_chains,
             "n_updates": self.n_updates,
+            "thin": self.thin,
+            "tau_int_unit": "updates",
             "acceptance": self.acceptance,
             **({} if self.spectrum is None else {"spectrum": self.spectrum.to_dict()}),
         }
@@ -65,10 +69,28 @@ class Measurement:
         if self.weighted is not None:
             lines.append(f"{'':17} {'chain':20} {'weights':20} difference (joint error)")
         lines += [self._line(name) for name in self.observables]
-        lines.append("tau_int = 1/2 + sum of rho(t), t >= 1, in updates (0.5 is independent):")
-        lines += [f"  {name:15} {format_error(*pair)}" for name, pair in self.tau_int.items()]
+        if self.thin == 1:
+            lines.append("tau_int = 1/2 + sum of rho(t), t >= 1, in updates (0.5 is independent):")
+            lines += [f"  {name:15} {format_error(*pair)}" for name, pair in self.tau_int.items()]
+        else:
+            lines.append(
+                "tau_int = 1/2 + sum of rho(t), t >= 1, in updates, and in stored configurations, of which one in"
+                f" {self.thin} updates was kept (there 0.5 is independent):"
+            )
+            lines.append(f"{'':17} {'updates':15} stored configurations")
+            lines += [
+                f"  {name:15} {format_error(*pair):15} {self._stored(pair)}" for name, pair in self.tau_int.items()
+            ]
         lines += [] if self.spectrum is None else [self.spectrum.to_text()]
         return "\n".join(lines)
+
+    def _stored(self, pair: tuple[float, float]) -> str:
+        """A tau_int in stored configurations, with what is to be said where it is at the floor of the thinning."""
+        value, error = (number / self.thin for number in pair)
+        floor = value - 2 * error <= INDEPENDENT
+        return format_error(value, error) + (
+            f"  at most {self.thin / 2:g} updates: thinned too far to tell" if floor else ""
+        )
 
     def _line(self, name: str) -> str:
         if self.weighted is None or name not in self.weighted.observables:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..model.score_model import ScoreModel
     from ..types import Description, FloatArray
 
-__all__ = ["metrics", "weighed"]
+__all__ = ["N_METRICS", "metrics", "weighed"]
 
 N_METRICS = 1000  # proposals and held-out configurations behind the ESS in a model's card
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from ..errors import FileError
 from ..untrusted import status
 
-__all__ = ["CHECKPOINT", "LOG", "clear_checkpoint", "holds_model"]
+__all__ = ["CHECKPOINT", "LOG", "clear_checkpoint", "holds_model", "refuse_model_folder"]
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
+WEIGHTS = "weights.safetensors"
 
 
 def holds_model(folder: Path, resume: bool) -> bool:
@@ -43,3 +44,16 @@ def clear_checkpoint(folder: Path) -> None:
     """Remove the checkpoints of a training that is over."""
     for leftover in folder.glob(f"{CHECKPOINT}*"):
         leftover.unlink()
+
+
+def refuse_model_folder(out: Path) -> None:
+    """Refuse a folder for results that holds a model, or an unfinished one: it would no longer be told what it is.
+
+    Raises
+    ------
+    FileError
+        It does.
+    """
+    for name in (WEIGHTS, CHECKPOINT):
+        if status(out / name) is not None:
+            raise FileError(f"{out} is the folder of a model; choose another --out, a new folder")

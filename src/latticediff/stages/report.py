@@ -18,7 +18,7 @@ from ..provenance import version
 from ..report import RunResult, write_report
 from ..untrusted import printable
 from .beside import setup_seconds, told
-from .chains import chain_result
+from .chains import chain_result, sampler_name
 from .measure import read_series
 from .prices import read_prices
 from .weigh import forward_ess, read_weights, step_doubling
@@ -80,7 +80,7 @@ def report(folder: RunFolder, progress: Progress, further: Sequence[Beside] = ()
             before = {item: spent for item, spent in before.items() if spent or item == "thermalise"}
             hmc = chain_result(
                 "hmc",
-                "HMC",
+                sampler_name(ensemble.algorithm),
                 ensemble,
                 s_tau=card.analysis.s_tau,
                 setup_seconds=before,

@@ -70,8 +70,10 @@ def run(
     """
     from ..build.network import check_network  # imports torch, and `latticediff --help` must not
     from .beside import models_beside
+    from .first_weights import require_first_weights
 
     check_network(card)
+    require_first_weights(card)
     progress, place = progress or Progress(), RunFolder(out, card, resume)
     # whatever is wrong with one of them is said before hours are spent; a finished run needs them no more
     further = () if place.is_finished("report") else models_beside(card)
@@ -127,7 +129,6 @@ def run(
         if further:
             _prices(folder, further, log, stop, progress)
         _stage(folder, log, stop, "report", lambda: report(folder, progress, further))
-        progress.say(f"done; open {folder.path / 'report.html'}")
         return folder
 
 
@@ -201,9 +202,9 @@ def _finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLo
             )
             return
         except (NothingGained, Diverged) as exc:
-            progress.say(f"warning: {exc}")
+            progress.warn(str(exc))
             clear_checkpoint(folder.model)
-    progress.say("warning: going on with the score-matched model, as it is")
+    progress.warn("going on with the score-matched model, as it is")
     save_model(load_model(folder.score), folder.model)
 
 

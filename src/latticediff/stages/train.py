@@ -24,6 +24,8 @@ from ..networks.contract import Conditioned
 from ..training import Task, Trainer, TrainingPlan, Watching
 from ..training.calibrate import finish_model
 from ..training.ranks import ALONE, data_parallel, local_device
+from .finish import finishing
+from .first_weights import require_first_weights
 from .model_metrics import metrics, weighed
 from .model_place import CHECKPOINT, LOG, clear_checkpoint, holds_model
 from .sources import Source, fingerprints, gaussian_of, open_sources, references
@@ -145,6 +147,7 @@ def train(
     theory: Any = card.theory()  # a model refuses any but its own
     if holds_model(folder, resume):
         return load_model(folder, action=theory, shape=card.shape)
+    require_first_weights(card)
     device = local_device(pick_device(card.training.device))
     with data_parallel(device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
@@ -163,7 +166,7 @@ def train(
         if not ranks.writes:
             return None
         about["training"] = _about(card, trainer, last)
-        model = _save_models(card, trainer, about, folder)
+        model = _save_models(card, trainer, about, folder, progress)
         clear_checkpoint(folder)
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
     return model
@@ -191,7 +194,7 @@ def _run(
         for number in set(row["too_few_data"]) - warned:
             warned.add(number)
             gap, error = row["gaps"][number]
-            progress.say(
+            progress.warn(
                 f"too few training data on {trainer.tasks[number].gaussian.shape}: at step {row['step']} the held-out"
                 f" loss exceeds that on the training data by {gap:.2g} +- {error:.1g} per site; generate more"
             )
@@ -230,7 +233,7 @@ def _about(card: Card, trainer: Trainer, last: Mapping[str, Any]) -> Description
     return about
 
 
-def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path) -> ScoreModel:
+def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path, progress: Progress) -> ScoreModel:
     """Write the last weights and, where they differ, the best ones: one is the model, the other goes to a subfolder."""
     own, *further = trainer.tasks
     networks: dict[str, tuple[int | None, nn.Module]] = {"last": (trainer.step, trainer.averaged())}
@@ -246,12 +249,16 @@ def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path)
             continue  # of a call that was killed after this
         step, network = networks[name]
         text = {**about, "training": {**about["training"], "step": step}} if len(networks) > 1 else about
-        model = finish_model(network, own.gaussian, trainer.noise, own.data, text, card.run.seed, further)
-        row = bill.training_row(
-            bill.SCORE_MATCHING, model.fingerprint(), trainer.seconds, model.shape, about["training"]["device"]
-        )
-        model.card[bill.KEY] = [*about[bill.KEY], row]
-        store_grid(card, model)
-        model.card["metrics"] = metrics(card, model, own.data)
+        with finishing(progress, "score power", "time grid", "ESS") as done:
+            model = finish_model(network, own.gaussian, trainer.noise, own.data, text, card.run.seed, further)
+            row = bill.training_row(
+                bill.SCORE_MATCHING, model.fingerprint(), trainer.seconds, model.shape, about["training"]["device"]
+            )
+            model.card[bill.KEY] = [*about[bill.KEY], row]
+            done()
+            store_grid(card, model)
+            done()
+            model.card["metrics"] = metrics(card, model, own.data)
+            done()
         save_model(model, place)
     return model

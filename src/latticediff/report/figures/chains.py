@@ -21,9 +21,11 @@ def history(run: RunResult) -> FigureRecord | None:
     styles = chain_styles(run)
     figure, axes = new_figure(0.9 + 1.1 * len(chains), nrows=len(chains), sharex=True, sharey=True, squeeze=False)
     rows = []
+    # all panels as long as the shortest chain
+    updates = min(HISTORY_UPDATES, *(chain.thin * chain.series["abs_m"].shape[1] for chain in chains))
     for ax, chain in zip(axes[:, 0], chains, strict=True):
         colour = styles[chain.name][0]
-        shown = chain.series["abs_m"][0, : max(2, HISTORY_UPDATES // chain.thin)]
+        shown = chain.series["abs_m"][0, : max(2, updates // chain.thin)]
         update = chain.thin * (1 + np.arange(len(shown)))
         ax.plot(update, shown, color=colour, lw=0.9, drawstyle="steps-post")
         if "abs_m" in chain.observables:
@@ -39,7 +41,7 @@ def history(run: RunResult) -> FigureRecord | None:
     return FigureRecord(
         "history",
         "History of |m|",
-        f"The modulus of the mean field over the first {HISTORY_UPDATES} recorded updates of one chain of each "
+        f"The modulus of the mean field over the first {updates} recorded updates of one chain of each "
         "algorithm, on one scale. Slow wandering is autocorrelation; flat pieces are rejected proposals, which belong "
         "to the ensemble. Dotted: the mean over the whole run.",
         f"Stacked line plots of |m| against update for {labels}.",
@@ -70,7 +72,7 @@ def autocorrelation(run: RunResult) -> FigureRecord | None:
             keep = curve.t <= horizon
             t, rho, error = curve.t[keep], curve.rho[keep], curve.error[keep]
             tau = f", {TAU} = {value_error(*chain.tau_int[name])}" if name in chain.tau_int and not crowded else ""
-            ax.fill_between(t, rho - error, rho + error, color=colour, alpha=0.2, lw=0)
+            ax.fill_between(t, rho - error, rho + error, color=colour, alpha=0.35, lw=0.5)
             every = max(1, len(t) // 20)
             ax.plot(t, rho, color=colour, ls=dashes, marker=marker, markevery=every, label=chain.label + tau)
             rows += [(name, chain.name, float(x), float(y), float(e)) for x, y, e in zip(t, rho, error, strict=True)]

@@ -1,0 +1,92 @@
+"""What the work after the last step of a training will cost, from a probe of its parts; see `finish`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..build.learned import on_uniform_grid, plain_proposal
+from ..diffusion.time_grid import DEGREE, ROUNDS
+from ..networks.contract import ClosedFormTrace
+from ..proposal.grid import FINE
+from ..proposal.grid import SITES as GRID_SITES
+from ..streams import Streams
+from ..training.calibrate import N_LEVELS, measured_power
+from ..training.calibrate import SITES as POWER_SITES
+from .finetune_figures import FEWEST_FIGURES, N_FIGURES, SITES
+from .model_metrics import N_METRICS
+
+if TYPE_CHECKING:
+    from ..config import Card
+    from ..model.score_model import ScoreModel
+    from ..training import Trainer
+
+__all__ = ["finish_seconds"]
+
+PROBES = 5  # of each part; their median counts
+TYPICAL = 0.7  # of the rounds that a fit of the grid may take
+
+
+def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: bool) -> float:
+    """Seconds from the last step of a training to its model folder, within a factor of about 1.5.
+
+    Parameters
+    ----------
+    card : latticediff.config.Card
+    trainer : Trainer
+        Of few data.
+    model : ScoreModel
+        With this trainer's network; the cost does not depend on the weights.
+    figures : bool
+        Count those before and after a fine-tuning too.
+
+    Returns
+    -------
+    float
+    """
+    closed, ode = isinstance(model.network, ClosedFormTrace), card.sampling.ode
+    volume, route = model.gaussian.volume, "ode" if closed else "sde"
+    proposal: Any = plain_proposal(on_uniform_grid(card), model, route)
+    rng = Streams(card.run.seed).child("probe").generator("finish")
+    n = max(1, min(card.sampling.batch, GRID_SITES // volume))
+    proposal.draw(n, rng)  # compiles
+    # of what a flow knows of each of its levels, made anew for each grid
+    tables = _median(lambda: plain_proposal(on_uniform_grid(card), model, route))
+    passage = _median(lambda: proposal.draw(n, rng)) / n  # of one field by the card's steps
+
+    levels = np.asarray(model.noise.log_range)[:1]
+    fields = max(64, POWER_SITES // volume)  # a level, if there are as many data
+    wanted = min(_training_fields(card), fields) / min(len(trainer.data.train), fields)
+    level = _median(lambda: measured_power(model.network, model.gaussian, trainer.data, levels))
+    seconds = level * N_LEVELS * max(1.0, wanted) * len(trainer.tasks)
+    seconds += N_METRICS * (1 + 3) * passage  # draws, and held-out fields by three passages
+    if figures:
+        fields = max(FEWEST_FIGURES, min(N_FIGURES, SITES // volume))
+        # before and after: a draw, a field weighed, and weighed once more with twice the steps
+        seconds += 2 * fields * (1 + 3 + 6) * passage
+    if closed and ode.grid == "optimised":
+        fields = int(np.clip(GRID_SITES // volume, 2 * ode.steps + 16, 256))
+        smooth, single = min(DEGREE, ode.steps - 1), ode.steps
+        rounds = TYPICAL * (ROUNDS[0] * (smooth + 2) + ROUNDS[1] * (single + 2))
+        reference = 4 * FINE / max(1, proposal.evaluations_per_draw)  # by Runge-Kutta
+        seconds += 2 * (fields * (rounds + reference) * passage + rounds * tables)  # down and up
+    return seconds
+
+
+def _median(work: Callable[[], object]) -> float:
+    """Median seconds of a few calls."""
+    spent = []
+    for _ in range(PROBES):
+        began = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - began)
+    return statistics.median(spent)
+
+
+def _training_fields(card: Card) -> int:
+    """Configurations that the card's own chains give to train on."""
+    return int(card.hmc.n_chains * (card.hmc.n_updates // card.hmc.thin) * (1 - card.training.held_out))
