@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import densities, embedding, ensembles, files, installation, jobs, lines, phases, sampling, tuning
+from . import densities, embedding, ensembles, files, installation, jobs, lines, phases, sampling, study, tuning
 from .options import say
 
 __all__ = ["app"]
@@ -41,5 +41,5 @@ def top(
 
 
 # in the order of --help
-for part in (jobs, sampling, phases, embedding, files, ensembles, densities, lines, tuning, installation):
+for part in (jobs, sampling, phases, embedding, files, ensembles, densities, lines, study, tuning, installation):
     part.add_commands(app)

@@ -1,6 +1,10 @@
-"""A sheet: one self-contained HTML file, no script, nothing fetched from anywhere; what every page is made of."""
+"""A sheet: one self-contained HTML file, nothing fetched from anywhere; what every page is made of.
+
+Pages have no script, but for those that ask for one: the policy names its hash, so that no other one runs.
+"""
 
 import base64
+import hashlib
 import html
 import json
 import re
@@ -13,14 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["figure", "formula", "sheet", "table", "text", "theory"]
 
-# the policy makes "self-contained" a promise that the browser enforces
+# makes "self-contained" a promise that the browser enforces
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="$policy">
 <link rel="icon" href="data:,">
 <title>$title</title>
 <style>
@@ -63,7 +69,7 @@ $verdict
 </section>
 $sections
 </main>
-</body>
+$script</body>
 </html>
 """)
 
@@ -153,7 +159,9 @@ def theory(description: Mapping[str, Any]) -> str:
     )
 
 
-def sheet(title: str, subtitle: str, verdict: Sequence[str], sections: Iterable[tuple[str, str]]) -> str:
+def sheet(
+    title: str, subtitle: str, verdict: Sequence[str], sections: Iterable[tuple[str, str]], script: str = ""
+) -> str:
     """The page as a string.
 
     Parameters
@@ -163,9 +171,14 @@ def sheet(title: str, subtitle: str, verdict: Sequence[str], sections: Iterable[
         The headline, then sentences.
     sections : sequence of (heading, body)
         Bodies are HTML; empty ones are left out.
+    script : str
+        JavaScript that works on the page alone; without it everything is there to be read.
     """
     headline, *sentences = verdict
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return PAGE.substitute(
+        policy=POLICY + (f"; script-src 'sha256-{digest}'" if script else ""),
+        script=f"<script>{script}</script>\n" if script else "",
         title=text(title),
         subtitle=text(subtitle),
         verdict=f'<p class="headline">{text(headline)}</p>\n' + "\n".join(f"<p>{text(s)}</p>" for s in sentences),
