@@ -27,7 +27,7 @@ from ..streams import Streams
 from ..study.cell import Cell, read_result, write_result
 from ..study.chains import run_chain
 from ..study.gathered import gathered
-from ..study.kernels import rebuild, start_fields
+from ..study.kernels import begin, rebuild
 from ..study.models import model_of
 from ..study.samplers import SAMPLERS, lacking
 from ..study.timing import APART, ROUND_SECONDS, ROUNDS, timed
@@ -345,16 +345,12 @@ def _timed(plan: Plan, number: int, out: Path, timing: Cell) -> Description:
     for name in timing.settings["cells"]:
         cell = plan.cells[number, name]
         result: Any = read_result(out, cell)
-        kernel = rebuild(cell, result).kernel
-        state = (
-            kernel.hot_start(cell.n_chains, streams)
-            if hasattr(kernel, "hot_start")
-            else kernel.start(start_fields(cell))
-        )
+        built = rebuild(cell, result)
+        state = begin(cell, built, streams.child(name))
         warm = 2 if SAMPLERS[name].is_learned else WARM
-        chains[name] = kernel, kernel.advance(state, streams.child(name), warm, warm)[0]
+        chains[name] = built.kernel, built.kernel.advance(state, streams.child(name), warm, warm)[0]
     began = time.perf_counter()
-    prices = timed(chains, streams.child("in turn"))
+    prices = timed(chains, streams.child("in turn"), ROUND_SECONDS, ROUNDS)
     disturbed = [name for name, price in prices.items() if price.is_disturbed]
     warnings = [
         f"{timing.label}: processor and wall time of {', '.join(disturbed)} differ by more than {100 * APART:.0f} %,"

@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..hmc import tune
 from ..lattice import volume
 from ..streams import Streams
-from .kernels import Built, action_of, build, start_fields
+from .kernels import Built, action_of, begin, build, start_fields
 from .samplers import SAMPLERS, lacking
 
 if TYPE_CHECKING:
@@ -123,11 +123,7 @@ def _until_known(
 ) -> tuple[FloatArray, dict[str, Any], float, str]:
     """Series (5, n_chains, n_updates) without the first tenth, what else the updates said, seconds, and what ended."""
     kernel, settings = built.kernel, cell.settings
-    first = kernel.parts[0] if built.is_learned and hasattr(kernel, "parts") else kernel
-    hot = built.is_learned and hasattr(first, "hot_start")
-    state = first.hot_start(cell.n_chains, streams) if hot else kernel.start(start_fields(cell))
-    if hot and first is not kernel:
-        state = kernel.start(state.phi)
+    state = begin(cell, built, streams)
     block = max(1, int(BLOCK_BYTES / state.phi.nbytes))
     block = min(block, LEARNED_BLOCK) if built.is_learned else block
     pieces: list[FloatArray] = []
@@ -167,9 +163,8 @@ def _ess(cell: Cell, built: Built, info: dict[str, Any], streams: Streams) -> De
     if info["log_weight"]:
         reverse = ess_reverse(np.concatenate(info["log_weight"]))
         found["ess_reverse"] = [reverse.value, reverse.error]
-    first = built.kernel.parts[0] if hasattr(built.kernel, "parts") else built.kernel
     phis, told = _target_fields(cell, streams.child("target"))
-    log_q = first.proposal.weigh(phis.reshape(-1, *cell.shape), streams.generator("weigh"))
+    log_q = built.proposing.proposal.weigh(phis.reshape(-1, *cell.shape), streams.generator("weigh"))
     log_weight = -action_of(cell)(phis.reshape(-1, *cell.shape)) - log_q
     log_weight = log_weight.reshape(phis.shape[:2]).T  # (n_chains, n): chains are what may be correlated
     if np.isnan(log_weight).any():

@@ -19,7 +19,7 @@ from ..composite import Sequence
 from ..errors import UserError
 from ..hmc import HMC, tune
 from ..local_updates import LocalMetropolis
-from ..markov import ActionKernel, kernel_from_description
+from ..markov import ActionKernel, ChainState, kernel_from_description
 from ..streams import Streams
 from .samplers import SAMPLERS
 from .timing import timed
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from ..types import Description, FloatArray
     from .cell import Cell
 
-__all__ = ["MIXES", "Built", "action_of", "build", "rebuild", "start_fields"]
+__all__ = ["MIXES", "Built", "action_of", "begin", "build", "rebuild", "start_fields"]
 
 SEARCHED: dict[str, Any] = {"integrator": "search", "jitter": 0.1}
 EPS = 0.5  #: of the sampler ``partial``
+SCAN_SECONDS = 0.05  #: of each mix and round of its timing
 SCAN, FINALISTS = 200, 4  #: updates of each chain and mix, after a quarter as many; mixes that run eight times as long
 #: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
 MIXES = tuple(
@@ -49,6 +50,11 @@ class Built(NamedTuple):
     beside: Description  #: what the result says of how it was found
     is_learned: bool = False
 
+    @property
+    def proposing(self) -> Any:
+        """Of a learned kernel, the part that has the proposal."""
+        return self.kernel.parts[0] if isinstance(self.kernel, Sequence) else self.kernel
+
 
 def action_of(cell: Cell) -> Action:
     """The action of a cell."""
@@ -59,6 +65,18 @@ def start_fields(cell: Cell) -> FloatArray:
     """Where the chains of a cell begin, (n_chains, *lattice) float64: normal, smaller than fields in equilibrium."""
     rng = Streams(cell.seed).child("study").generator("start")
     return 0.3 * rng.standard_normal((cell.n_chains, *cell.shape))
+
+
+def begin(cell: Cell, built: Built, streams: Streams) -> ChainState:
+    """Where the chains of a kernel begin: learned ones with proposals, others with `start_fields`."""
+    if not built.is_learned:
+        return cast(ChainState, built.kernel.start(start_fields(cell)))
+    if hasattr(built.proposing, "hot_start"):
+        state: ChainState = built.proposing.hot_start(cell.n_chains, streams)
+        return state if built.proposing is built.kernel else built.kernel.start(state.phi)
+    # moves of the noise: from fields that the model proposes
+    draw = built.proposing.proposal.draw(cell.n_chains, streams.generator("start"))
+    return cast(ChainState, built.kernel.start(draw.phi))
 
 
 def build(cell: Cell, streams: Streams) -> Built:
@@ -179,7 +197,7 @@ def _best_mix(action: Action, start: FloatArray, streams: Streams) -> tuple[str,
             state, _ = kernel.advance(kernel.start(start), branch, length // 4, length // 4)
             states[name], block = kernel.advance(state, branch, length)
             rows[name] = {"tau_int": tau_int(np.abs(block.phi.mean(axis=axes)).T).pair()}
-        spent = timed({name: (kernels[name], states[name]) for name in names}, streams, 0.05, 5)
+        spent = timed({name: (kernels[name], states[name]) for name in names}, streams, SCAN_SECONDS, 5)
         for name in names:
             rows[name]["processor_seconds"] = 2 * rows[name]["tau_int"][0] * spent[name].processor[0]
         names.sort(key=lambda name: rows[name]["processor_seconds"])
