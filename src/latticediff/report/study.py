@@ -178,13 +178,8 @@ def _told(document: Document) -> str:
     return table("What the samplers are.", ("sampler", ""), rows)
 
 
-def _notes(document: Document) -> str:
-    notes = [
-        *(f"Failed: {line}" for line in document["failed"]),
-        *(f"Not there: {line}" for line in document["skipped"]),
-        *(f"Timing: {line}" for line in document["timing_warnings"]),
-    ]
-    return "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+def _notes(*titled: tuple[str, Iterable[str]]) -> str:
+    return "".join(f"<p>{html.escape(f'{title}: {line}')}</p>" for title, lines in titled for line in lines)
 
 
 def _about(document: Document) -> str:
@@ -217,13 +212,13 @@ def study_page(document: Document, records: Iterable[FigureRecord]) -> str:
     records : iterable of FigureRecord
         From `latticediff.report.figures.study.draw_study`.
     """
-    figures = {record.name: figure(record) for record in records}
+    figures = {record.name: figure(record, vector=True) for record in records}
 
     def some(*names: str) -> str:
         return "\n".join(figures[name] for name in names if name in figures)
 
     sections = [
-        ("Not everything is there", _notes(document)),
+        ("Failed", _notes(("Failed", document["failed"]))),
         ("Autocorrelation", some("tau_int") + _taus(document)),
         ("Cost", some("cost") + _costs(document)),
         ("When training pays", some("amortised") + _ratios(document)),
@@ -231,6 +226,7 @@ def study_page(document: Document, records: Iterable[FigureRecord]) -> str:
         ("Proposals", some("ess") + _ess(document)),
         ("Averages", _averages(document) + some("history")),
         ("Samplers", _told(document)),
+        ("Notes", _notes(("Left out", document["skipped"]), ("Timing", document["timing_warnings"]))),
         ("About this study", _about(document)),
     ]
     first = document["theories"][0]["action"]
@@ -246,7 +242,7 @@ def _shared(document: Document) -> dict[str, float]:
 
 
 def write_study(document: Document, out: PathLikeStr) -> dict[str, Path]:
-    """Write ``study.html`` and ``figures/NAME.png, .pdf, .csv`` into a folder, replacing earlier ones.
+    """Write ``study.html`` and ``figures/NAME.png, .pdf, .svg, .csv`` into a folder, replacing earlier ones.
 
     Returns
     -------
@@ -259,5 +255,5 @@ def write_study(document: Document, out: PathLikeStr) -> dict[str, Path]:
         The folder cannot be written.
     """
     records = draw_study(document)
-    folder = write_figures(records, out)
+    folder = write_figures(records, out, vector=True)
     return {"figures": folder, "html": write_file(Path(out) / "study.html", study_page(document, records))}

@@ -188,6 +188,11 @@ class FigureRecord:
         """PDF bytes, fonts embedded."""
         return self._render("pdf")
 
+    @cached_property
+    def svg(self) -> bytes:
+        """SVG bytes, letters as shapes: no font is wanted where it is shown."""
+        return self._render("svg")
+
     @property
     def csv(self) -> str:
         """The numbers behind the figure, as CSV."""
@@ -196,8 +201,9 @@ class FigureRecord:
     def _render(self, kind: str) -> bytes:
         out = io.BytesIO()
         # no dates inside: the same numbers give the same bytes
-        metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-        with styled():
+        dated = {"pdf": "CreationDate", "svg": "Date"}
+        metadata = {dated.get(kind, "Software"): None}
+        with styled(), matplotlib.rc_context({"svg.hashsalt": self.name}):
             if not isinstance(self.figure.get_layout_engine(), PlaceHolderLayoutEngine):
                 # the layout is most of a drawing's time; once is enough for both kinds
                 self.figure.draw_without_rendering()

@@ -36,14 +36,14 @@ SAMPLERS = {
     for sampler in (
         Sampler(
             "hmc",
-            "HMC, searched",
+            "searched HMC",
             "HMC whose trajectory length, integrator and acceptance are those of the fewest gradients per independent"
             " |m|.",
             counted=GRADIENTS,
         ),
         Sampler(
             "hmc_unit",
-            "HMC, unit length",
+            "unit-length HMC",
             "HMC by leapfrog with trajectories of length 1, only its step size tuned (85 % acceptance).",
             counted=GRADIENTS,
         ),
@@ -78,14 +78,14 @@ SAMPLERS = {
         ),
         Sampler(
             "sde",
-            "accurate model, SDE",
+            "accurate model by SDE",
             "Metropolis chain of proposals by the reverse SDE of the accurate model, weighed by their path.",
             family="accurate",
             counted=NETWORK,
         ),
         Sampler(
             "partial",
-            "accurate model, partial",
+            "accurate model, partial noise",
             "Metropolis chain that redraws a part of the noise from which the accurate model makes the field"
             " (coloured, eps = 0.5).",
             family="accurate",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["verdict"]
 
+POOR = 3.0  #: chi^2 per degree of freedom above which a power law is said not to fit
 UNITS = ((1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 
 
@@ -48,9 +49,11 @@ def _growth(document: Mapping[str, Any]) -> str:
     fits = sorted(fits, key=lambda fit: -fit["z"])
     parts = [f"{format_error(fit['z'], fit['error'])} for {_label(document, fit['sampler'])}" for fit in fits]
     extents = [cell["L"] for cell in document["cells"] if cell["L"] >= fits[0]["fit_from"]]
-    unfit = [_label(document, fit["sampler"]) for fit in fits if fit["chi2_per_dof"] > 3]
-    doubt = f" (for {_and(unfit)} no single power fits)" if unfit else ""
-    return f"{what} grows like L^z from L = {min(extents)} to {max(extents)} with z = {_and(parts)}{doubt}."
+    text = f"{what} grows like L^z from L = {min(extents)} to {max(extents)} with z = {_and(parts)}"
+    pure = [fit for fit in fits if fit["chi2_per_dof"] <= POOR]
+    if len(pure) < len(fits):
+        text += f", a pure power of L for {len(pure) or 'none'} of them"
+    return text + "."
 
 
 def _cost(document: Mapping[str, Any]) -> str:
@@ -61,29 +64,28 @@ def _cost(document: Mapping[str, Any]) -> str:
     theirs = [cell for cell in priced if cell["sampler"] == document["reference"]] or priced
     hard = max(theirs, key=lambda cell: cell["cost"]["processor_seconds"]["abs_m"][0])["theory"]
     here = sorted(
-        (cell for cell in priced if cell["theory"] == hard),
-        key=lambda cell: cell["cost"]["processor_seconds"]["abs_m"][0],
+        (c for c in priced if c["theory"] == hard), key=lambda c: float(c["cost"]["processor_seconds"]["abs_m"][0])
     )
-    parts = [
-        f"{_seconds(cell['cost']['processor_seconds']['abs_m'])} by {_label(document, cell['sampler'])}"
-        for cell in here
-    ]
+    learned = next((cell for cell in here if cell.get("training_seconds") is not None), None)
+    # the cheapest of all, the cheapest learned one and the reference: the whole list is on the page
+    shown = [c for c in here if c is here[0] or c is learned or c["sampler"] == document["reference"]]
+    parts = [f"{_seconds(c['cost']['processor_seconds']['abs_m'])} by {_label(document, c['sampler'])}" for c in shown]
     text = f"At {document['theories'][hard]['label']} it costs {_and(parts)}"
-    learned = [cell for cell in here if cell.get("training_seconds") is not None]
-    if not learned:
+    if len(here) > 1:
+        text += f", the cheapest of {len(here)} being {_label(document, here[0]['sampler'])}"
+    if learned is None:
         return text + "."
-    best = learned[0]
-    ratio = next((r for r in document["ratios"] if r["theory"] == hard and r["sampler"] == best["sampler"]), None)
+    ratio = next((r for r in document["ratios"] if r["theory"] == hard and r["sampler"] == learned["sampler"]), None)
     if ratio is None:
         return text + "."
     after = ratio["paid_back_after"]
     spent = f"{ratio['setup_seconds']:,.0f} s of training and data".replace(",", "\u00a0")
     paid = (
-        f"paid back against {_label(document, ratio['reference'])} after {_count(after)} independent values"
+        f"paid back against {_label(document, ratio['reference'])} after {_count(after)} independent |m|"
         if after is not None
         else f"never paid back against {_label(document, ratio['reference'])}"
     )
-    return f"{text}; the {spent} of the {_label(document, best['sampler'])} are {paid}."
+    return f"{text}; the {spent} of the {_label(document, learned['sampler'])} are {paid}."
 
 
 def _agreement(document: Mapping[str, Any]) -> str:
