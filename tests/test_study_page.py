@@ -108,6 +108,11 @@ def test_every_number_of_the_document_is_on_the_page(document, page):
     assert "the machine had other work" in page
     assert "cluster at 8x8: &lt;reason&gt;" in page
     assert "<toy>" not in page
+    # what a point says under the pointer
+    assert "<title>fast model at 32: 0.600(12)</title>" in page
+    assert page.count("<title>") == 1 + 2 * 6 + 2 * 3
+    names = re.findall(r' id="([^"]+)"', page)
+    assert len(set(names)) == len(names)
     assert page.count("<h3>") == len(draw_study(document)) == 5
 
 

@@ -122,15 +122,14 @@ def table(caption: str, header: Iterable[Cell], rows: Iterable[Sequence[Cell]]) 
     )
 
 
-def figure(record: "FigureRecord", vector: bool = False) -> str:
-    """A figure as HTML, its PNG embedded as a data URI; `vector`: its SVG, smaller where there are few points."""
+def figure(record: "FigureRecord") -> str:
+    """A figure as HTML, its PNG embedded as a data URI."""
     png = record.png
     width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR, PNG 1.2 section 4.1.1
-    kind, data = ("svg+xml", record.svg) if vector else ("png", png)
-    encoded = base64.b64encode(data).decode()
+    data = base64.b64encode(png).decode()
     return (
         f'<figure id="{record.name}"><h3>{text(record.title)}</h3>\n<img alt="{html.escape(record.alt)}" '
-        f'width="{width}" height="{height}" src="data:image/{kind};base64,{encoded}">\n'
+        f'width="{width}" height="{height}" src="data:image/png;base64,{data}">\n'
         f"<figcaption>{text(record.caption)}</figcaption></figure>"
     )
 

@@ -10,8 +10,9 @@ from typing import Any
 from ..types import PathLikeStr
 from .build import write_figures, write_file
 from .figures.study import draw_study
+from .inline import inline_figure
 from .numbers import count, seconds, value_error
-from .sheet import Cell, figure, sheet, table
+from .sheet import Cell, sheet, table
 from .style import FigureRecord
 from .verdict import describe_action
 
@@ -212,7 +213,7 @@ def study_page(document: Document, records: Iterable[FigureRecord]) -> str:
     records : iterable of FigureRecord
         From `latticediff.report.figures.study.draw_study`.
     """
-    figures = {record.name: figure(record, vector=True) for record in records}
+    figures = {record.name: inline_figure(record) for record in records}
 
     def some(*names: str) -> str:
         return "\n".join(figures[name] for name in names if name in figures)

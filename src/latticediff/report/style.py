@@ -1,9 +1,9 @@
 """One look for every figure: colour-blind safe, readable at phone width and in print."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -177,6 +177,7 @@ class FigureRecord:
     figure: Figure
     header: tuple[str, ...]  #: columns of the CSV
     rows: list[Any]
+    hover: Mapping[str, str] = field(default_factory=dict)  #: gid of an artist -> what it says under the pointer
 
     @cached_property
     def png(self) -> bytes:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..action import action_from_description
 from ..atomic import claimed, entries_of, sealed_text
 from ..digests import check_digest, with_digest
 from ..errors import CardError, FileError, StopRequested, UserError
@@ -85,6 +86,7 @@ def plan_study(card: StudyCard) -> Plan:
         A model that the card names does not exist.
     """
     study, theories = card.study, card.theories()
+    action_from_description(theories[0].action.describe())  # as every cell does, in a process of its own
     cells: dict[tuple[int, str], Cell] = {}
     skipped: list[str] = []
     for number, theory in enumerate(theories):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..numbers import value_error
 from ..style import COLOURS, DASHES, MARKERS, TAU, FigureRecord, legend, new_figure, styled
 
 __all__ = ["draw_study", "horizontal"]
@@ -92,6 +93,7 @@ def _against(
     axis, _ = horizontal(document)
     figure, ax = new_figure(3.6)
     rows: list[tuple[Any, ...]] = []
+    hover: dict[str, str] = {}
     of = "tau_int" if keys[0] == "tau_int" else keys[1]
     for sampler, (colour, marker, dashes) in _looks(document).items():
         points = _points(document, sampler, *keys)
@@ -101,8 +103,8 @@ def _against(
         fit = next(fits, None) if axis == "L" else None
         label = document["samplers"][sampler]["label"]
         label += f", z = {fit['z']:.2f} ± {fit['error']:.2f}" if fit else ""
-        x, value, error = np.array(points).T
-        ax.errorbar(x, value, error, color=colour, marker=marker, ls="", label=label)
+        x = np.array([point[0] for point in points])
+        _plot(ax, points, label, hover, sampler, color=colour, marker=marker)
         if fit:
             span = np.geomspace(max(fit["fit_from"], x.min()), x.max(), 20)
             ax.plot(span, np.exp(fit["offset"]) * span ** fit["z"], color=colour, ls=dashes, lw=1)
@@ -114,7 +116,18 @@ def _against(
     legend(figure, ax, outside=True)
     low, high = min(row[2] for row in rows), max(row[2] for row in rows)
     alt = f"{title} against {axis}, from {low:.3g} to {high:.3g}."
-    return FigureRecord(name, title, told, alt, figure, ("sampler", axis, "value", "error"), rows)
+    return FigureRecord(name, title, told, alt, figure, ("sampler", axis, "value", "error"), rows, hover)
+
+
+def _plot(
+    ax: Any, points: list[tuple[float, float, float]], label: str, hover: dict[str, str], name: str, **look: Any
+) -> None:
+    """Points with errors, each an artist of its own that says its value under the pointer."""
+    for number, (x, value, error) in enumerate(points):
+        drawn = ax.errorbar(x, value, error, ls="", label=label if number == 0 else None, **look)
+        gid = f"point-{name}-{number}"
+        drawn.lines[0].set_gid(gid)
+        hover[gid] = f"{label.split(', z')[0]} at {x:g}: {value_error(value, error)}"
 
 
 def _dress(ax: Any, axis: str, x: list[float], log: bool = False) -> None:
@@ -132,13 +145,14 @@ def _ess(document: Document) -> FigureRecord | None:
     axis, _ = horizontal(document)
     figure, ax = new_figure(3.2)
     rows: list[tuple[Any, ...]] = []
+    hover: dict[str, str] = {}
     for sampler, (colour, marker, _) in _looks(document).items():
         for direction, face in (("reverse", colour), ("forward", "white")):
             points = _points(document, sampler, f"ess_{direction}")
             if points:
-                x, value, error = np.array(points).T
                 label = f"{document['samplers'][sampler]['label']}, {direction}"
-                ax.errorbar(x, value, error, color=colour, marker=marker, ls=":", mfc=face, label=label)
+                ax.plot([p[0] for p in points], [p[1] for p in points], color=colour, ls=":")
+                _plot(ax, points, label, hover, f"{sampler}-{direction}", color=colour, marker=marker, mfc=face)
                 rows += [(sampler, direction, *point) for point in points]
     if not rows:
         return None
@@ -154,6 +168,7 @@ def _ess(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "direction", axis, "ess", "error"),
         rows,
+        hover,
     )
 
 
