@@ -96,9 +96,9 @@ def test_a_card_reads_back_from_its_own_text():
 
 
 def test_shipped_cards_can_be_read(pytestconfig):
-    for name in ("quick", "full"):
+    for name in ("quick", "full", "hopping"):
         plan = plan_study(load_study(pytestconfig.rootpath / "configs" / f"study-{name}.toml"))
-        assert {"hmc", "fourier_hmc", "cluster", "learned", "fast"} <= {sampler for _, sampler in plan.cells}
+        assert {"hmc", "hmc_unit", "cluster", "learned"} <= {sampler for _, sampler in plan.cells}
         assert all("no " in line and "train one" in line for line in plan.skipped)
 
 
@@ -409,7 +409,7 @@ def document_of(cells, failed=(), ratios=()):
     return {
         "reference": "hmc",
         "samplers": {"hmc": {"label": "HMC"}, "fast": {"label": "fast model"}},
-        "theories": [{"label": "8x8"}, {"label": "16x16"}, {"label": "32x32"}],
+        "theories": [{"label": f"{L}x{L}", "shape": [L, L]} for L in (8, 16, 32)],
         "cells": cells,
         "fits": fitted(cells, 8),
         "ratios": list(ratios),
@@ -428,7 +428,7 @@ def test_the_verdict_is_three_sentences_whichever_way_it_falls(wins):
     cells += [row_of(L, "fast", 0.6, price * L**2, **paid) for L in (8, 16, 32)]
     said = verdict(document_of(cells, ratios=ratios(cells, "hmc")))
     assert len(said) == 3
-    assert "z = 4.000(" in said[0]
+    assert "(of which the number of sites makes 2) from L = 8 to 32, z = 4.000(" in said[0]
     assert "for HMC" in said[0]
     assert ("paid back against HMC after" in said[1]) is wins
     assert ("never paid back against HMC" in said[1]) is not wins

@@ -40,16 +40,17 @@ def _label(document: Mapping[str, Any], sampler: str) -> str:
 
 def _growth(document: Mapping[str, Any]) -> str:
     fits = [fit for fit in document["fits"] if fit["of"] == "processor_seconds" and fit["observable"] == "abs_m"]
-    what = "The processor time of an independent |m|"
+    what, sites = "The processor time of an independent |m|", len(document["theories"][0]["shape"])
+    beside = f" (of which the number of sites makes {sites})"
     if not fits:
         fits = [fit for fit in document["fits"] if fit["of"] == "tau_int" and fit["observable"] == "abs_m"]
-        what = "tau_int of |m|, in updates,"
+        what, beside = "tau_int of |m|, in updates,", ""
     if not fits:
         return ""
     fits = sorted(fits, key=lambda fit: -fit["z"])
     parts = [f"{format_error(fit['z'], fit['error'])} for {_label(document, fit['sampler'])}" for fit in fits]
     extents = [cell["L"] for cell in document["cells"] if cell["L"] >= fits[0]["fit_from"]]
-    text = f"{what} grows like L^z from L = {min(extents)} to {max(extents)} with z = {_and(parts)}"
+    text = f"{what} grows like L^z{beside} from L = {min(extents)} to {max(extents)}, z = {_and(parts)}"
     pure = [fit for fit in fits if fit["chi2_per_dof"] <= POOR]
     if len(pure) < len(fits):
         text += f", a pure power of L for {len(pure) or 'none'} of them"
