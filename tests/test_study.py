@@ -6,20 +6,25 @@ a plain sum up to the recorded window.
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
 
 from latticediff.cli import main
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
+from latticediff.markov import ChainState
 from latticediff.signals import StopReason
 from latticediff.stages.study import describe_plan, plan_study, rewrite_page, study, study_status
+from latticediff.streams import Streams
 from latticediff.study.card import load_study, parse_study
 from latticediff.study.cell import Cell, read_result, result_path, write_result
 from latticediff.study.chains import OBSERVABLES, observed, run_chain
 from latticediff.study.costs import cost_of, paid_back_after, ratio_of
 from latticediff.study.fits import power_law
 from latticediff.study.gathered import compared, fitted
+from latticediff.study.kernels import rebuild
+from latticediff.study.timing import Price, timed
 from latticediff.study.verdict import verdict
 
 SMALL = """
@@ -466,6 +471,48 @@ def test_a_learned_cell_has_both_effective_sample_sizes():
     assert row["evaluations_per_update"] == 11
     assert row["tau_int"]["m"][0] < 1
     assert row["training_seconds"] > 10
+
+
+@pytest.mark.parametrize("sampler", ["partial", "fast_hmc"])
+def test_chains_that_combine_models_are_exact_and_can_be_timed(sampler):
+    text = ONE.replace('"hmc"]', f'"{sampler}"]').replace("m2 = 1.0\nlam = 0.5", "m2 = -4.0\nlam = 6.008")
+    exact, cell = cells_of(text.replace("[4, 4]", "[8, 8]"))
+    row, reference = run_chain(cell), run_chain(exact)
+    for key in ("abs_m", "action"):
+        (a, da), (b, db) = row["average"][key], reference["average"][key]
+        assert abs(a - b) < 5 * math.hypot(da, db)
+    assert 0.9 < row["ess_forward"][0] < 1
+    assert rebuild(cell, json.loads(json.dumps(row))).kernel.describe() == row["kernel"]
+
+
+# timing
+
+
+class Sleeper:
+    """A kernel that waits for a while, and works for a while."""
+
+    def __init__(self, waits, works):
+        self.waits, self.works = waits, works
+
+    def advance(self, state, streams, n_updates, thin=1):
+        time.sleep(self.waits * n_updates)
+        until = time.process_time() + self.works * n_updates
+        while time.process_time() < until:
+            pass
+        return state, None
+
+
+def test_prices_are_per_update_and_chain_and_waiting_is_seen():
+    state = ChainState(np.zeros((4, 2)), np.zeros(4), 0)
+    chains = {"works": (Sleeper(0, 2e-3), state), "waits": (Sleeper(4e-3, 2e-3), state)}
+    prices = timed(chains, Streams(1), 0.02, 3)
+    for price in prices.values():
+        assert price.processor[0] == pytest.approx(2e-3 / 4, rel=0.3)
+        assert price.wall[0] > 0.99 * price.processor[0]
+    assert prices["waits"].wall[0] > 6e-3 / 4
+    assert prices["waits"].is_disturbed
+    assert not Price((1.0, 0.0), (1.09, 0.0)).is_disturbed
+    assert Price((1.0, 0.0), (1.2, 0.0)).is_disturbed
 
 
 # the command line

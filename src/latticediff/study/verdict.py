@@ -71,7 +71,7 @@ def _cost(document: Mapping[str, Any]) -> str:
     # the cheapest of all, the cheapest learned one and the reference: the whole list is on the page
     shown = [c for c in here if c is here[0] or c is learned or c["sampler"] == document["reference"]]
     parts = [f"{_seconds(c['cost']['processor_seconds']['abs_m'])} by {_label(document, c['sampler'])}" for c in shown]
-    text = f"At {document['theories'][hard]['label']} it costs {_and(parts)}"
+    text = f"At {document['theories'][hard]['label']} an independent |m| costs {_and(parts)}"
     if len(here) > 1:
         text += f", the cheapest of {len(here)} being {_label(document, here[0]['sampler'])}"
     if learned is None:
