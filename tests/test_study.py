@@ -15,7 +15,7 @@ from latticediff.cli import main
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
 from latticediff.markov import ChainState
 from latticediff.signals import StopReason
-from latticediff.stages.study import describe_plan, plan_study, rewrite_page, study, study_status
+from latticediff.stages.study import rewrite_page, study
 from latticediff.streams import Streams
 from latticediff.study.card import load_study, parse_study
 from latticediff.study.cell import Cell, read_result, result_path, write_result
@@ -24,6 +24,7 @@ from latticediff.study.costs import cost_of, paid_back_after, ratio_of
 from latticediff.study.fits import power_law
 from latticediff.study.gathered import compared, fitted
 from latticediff.study.kernels import rebuild
+from latticediff.study.plan import describe_plan, plan_study, study_status
 from latticediff.study.timing import Price, timed
 from latticediff.study.verdict import verdict
 

@@ -56,13 +56,14 @@ def study(
 
     from ..errors import UserError
     from ..job.progress import make_progress
-    from ..stages.study import describe_plan, plan_study
-    from ..stages.study import study as run
+    from ..study.plan import describe_plan, plan_study
 
     asked = _card(card, overrides or [], along)
     if dry_run or status:
         say(describe_plan(plan_study(asked), out, jobs))
         return
+    from ..stages.study import study as run
+
     options = [*(f"--set {entry}" for entry in overrides or []), *([f"--along {along}"] if along else [])]
     command = " ".join(["latticediff study", card.name, "--out", out.name, *options])
     with stop_after(max_walltime) as stop:
