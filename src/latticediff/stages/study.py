@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shlex
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -158,6 +159,11 @@ def _found(future: Future[Description]) -> Description:
 
 def _few_threads(threads: int) -> None:
     import numba
+
+    # a terminal asks every process to stop: the one that leads decides, and cells that run are finished
+    for name in ("SIGINT", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
     numba.set_num_threads(min(threads, numba.get_num_threads()))
 
