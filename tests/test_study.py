@@ -383,6 +383,7 @@ def test_every_cost_and_ratio_of_the_document_follows_from_its_chains_and_prices
         )
         pair = [c["cost"]["processor_seconds"]["abs_m"][0] for c in (ours, theirs)]
         assert row["value"] == pytest.approx(pair[0] / pair[1])
+    assert document["fits"] == []  # 4x6 is no lattice of equal extents, and two points are no fit
     assert document["comparisons"]["n"] == 3 * 4
     assert document["comparisons"]["threshold"] == pytest.approx(2.87, abs=0.02)  # of twelve, two-sided
 
@@ -484,6 +485,23 @@ def test_chains_that_combine_models_are_exact_and_can_be_timed(sampler):
         assert abs(a - b) < 5 * math.hypot(da, db)
     assert 0.9 < row["ess_forward"][0] < 1
     assert rebuild(cell, json.loads(json.dumps(row))).kernel.describe() == row["kernel"]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        'name = "polynomial"\na1 = 0.01\na2 = 4.0\na4 = 0.25',
+        'name = "sine_gordon"\nm2 = 0.5\nalpha = 1.0\nbeta = 1.0',
+    ],
+)
+def test_any_action_in_any_dimension_can_be_studied(action, tmp_path):
+    head, _ = SMALL.split("[action]")
+    text = f"{head}[action]\n{action}\n[[line]]\nshape = [4]\n[[line]]\nshape = [4, 4, 4]\n"
+    document = study(parse_study(text), tmp_path / "out")
+    assert not document["failed"]
+    assert len(document["cells"]) == 4
+    assert document["comparisons"]["beyond"] == 0
+    assert "action" in (tmp_path / "out" / "study.html").read_text()
 
 
 # timing

@@ -116,7 +116,7 @@ def gathered(
             for t in theories
         ],
         "cells": cells,
-        "fits": fitted(cells, card.study.fit_from),
+        "fits": fitted([c for c in cells if len(set(theories[c["theory"]].shape)) == 1], card.study.fit_from),
         "ratios": ratios(cells, card.study.reference),
         "comparisons": compared(cells, card.study.reference),
         "timing_warnings": [w for number in sorted(timings) for w in timings[number].get("warnings", ())],
@@ -130,7 +130,7 @@ def gathered(
 def fitted(cells: Sequence[Mapping[str, Any]], fit_from: int) -> list[Description]:
     """Exponents z of tau_int and of every cost, by sampler and observable, from extent `fit_from` on.
 
-    A study with several couplings on one lattice is no series in L, and has none.
+    Cells are those of lattices of equal extents. Several couplings on one lattice are no series in L, and have none.
     """
     found: list[Description] = []
     for sampler in dict.fromkeys(cell["sampler"] for cell in cells):
