@@ -34,7 +34,6 @@ With `--out` rows are appended to FILE as each L is done; an L that is there is 
 
 import argparse
 import json
-import math
 import statistics
 import time
 from pathlib import Path
@@ -53,6 +52,7 @@ from latticediff.model.shipped import model_names
 from latticediff.model.storage import load_model
 from latticediff.proposal import proposal_for
 from latticediff.streams import Streams
+from latticediff.study.fits import power_law
 
 LAM = {6: 6.975, 8: 6.008, 10: 5.55, 12: 5.276, 14: 5.113, 16: 4.98, 20: 4.807, 32: 4.572, 64: 4.398, 128: 4.32}
 OBSERVABLES = ("m", "abs_m", "m2", "action")
@@ -234,15 +234,9 @@ def exponent(rows, observable, fit_from, key="tau_int"):
     points = [(r["L"], *r[key][observable]) for r in rows if r["L"] >= fit_from and observable in r.get(key, ())]
     if len(points) < 3:
         return None
-    extents, taus, errors = np.array(points).T
-    x, y, w = np.log(extents), np.log(taus), (taus / errors) ** 2
-    mean = (w * x).sum() / w.sum()
-    spread = (w * (x - mean) ** 2).sum()
-    z = (w * (x - mean) * y).sum() / spread
-    offset = (w * (y - z * x)).sum() / w.sum()
-    chi2 = (w * (y - z * x - offset) ** 2).sum() / (len(x) - 2)
+    fit = power_law(*zip(*points, strict=True))
     # a power law is only asymptotic: where it does not fit, the error grows with what is left over
-    return {"z": z, "error": math.sqrt(max(chi2, 1) / spread), "chi2_per_dof": chi2}
+    return fit and {name: fit[name] for name in ("z", "error", "chi2_per_dof")}
 
 
 def text(row):

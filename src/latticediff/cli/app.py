@@ -9,7 +9,20 @@ from typing import Annotated
 
 import typer
 
-from . import cluster_jobs, densities, embedding, ensembles, files, installation, jobs, lines, phases, sampling, tuning
+from . import (
+    cluster_jobs,
+    densities,
+    embedding,
+    ensembles,
+    files,
+    installation,
+    jobs,
+    lines,
+    phases,
+    sampling,
+    study,
+    tuning,
+)
 from .group import PlainGroup
 from .options import say
 
@@ -43,5 +56,6 @@ def top(
 
 
 # in the order of --help
-for part in (jobs, cluster_jobs, sampling, phases, embedding, files, ensembles, densities, lines, tuning, installation):
+PARTS = jobs, cluster_jobs, sampling, phases, embedding, files, ensembles, densities, lines, study, tuning, installation
+for part in PARTS:
     part.add_commands(app)

@@ -187,7 +187,7 @@ class GaussianReference:
         return torch.as_tensor(basis_from_momenta(function, self.shape, self.is_oblique))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianReference":
-        """The same reference elsewhere or in another precision; made once, since fits of time grids ask for it often."""
+        """The same reference elsewhere or in another precision; made once, for fits of time grids ask often."""
         place, precision = torch.device(device or self.device), dtype or self.dtype
         if (place, precision) not in self._elsewhere:
             self._elsewhere[place, precision] = GaussianReference(

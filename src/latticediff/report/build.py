@@ -41,7 +41,7 @@ def write_file(path: Path, data: str | bytes) -> Path:
     return path
 
 
-def write_figures(records: Iterable[FigureRecord], out: PathLikeStr) -> Path:
+def write_figures(records: Iterable[FigureRecord], out: PathLikeStr, vector: bool = False) -> Path:
     """Write each figure as PNG and PDF, and the numbers behind it as CSV, into ``figures`` in the folder `out`.
 
     Parameters
@@ -49,6 +49,8 @@ def write_figures(records: Iterable[FigureRecord], out: PathLikeStr) -> Path:
     records : iterable of FigureRecord
     out : path-like
         Made if missing.
+    vector : bool
+        SVG as well.
 
     Returns
     -------
@@ -69,6 +71,8 @@ def write_figures(records: Iterable[FigureRecord], out: PathLikeStr) -> Path:
         write_file(folder / f"{record.name}.png", record.png)
         write_file(folder / f"{record.name}.pdf", record.pdf)
         write_file(folder / f"{record.name}.csv", record.csv)
+        if vector:
+            write_file(folder / f"{record.name}.svg", record.svg)
     return folder
 
 

@@ -1,6 +1,10 @@
-"""A sheet: one self-contained HTML file, no script, nothing fetched from anywhere; what every page is made of."""
+"""A sheet: one self-contained HTML file, nothing fetched from anywhere; what every page is made of.
+
+Pages have no script, but for those that ask for one: the policy names its hash, so that no other one runs.
+"""
 
 import base64
+import hashlib
 import html
 import json
 import re
@@ -13,14 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["figure", "formula", "sheet", "table", "text", "theory"]
 
-# the policy makes "self-contained" a promise that the browser enforces
+# makes "self-contained" a promise that the browser enforces
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="$policy">
 <link rel="icon" href="data:,">
 <title>$title</title>
 <style>
@@ -83,7 +89,7 @@ $verdict
 $contents
 $sections
 </main>
-</body>
+$script</body>
 </html>
 """)
 
@@ -189,6 +195,7 @@ def sheet(
     verdict: Sequence[str],
     sections: Iterable[tuple[str, str]],
     details: Sequence[str] = (),
+    script: str = "",
 ) -> str:
     """The page as a string.
 
@@ -201,12 +208,17 @@ def sheet(
         Bodies are HTML; empty ones are left out.
     details : sequence of str
         Further sentences, folded away below the verdict.
+    script : str
+        JavaScript that works on the page alone; without it everything is there to be read.
     """
     headline, *sentences = verdict
     shown = [(heading, body) for heading, body in sections if body]
     links = "\n".join(f'<a href="#{_anchor(heading)}">{text(heading)}</a>' for heading, _ in shown)
     folded = "\n".join(f"<p>{text(sentence)}</p>" for sentence in details)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return PAGE.substitute(
+        policy=POLICY + (f"; script-src 'sha256-{digest}'" if script else ""),
+        script=f"<script>{script}</script>\n" if script else "",
         title=text(title),
         subtitle=text(subtitle),
         verdict=f'<p class="headline">{text(headline)}</p>\n'

@@ -1,9 +1,9 @@
 """One look for every figure: colour-blind safe, readable at phone width and in print."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -177,6 +177,7 @@ class FigureRecord:
     figure: Figure
     header: tuple[str, ...]  #: columns of the CSV
     rows: list[Any]
+    hover: Mapping[str, str] = field(default_factory=dict)  #: gid of an artist -> what it says under the pointer
 
     @cached_property
     def png(self) -> bytes:
@@ -188,6 +189,11 @@ class FigureRecord:
         """PDF bytes, fonts embedded."""
         return self._render("pdf")
 
+    @cached_property
+    def svg(self) -> bytes:
+        """SVG bytes, letters as shapes: no font is wanted where it is shown."""
+        return self._render("svg")
+
     @property
     def csv(self) -> str:
         """The numbers behind the figure, as CSV."""
@@ -196,8 +202,9 @@ class FigureRecord:
     def _render(self, kind: str) -> bytes:
         out = io.BytesIO()
         # no dates inside: the same numbers give the same bytes
-        metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
-        with styled():
+        dated = {"pdf": "CreationDate", "svg": "Date"}
+        metadata = {dated.get(kind, "Software"): None}
+        with styled(), matplotlib.rc_context({"svg.hashsalt": self.name}):
             if not isinstance(self.figure.get_layout_engine(), PlaceHolderLayoutEngine):
                 # the layout is most of a drawing's time; once is enough for both kinds
                 self.figure.draw_without_rendering()

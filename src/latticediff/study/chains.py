@@ -1,0 +1,187 @@
+"""Running the chain of a cell until its tau_int is known, and what is kept of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..analysis import ess_forward, ess_reverse, mean, tau_int
+from ..cluster import Cluster
+from ..composite import Sequence
+from ..errors import UserError
+from ..hmc import tune
+from ..lattice import volume
+from ..streams import Streams
+from .kernels import Built, action_of, begin, build, start_fields
+from .samplers import SAMPLERS, lacking
+
+if TYPE_CHECKING:
+    from ..types import Description, FloatArray
+    from .cell import Cell
+
+__all__ = ["OBSERVABLES", "observed", "run_chain"]
+
+#: name -> symbol of what the tau_int is of
+OBSERVABLES = {"m": "m", "abs_m": "|m|", "m2": "m²", "action": "S/V", "shell": "|φ_k|², lowest k"}
+BLOCK_BYTES = 64e6
+FIRST, FIRST_ALL = 60, 25_600  #: updates of each chain, and of all together, before the first look at tau_int
+LEARNED_BLOCK = 16  #: updates of learned chains between looks at the clock
+LEAST_TAUS = 40  #: updates of each chain, in tau_int, before it is believed
+SHOWN, BINS = 400, 41  #: updates of the history, and bins of the histogram of m, that the result keeps
+N_FORWARD, FORWARD_EVERY, FORWARD_WARM = 2048, 20, 300  #: fields of the target for the forward ESS
+
+
+def observed(phi: FloatArray, action: FloatArray) -> FloatArray:
+    """The observables of fields, as they are: no symmetry is imposed.
+
+    Parameters
+    ----------
+    phi : ndarray, shape (n, n_chains, *lattice), float64
+    action : ndarray, shape (n, n_chains), float64
+
+    Returns
+    -------
+    ndarray, shape (5, n, n_chains), float64
+        In the order of `OBSERVABLES`: m, |m|, m^2, S / V, and |phi_k|^2 / V averaged over the least momentum of each
+        axis.
+    """
+    axes = tuple(range(2, phi.ndim))
+    sites = volume(phi.shape[2:])
+    m = phi.mean(axis=axes)
+    shells = []
+    for axis in axes:
+        others = tuple(other for other in axes if other != axis)
+        line = phi.sum(axis=others)
+        wave = np.exp(2j * np.pi * np.arange(line.shape[-1]) / line.shape[-1])
+        shells.append(np.abs(line @ wave) ** 2 / sites)
+    shell: Any = sum(shells)
+    return np.stack([m, np.abs(m), m * m, action / sites, shell / len(axes)])
+
+
+def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description:
+    """Tune and run the chain of a cell; the first tenth is dropped as thermalisation.
+
+    Parameters
+    ----------
+    cell : Cell
+        Its settings are ``precision``, the relative error of tau_int at which the chain ends, ``seconds``, after which
+        it ends in any case, and ``budget`` of a search.
+    series : list, optional
+        Gets the series that the numbers are of, (5, n_chains, n_updates).
+
+    Returns
+    -------
+    dict
+        JSON-able: see docs/critical-slowing-down.md.
+
+    Raises
+    ------
+    UserError
+        As `latticediff.study.kernels.build`; or a chain that never moved.
+    """
+    streams = Streams(cell.seed).child("study").child(cell.digest)
+    built = build(cell, streams)
+    decisive = list(OBSERVABLES).index(SAMPLERS[cell.sampler].decisive)
+    values, info, spent, ended = _until_known(cell, built, streams.child("chain"), decisive)
+    if series is not None:
+        series.append(values)
+    taus = {key: tau_int(value, name=key) for key, value in zip(OBSERVABLES, values, strict=True)}
+    averages = {key: mean(value, name=key) for key, value in zip(OBSERVABLES, values, strict=True)}
+    low, high = float(values[0].min()), float(values[0].max())
+    counts, _ = np.histogram(values[0], BINS, (low, high))
+    row: Description = {
+        "kind": "chain",
+        "sampler": cell.sampler,
+        "n_updates": info["n_updates"],
+        "n_chains": cell.n_chains,
+        "n_dropped": info["n_updates"] - values.shape[2],
+        "ended_by": ended,
+        "chain_seconds": spent,
+        "acceptance": info["acceptance"],
+        "evaluations_per_update": built.evaluations,
+        "counted": SAMPLERS[cell.sampler].counted,
+        "tau_int": {key: tau.pair() for key, tau in taus.items()},
+        "window_found": {key: bool(tau.window_found) for key, tau in taus.items()},
+        "window": {key: int(tau.window) for key, tau in taus.items()},
+        "average": {key: [found.value, found.error] for key, found in averages.items()},
+        "history": [float(f"{m:.5g}") for m in values[0, 0, :SHOWN]],
+        "autocorrelation": [float(f"{r:.4g}") for r in taus["abs_m"].rho[:SHOWN]],
+        "histogram": {"low": low, "high": high, "counts": counts.tolist()},
+        "kernel": built.kernel.describe(),
+        **built.beside,
+    }
+    if built.is_learned:
+        row |= {"training_seconds": cell.paid[0], "data_seconds": cell.paid[1], **_ess(cell, built, info, streams)}
+    return row
+
+
+def _until_known(
+    cell: Cell, built: Built, streams: Streams, decisive: int
+) -> tuple[FloatArray, dict[str, Any], float, str]:
+    """Series (5, n_chains, n_updates) without the first tenth, what else the updates said, seconds, and what ended."""
+    kernel, settings = built.kernel, cell.settings
+    state = begin(cell, built, streams)
+    block = max(1, int(BLOCK_BYTES / state.phi.nbytes))
+    block = min(block, LEARNED_BLOCK) if built.is_learned else block
+    pieces: list[FloatArray] = []
+    accepted: list[float] = []
+    weights: list[FloatArray] = []
+    done, wanted, began = 0, max(FIRST, FIRST_ALL // cell.n_chains), time.perf_counter()
+    while True:
+        while done < wanted:
+            n = min(block, wanted - done)
+            state, found = kernel.advance(state, streams, n)
+            pieces.append(observed(found.phi, found.action))
+            accepted.append(n * float(np.mean(found.info["accepted"])))
+            if "log_weight" in found.info:
+                weights.append(np.asarray(found.info["log_weight"], np.float64).ravel())
+            done += n
+            if time.perf_counter() - began > 1.2 * settings["seconds"]:
+                break
+        spent = time.perf_counter() - began
+        values = np.concatenate(pieces, axis=1)
+        values = np.ascontiguousarray(values[:, values.shape[1] // 10 :].transpose(0, 2, 1))
+        if np.ptp(values[decisive]) == 0:
+            raise UserError("the chain never moved, nothing was accepted; give it other couplings, or another model")
+        tau = tau_int(values[decisive])
+        known = tau.error < settings["precision"] * tau.value and values.shape[2] > LEAST_TAUS * tau.value
+        if known or spent > settings["seconds"]:
+            told = {"n_updates": done, "acceptance": math.fsum(accepted) / done, "log_weight": weights}
+            return values, told, spent, "precision" if known else "seconds"
+        # the error falls like 1 / sqrt(n), and what is left of the time says how far one may look ahead
+        ratio = (tau.error / (settings["precision"] * tau.value)) ** 2
+        ahead = min(2.0, max(1.1, 1.1 * ratio), settings["seconds"] / spent)
+        wanted = max(done + 1, int(max(ahead, 1.05) * done))
+
+
+def _ess(cell: Cell, built: Built, info: dict[str, Any], streams: Streams) -> Description:
+    """Effective sample sizes of the proposals, over what they draw and over fields of the target."""
+    found: Description = {"ess_reverse": None, "ess_forward": None}
+    if info["log_weight"]:
+        reverse = ess_reverse(np.concatenate(info["log_weight"]))
+        found["ess_reverse"] = [reverse.value, reverse.error]
+    phis, told = _target_fields(cell, streams.child("target"))
+    log_q = built.proposing.proposal.weigh(phis.reshape(-1, *cell.shape), streams.generator("weigh"))
+    log_weight = -action_of(cell)(phis.reshape(-1, *cell.shape)) - log_q
+    log_weight = log_weight.reshape(phis.shape[:2]).T  # (n_chains, n): chains are what may be correlated
+    if np.isnan(log_weight).any():
+        return {**found, "forward_fields": f"{told}; some could not be weighed"}
+    forward = ess_forward(log_weight)
+    return {**found, "ess_forward": [forward.value, forward.error], "forward_fields": told}
+
+
+def _target_fields(cell: Cell, streams: Streams) -> tuple[FloatArray, str]:
+    """Fields of the target, (n, n_chains, *lattice), from classical chains, and which these are."""
+    action, n_chains = action_of(cell), min(64, cell.n_chains)
+    start = start_fields(cell)[:n_chains]
+    hmc = tune(action, start, streams.child("tune"), 0.85, 1.0, jitter=0.1)
+    clusters = not lacking(SAMPLERS["cluster"], action)
+    kernel: Any = Sequence([hmc, Cluster(action)]) if clusters else hmc
+    state, _ = kernel.advance(kernel.start(start), streams, FORWARD_WARM, FORWARD_WARM)
+    n = -(-N_FORWARD // n_chains)
+    _, block = kernel.advance(state, streams, FORWARD_EVERY * n, FORWARD_EVERY)
+    told = f"{n * n_chains} fields of {n_chains} chains of HMC{' and clusters' if clusters else ''}"
+    return block.phi, told

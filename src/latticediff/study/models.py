@@ -1,0 +1,90 @@
+"""Which model is of a theory on a lattice: one that the card names, or a shipped one; weights are not loaded here."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..bill import data_seconds, training_seconds
+from ..errors import ModelError, UserError
+from ..model.shipped import describe_models, model_folder
+from ..untrusted import parse_toml, read_text, status
+
+if TYPE_CHECKING:
+    from ..types import Shape
+    from .card import Theory
+    from .samplers import Sampler
+
+__all__ = ["ModelUse", "model_of"]
+
+CARD = "card.toml"
+
+
+class ModelUse(NamedTuple):
+    """A model, and what was paid for it."""
+
+    name: str  #: folder, or name of a shipped model
+    fingerprint: str
+    training_seconds: float  #: of the model and all models its weights came from
+    data_seconds: float | None  #: of generating their data; None: not known
+
+
+def model_of(sampler: Sampler, theory: Theory) -> ModelUse:
+    """The model that a sampler takes for a theory.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        A learned one.
+    theory : Theory
+        Whose `models` come first.
+
+    Returns
+    -------
+    ModelUse
+
+    Raises
+    ------
+    FileError, ModelError
+        The named model does not exist, or its card is damaged.
+    UserError
+        No shipped model is of this theory; the message says what to do.
+    """
+    named = theory.models.get(sampler.name, theory.models.get(sampler.family or ""))
+    if named is None:
+        shipped = _shipped(sampler.family or "", theory.action.describe(), theory.shape)
+        if shipped is None:
+            raise UserError(
+                f"{sampler.name}: no {sampler.family} model comes with the package for {theory.label}; train one and"
+                f' name its folder, models = {{ {sampler.family} = "FOLDER" }} in its [[line]]'
+            )
+        named = shipped
+    path = model_folder(named) / CARD
+    if status(path) is None:
+        raise ModelError(f"{sampler.name}: no model in {named} for {theory.label}; give a folder that `train` wrote")
+    about = parse_toml(read_text(path, "the card of a model"), path)
+    return ModelUse(named, str(about.get("sha256", "")), training_seconds(about), data_seconds(about))
+
+
+def _shipped(family: str, action: dict[str, Any], shape: Shape) -> str | None:
+    """Name of the shipped model of a family for a theory: one made for it, or one of a line that it lies on."""
+    rows = [row for row in describe_models() if row["family"] == family and tuple(row["shape"]) == tuple(shape)]
+    # the accurate family is that of all sites; unfinished ones (score matching alone) are no member of it
+    rows = [row for row in rows if family != "accurate" or row["sites"] == "all"]
+    exact = [row["name"] for row in rows if _made_for(row["name"], action)]
+    if exact:
+        return str(min(exact, key=lambda name: (name.endswith("-score"), len(name))))
+    couplings = action.get("couplings", {})
+    for row in rows:
+        ranges = row["coupling_ranges"]
+        if row["convention"] != action.get("convention") or ranges.keys() != couplings.keys():
+            continue
+        line = any(low < high for low, high in ranges.values())
+        if line and all(low <= couplings[key] <= high for key, (low, high) in ranges.items()):
+            return str(row["name"])
+    return None
+
+
+def _made_for(name: str, action: dict[str, Any]) -> bool:
+    card = tomllib.loads((model_folder(name) / CARD).read_text(encoding="utf-8"))
+    return bool(card["action"] == action)

@@ -1,0 +1,196 @@
+"""The page of a study: what it says is what study.json says, it fits a phone, and its tables sort."""
+
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from latticediff.errors import FileError
+from latticediff.report.figures.study import draw_study, horizontal
+from latticediff.report.numbers import value_error
+from latticediff.report.study import study_page, write_study
+from latticediff.stages.study import rewrite_page
+from latticediff.study.chains import OBSERVABLES
+from latticediff.study.gathered import compared, fitted, ratios
+from latticediff.study.samplers import SAMPLERS
+from latticediff.study.verdict import verdict
+
+CHROMIUM = shutil.which("chromium")
+
+
+def cell(theory, extent, sampler, tau, seconds):
+    learned = SAMPLERS[sampler].is_learned
+    each = [seconds, 0.01 * seconds]
+    taus = {key: [tau, 0.02 * tau] for key in OBSERVABLES}
+    cost = {key: [2 * tau * seconds, 0.03 * tau * seconds] for key in OBSERVABLES}
+    return {
+        "theory": theory,
+        "sampler": sampler,
+        "L": extent,
+        "digest": f"{theory:04d}{len(sampler):016d}",
+        "model": f"phi4-A-L{extent}-fast" if learned else None,
+        "acceptance": 0.8766,
+        "n_updates": 400,
+        "n_chains": 64,
+        "tau_int": taus,
+        "window_found": dict.fromkeys(OBSERVABLES, extent < 32),
+        "average": {key: [1.0 + 0.001 * len(sampler), 0.01] for key in OBSERVABLES},
+        "evaluations_per_update": 11.0,
+        "counted": "gradients",
+        "seconds_per_update": {"processor": each, "wall": each},
+        "cost": {"processor_seconds": cost, "wall_seconds": cost, "evaluations": cost},
+        "history": [math.sin(t / 3) for t in range(50)],
+        **(
+            {"ess_reverse": [0.97, 0.001], "ess_forward": [0.95, 0.002], "forward_fields": "2048 fields"}
+            if learned
+            else {}
+        ),
+        **({"training_seconds": 200.0, "data_seconds": 7.0} if learned else {}),
+    }
+
+
+@pytest.fixture(scope="module")
+def document():
+    extents = (8, 16, 32)
+    cells = []
+    for theory, extent in enumerate(extents):
+        cells.append(cell(theory, extent, "hmc", 0.02 * extent**2, 1e-7 * extent**2))
+        cells.append(cell(theory, extent, "fast", 0.6, 2e-7 * extent**2))
+    couplings = [{"lam": 6.008}, {"lam": 4.98}, {"lam": 4.572}]
+    made = {
+        "study_version": 1,
+        "name": "<toy>",
+        "created": "2026-01-01T00:00:00+00:00",
+        "versions": {"latticediff": "0.1.0"},
+        "command": "latticediff study card.toml --out toy",
+        "card": {"study": {"name": "toy", "fit_from": 8}},
+        "reference": "hmc",
+        "samplers": {name: {"label": SAMPLERS[name].label, "told": SAMPLERS[name].told} for name in ("hmc", "fast")},
+        "observables": dict(OBSERVABLES),
+        "theories": [
+            {
+                "label": f"{L}x{L}, lam = {c['lam']:g}",
+                "shape": [L, L],
+                "couplings": c,
+                "action": {"name": "phi4", "convention": "A", "couplings": {"m2": -4.0, **c}},
+            }
+            for L, c in zip(extents, couplings, strict=True)
+        ],
+        "cells": cells,
+        "fits": fitted(cells, 8),
+        "ratios": ratios(cells, "hmc"),
+        "comparisons": compared(cells, "hmc"),
+        "timing_warnings": ["8x8: the machine had other work"],
+        "skipped": ["fast: no model at 12x12"],
+        "failed": ["cluster at 8x8: <reason>"],
+    }
+    return {**made, "verdict": verdict(made)}
+
+
+@pytest.fixture(scope="module")
+def page(document):
+    return study_page(document, draw_study(document))
+
+
+def test_every_number_of_the_document_is_on_the_page(document, page):
+    for row in document["cells"]:
+        assert value_error(*row["tau_int"]["m"]) in page
+        assert row["digest"] in page
+    for fit in document["fits"]:
+        assert value_error(fit["z"], fit["error"]) in page
+    for row in document["ratios"]:
+        assert value_error(row["value"], row["error"]) in page
+    assert "latticediff study card.toml --out toy" in page
+    assert "the machine had other work" in page
+    assert "cluster at 8x8: &lt;reason&gt;" in page
+    assert "<toy>" not in page
+    # what a point says under the pointer
+    assert "<title>fast model at 32: 0.600(12)</title>" in page
+    assert page.count("<title>") == 1 + 2 * 6 + 2 * 3
+    names = re.findall(r' id="([^"]+)"', page)
+    assert len(set(names)) == len(names)
+    assert page.count("<h3>") == len(draw_study(document)) == 5
+
+
+def test_figures_have_their_numbers_and_the_same_bytes_every_time(document, tmp_path):
+    written = write_study(document, tmp_path / "a")
+    write_study(document, tmp_path / "b")
+    names = sorted(path.name for path in written["figures"].iterdir())
+    assert len(names) == 5 * 4
+    for name in ("../study.html", *(f"{name}" for name in names)):
+        assert (tmp_path / "a/figures" / name).read_bytes() == (tmp_path / "b/figures" / name).read_bytes(), name
+    rows = list(csv.DictReader((tmp_path / "a/figures/cost.csv").open()))
+    found = {(row["sampler"], float(row["L"])): float(row["value"]) for row in rows}
+    for row in document["cells"]:
+        assert found[row["sampler"], row["L"]] == row["cost"]["processor_seconds"]["abs_m"][0]
+
+
+def test_a_study_along_a_coupling_has_it_for_its_axis(document):
+    assert horizontal(document) == ("L", [8.0, 16.0, 32.0])
+    theories = [{**theory, "shape": [8, 8]} for theory in document["theories"]]
+    along = {**document, "theories": theories, "fits": []}
+    assert horizontal(along) == ("lam", [6.008, 4.98, 4.572])
+    records = {record.name: record for record in draw_study(along)}
+    assert records["tau_int"].header == ("sampler", "lam", "value", "error")
+
+
+def test_a_document_that_is_none_or_was_changed_is_refused(tmp_path):
+    path = tmp_path / "study.json"
+    path.write_text("{}")
+    with pytest.raises(FileError, match="is no document of a study"):
+        rewrite_page(tmp_path)
+    path.write_text(json.dumps({"study_version": 1, "sha256": "0"}))
+    with pytest.raises(FileError, match="digest does not match; run the study again"):
+        rewrite_page(tmp_path)
+
+
+def in_chromium(path, tmp_path, *options):
+    """What the page looks like to a browser after its scripts have run, and what it complained of."""
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0", "--dump-dom", *options),
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_the_page_in_a_browser(page, tmp_path):
+    """In a frame of 390 pixels nothing sticks out, and a click on a column's head sorts by its numbers."""
+    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "frame.html").write_text(
+        """<body><iframe id="f" src="page.html" style="width:390px;height:800px"></iframe><script>
+        const frame = document.getElementById("f");
+        frame.onload = () => {
+          const inside = frame.contentDocument, root = inside.documentElement;
+          const pictures = [...inside.querySelectorAll("figure img, figure svg")];
+          const seen = pictures.filter(p => p.getBoundingClientRect().width > 200).length;
+          const table = inside.querySelectorAll("table")[1];
+          const column = () => [...table.tBodies[0].rows].map(row => row.cells[2].textContent).join("; ");
+          table.tHead.rows[0].cells[2].click();
+          const up = column();
+          table.tHead.rows[0].cells[2].click();
+          const told = [root.scrollWidth, inside.body.scrollWidth, seen, up, column()];
+          document.body.innerHTML = "<p>" + told.join(" | ") + "</p>";
+        };</script></body>"""
+    )
+    shown, complaints = in_chromium(tmp_path / "frame.html", tmp_path, "--allow-file-access-from-files")
+    assert not complaints
+    wide, body, seen, up, down = re.search("<p>(.*)</p>", shown)[1].replace("&nbsp;", " ").split(" | ")
+    assert int(wide) <= 390
+    assert int(body) <= 390
+    assert int(seen) == 5
+    units = {"µs": 1e-6, "ms": 1e-3}
+    numbers = [[float(re.match(r"[\d.]+", c)[0]) * units[c.split()[-1]] for c in col.split("; ")] for col in (up, down)]
+    assert numbers[0] == sorted(numbers[0])
+    assert numbers[1] == sorted(numbers[1], reverse=True)
+    assert len(set(numbers[0])) > 3
