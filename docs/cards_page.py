@@ -35,6 +35,7 @@ OTHERS = (
     ("[action] of name = polynomial", actions.PolynomialOptions),
     ("[action] of name = sine_gordon", actions.SineGordonOptions),
     ("[action] of name = modulated", actions.ModulatedOptions),
+    ("[action] of name = external_field", actions.ExternalFieldOptions),
     ("[network] of name = ridge", learning.RidgeOptions),
     ("[network] of name = conservative_ridge", learning.SharedRidgeOptions),
     ("[network] of name = residual", networks.ResidualOptions),

@@ -224,7 +224,7 @@ def test_a_model_that_is_named_twice_is_refused(tmp_path):
 def test_a_move_that_a_model_cannot_make_is_refused():
     text = TINY.replace("lam = 6.975", "lam = 6.008").replace("[4, 6]", "[8, 8]")
     moved = parse_card(text, ['sampling.beside=["phi4-A-L8-fast"]', "sampling.kernel.move=partial"])
-    with pytest.raises(UserError, match=r"sampling\.beside: the model proposes odd sites"):
+    with pytest.raises(UserError, match=r"sampling\.beside, phi4-A-L8-fast: the model proposes odd sites"):
         models_beside(moved)
 
 

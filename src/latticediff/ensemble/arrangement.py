@@ -29,7 +29,10 @@ def _axis(axis: Axis, ndim: int, path: PathLikeStr) -> int:
     except (TypeError, ValueError):
         found = ndim
     if isinstance(axis, bool) or not -ndim <= found < ndim:
-        raise UserError(f"axis is {axis!r}; expected 'last' or a number from 0 to {ndim - 1}, an axis of {path}")
+        raise UserError(
+            f"axis is {axis!r}; expected 'last' or a number from 0 to {ndim - 1}, negative from the end, an axis of"
+            f" {path}"
+        )
     return found % ndim
 
 

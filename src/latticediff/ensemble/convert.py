@@ -118,9 +118,10 @@ def convert(
     lattice = options.get("shape") if lattice is None else lattice
     if lattice is not None and shape[1:] != check_shape(lattice, action.ndim):
         wanted = ", ".join(map(str, lattice))
+        moved = f", its axis {options['axis']} put first," if options.get("axis") not in (None, 0, "0") else ""
         hint = "; if they lie along the last axis, axis='last' (--axis last)" if shape[:-1] == tuple(lattice) else ""
         raise FileError(
-            f"{path} has shape {shape}; expected (n_cfg, {wanted}), one configuration after the other{hint}"
+            f"{path}{moved} has shape {shape}; expected (n_cfg, {wanted}), one configuration after the other{hint}"
         )
     check_shape(shape[1:], action.ndim)
     if not shape[0]:

@@ -88,7 +88,9 @@ def models_beside(card: Card) -> tuple[Beside, ...]:
             alone = own.model_copy(update={"sampling": own.sampling.model_copy(update={"kernel": kernel})})
             build_kernel(alone, model, ROUTE)
         except (FileError, ModelError, UserError) as exc:
-            raise UserError(f"sampling.beside: {exc}") from None
+            shown = printable(name, 200)
+            whose = "" if shown in str(exc) else f", {shown}"
+            raise UserError(f"sampling.beside{whose}: {exc}") from None
         if same := [other.model for other in found if other.fingerprint == model.fingerprint()]:
             raise UserError(f"sampling.beside: {printable(name, 200)} is the same model as {printable(same[0], 200)}")
         taken = {"hmc", *routes_of(card), *(other.key for other in found)}
