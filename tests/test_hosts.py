@@ -1,6 +1,7 @@
 """examples/hosts: proposals in other people's Monte Carlo, against our own chain, where the package is installed."""
 
 import importlib.util
+import itertools
 import os
 import re
 import subprocess
@@ -37,7 +38,8 @@ def expected():
 
 
 @pytest.mark.parametrize(
-    ("name", "needs"), [("own_loop", None), ("with_emcee", "emcee"), ("with_blackjax", "blackjax")]
+    ("name", "needs"),
+    [("own_loop", None), ("with_emcee", "emcee"), ("with_blackjax", "blackjax"), ("with_numpyro", "numpyro")],
 )
 def test_the_example_agrees_with_our_chain(name, needs, expected):
     if needs:
@@ -147,10 +149,42 @@ def test_blackjax_draws_are_ours_and_single_precision_is_refused():
         jax.config.update("jax_enable_x64", before)
 
 
-@pytest.mark.parametrize("name", ["emcee", "blackjax"])
+def test_numpyro_chains_are_functions_of_the_key_and_begin_with_draws():
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("numpyro")
+    from latticediff.hosts.numpyro import Independence
+
+    before, proposal = jax.config.read("jax_enable_x64"), latticediff.load(L8).proposal()
+    try:
+        jax.config.update("jax_enable_x64", False)
+        with pytest.raises(UserError, match="jax_enable_x64"):
+            Independence(proposal)
+        jax.config.update("jax_enable_x64", True)
+        kernel = Independence(proposal)
+        with pytest.raises(UserError, match="init_params"):
+            kernel.init(jax.random.key(1), 0, np.zeros((8, 8)))
+        keys = jax.random.split(jax.random.key(2), 4)
+        states = [kernel.init(keys, 0)]
+        for _ in range(30):
+            states.append(kernel.sample(states[-1], (), {}))
+        again = kernel.init(keys, 0)
+        for _ in range(30):
+            again = kernel.sample(again, (), {})
+        assert np.array_equal(again.phi, states[-1].phi)
+        for old, new in itertools.pairwise(states):  # a rejected update repeats the field
+            same = np.asarray(old.phi == new.phi).all(axis=(1, 2))
+            assert np.array_equal(same, ~np.asarray(new.accepted))
+        assert np.allclose(states[-1].action, proposal.action(np.asarray(states[-1].phi)), rtol=1e-12)
+        assert np.allclose(states[-1].log_q, proposal.weigh(np.asarray(states[-1].phi)).log_q, atol=1e-3)
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+@pytest.mark.parametrize("name", ["emcee", "blackjax", "numpyro"])
 def test_a_missing_package_is_named(name, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setitem(sys.modules, f"{name}.moves", None)
+    for part in ("moves", "infer", "infer.mcmc"):
+        monkeypatch.setitem(sys.modules, f"{name}.{part}", None)
     monkeypatch.delitem(sys.modules, f"latticediff.hosts.{name}", raising=False)
     with pytest.raises(UserError, match=rf"pip install 'latticediff\[{name}\]'"):
         importlib.import_module(f"latticediff.hosts.{name}")
