@@ -246,12 +246,20 @@ def test_the_commands(tmp_path, capsys):
     assert "have been used" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("form", ["npy", "npz", "h5", "raw", "ours"])
+@pytest.mark.parametrize("form", ["npy", "npz", "h5", "raw", "ours", "last", "pattern"])
 def test_given_fields_of_any_file_are_weighed(made, tmp_path, form, capsys):
     _, pool = rows(made / "a.h5")
-    phi, path = pool.phi[:30], tmp_path / f"fields.{form}"
+    phi, path, reading = pool.phi[:30], tmp_path / f"fields.{form}", ()
     if form == "npy":
         np.save(path, phi)
+    elif form == "last":
+        path, reading = tmp_path / "last.npy", ("--axis", "last")
+        np.save(path, np.moveaxis(phi, 0, -1))
+    elif form == "pattern":
+        path, reading = tmp_path / "each.h5", ("--dataset", "cfg_*")
+        with h5py.File(path, "w") as file:
+            for number, one in enumerate(phi):
+                file[f"cfg_{number}"] = one
     elif form == "npz":
         np.savez(path, phi=phi, action=pool.action[:30])
     elif form == "h5":
@@ -262,7 +270,7 @@ def test_given_fields_of_any_file_are_weighed(made, tmp_path, form, capsys):
     else:
         path = tmp_path / "ours.h5"
         latticediff.ensemble.save_ensemble(path, phi, action=latticediff.load(L8).action)
-    run("weigh", "--model", L8, "--fields", path, "--out", tmp_path / "w.npz", "--quiet")
+    run("weigh", "--model", L8, "--fields", path, "--out", tmp_path / "w.npz", "--quiet", *reading)
     assert "30 configurations weighed by the ode route" in capsys.readouterr().out
     found = np.load(tmp_path / "w.npz")
     assert np.allclose(found["log_q"], pool.log_q[:30], atol=1e-3) and np.array_equal(found["action"], pool.action[:30])

@@ -123,7 +123,12 @@ def weigh(
         typer.Option("--fields", help="Fields (n, *lattice) of the model's theory: .h5, .npy, .npz or raw."),
     ] = None,
     reader: Annotated[str | None, typer.Option("--reader", help="Of --fields; default: by suffix.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="Where --fields has them (npz, hdf5).")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="Where --fields has them (npz, hdf5), or a pattern: 'cfg_*'.")
+    ] = None,
+    axis: Annotated[
+        str | None, typer.Option("--axis", help="Axis of --fields that counts configurations: 'last', or from 0.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option("--dtype", help="Of raw --fields, e.g. '>f4'; default '<f8'.")] = None,
     offset: Annotated[int | None, typer.Option("--offset", help="Bytes before raw --fields.")] = None,
     overrides: Overrides = None,
@@ -143,11 +148,12 @@ def weigh(
     latticediff weigh configs/demo.toml --model model --route ode --ensemble ens.h5 --out weights.npz
     latticediff weigh far.toml --model phi4-A-L8 --route ode --ensemble far.h5 --all --outside --out weights.npz
     latticediff weigh --model phi4-A-L16 --fields mine.npy --out weights.npz
+    latticediff weigh --model phi4-A-L16 --fields run.jld2 --dataset 'cfg_*' --out weights.npz
     """
     from ..errors import UserError
 
     of_card = {"CARD": card, "--ensemble": ensemble, "--set": overrides, "--all": all_chains, "--outside": outside}
-    of_fields = {"--reader": reader, "--dataset": dataset, "--dtype": dtype, "--offset": offset}
+    of_fields = {"--reader": reader, "--dataset": dataset, "--axis": axis, "--dtype": dtype, "--offset": offset}
     if fields is not None:
         if given := [name for name, value in of_card.items() if value not in (None, False)]:
             raise UserError(f"{given[0]} does not go with --fields, which are weighed in the model's own scheme")
@@ -161,6 +167,7 @@ def weigh(
             quiet,
             reader=reader,
             dataset=dataset,
+            axis=axis,
             dtype=dtype,
             offset=offset,
         )
