@@ -22,6 +22,7 @@ from . import (
     sampling,
     study,
     tuning,
+    watching,
 )
 from .group import PlainGroup
 from .options import say
@@ -56,6 +57,20 @@ def top(
 
 
 # in the order of --help
-PARTS = jobs, cluster_jobs, sampling, phases, embedding, files, ensembles, densities, lines, study, tuning, installation
+PARTS = (
+    jobs,
+    watching,
+    cluster_jobs,
+    sampling,
+    phases,
+    embedding,
+    files,
+    ensembles,
+    densities,
+    lines,
+    study,
+    tuning,
+    installation,
+)
 for part in PARTS:
     part.add_commands(app)

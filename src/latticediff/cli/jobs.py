@@ -68,7 +68,7 @@ def run(
         return
     from ..stages.run import run as run_all
 
-    with stop_after(max_walltime) as stop:
+    with stop_after(max_walltime) as stop, progress.seen_at(out):
         run_all(loaded, out, resume=resume, progress=progress, stop=stop)
     if not quiet:
         from ..stages.made import made_run
@@ -139,7 +139,7 @@ def generate(
         return
     from ..stages.generate import generate as generate_ensemble
 
-    with stop_after(max_walltime) as stop:
+    with stop_after(max_walltime) as stop, progress.seen_at(out):
         ensemble = generate_ensemble(loaded, out, resume=resume, progress=progress, stop=stop)
     if not quiet:
         from ..stages.made import made_ensemble, next_command
@@ -173,7 +173,7 @@ def train(
         return
     from ..stages.train import train as train_model
 
-    with stop_after(max_walltime) as stop:
+    with stop_after(max_walltime) as stop, progress.seen_at(out):
         trained = train_model(loaded, ensemble, out, resume=resume, progress=progress, stop=stop)
     if trained is not None:  # else another process of this training says it
         _tell_model(card, trained, out, quiet)
@@ -211,7 +211,7 @@ def finetune(
     from ..stages.finetune import finetune as finetune_model
     from ..stages.finetune import summary
 
-    with stop_after(max_walltime) as stop:
+    with stop_after(max_walltime) as stop, progress.seen_at(out):
         tuned = finetune_model(loaded, model, ensemble, out, resume=resume, progress=progress, stop=stop)
     say(summary(tuned))
     _tell_model(card, tuned, out, quiet)

@@ -93,7 +93,7 @@ def sample(
         return
     from ..stages.sample import sample as sample_chain
 
-    with stop_after(max_walltime) as stop:
+    with stop_after(max_walltime) as stop, progress.seen_at(out):
         chain = sample_chain(loaded, model, route, out, resume=resume, progress=progress, stop=stop, outside=outside)
     if not quiet:
         from ..stages.made import made_chain, next_command

@@ -66,8 +66,9 @@ def study(
 
     options = [*(f"--set {entry}" for entry in overrides or []), *([f"--along {along}"] if along else [])]
     command = " ".join(["latticediff study", card.name, "--out", out.name, *options])
-    with stop_after(max_walltime) as stop:
-        found = run(asked, out, jobs=jobs, part=_part(part), progress=make_progress(quiet), stop=stop, command=command)
+    progress = make_progress(quiet)
+    with stop_after(max_walltime) as stop, progress.seen_at(out):
+        found = run(asked, out, jobs=jobs, part=_part(part), progress=progress, stop=stop, command=command)
     if not found:  # one part of an array: the page is for the call without --part
         return
     say(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(found["verdict"]))

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
+from ..types import PathLikeStr
 from ..untrusted import printable
+from .status import Status, written
 
 __all__ = ["Progress", "Task", "make_progress"]
 
@@ -76,16 +80,49 @@ class _LineTask(Task):
         print(printable(f"{self.name}: {self.done} of {self.total}{left}{numbers}"), file=sys.stderr, flush=True)
 
 
+class _WrittenTask(Task):
+    """Another task, and beside it how much is done in the file of a `Status`."""
+
+    def __init__(self, shown: Task, status: Status) -> None:
+        super().__init__(shown.name, shown.total, shown.done)
+        self._shown, self._status = shown, status
+
+    def __enter__(self) -> Self:
+        self._shown.__enter__()
+        self._status.begin(self.name, self.done, self.total)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._shown.__exit__(*exc_info)
+
+    def advance(self, n: int = 1, **info: float) -> None:
+        super().advance(n)
+        self._shown.advance(n, **info)
+        self._status.reach(self.done, self.total, info)
+
+
 class Progress:
     """How tasks and messages are shown; the kind is chosen by `make_progress`."""
 
     def __init__(self, task: type[Task] = Task, quiet: bool = True, warns: bool | None = None) -> None:
         self._task, self._quiet = task, quiet
+        self._status: Status | None = None
         self._warns = not quiet if warns is None else warns
 
     def task(self, name: str, total: int, initial: int = 0) -> Task:
         """A context manager that shows how much of `name` is done."""
-        return self._task(name, total, initial)
+        shown = self._task(name, total, initial)
+        return shown if self._status is None else _WrittenTask(shown, self._status)
+
+    @contextmanager
+    def seen_at(self, out: PathLikeStr) -> Iterator[None]:
+        """Let `latticediff watch OUT` see the tasks of this context."""
+        with written(out) as status:
+            self._status = status
+            try:
+                yield
+            finally:
+                self._status = None
 
     def say(self, line: str) -> None:
         """Print a line for people to standard error; results go to standard output by other ways."""

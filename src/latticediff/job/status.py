@@ -1,0 +1,119 @@
+"""How far a command is, in a small file beside its output, for `latticediff watch` in another terminal or node.
+
+The file ``OUT.progress.json`` is there as long as the command runs: replaced as a whole at most once a second, removed
+at the end. One that stays behind is of a command that was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..atomic import sealed_text
+from ..errors import FileError
+from ..types import PathLikeStr
+from ..untrusted import parse_json, read_bytes
+
+__all__ = ["Status", "read_status", "status_path", "written"]
+
+SECONDS = 1.0  #: between two writings
+BYTES = 1 << 16  #: a status is some hundred
+
+
+def status_path(out: PathLikeStr) -> Path:
+    """Where the command that writes `out` says how far it is."""
+    path = Path(out).absolute()
+    return path.with_name(f"{path.name}.progress.json")
+
+
+class Status:
+    """What is written: the task at hand, those that are done, and the time left of this one.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.past = path, list[str]()
+        self.has_written = False
+        self._last = -math.inf
+        self._begin("", 0)
+
+    def _begin(self, name: str, done: int) -> None:
+        self._name, self._began = name, datetime.now(UTC)
+        # the first piece of work compiles, so speed is measured from its end on
+        self._from: tuple[float, int] | None = None
+
+    def begin(self, name: str, done: int, total: int) -> None:
+        """A new task begins, with `done` of `total` units done before."""
+        if self._name:
+            self.past.append(self._name)
+        self._begin(name, done)
+        self._last = -math.inf
+        self.reach(done, total, {})
+        self._from = None
+
+    def reach(self, done: int, total: int, numbers: dict[str, float]) -> None:
+        """`done` units are done; written if the last writing is long enough ago."""
+        now = time.monotonic()
+        if self._from is None:
+            self._from = now, done
+        if now - self._last < SECONDS and done < total:
+            return
+        self._last = now
+        began, already = self._from
+        rate = (done - already) / (now - began) if now > began else 0.0
+        row = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "task": self._name,
+            "done": done,
+            "total": total,
+            "began": self._began.isoformat(timespec="seconds"),
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds_left": (total - done) / rate if rate > 0 else None,
+            "numbers": {key: value if math.isfinite(value) else None for key, value in numbers.items()},
+            "past": self.past,
+        }
+        self.has_written = True
+        with suppress(FileError, OSError):  # nobody's work ends because a spectator sees nothing
+            sealed_text(self.path, json.dumps(row), sync=False)
+
+
+@contextmanager
+def written(out: PathLikeStr) -> Iterator[Status]:
+    """A `Status` in the file of `out`, which is removed at the end however that comes."""
+    status = Status(status_path(out))
+    try:
+        yield status
+    finally:
+        if status.has_written:  # else it may be that of the command which has the output claimed
+            with suppress(OSError):
+                status.path.unlink(missing_ok=True)
+
+
+def read_status(out: PathLikeStr) -> dict[str, Any] | None:
+    """The status of the command that writes `out`; None if none is running.
+
+    Raises
+    ------
+    FileError
+        The file is none of ours.
+    """
+    path = status_path(out)
+    if not path.exists():
+        return None
+    row = parse_json(read_bytes(path, "the progress of a command", BYTES), path)
+    wanted = ("task", "done", "total", "written", "past", "numbers")
+    if not isinstance(row, dict) or any(key not in row for key in wanted):
+        raise FileError(f"{path} is no progress of a command; remove it")
+    return row
