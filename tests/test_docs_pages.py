@@ -153,7 +153,7 @@ def recipe(letter):
 
 @pytest.mark.parametrize("letters", ["a", "b", "c", "d", "ef"])
 def test_recipes_run(letters, tmp_path, monkeypatch, capsys):
-    """In a short form; (f) goes on with what (e) began, and of (c), whose runs are those of (b), only the plan."""
+    """In a short form; (f) goes on with what (e) began, and of (c), whose runs are those of (b), and whose study is that of test_study, only the plan."""
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     (tmp_path / "card.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
     (tmp_path / "configs").symlink_to(ROOT / "configs")
@@ -162,9 +162,11 @@ def test_recipes_run(letters, tmp_path, monkeypatch, capsys):
         code = re.search(r"\(d\).*?```python\n(.*?)```", text, re.DOTALL)[1]
         exec(compile(code, "recipes.md", "exec"), {})
     for words in [words for letter in letters for words in recipe(letter)]:
+        if words[0] == "report" or "--submit" in words:  # of a study that was only planned; of a SLURM
+            continue
         short = [shorten(word) for word in words]
         extra = FURTHER.get(words[0], [])
-        if letters == "c" and words[0] == "run":
+        if letters == "c" and words[0] in ("run", "study"):
             extra = [*extra, "--dry-run"]
         if "--more" in words:  # the card of the file that is extended
             extra = extra[:2] + extra[4:]
