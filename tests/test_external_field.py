@@ -1,6 +1,8 @@
 """A theory in an external field: action, HMC, Gaussian reference, flows, one network for many fields."""
 
 import copy
+import os
+import re
 
 import numpy as np
 import pytest
@@ -92,6 +94,8 @@ def test_a_field_in_a_field_other_lattices_and_half_lattices_are_refused():
         ExternalField(action, np.zeros((4, 4)))
     with pytest.raises(UserError, match="once"):
         ExternalField(OddSites(PHI4), np.zeros((4, 2)))
+    with pytest.raises(UserError, match=r"training\.sites = all"):
+        OddSites(action)
     with pytest.raises(UserError, match=r"lattice \(4, 4\)"):
         action(np.zeros((2, 4, 5)))
 
@@ -126,13 +130,49 @@ def test_a_card_names_theory_and_field(tmp_path):
         ("width = 0.5", "width and seed"),
         ("", "width and seed"),
         ('width = 0.5\nseed = 1\nfile = "h.npy"', "beside file"),
-        ('file = "nowhere.npy"', "cannot read"),
+        ('file = "nowhere.npy"', "nowhere.npy"),
+        ('file = "/dev/stdin"', "file"),
+        ("width = 1e308\nseed = 1", "width"),
+        ("width = 0.5\nseed = 1\nsed = 2", "sed"),
         ("width = -1.0\nseed = 1", "width"),
     ],
 )
 def test_cards_without_one_clear_field_are_refused(field, message):
     with pytest.raises(CardError, match=message):
         parse_card(CARD.format(field=field)).theory()
+
+
+@pytest.mark.parametrize("kind", ["archive", "empty", "text", "shape", "pipe"])
+def test_files_that_hold_no_field_are_refused(kind, tmp_path):
+    path = tmp_path / "h.npy"
+    if kind == "archive":
+        with path.open("wb") as file:
+            np.savez(file, h=np.zeros((4, 4)))
+    elif kind == "shape":
+        np.save(path, np.zeros((4, 5)))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text("" if kind == "empty" else "1 2 3")
+    said = {"shape": r"shape \(4, 5\)", "pipe": "is a pipe"}.get(kind, "no .npy file")
+    with pytest.raises(CardError, match=said):
+        parse_card(CARD.format(field=f'file = "{path}"')).theory()
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        ('name = "modulated"\nnext_nearest = -0.35\na = 0.5', r"of \(modulated\) lacks b"),
+        ("m2 = -4.0\nlam = 6.0", r"of \(phi4\) lacks convention"),
+        ('name = "external_field"\nwidth = 0.1\nseed = 1', "a theory without a field"),
+        ('name = "polynomial"\na2 = 1.0\na4 = 0.3\nlinks = 3', r"of \(polynomial\)"),
+    ],
+)
+def test_errors_of_the_theory_in_the_field_say_whose_they_are(of, message):
+    text = CARD.format(field="width = 0.5\nseed = 1")
+    text = re.sub(r"\[action.of\].*?\[lattice\]", f"[action.of]\n{of}\n[lattice]", text, flags=re.DOTALL)
+    with pytest.raises(CardError, match=message):
+        parse_card(text).theory()
 
 
 # --- HMC -------------------------------------------------------------------------------------------------------------
@@ -356,5 +396,8 @@ def test_a_field_beside_another_theory_is_not_one_training(tmp_path):
     for lam in ("6.0", "7.0"):
         files.append(tmp_path / f"{lam}.h5")
         generate(parse_card(text.replace("lam = 6.0", f"lam = {lam}")), files[-1])
-    with pytest.raises(UserError, match="differ in the field alone"):
+    with pytest.raises(UserError, match=r"lam=7.*beside.*lam=6.*differ in the field alone"):
         train(card(1), files, tmp_path / "model")
+    broken = parse_card(text, ["training.phase=broken"])
+    with pytest.raises(UserError, match="no two equal vacua"):
+        train(broken, files[:1], tmp_path / "model")

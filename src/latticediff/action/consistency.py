@@ -59,7 +59,9 @@ def check_compiled(action: Action, in_field: bool = False) -> None:
 def refuse_field(action: Action) -> None:
     """Refuse a theory in an external field, which a kernel with one potential for all sites leaves out."""
     if isinstance(action, ExternalField):
-        raise UserError(f"{action!r}: this kernel knows no external field; HMC with unit masses does")
+        raise UserError(
+            f"{action!r}: this kernel knows no external field; HMC with unit masses does: no hmc.cluster, no hmc.mass"
+        )
 
 
 def _compare(action: Action) -> None:

@@ -6,7 +6,7 @@ With h drawn at random and held fixed it is a random-field model (Imry and Ma, P
 symmetry is left, and clusters built on phi -> -phi do not apply.
 """
 
-import math
+import inspect
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
@@ -17,10 +17,13 @@ from .. import registry
 from ..arrays import real_array
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
+from ..untrusted import regular_file
 from .contract import Action, NumbaPotential, action_from_description, check_options
 from .links import Link, links_of
 
 __all__ = ["ExternalField", "normal_field"]
+
+WIDEST = 1e100  #: of normal h_x
 
 Field = TypeVar("Field", bound=Any)  # an array of NumPy or torch, or a number
 
@@ -33,8 +36,8 @@ def normal_field(shape: Extents, width: float, seed: int) -> FloatArray:
     UserError
         A width that is not a finite number of at least 0, or a negative seed.
     """
-    if not (math.isfinite(width) and width >= 0):
-        raise UserError(f"the external field has width = {width}; expected a finite number of at least 0")
+    if not 0 <= width <= WIDEST:
+        raise UserError(f"the external field has width = {width}; expected a number from 0 to {WIDEST:g}")
     if isinstance(seed, bool) or int(seed) != seed or seed < 0:
         raise UserError(f"the external field has seed = {seed!r}; expected an integer of at least 0")
     return width * np.random.Generator(np.random.Philox(int(seed))).standard_normal(tuple(shape))
@@ -155,15 +158,7 @@ class ExternalField:
             An unknown or missing key, both kinds of field at once, or a file that holds no such array.
         """
         check_options(options, ("of", "width", "seed", "file"), cls.name)
-        inner = dict(options["of"])
-        name = inner.pop("name", "phi4")
-        theory: Any = registry.load("actions", name)
-        if name == "phi4":
-            action = theory(inner.pop("convention"), inner, ndim)
-        elif hasattr(theory, "from_options"):
-            action = theory.from_options(inner, ndim)
-        else:
-            action = theory(**inner, ndim=ndim)
+        action = _theory(options["of"], ndim)
         drawn = [key for key in ("width", "seed") if options.get(key) is not None]
         if (options.get("file") is not None) == bool(drawn) or len(drawn) == 1:
             raise UserError(
@@ -172,10 +167,40 @@ class ExternalField:
             )
         if drawn:
             return cls(action, normal_field(shape, float(options["width"]), options["seed"]))
-        try:
-            field = np.load(options["file"], allow_pickle=False)
-        except (OSError, ValueError) as exc:
-            raise UserError(f"cannot read the external field {options['file']}: {exc}") from None
-        if tuple(field.shape) != tuple(shape):
-            raise UserError(f"{options['file']} holds an array of shape {field.shape}; the lattice is {tuple(shape)}")
-        return cls(action, field)
+        return cls(action, _read_field(options["file"], shape))
+
+
+def _theory(options: Any, ndim: int) -> Any:
+    """The theory without the field, of the keys of ``of``; errors say that they are of these."""
+    inner = dict(options)
+    name = inner.pop("name", "phi4")
+    if name == ExternalField.name:
+        raise UserError(f"of is an {name} again; expected a theory without a field: all of h goes into one")
+    theory: Any = registry.load("actions", name)
+    try:
+        if name == "phi4":
+            return theory(inner.pop("convention"), inner, ndim)
+        if hasattr(theory, "from_options"):
+            return theory.from_options(inner, ndim)
+        inspect.signature(theory).bind(**inner, ndim=ndim)
+        return theory(**inner, ndim=ndim)
+    except UserError as exc:
+        raise UserError(f"of ({name}): {exc}") from None
+    except KeyError as exc:
+        raise UserError(f"of ({name}) lacks {exc.args[0]}") from None
+    except TypeError as exc:
+        raise UserError(f"of ({name}): {exc}") from None
+
+
+def _read_field(path: str, shape: Extents) -> FloatArray:
+    """h of a ``.npy`` file."""
+    regular_file(path, "a .npy file of the external field")
+    try:
+        field = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        field = None
+    if not isinstance(field, np.ndarray):
+        raise UserError(f"{path} is no .npy file; expected one array of h, written by numpy.save")
+    if field.shape != tuple(shape):
+        raise UserError(f"{path} holds an array of shape {field.shape}; the lattice is {tuple(shape)}")
+    return field

@@ -23,6 +23,7 @@ from ..errors import UserError
 from ..lattice import check_shape, momenta
 from ..types import Description, Extents, FloatArray, IntArray, Shape
 from .checkerboard import NEIGHBOURS, UNIT_VECTORS, split, tables, whole_shape
+from .external_field import ExternalField
 from .links import only_nearest
 from .single_site import REACH, SingleSite
 
@@ -53,6 +54,8 @@ class OddSites:
     unit_vectors = UNIT_VECTORS
 
     def __init__(self, whole: Any) -> None:
+        if isinstance(whole, ExternalField):
+            raise UserError(f"{whole!r}: even sites are integrated out where all are alike; take training.sites = all")
         if whole.ndim != 2:
             raise UserError(f"{whole!r} has {whole.ndim} dimensions; odd sites are an array of their own in two")
         form = whole.quadratic_form((8, 8))

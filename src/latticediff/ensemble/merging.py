@@ -11,6 +11,7 @@ import numpy as np
 from ..atomic import refuse_existing
 from ..errors import FileError, UserError
 from ..types import Description, PathLikeStr
+from ..untrusted import printable
 from .check import require_whole
 from .derived_file import derive
 from .lineage import beside, lineage
@@ -61,7 +62,9 @@ def _merge(sources: Sequence[Ensemble], out: PathLikeStr, along: str | None) -> 
         for name in ("action", "shape", "thin"):
             if getattr(source.header, name) != getattr(head.header, name):
                 have, want = getattr(source.header, name), getattr(head.header, name)
-                raise FileError(f"{source.path} has {name} {have}; {head.path} has {want}")
+                raise FileError(
+                    f"{source.path} has {name} {printable(have, 400)}; {head.path} has {printable(want, 400)}"
+                )
     seen: dict[str, Path] = {}
     for source in sources:
         twin = seen.setdefault(source.checksums()["configurations/phi"], source.path)

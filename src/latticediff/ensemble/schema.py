@@ -136,6 +136,7 @@ class Header:
         for name in ("action", "shape", "algorithm", "n_chains", "thin"):
             have, want = getattr(self, name), getattr(other, name)
             if have != want:
+                have, want = printable(have, 400), printable(want, 400)
                 raise FileError(f"{path} has {name} {have}; this run wants {want}; use another output file")
 
 

@@ -51,10 +51,13 @@ def references(sources: Sequence[Source], phase: str = "symmetric") -> list[Gaus
     actions: list[Any] = [source.action for source in sources]
     if not any(isinstance(action, Sourced) for action in actions):
         return [gaussian_of(source, phase) for source in sources]
+    if phase == "broken":
+        raise UserError("training.phase is broken; an external field leaves no two equal vacua: leave the key out")
+    first = next(action for action in actions if isinstance(action, Sourced))
     for action in actions:
-        if not isinstance(action, Sourced) or action.of.describe() != actions[0].of.describe():
+        if not isinstance(action, Sourced) or action.of.describe() != first.of.describe():
             raise UserError(
-                f"{action!r} beside {actions[0]!r}; one network learns one theory in many external fields: train on"
+                f"{action!r} beside {first!r}; one network learns one theory in many external fields: train on"
                 " ensembles that differ in the field alone"
             )
     return in_fields(sources)
