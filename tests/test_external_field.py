@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from latticediff.action import ExternalField, Modulated, OddSites, Phi4, Polynomial, action_from_description
+from latticediff.action import (
+    ExternalField,
+    Modulated,
+    OddSites,
+    Phi4,
+    Polynomial,
+    action_from_description,
+    free_propagator,
+)
 from latticediff.action.external_field import normal_field
 from latticediff.cluster import Cluster
 from latticediff.config import parse_card
@@ -30,6 +38,7 @@ from latticediff.stages.finetune import finetune
 from latticediff.stages.generate import generate
 from latticediff.stages.train import train
 from latticediff.streams import Streams
+from latticediff.training import TrainingData
 
 PHI4 = Phi4.A(m2=-4.0, lam=6.0, ndim=2)
 SEXTIC = Polynomial(1.0, (0.0, 1.0, 0.0, -0.4, 0.0, 0.3), ndim=2)  # no closed form: its local part is a spline
@@ -269,6 +278,22 @@ def test_density_of_the_flow_is_that_of_its_map(theory, shape):
     np.testing.assert_allclose(compiled.weigh(draw.phi), draw.log_q, atol=1e-4)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_free_field_has_its_exact_mean_and_partition_function(compiled):
+    """log Z = 1/2 sum_k log(2 pi G) + 1/2 h G h; an untrained network adds nothing to the reference."""
+    free, shape = Phi4.A(m2=0.8, lam=0.0, ndim=2), (4, 6)
+    action, G = in_field(free, shape), free_propagator(free, shape)
+    model = ScoreModel.for_flow(
+        RidgeNetwork(2, features=2, hidden=4), GaussianReference(action, G), NoiseRange(1e-4, 3.0)
+    )
+    draw = OdeProposal(model, steps=8, compiled=compiled).draw(500, np.random.default_rng(7))
+    mean = np.fft.ifftn(G * np.fft.fftn(action.field)).real
+    log_z = 0.5 * np.log(2 * np.pi * G).sum() + 0.5 * (action.field * mean).sum()
+    np.testing.assert_allclose(-action(draw.phi) - draw.log_q, log_z, atol=2e-3)
+    error = draw.phi.std(axis=0) / np.sqrt(500)
+    assert np.abs((draw.phi.mean(axis=0) - mean) / error).max() < 5  # 24 sites, false alarm 2e-5
+
+
 def test_compiled_gradients_are_those_of_torch():
     net, gaussian = network(2), reference(PHI4, (4, 5))
     net.requires_grad_(True)
@@ -327,6 +352,16 @@ n_forward = 50
 
 def card(seed):
     return parse_card(LEARN.format(field=f"width = 0.5\nseed = {seed}"))
+
+
+def test_configurations_in_a_field_are_not_moved_in_training():
+    """A reflection belongs to another field; without a field it is taken."""
+    phi = np.random.default_rng(8).normal(size=(64, 4, 4)).astype(np.float32)
+    for theory, moves in ((in_field(PHI4, (4, 4)), False), (PHI4, True)):
+        data, rows = TrainingData(phi, theory=theory), {row.tobytes() for row in phi}
+        batches = [data.batch(8, torch.Generator().manual_seed(seed)) for seed in range(8)]
+        found = [row.numpy().tobytes() in rows for batch in batches for row in batch]
+        assert all(found) != moves
 
 
 @pytest.fixture(scope="module")
