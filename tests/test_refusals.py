@@ -1,6 +1,7 @@
 """Doors: two writers, full disks, what is not text, and input that nobody should write; one line each, nothing half."""
 
 import errno
+import gc
 import importlib.util
 import os
 import re
@@ -38,7 +39,16 @@ def ensemble(tmp_path_factory):
     return path
 
 
-def test_nothing_that_is_typed_ends_in_a_traceback_or_passes_in_silence(tmp_path):
+@pytest.fixture
+def no_collection():
+    """What others left behind is not finalised where a deeply nested card has used up the stack."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_nothing_that_is_typed_ends_in_a_traceback_or_passes_in_silence(tmp_path, no_collection):
     counts, found = fuzz_cards.fuzz(210, 5, tmp_path)
     assert not found, found[0]
     # the inputs are neither all sound nor all hopeless

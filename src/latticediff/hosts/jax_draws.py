@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ..errors import UserError
+
+try:
+    import jax
+except ImportError as exc:
+    raise UserError(
+        f"latticediff.hosts.jax_draws needs JAX ({exc}); pip install 'latticediff[blackjax]' or 'latticediff[numpyro]'"
+    ) from None
 
 if TYPE_CHECKING:
     from .proposal import HostProposal
