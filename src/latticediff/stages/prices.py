@@ -7,9 +7,6 @@ from its last fields for a fraction of a second, in rounds, so that all meet the
 from __future__ import annotations
 
 import json
-import math
-import statistics
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,10 +20,11 @@ from ..host import torch_defaults
 from ..job.progress import Progress
 from ..markov import kernel_from_description
 from ..streams import Streams
+from ..study.timing import in_turn, median_of
 from ..untrusted import parse_json, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ..config import Card
     from ..markov import ChainState, Kernel
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Learned", "prices", "read_prices"]
 
 ROUNDS, ROUND_SECONDS = 7, 0.2
-MAD_ERROR = 1.4826 * 1.2533  #: standard error of a median over MAD / sqrt(n), for Gaussian scatter
 
 
 class Learned(NamedTuple):
@@ -92,8 +89,8 @@ def prices(
         model = model_for(chain.card, chain.model, chain.route)
         with Ensemble(chain.chain) as ensemble:
             runners[chain.name] = build_kernel(chain.card, model, chain.route), _last(ensemble)
-    spent = _in_turn(runners, Streams(card.run.seed).child("prices"), progress, stop)
-    found = {name: _median(values) for name, values in spent.items()}
+    spent = in_turn(runners, Streams(card.run.seed).child("prices"), ROUND_SECONDS, _rounds(progress, stop))
+    found = {name: median_of([cpu for cpu, _ in rows]) for name, rows in spent.items()}
     told = {"processor_seconds_per_update": {name: list(pair) for name, pair in found.items()}}
     sealed_text(path, json.dumps(with_digest(told), indent=1) + "\n")
     return found
@@ -105,19 +102,8 @@ def _last(ensemble: Ensemble) -> ChainState:
     return state
 
 
-def _in_turn(
-    runners: Mapping[str, tuple[Kernel, ChainState]], streams: Streams, progress: Progress, stop: StopCheck | None
-) -> dict[str, list[float]]:
-    """Processor seconds per update of one chain, by name and round."""
-    lengths: dict[str, int] = {}
-    states: dict[str, ChainState] = {}
-    spent: dict[str, list[float]] = {name: [] for name in runners}
-    for name, (kernel, start) in runners.items():
-        # what a first call compiles, and the density of fields whose density is not known, are no cost of an update
-        state, _ = kernel.advance(start, streams, 1, 1)
-        states[name], began = state, time.perf_counter()
-        kernel.advance(state, streams, 2, 2)
-        lengths[name] = max(2, int(2 * ROUND_SECONDS / (time.perf_counter() - began)))
+def _rounds(progress: Progress, stop: StopCheck | None) -> Iterator[None]:
+    """The rounds, one by one, as far as nothing asks to stop."""
     with progress.task("prices, in turn", ROUNDS) as task:
         for _ in range(ROUNDS):
             if stop is not None and (reason := stop()):
@@ -126,20 +112,8 @@ def _in_turn(
                     " with --resume to go on",
                     reason.exit_code,
                 )
-            for name, (kernel, _) in runners.items():
-                n, state = lengths[name], states[name]
-                began = time.process_time()
-                kernel.advance(state, streams, n, n)
-                spent[name].append((time.process_time() - began) / (n * len(state.phi)))
+            yield
             task.advance()
-    return spent
-
-
-def _median(values: Sequence[float]) -> tuple[float, float]:
-    """Median and its error, from the median distance to it: a round that was disturbed counts little."""
-    middle = statistics.median(values)
-    spread = statistics.median(abs(value - middle) for value in values)
-    return middle, MAD_ERROR * spread / math.sqrt(len(values))
 
 
 def read_prices(path: Path) -> dict[str, tuple[float, float]]:

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ..streams import Streams
 
-__all__ = ["APART", "ROUNDS", "ROUND_SECONDS", "Price", "one_thread", "timed"]
+__all__ = ["APART", "ROUNDS", "ROUND_SECONDS", "Price", "in_turn", "median_of", "one_thread", "timed"]
 
 ROUNDS, ROUND_SECONDS = 7, 0.3
 APART = 0.10  #: processor and wall time that differ by more are warned of
@@ -72,30 +72,38 @@ def timed(
     -------
     dict of str to Price
     """
-    lengths: dict[str, int] = {}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in chains}
     with one_thread():
-        states: dict[str, Any] = {}
-        for name, (kernel, start) in chains.items():
-            # what a first call compiles, and a density that is not known yet, are no cost of an update
-            states[name], _ = kernel.advance(start, streams, 1, 1)
-            began = time.perf_counter()
-            kernel.advance(states[name], streams, 2, 2)
-            lengths[name] = max(2, int(2 * seconds / (time.perf_counter() - began)))
-        for _ in range(rounds):
-            for name, (kernel, _) in chains.items():
-                n, state = lengths[name], states[name]
-                cpu, wall = time.process_time(), time.perf_counter()
-                kernel.advance(state, streams, n, n)
-                spent = time.process_time() - cpu, time.perf_counter() - wall
-                found[name].append((spent[0] / (n * len(state.phi)), spent[1] / (n * len(state.phi))))
-    return {
-        name: Price(_median([row[0] for row in rows]), _median([row[1] for row in rows]))
-        for name, rows in found.items()
-    }
+        found = in_turn(chains, streams, seconds, range(rounds))
+    return {name: Price(*map(median_of, zip(*rows, strict=True))) for name, rows in found.items()}
 
 
-def _median(values: Sequence[float]) -> tuple[float, float]:
+def in_turn(
+    chains: Mapping[str, tuple[Any, Any]], streams: Streams, seconds: float, rounds: Iterable[object]
+) -> dict[str, list[tuple[float, float]]]:
+    """Processor and wall seconds per update of one chain, by name and round; one round for each item of `rounds`.
+
+    Other arguments as of `timed`; threads are those of the caller.
+    """
+    lengths: dict[str, int] = {}
+    states: dict[str, Any] = {}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in chains}
+    for name, (kernel, start) in chains.items():
+        # what a first call compiles, and a density that is not known yet, are no cost of an update
+        states[name], _ = kernel.advance(start, streams, 1, 1)
+        began = time.perf_counter()
+        kernel.advance(states[name], streams, 2, 2)
+        lengths[name] = max(2, int(2 * seconds / (time.perf_counter() - began)))
+    for _ in rounds:
+        for name, (kernel, _) in chains.items():
+            n, state = lengths[name], states[name]
+            cpu, wall = time.process_time(), time.perf_counter()
+            kernel.advance(state, streams, n, n)
+            spent = time.process_time() - cpu, time.perf_counter() - wall
+            found[name].append((spent[0] / (n * len(state.phi)), spent[1] / (n * len(state.phi))))
+    return found
+
+
+def median_of(values: Sequence[float]) -> tuple[float, float]:
     """Median and its error, from the median distance to it: a round that was disturbed counts little."""
     middle = statistics.median(values)
     spread = statistics.median(abs(value - middle) for value in values)
