@@ -1,5 +1,6 @@
 """What other rooms ask of an action, and the action that a description names."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -7,10 +8,10 @@ from numpy.typing import ArrayLike
 
 from .. import registry
 from ..errors import FileError, UserError
-from ..types import Description, FloatArray
+from ..types import Description, Extents, FloatArray
 from ..untrusted import printable
 
-__all__ = ["Action", "NumbaPotential", "action_from_description"]
+__all__ = ["Action", "NumbaPotential", "action_from_description", "action_from_options"]
 
 #: ``(v, dv, params)``: Numba-callable ``v(phi, params)`` and ``dv(phi, params)`` of one site, and their parameters
 NumbaPotential = tuple[Callable[..., Any], Callable[..., Any], FloatArray]
@@ -53,6 +54,29 @@ def check_options(options: Mapping[str, Any], known: Iterable[str], name: str) -
         if key not in known:
             hint = registry.nearest(key, known) or f"; it has {', '.join(known)}"
             raise UserError(f"{name} has no key {printable(str(key), 60)!r}{hint}")
+
+
+def action_from_options(name: str, options: Mapping[str, Any], ndim: int, shape: Extents) -> Any:
+    """The action that the keys of a card name, in `ndim` dimensions; one of the lattice `shape` if it asks for that.
+
+    Raises
+    ------
+    UserError
+        No such action is installed, or it refuses the options.
+    KeyError
+        An option is missing that its ``from_options`` takes, or the convention of ``phi4``.
+    TypeError
+        An argument is missing or unknown, of an action without ``from_options``.
+    """
+    cls: Any = registry.load("actions", name)
+    if name == "phi4":
+        return cls(options["convention"], {k: v for k, v in options.items() if k != "convention"}, ndim)
+    from_options = getattr(cls, "from_options", None)
+    if from_options is None:
+        inspect.signature(cls).bind(**options, ndim=ndim)
+        return cls(**options, ndim=ndim)
+    of_lattice = {"shape": shape} if "shape" in inspect.signature(from_options).parameters else {}
+    return from_options(dict(options), ndim, **of_lattice)
 
 
 def action_from_description(description: Description) -> Action:

@@ -6,19 +6,17 @@ With h drawn at random and held fixed it is a random-field model (Imry and Ma, P
 symmetry is left, and clusters built on phi -> -phi do not apply.
 """
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import registry
 from ..arrays import real_array
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
 from ..untrusted import regular_file
-from .contract import Action, NumbaPotential, action_from_description, check_options
+from .contract import Action, NumbaPotential, action_from_description, action_from_options, check_options
 from .links import Link, links_of
 
 __all__ = ["ExternalField", "normal_field"]
@@ -158,7 +156,7 @@ class ExternalField:
             An unknown or missing key, both kinds of field at once, or a file that holds no such array.
         """
         check_options(options, ("of", "width", "seed", "file"), cls.name)
-        action = _theory(options["of"], ndim)
+        action = _theory(options["of"], ndim, shape)
         drawn = [key for key in ("width", "seed") if options.get(key) is not None]
         if (options.get("file") is not None) == bool(drawn) or len(drawn) == 1:
             raise UserError(
@@ -170,25 +168,17 @@ class ExternalField:
         return cls(action, _read_field(options["file"], shape))
 
 
-def _theory(options: Any, ndim: int) -> Any:
+def _theory(options: Any, ndim: int, shape: Extents) -> Any:
     """The theory without the field, of the keys of ``of``; errors say that they are of these."""
     inner = dict(options)
     name = inner.pop("name", "phi4")
     if name == ExternalField.name:
         raise UserError(f"of is an {name} again; expected a theory without a field: all of h goes into one")
-    theory: Any = registry.load("actions", name)
     try:
-        if name == "phi4":
-            return theory(inner.pop("convention"), inner, ndim)
-        if hasattr(theory, "from_options"):
-            return theory.from_options(inner, ndim)
-        inspect.signature(theory).bind(**inner, ndim=ndim)
-        return theory(**inner, ndim=ndim)
-    except UserError as exc:
-        raise UserError(f"of ({name}): {exc}") from None
+        return action_from_options(name, inner, ndim, shape)
     except KeyError as exc:
         raise UserError(f"of ({name}) lacks {exc.args[0]}") from None
-    except TypeError as exc:
+    except (UserError, TypeError) as exc:
         raise UserError(f"of ({name}): {exc}") from None
 
 

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import inspect
 import json
 import reprlib
 from collections.abc import Container, Mapping, Sequence
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .. import registry
 from ..action import Action
+from ..action.contract import action_from_options
 from ..action.conventions import CONVENTIONS
 from ..contracts import require
 from ..errors import CardError, UserError
@@ -78,19 +78,11 @@ class Card(BaseModel):
         """
         options, ndim = self.action.options, len(self.shape)
         try:
-            cls: Any = registry.load("actions", self.action.name)
             if self.action.name == "phi4":
                 _check_couplings(self.action.convention, options)
-                return cls(self.action.convention, options, ndim)
             if self.action.convention is not None:
                 options["convention"] = self.action.convention
-            from_options = getattr(cls, "from_options", None)
-            if from_options is not None:
-                of_lattice = {"shape": self.shape} if "shape" in inspect.signature(from_options).parameters else {}
-                action = from_options(options, ndim, **of_lattice)
-            else:
-                inspect.signature(cls).bind(**options, ndim=ndim)
-                action = cls(**options, ndim=ndim)
+            action = action_from_options(self.action.name, options, ndim, self.shape)
             require(action, Action, f"action {self.action.name!r}")
             return action
         except UserError as exc:
