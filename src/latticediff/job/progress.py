@@ -13,6 +13,7 @@ from typing import Self
 
 from ..types import PathLikeStr
 from ..untrusted import printable
+from .pace import Pace
 from .status import Status, written
 
 __all__ = ["Progress", "Task", "make_progress"]
@@ -61,21 +62,15 @@ class _BarTask(Task):
 class _LineTask(Task):
     def __init__(self, name: str, total: int, initial: int = 0) -> None:
         super().__init__(name, total, initial)
-        self._said = time.monotonic()
-        # the first piece of work compiles, so speed is measured from its end on
-        self._timed_from: tuple[float, int] | None = None
+        self._said, self._pace = time.monotonic(), Pace()
 
     def advance(self, n: int = 1, **info: float) -> None:
         super().advance(n)
-        now = time.monotonic()
-        if self._timed_from is None:
-            self._timed_from = now, self.done
+        seconds, now = self._pace.seconds_left(self.done, self.total), time.monotonic()
         if now - self._said < SECONDS_BETWEEN_LINES:
             return
         self._said = now
-        began, already = self._timed_from
-        rate = (self.done - already) / (now - began) if now > began else 0.0
-        left = f", about {(self.total - self.done) / rate:.0f} s left" if rate > 0 else ""
+        left = "" if seconds is None else f", about {seconds:.0f} s left"
         numbers = "".join(f", {key} {value:.4g}" for key, value in info.items())
         print(printable(f"{self.name}: {self.done} of {self.total}{left}{numbers}"), file=sys.stderr, flush=True)
 

@@ -21,6 +21,7 @@ from ..atomic import sealed_text
 from ..errors import FileError
 from ..types import PathLikeStr
 from ..untrusted import parse_json, read_bytes
+from .pace import Pace
 
 __all__ = ["Status", "read_status", "status_path", "written"]
 
@@ -45,33 +46,23 @@ class Status:
     def __init__(self, path: Path) -> None:
         self.path, self.past = path, list[str]()
         self.has_written = False
-        self._last = -math.inf
-        self._begin("", 0)
-
-    def _begin(self, name: str, done: int) -> None:
-        self._name, self._began = name, datetime.now(UTC)
-        # the first piece of work compiles, so speed is measured from its end on
-        self._from: tuple[float, int] | None = None
+        self._name, self._pace, self._last, self._began = "", Pace(), -math.inf, datetime.now(UTC)
 
     def begin(self, name: str, done: int, total: int) -> None:
         """A new task begins, with `done` of `total` units done before."""
         if self._name:
             self.past.append(self._name)
-        self._begin(name, done)
-        self._last = -math.inf
-        self.reach(done, total, {})
-        self._from = None
+        self._name, self._pace, self._last, self._began = name, Pace(), -math.inf, datetime.now(UTC)
+        self._write(done, total, {}, None)
 
     def reach(self, done: int, total: int, numbers: dict[str, float]) -> None:
         """`done` units are done; written if the last writing is long enough ago."""
-        now = time.monotonic()
-        if self._from is None:
-            self._from = now, done
-        if now - self._last < SECONDS and done < total:
-            return
-        self._last = now
-        began, already = self._from
-        rate = (done - already) / (now - began) if now > began else 0.0
+        left = self._pace.seconds_left(done, total)
+        if time.monotonic() - self._last >= SECONDS or done >= total:
+            self._write(done, total, numbers, left)
+
+    def _write(self, done: int, total: int, numbers: dict[str, float], left: float | None) -> None:
+        self._last = time.monotonic()
         row = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -80,7 +71,7 @@ class Status:
             "total": total,
             "began": self._began.isoformat(timespec="seconds"),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds_left": (total - done) / rate if rate > 0 else None,
+            "seconds_left": left,
             "numbers": {key: value if math.isfinite(value) else None for key, value in numbers.items()},
             "past": self.past,
         }
