@@ -45,8 +45,9 @@ from latticediff.action import Phi4
 from latticediff.analysis import tau_int
 from latticediff.cluster import Cluster
 from latticediff.composite import Sequence
-from latticediff.hmc import HMC, tune
+from latticediff.hmc import tune
 from latticediff.local_updates import LocalMetropolis
+from latticediff.markov import kernel_from_description
 from latticediff.metropolis import IndependenceMetropolis
 from latticediff.model.shipped import model_names
 from latticediff.model.storage import load_model
@@ -107,25 +108,12 @@ def best_mix(action, start, streams):
         names, length = names[:FINALISTS], 8 * length
 
 
-def as_found(action, told):
-    """The kernel that an earlier row describes, with its settings."""
-    if told["name"] == "sequence":
-        return Sequence([as_found(action, part) for part in told["parts"]])
-    if told["name"] == "cluster":
-        return Cluster(action, told["method"], told["n_clusters"])
-    if told["name"] == "hmc":
-        mass = None if told["mass"] == "unit" else told["mass"]["p_hat_squared_plus"]
-        steps = told["step_size"], told["n_leapfrog"], told["integrator"]
-        return HMC(action, *steps, told["jitter"], mass, tuning=told.get("tuning"))
-    return LocalMetropolis(action, told["width"], told["n_metropolis"], told["n_reflections"])
-
-
 def kernels(extent, start, streams, wanted, settings):
     """The algorithms at one lattice: name, kernel, and what a row says beside."""
     action = Phi4.A(-4.0, LAM[extent])
     for name in [name for name in wanted if name in settings]:
         beside = {key: settings[name][key] for key in ("mix", "scan") if key in settings[name]}
-        yield name, as_found(action, settings[name]["kernel"]), beside
+        yield name, kernel_from_description(action, settings[name]["kernel"]), beside
     wanted = [name for name in wanted if name not in settings]
     if "hmc" in wanted:
         searched = {"integrator": "search", "jitter": 0.1, "budget": BUDGET}

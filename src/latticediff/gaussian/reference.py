@@ -131,12 +131,11 @@ class GaussianReference:
         if not (math.isfinite(vacuum) and (vacuum >= 0 or self.one_sided)):
             raise UserError(f"vacuum is {vacuum}; expected <|m|> of the broken phase, or 0")
         self.action: Any = action  #: Expandable; what else it has is asked of it where it is wanted
-        self.has_field = isinstance(action, Sourced)  #: whether the theory is in an external field
-        if self.has_field and vacuum:
+        if isinstance(action, Sourced) and vacuum:
             raise UserError(f"vacuum is {vacuum}; a theory in an external field is expanded around its response to it")
         self._local: Any = action.of if isinstance(action, Sourced) else action
         #: whether the local force is ``4 b phi^3``, for which baseline and compiled flows have closed forms
-        self.is_cubic = isinstance(self._local, Quartic) and (self.has_field or not self.one_sided)
+        self.is_cubic = isinstance(self._local, Quartic) and (isinstance(action, Sourced) or not self.one_sided)
         self.vacuum = float(vacuum)
         self._is_upper = False
         self.ndim, self.volume = action.ndim, full.numel()
@@ -194,6 +193,11 @@ class GaussianReference:
                 self.action, self.propagator_full, place, precision, self.vacuum, self.one_sided
             )
         return self._elsewhere[place, precision]
+
+    @property
+    def has_field(self) -> bool:
+        """Whether the theory is in an external field."""
+        return self.response is not None
 
     @property
     def has_vacuum(self) -> bool:

@@ -14,7 +14,7 @@ try:
     import blackjax
 
     from .jax_draws import Position, drawing
-except (ImportError, UserError) as exc:
+except ImportError as exc:
     raise UserError(f"latticediff.hosts.blackjax needs BlackJAX ({exc}); pip install 'latticediff[blackjax]'") from None
 
 if TYPE_CHECKING:

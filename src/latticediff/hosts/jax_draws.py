@@ -9,13 +9,6 @@ import numpy as np
 
 from ..errors import UserError
 
-try:
-    import jax
-except ImportError as exc:
-    raise UserError(
-        f"latticediff.hosts.jax_draws needs JAX ({exc}); pip install 'latticediff[blackjax]' or 'latticediff[numpyro]'"
-    ) from None
-
 if TYPE_CHECKING:
     from .proposal import HostProposal
 
@@ -42,6 +35,8 @@ def drawing(proposal: HostProposal) -> Callable[[Any], Position]:
     UserError
         JAX computes in single precision, where a log density of a large lattice has no digits to compare.
     """
+    import jax  # wanted by the hosts that call this, not by the package
+
     if not jax.config.read("jax_enable_x64"):
         raise UserError("JAX computes in float32; set jax.config.update('jax_enable_x64', True) before the first array")
     shape = proposal.shape

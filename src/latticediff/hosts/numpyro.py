@@ -15,7 +15,7 @@ try:
     from numpyro.infer.mcmc import MCMCKernel
 
     from .jax_draws import drawing
-except (ImportError, UserError) as exc:
+except ImportError as exc:
     raise UserError(f"latticediff.hosts.numpyro needs numpyro ({exc}); pip install 'latticediff[numpyro]'") from None
 
 if TYPE_CHECKING:

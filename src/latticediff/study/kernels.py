@@ -33,7 +33,7 @@ __all__ = ["MIXES", "Built", "action_of", "begin", "build", "rebuild", "start_fi
 SEARCHED: dict[str, Any] = {"integrator": "search", "jitter": 0.1}
 EPS = 0.5  #: of the sampler ``partial``
 SCAN_SECONDS = 0.05  #: of each mix and round of its timing
-SCAN, FINALISTS = 200, 4  #: updates of each chain and mix, after a quarter as many; mixes that run eight times as long
+SCAN, FINALISTS = 200, 4  #: updates of each chain and mix, after a quarter as many; mixes that run twice as long
 #: clusters (method, number) and what moves |phi|: None for a Metropolis and a reflection sweep, or a trajectory length
 MIXES = tuple(
     (method, number, rest)

@@ -96,9 +96,8 @@ class TrainingData:
                 _check(block)
             self.train, self.held_out = (StreamedRows(source.rows, rows, self.shape, device) for rows in numbers)
         form = None if theory is None or not hasattr(theory, "quadratic_form") else theory.quadratic_form(self.shape)
-        self.symmetries = lattice_symmetries(self.shape, form)
-        if isinstance(theory, Sourced):  # an external field is not the same when moved
-            self.symmetries = [(tuple(range(len(self.shape))), ())]
+        unmoved = [(tuple(range(len(self.shape))), ())]  # an external field is not the same when moved
+        self.symmetries = unmoved if isinstance(theory, Sourced) else lattice_symmetries(self.shape, form)
         vectors = getattr(theory, "unit_vectors", None)
         self._permutations = None if vectors is None else _site_permutations(self.shape, vectors).to(device)
 
