@@ -19,12 +19,13 @@ from latticediff.stages.study import rewrite_page, study
 from latticediff.streams import Streams
 from latticediff.study.card import load_study, parse_study
 from latticediff.study.cell import Cell, read_result, result_path, write_result
-from latticediff.study.chains import OBSERVABLES, observed, run_chain
+from latticediff.study.chains import observed, run_chain
 from latticediff.study.costs import cost_of, paid_back_after, ratio_of
 from latticediff.study.fits import power_law
 from latticediff.study.gathered import compared, fitted
 from latticediff.study.kernels import rebuild
 from latticediff.study.plan import describe_plan, plan_study, study_status
+from latticediff.study.quantities import OBSERVABLES
 from latticediff.study.timing import Price, timed
 from latticediff.study.verdict import verdict
 
@@ -500,7 +501,8 @@ def test_any_action_in_any_dimension_can_be_studied(action, tmp_path):
     document = study(parse_study(text), tmp_path / "out")
     assert not document["failed"]
     assert len(document["cells"]) == 4
-    assert document["comparisons"]["beyond"] == 0
+    # 8 comparisons, normal to 5 sigma: less than one false alarm in 200,000 studies
+    assert max(abs(row["sigma"]) for row in document["comparisons"]["rows"]) < 5
     assert "action" in (tmp_path / "out" / "study.html").read_text()
 
 

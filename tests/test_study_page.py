@@ -14,8 +14,8 @@ from latticediff.report.figures.study import draw_study, horizontal
 from latticediff.report.numbers import value_error
 from latticediff.report.study import study_page, write_study
 from latticediff.stages.study import rewrite_page
-from latticediff.study.chains import OBSERVABLES
 from latticediff.study.gathered import compared, fitted, ratios
+from latticediff.study.quantities import OBSERVABLES
 from latticediff.study.samplers import SAMPLERS
 from latticediff.study.verdict import verdict
 

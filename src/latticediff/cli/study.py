@@ -34,6 +34,9 @@ def study(
     part: Annotated[
         str | None, typer.Option("--part", metavar="K/N", help="Only every N-th cell from the K-th on, for job arrays.")
     ] = None,
+    models: Annotated[
+        bool, typer.Option("--models", help='Train the models that missing = "train" asks for, and stop.')
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the cells with estimated times; run nothing.")
     ] = False,
@@ -56,11 +59,18 @@ def study(
 
     from ..errors import UserError
     from ..job.progress import make_progress
+    from ..stages.study_models import estimated_training, models_wanted
     from ..study.plan import describe_plan, plan_study
 
     asked = _card(card, overrides or [], along)
     if dry_run or status:
-        say(describe_plan(plan_study(asked), out, jobs))
+        wanted = models_wanted(asked, out)
+        for model in wanted:
+            seconds = f", {estimated_training(model) / 60:.0f} min about" if dry_run else ""
+            say(f"to be trained: {model.title}{seconds}")
+        if wanted:
+            say("what these models sample is not in the table below")
+        say(describe_plan(plan_study(asked, out), out, jobs))
         return
     from ..stages.study import study as run
 
@@ -68,8 +78,17 @@ def study(
     command = " ".join(["latticediff study", card.name, "--out", out.name, *options])
     progress = make_progress(quiet)
     with stop_after(max_walltime) as stop, progress.seen_at(out):
-        found = run(asked, out, jobs=jobs, part=_part(part), progress=progress, stop=stop, command=command)
-    if not found:  # one part of an array: the page is for the call without --part
+        found = run(
+            asked,
+            out,
+            jobs=jobs,
+            part=_part(part),
+            models_alone=models,
+            progress=progress,
+            stop=stop,
+            command=command,
+        )
+    if not found:  # models, or one part of an array: the page is for the call without --part
         return
     say(json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) if as_json else "\n".join(found["verdict"]))
     if failed := found["failed"]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .beside import Beside
     from .contract import StopCheck
 
-__all__ = ["run"]
+__all__ = ["do_stage", "finetuned", "run"]
 
 CAREFUL = 0.2  # of the learning rate, where fine-tuning at the card's own gains nothing
 
@@ -86,16 +86,16 @@ def run(
         common: dict[str, Any] = {"progress": progress, "stop": stop}
         resumable = {**common, "log": log, "resume": True}
         made = [folder.ensemble]
-        _stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable), made)
+        do_stage(folder, log, stop, "generate", lambda: generate(card, folder.ensemble, **resumable), made)
         hmc = folder.chain("hmc")
-        _stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable), [hmc])
+        do_stage(folder, log, stop, "sample_hmc", lambda: baseline(card, folder.ensemble, hmc, **resumable), [hmc])
         from ..build.learned import route_named, routes_of
         from .report import report
         from .sample import sample
         from .train import train
         from .weigh import weigh
 
-        _stage(
+        do_stage(
             folder,
             log,
             stop,
@@ -104,11 +104,11 @@ def run(
             [folder.score],
         )
         if card.finetune.steps:
-            _stage(folder, log, stop, "finetune", lambda: _finetuned(card, folder, **resumable), [folder.model])
+            do_stage(folder, log, stop, "finetune", lambda: finetuned(card, folder, **resumable), [folder.model])
         for route in routes_of(card):
             chain, weights = folder.chain(route), folder.weights(route)
             model = folder.score if route_named(route).weights == "score" else folder.model
-            _stage(
+            do_stage(
                 folder,
                 log,
                 stop,
@@ -116,7 +116,7 @@ def run(
                 partial(sample, card, model, route, chain, **resumable),
                 [chain],
             )
-            _stage(
+            do_stage(
                 folder,
                 log,
                 stop,
@@ -128,7 +128,7 @@ def run(
             _beside(beside, folder, log, stop, resumable, common)
         if further:
             _prices(folder, further, log, stop, progress)
-        _stage(folder, log, stop, "report", lambda: report(folder, progress, further))
+        do_stage(folder, log, stop, "report", lambda: report(folder, progress, further))
         return folder
 
 
@@ -149,11 +149,11 @@ def _beside(
     card, model = beside.card, beside.model
     named: dict[str, Any] = {"name": beside.key, "streams": beside.streams("sample")}
     work: Callable[[], object] = partial(sample, card, model, ROUTE, chain, **named, **resumable)
-    _stage(folder, log, stop, sampling, work, [chain])
+    do_stage(folder, log, stop, sampling, work, [chain])
     require_sampled(beside, chain)
     named = {"name": beside.key, "streams": beside.streams("weigh")}
     work = partial(weigh, card, folder.ensemble, model, ROUTE, weights, **named, **common)
-    _stage(folder, log, stop, weighing, work, [weights])
+    do_stage(folder, log, stop, weighing, work, [weights])
 
 
 def _prices(
@@ -181,10 +181,10 @@ def _prices(
     ]
     learned += [Learned(b.key, b.card, b.model, ROUTE, folder.beside(b.key)[0]) for b in further]
     work = partial(prices, card, folder.chain("hmc"), learned, folder.prices, progress=progress, stop=stop)
-    _stage(folder, log, stop, "prices", work, [folder.prices])
+    do_stage(folder, log, stop, "prices", work, [folder.prices])
 
 
-def _finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLog, **options: Any) -> None:
+def finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLog, **options: Any) -> None:
     """Fine-tune; more carefully if that gains nothing; if that gains nothing either, keep the model as it is."""
     from ..model.storage import load_model, save_model
     from ..training.loop import Diverged
@@ -208,7 +208,7 @@ def _finetuned(card: Card, folder: RunFolder, *, progress: Progress, log: JsonLo
     save_model(load_model(folder.score), folder.model)
 
 
-def _stage(
+def do_stage(
     folder: RunFolder,
     log: JsonLog,
     stop: StopCheck | None,

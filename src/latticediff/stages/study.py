@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..atomic import claimed, entries_of, sealed_text
 from ..digests import check_digest, with_digest
-from ..errors import FileError, StopRequested, UserError
+from ..errors import CardError, FileError, StopRequested, UserError
 from ..job.progress import Progress
 from ..report.study import write_study
+from ..signals import StopReason
 from ..streams import Streams
 from ..study.cell import Cell, read_result, write_result
 from ..study.chains import run_chain
@@ -30,6 +31,7 @@ from ..study.plan import Plan, estimated, is_done, plan_study
 from ..study.samplers import SAMPLERS
 from ..study.timing import APART, ROUND_SECONDS, ROUNDS, timed
 from ..untrusted import parse_json, printable, read_text, status
+from .study_models import Wanted, models_wanted, train_model
 
 if TYPE_CHECKING:
     from ..study.card import StudyCard
@@ -48,6 +50,7 @@ def study(
     *,
     jobs: int = 1,
     part: tuple[int, int] | None = None,
+    models_alone: bool = False,
     progress: Progress | None = None,
     stop: StopCheck | None = None,
     command: str = "",
@@ -63,6 +66,8 @@ def study(
         Processes that run chains at once; timing is always done alone.
     part : (int, int), optional
         ``(k, n)``: run every n-th cell from the k-th on, k from 1, and nothing else, as a job of an array does.
+    models_alone : bool
+        Train the models that are missing, and nothing else; parts of an array want them to be there.
     progress, stop
         See `latticediff.stages.generate.generate`; a stop waits for the cells that run.
     command : str
@@ -76,7 +81,8 @@ def study(
     Raises
     ------
     CardError, FileError, ModelError
-        As `plan_study`; the folder belongs to something else, or a result in it is damaged.
+        As `plan_study`; a part wants a model that is still to be trained; the folder belongs to something else, or a
+        result in it is damaged.
     UserError
         `jobs` or `part` make no sense.
     StopRequested
@@ -87,11 +93,23 @@ def study(
         raise UserError(f"jobs is {jobs}; expected at least 1")
     if part is not None and not 1 <= part[0] <= part[1]:
         raise UserError(f"part is {part[0]}/{part[1]}; expected k/n with 1 <= k <= n")
-    plan = plan_study(card)
+    plan_study(card, out)  # what it refuses, it refuses before anything is written
     _require_own(out)
-    for line in plan.skipped:
-        progress.say(f"skipped: {line}")
+    wanted = models_wanted(card, out)
+    if part is not None and wanted:
+        raise CardError(
+            f"{len(wanted)} models are still to be trained ({wanted[0].title} first), and parts of an array do not;"
+            " run the command once with --models instead of --part"
+        )
     with nullcontext() if part is not None else claimed(out):
+        untrained, reason = _train(wanted, progress, stop)
+        plan = plan_study(card, out)
+        for line in plan.skipped:
+            progress.say(f"skipped: {line}")
+        if models_alone or reason:
+            if reason:
+                raise StopRequested(f"{reason}; what is trained is kept, run the same command again", reason.exit_code)
+            return {}
         (out / "cells").mkdir(parents=True, exist_ok=True)
         todo = [cell for cell in plan.cells.values() if not is_done(read_result(out, cell))]
         if part is not None:
@@ -102,7 +120,7 @@ def study(
             reason = _time_all(plan, out, progress, stop)
         document: Description = {}
         if part is None:
-            document = _gather(plan, out, command)
+            document = _gather(plan, out, command, untrained)
     if reason:
         raise StopRequested(
             f"{reason}; {len(todo)} cells were to run, what is done is kept, run the same command again",
@@ -118,6 +136,23 @@ def _require_own(out: Path) -> None:
         raise FileError(
             f"{out} is no folder of a study, it holds {printable(sorted(names)[0], 80)}; choose another --out"
         )
+
+
+def _train(wanted: list[Wanted], progress: Progress, stop: StopCheck | None) -> tuple[list[str], Any]:
+    """Train what is wanted; gives what could not be trained, and the reason of a stop, or None."""
+    failed: list[str] = []
+    for model in wanted:
+        if stop is not None and (reason := stop()):
+            return failed, reason
+        progress.say(f"training the {model.title}, in {model.folder}")
+        try:
+            train_model(model, progress, stop)
+        except StopRequested as exc:
+            return failed, StopReason(str(exc), exc.exit_code)
+        except UserError as exc:  # the other cells go on
+            failed.append(f"{model.title}: {' '.join(str(exc).split())}")
+            progress.say(f"failed: {failed[-1]}")
+    return failed, None
 
 
 def _run_all(out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: StopCheck | None) -> Any:
@@ -242,7 +277,7 @@ def _results(plan: Plan, out: Path) -> Iterator[tuple[tuple[int, str], Descripti
             yield key, {**found, "digest": cell.digest}
 
 
-def _gather(plan: Plan, out: Path, command: str) -> Description:
+def _gather(plan: Plan, out: Path, command: str, untrained: list[str]) -> Description:
     """``study.json`` and the page of what is there."""
     timings: dict[int, Description] = {}
     for number in range(len(plan.theories)):
@@ -251,7 +286,7 @@ def _gather(plan: Plan, out: Path, command: str) -> Description:
         if found is not None:
             timings[number] = found
     command = command or f"latticediff study CARD --out {shlex.quote(out.name)}"
-    document = gathered(plan.card, plan.theories, dict(_results(plan, out)), timings, plan.skipped, command)
+    document = gathered(plan.card, plan.theories, dict(_results(plan, out)), timings, plan.skipped, command, untrained)
     sealed_text(out / "card.toml", plan.card.to_toml())
     sealed_text(out / DOCUMENT, json.dumps(with_digest(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_study(document, out)

@@ -34,9 +34,10 @@ from ..lattice import check_shape, volume
 from ..registry import nearest
 from ..types import PathLikeStr, Shape
 from ..untrusted import parse_toml, printable, read_text, status
+from .quantities import KNOWABLE
 from .samplers import SAMPLERS, sampler_named
 
-__all__ = ["LineEntry", "StudyCard", "StudySection", "Theory", "load_study", "parse_study"]
+__all__ = ["LineEntry", "Published", "StudyCard", "StudySection", "Theory", "load_study", "parse_study"]
 
 
 class StudySection(Section):
@@ -52,7 +53,8 @@ class StudySection(Section):
     sites: Count = 2**16  #: of all chains together, at least: small lattices get more chains
     budget: Count = 1_000_000  #: force evaluations of each chain that the search for the cheapest HMC may spend
     fit_from: CountFromZero = 8  #: least L of the fits of z
-    missing: Literal["refuse", "skip"] = "refuse"  #: what becomes of a sampler that a theory does not have
+    #: what becomes of a sampler that a theory does not have; "train" makes models, and skips the others
+    missing: Literal["refuse", "skip", "train"] = "refuse"
 
     @field_validator("samplers")
     @classmethod
@@ -84,6 +86,19 @@ class LineEntry(Section):
     models: Annotated[
         dict[str, str], Field(default_factory=dict)
     ]  #: family ("accurate", "fast") or sampler to a folder or a shipped model
+    known: Annotated[
+        dict[str, list[float]], Field(default_factory=dict)
+    ]  #: [value, error] of averages that others have found, which every sampler is held against
+
+    @field_validator("known")
+    @classmethod
+    def _pairs(cls, known: dict[str, list[float]]) -> dict[str, list[float]]:
+        for key, pair in known.items():
+            if key not in KNOWABLE:
+                raise ValueError(f"has {key!r}{nearest(key, KNOWABLE)}; expected {', '.join(KNOWABLE)}")
+            if len(pair) != 2 or not all(map(math.isfinite, pair)) or pair[1] <= 0:
+                raise ValueError(f"gives {key} = {pair}; expected [value, error] with an error above 0")
+        return known
 
     @field_validator("shape")
     @classmethod
@@ -96,13 +111,23 @@ class LineEntry(Section):
         return _of_samplers(models)
 
 
+class Published(Section):
+    """An effective sample size that somebody published, shown beside those measured here."""
+
+    L: Count
+    ess: Fraction
+    told: Annotated[str, Field(min_length=1)]  #: method and source
+
+
 class Theory(NamedTuple):
     """An action on a lattice, as a line of the card has it."""
 
     action: Action
     shape: Shape
+    section: dict[str, Any]  #: ``[action]`` of a run-card of this theory
     couplings: dict[str, float]  #: those that the line gives
     models: dict[str, str]
+    known: dict[str, list[float]]  #: [value, error] of averages that others have found
 
     @property
     def label(self) -> str:
@@ -121,6 +146,7 @@ class StudyCard(BaseModel):
     models: Annotated[
         dict[str, str], Field(default_factory=dict)
     ]  #: as those of a line, for all of them; {L} stands for the first extent
+    published: Annotated[list[Published], Field(default_factory=list)]
 
     @field_validator("models")
     @classmethod
@@ -143,7 +169,9 @@ class StudyCard(BaseModel):
             }
             card = parse_card(tomli_w.dumps(data), source=f"line {number}")
             named = {key: text.replace("{L}", str(entry.shape[0])) for key, text in self.models.items()}
-            theory = Theory(card.theory(), card.shape, dict(entry.couplings), {**named, **entry.models})
+            theory = Theory(
+                card.theory(), card.shape, data["action"], dict(entry.couplings), {**named, **entry.models}, entry.known
+            )
             if any((theory.action.describe(), theory.shape) == (t.action.describe(), t.shape) for t in found):
                 raise CardError(
                     f"line {number} is the theory of an earlier line ({theory.label}); take one of them out"
@@ -162,7 +190,7 @@ class StudyCard(BaseModel):
             if all(entry.shape != other.shape for other in shapes):
                 shapes.append(entry)
         line = [
-            entry.model_copy(update={"couplings": {**entry.couplings, name: value}})
+            entry.model_copy(update={"couplings": {**entry.couplings, name: value}, "known": {}})
             for entry in shapes
             for value in values
         ]
@@ -236,7 +264,7 @@ def parse_study(text: str, overrides: Sequence[str] = (), source: str = "card") 
     return card
 
 
-KEYS: dict[str, type[BaseModel]] = {"study": StudySection, "line": LineEntry}
+KEYS: dict[str, type[BaseModel]] = {"study": StudySection, "line": LineEntry, "published": Published}
 
 
 def _first(exc: ValidationError) -> str:

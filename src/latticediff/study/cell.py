@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CELL_VERSION", "Cell", "read_result", "result_path", "write_result"]
 
-CELL_VERSION = 1  #: of what a cell computes and writes; another one is another cell
+CELL_VERSION = 2  #: of what a cell computes and writes; another one is another cell
 DIGITS = 20  # of the digest, in the names of files
 
 

@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..analysis import ess_forward, ess_reverse, mean, tau_int
+from ..analysis import derived, ess_forward, ess_reverse, mean, tau_int
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..errors import UserError
 from ..hmc import tune
 from ..lattice import volume
+from ..observables.derived import binder, chi, chi_abs, xi_second_moment
 from ..streams import Streams
+from .fields import FieldSums
 from .kernels import Built, action_of, begin, build, start_fields
+from .quantities import OBSERVABLES
 from .samplers import SAMPLERS, lacking
 
 if TYPE_CHECKING:
     from ..types import Description, FloatArray
     from .cell import Cell
 
-__all__ = ["OBSERVABLES", "observed", "run_chain"]
+__all__ = ["observed", "run_chain"]
 
-#: name -> symbol of what the tau_int is of
-OBSERVABLES = {"m": "m", "abs_m": "|m|", "m2": "m²", "action": "S/V", "shell": "|φ_k|², lowest k"}
 BLOCK_BYTES = 64e6
 FIRST, FIRST_ALL = 60, 25_600  #: updates of each chain, and of all together, before the first look at tau_int
 LEARNED_BLOCK = 16  #: updates of learned chains between looks at the clock
-LEAST_TAUS = 40  #: updates of each chain, in tau_int, before it is believed
+LEAST_TAUS = 40  #: updates of each chain, in tau_int of its slowest observable, before it is believed
 SHOWN, BINS = 400, 41  #: updates of the history, and bins of the histogram of m, that the result keeps
 N_FORWARD, FORWARD_EVERY, FORWARD_WARM = 2048, 20, 300  #: fields of the target for the forward ESS
 
@@ -85,13 +86,12 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description
     streams = Streams(cell.seed).child("study").child(cell.digest)
     built = build(cell, streams)
     decisive = list(OBSERVABLES).index(SAMPLERS[cell.sampler].decisive)
-    values, info, spent, ended = _until_known(cell, built, streams.child("chain"), decisive)
+    fields = FieldSums()
+    values, info, spent, ended = _until_known(cell, built, streams.child("chain"), decisive, fields)
     if series is not None:
         series.append(values)
     taus = {key: tau_int(value, name=key) for key, value in zip(OBSERVABLES, values, strict=True)}
     averages = {key: mean(value, name=key) for key, value in zip(OBSERVABLES, values, strict=True)}
-    low, high = float(values[0].min()), float(values[0].max())
-    counts, _ = np.histogram(values[0], BINS, (low, high))
     row: Description = {
         "kind": "chain",
         "sampler": cell.sampler,
@@ -107,9 +107,11 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description
         "window_found": {key: bool(tau.window_found) for key, tau in taus.items()},
         "window": {key: int(tau.window) for key, tau in taus.items()},
         "average": {key: [found.value, found.error] for key, found in averages.items()},
+        "derived": _derived(cell, values),
         "history": [float(f"{m:.5g}") for m in values[0, 0, :SHOWN]],
         "autocorrelation": [float(f"{r:.4g}") for r in taus["abs_m"].rho[:SHOWN]],
-        "histogram": {"low": low, "high": high, "counts": counts.tolist()},
+        "histogram": _histogram(values[0]),
+        **fields.told(info["n_updates"] - values.shape[2]),
         "kernel": built.kernel.describe(),
         **built.beside,
     }
@@ -118,23 +120,48 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description
     return row
 
 
+def _histogram(values: FloatArray) -> Description:
+    low, high = float(values.min()), float(values.max())
+    counts, _ = np.histogram(values, BINS, (low, high))
+    return {"low": low, "high": high, "counts": counts.tolist()}
+
+
+def _derived(cell: Cell, values: FloatArray) -> Description:
+    """Susceptibilities, Binder cumulant and, on lattices of equal extents, correlation length, as [value, error]."""
+    _, abs_m, m2, _, shell = values
+    sites, extent = volume(cell.shape), cell.shape[0]
+    found = {
+        "chi": derived(lambda a: chi(a, sites), [m2]),
+        "chi_abs": derived(lambda a, b: chi_abs(a, b, sites), [m2, abs_m]),
+        "binder": derived(binder, [m2, m2 * m2]),
+    }
+    if len(set(cell.shape)) == 1 and extent > 1:
+        found["xi"] = derived(lambda a, g: xi_second_moment(a, g, sites, extent), [m2, shell])
+    pairs = {key: [each.value, each.error] for key, each in found.items()}
+    return {key: pair for key, pair in pairs.items() if all(map(math.isfinite, pair))}
+
+
 def _until_known(
-    cell: Cell, built: Built, streams: Streams, decisive: int
+    cell: Cell, built: Built, streams: Streams, decisive: int, fields: FieldSums
 ) -> tuple[FloatArray, dict[str, Any], float, str]:
-    """Series (5, n_chains, n_updates) without the first tenth, what else the updates said, seconds, and what ended."""
+    """Series (5, n_chains, n_updates) without the first tenth, what else the updates said, seconds, and what ended.
+
+    `fields` gets all fields.
+    """
     kernel, settings = built.kernel, cell.settings
     state = begin(cell, built, streams)
     block = max(1, int(BLOCK_BYTES / state.phi.nbytes))
-    block = min(block, LEARNED_BLOCK) if built.is_learned else block
+    done, wanted, began = 0, max(FIRST, FIRST_ALL // cell.n_chains), time.perf_counter()
+    block = min(block, LEARNED_BLOCK if built.is_learned else max(1, wanted // 10))
     pieces: list[FloatArray] = []
     accepted: list[float] = []
     weights: list[FloatArray] = []
-    done, wanted, began = 0, max(FIRST, FIRST_ALL // cell.n_chains), time.perf_counter()
     while True:
         while done < wanted:
             n = min(block, wanted - done)
             state, found = kernel.advance(state, streams, n)
             pieces.append(observed(found.phi, found.action))
+            fields.add(found.phi)
             accepted.append(n * float(np.mean(found.info["accepted"])))
             if "log_weight" in found.info:
                 weights.append(np.asarray(found.info["log_weight"], np.float64).ravel())
@@ -147,7 +174,8 @@ def _until_known(
         if np.ptp(values[decisive]) == 0:
             raise UserError("the chain never moved, nothing was accepted; give it other couplings, or another model")
         tau = tau_int(values[decisive])
-        known = tau.error < settings["precision"] * tau.value and values.shape[2] > LEAST_TAUS * tau.value
+        slowest = max(tau_int(value).value for value in values if np.ptp(value) > 0)
+        known = tau.error < settings["precision"] * tau.value and values.shape[2] > LEAST_TAUS * slowest
         if known or spent > settings["seconds"]:
             told = {"n_updates": done, "acceptance": math.fsum(accepted) / done, "log_weight": weights}
             return values, told, spent, "precision" if known else "seconds"
@@ -161,8 +189,11 @@ def _ess(cell: Cell, built: Built, info: dict[str, Any], streams: Streams) -> De
     """Effective sample sizes of the proposals, over what they draw and over fields of the target."""
     found: Description = {"ess_reverse": None, "ess_forward": None}
     if info["log_weight"]:
-        reverse = ess_reverse(np.concatenate(info["log_weight"]))
+        weights = np.concatenate(info["log_weight"])
+        reverse = ess_reverse(weights)
         found["ess_reverse"] = [reverse.value, reverse.error]
+        finite = weights[np.isfinite(weights)]
+        found["log_weights"] = {"drawn": _histogram(finite - finite.mean())}
     phis, told = _target_fields(cell, streams.child("target"))
     log_q = built.proposing.proposal.weigh(phis.reshape(-1, *cell.shape), streams.generator("weigh"))
     log_weight = -action_of(cell)(phis.reshape(-1, *cell.shape)) - log_q
@@ -170,6 +201,7 @@ def _ess(cell: Cell, built: Built, info: dict[str, Any], streams: Streams) -> De
     if np.isnan(log_weight).any():
         return {**found, "forward_fields": f"{told}; some could not be weighed"}
     forward = ess_forward(log_weight)
+    found.setdefault("log_weights", {})["given"] = _histogram(log_weight - log_weight.mean())
     return {**found, "ess_forward": [forward.value, forward.error], "forward_fields": told}
 
 

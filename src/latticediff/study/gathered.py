@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from scipy import special
 
 from ..provenance import commit, version
-from .chains import OBSERVABLES
 from .costs import costs_of, paid_back_after, ratio_of
 from .fits import power_law
+from .quantities import DERIVED, OBSERVABLES
 from .samplers import SAMPLERS
 from .verdict import verdict
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..types import Description
     from .card import StudyCard, Theory
 
-__all__ = ["STUDY_VERSION", "compared", "fitted", "gathered", "ratios"]
+__all__ = ["STUDY_VERSION", "compared", "fitted", "gathered", "held_against", "ratios"]
 
 STUDY_VERSION = 1  #: of the document; additions do not change it
 COMPARED = ("abs_m", "m2", "action", "shell")  #: averages held against those of the reference
@@ -34,7 +34,13 @@ KEPT = (
     "ended_by",
     "tau_int",
     "window_found",
+    "window",
     "average",
+    "derived",
+    "propagator",
+    "effective_mass",
+    "configuration",
+    "log_weights",
     "evaluations_per_update",
     "counted",
     "ess_reverse",
@@ -59,6 +65,7 @@ def gathered(
     timings: Mapping[int, Mapping[str, Any]],
     skipped: Sequence[str] = (),
     command: str = "",
+    untrained: Sequence[str] = (),
 ) -> Description:
     """The document of a study.
 
@@ -74,6 +81,8 @@ def gathered(
         What the card asks for and theories do not have, in one line each.
     command : str
         That made it.
+    untrained : sequence of str
+        Models that could not be trained, and why.
 
     Returns
     -------
@@ -81,7 +90,7 @@ def gathered(
         JSON-able; docs/critical-slowing-down.md lists its fields.
     """
     cells: list[Description] = []
-    failed: list[str] = []
+    failed = list(untrained)
     for (number, sampler), result in results.items():
         if "failed" in result:
             failed.append(f"{result['title']}: {result['failed']}")
@@ -111,14 +120,22 @@ def gathered(
             name: {"label": SAMPLERS[name].label, "told": SAMPLERS[name].told} for name in card.study.samplers
         },
         "observables": dict(OBSERVABLES),
+        "derived": dict(DERIVED),
         "theories": [
-            {"label": t.label, "shape": list(t.shape), "couplings": t.couplings, "action": t.action.describe()}
+            {
+                "label": t.label,
+                "shape": list(t.shape),
+                "couplings": t.couplings,
+                "action": t.action.describe(),
+                "known": t.known,
+            }
             for t in theories
         ],
         "cells": cells,
         "fits": fitted([c for c in cells if len(set(theories[c["theory"]].shape)) == 1], card.study.fit_from),
         "ratios": ratios(cells, card.study.reference),
         "comparisons": compared(cells, card.study.reference),
+        "known": held_against(cells, [theory.known for theory in theories]),
         "timing_warnings": [w for number in sorted(timings) for w in timings[number].get("warnings", ())],
         "skipped": list(skipped),
         "failed": failed + [f"{t['title']}: {t['failed']}" for t in timings.values() if "failed" in t],
@@ -197,6 +214,44 @@ def compared(cells: Sequence[Mapping[str, Any]], reference: str) -> Description:
                 rows.append(
                     {"theory": cell["theory"], "sampler": cell["sampler"], "observable": key, "sigma": (a - b) / joint}
                 )
+    return _judged(rows)
+
+
+def held_against(cells: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Sequence[float]]]) -> Description:
+    """Averages of every sampler against values that the card says are known, in joint standard errors.
+
+    Parameters
+    ----------
+    cells : sequence of dict
+    known : sequence of dict
+        For every theory, observable to [value, error].
+
+    Returns
+    -------
+    dict
+        As `compared`.
+    """
+    rows: list[Description] = []
+    for cell in cells:
+        found = {**cell["average"], **cell.get("derived", {})}
+        for key, (b, db) in known[cell["theory"]].items():
+            if key in found:
+                (a, da) = found[key]
+                rows.append(
+                    {
+                        "theory": cell["theory"],
+                        "sampler": cell["sampler"],
+                        "observable": key,
+                        "value": [a, da],
+                        "known": [b, db],
+                        "sigma": (a - b) / math.hypot(da, db),
+                    }
+                )
+    return _judged(rows)
+
+
+def _judged(rows: list[Description]) -> Description:
+    """Rows, and the deviation that so many correct ones exceed with probability `CHANCE`."""
     n = len(rows)
     threshold = float(-special.ndtri(CHANCE / 2 / n)) if n else None
     beyond = sum(abs(row["sigma"]) > threshold for row in rows) if threshold else 0

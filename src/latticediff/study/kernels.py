@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["MIXES", "Built", "action_of", "begin", "build", "rebuild", "start_fields"]
 
 SEARCHED: dict[str, Any] = {"integrator": "search", "jitter": 0.1}
+THERMALISE = 100  #: trajectories before a classical chain begins
 EPS = 0.5  #: of the sampler ``partial``
 SCAN_SECONDS = 0.05  #: of each mix and round of its timing
 SCAN, FINALISTS = 200, 4  #: updates of each chain and mix, after a quarter as many; mixes that run twice as long
@@ -68,12 +69,19 @@ def start_fields(cell: Cell) -> FloatArray:
 
 
 def begin(cell: Cell, built: Built, streams: Streams) -> ChainState:
-    """Where the chains of a kernel begin: learned ones with proposals, others with `start_fields`."""
+    """Where the chains of a kernel begin: learned ones with proposals, others with fields that HMC has thermalised.
+
+    Its trajectories are of very different lengths. Those of one length leave the modes that they turn by half a period
+    where they began, and what such a chain drops as its beginning would be too little.
+    """
     if not built.is_learned:
-        return cast(ChainState, built.kernel.start(start_fields(cell)))
+        start, streams = start_fields(cell), streams.child("thermalise")
+        hmc = tune(action_of(cell), start, streams.child("tune"), 0.85, 1.0, jitter=0.5)
+        state, _ = hmc.advance(hmc.start(start), streams, THERMALISE, THERMALISE)
+        return cast(ChainState, built.kernel.start(state.phi))
     if hasattr(built.proposing, "hot_start"):
-        state: ChainState = built.proposing.hot_start(cell.n_chains, streams)
-        return state if built.proposing is built.kernel else built.kernel.start(state.phi)
+        state = built.proposing.hot_start(cell.n_chains, streams)
+        return cast(ChainState, state if built.proposing is built.kernel else built.kernel.start(state.phi))
     # moves of the noise: from fields that the model proposes
     draw = built.proposing.proposal.draw(cell.n_chains, streams.generator("start"))
     return cast(ChainState, built.kernel.start(draw.phi))

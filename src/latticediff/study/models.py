@@ -1,21 +1,27 @@
-"""Which model is of a theory on a lattice: one that the card names, or a shipped one; weights are not loaded here."""
+"""Which model is of a theory on a lattice: one that the card names, a shipped one, or one that the study has trained.
+
+Weights are not loaded here.
+"""
 
 from __future__ import annotations
 
+import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..bill import data_seconds, training_seconds
+from ..digests import json_digest
 from ..errors import ModelError, UserError
 from ..model.shipped import describe_models, model_folder
 from ..untrusted import parse_toml, read_text, status
 
 if TYPE_CHECKING:
-    from ..types import Shape
+    from ..types import PathLikeStr, Shape
     from .card import Theory
     from .samplers import Sampler
 
-__all__ = ["ModelUse", "model_of"]
+__all__ = ["ModelUse", "model_folder_of", "model_of"]
 
 CARD = "card.toml"
 
@@ -29,7 +35,14 @@ class ModelUse(NamedTuple):
     data_seconds: float | None  #: of generating their data; None: not known
 
 
-def model_of(sampler: Sampler, theory: Theory) -> ModelUse:
+def model_folder_of(family: str, theory: Theory, out: PathLikeStr) -> Path:
+    """Where a study in `out` trains its own model of a family for a theory."""
+    label = re.sub(r"[^A-Za-z0-9.]+", "-", theory.label.replace(" = ", ""))
+    digest = json_digest({"action": theory.action.describe(), "shape": list(theory.shape)})[:8]
+    return Path(out) / "models" / f"{family}-{label}-{digest}"
+
+
+def model_of(sampler: Sampler, theory: Theory, out: PathLikeStr | None = None) -> ModelUse:
     """The model that a sampler takes for a theory.
 
     Parameters
@@ -38,6 +51,8 @@ def model_of(sampler: Sampler, theory: Theory) -> ModelUse:
         A learned one.
     theory : Theory
         Whose `models` come first.
+    out : path-like, optional
+        Folder of the study, which may have trained a model of its own.
 
     Returns
     -------
@@ -48,15 +63,20 @@ def model_of(sampler: Sampler, theory: Theory) -> ModelUse:
     FileError, ModelError
         The named model does not exist, or its card is damaged.
     UserError
-        No shipped model is of this theory; the message says what to do.
+        No shipped model is of this theory, and none was trained; the message says what to do.
     """
     named = theory.models.get(sampler.name, theory.models.get(sampler.family or ""))
     if named is None:
-        shipped = _shipped(sampler.family or "", theory.action.describe(), theory.shape)
+        family = sampler.family or ""
+        shipped = _shipped(family, theory.action.describe(), theory.shape)
+        own = None if out is None else model_folder_of(family, theory, out) / "model"
+        if shipped is None and own is not None and status(own / CARD) is not None:
+            shipped = str(own)
         if shipped is None:
             raise UserError(
-                f"{sampler.name}: no {sampler.family} model comes with the package for {theory.label}; train one and"
-                f' name its folder, models = {{ {sampler.family} = "FOLDER" }} in its [[line]]'
+                f"{sampler.name}: no {sampler.family} model comes with the package for {theory.label}; say"
+                f' missing = "train" in [study], or name a folder, models = {{ {sampler.family} = "FOLDER" }} in its'
+                " [[line]]"
             )
         named = shipped
     path = model_folder(named) / CARD

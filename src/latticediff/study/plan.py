@@ -45,12 +45,14 @@ class Plan:
         return Cell("timing", "", first.action, first.shape, first.seed, first.n_chains, settings, label=first.label)
 
 
-def plan_study(card: StudyCard) -> Plan:
+def plan_study(card: StudyCard, out: PathLikeStr | None = None) -> Plan:
     """Decide what runs; nothing does yet.
 
     Parameters
     ----------
     card : StudyCard
+    out : path-like, optional
+        Folder of the study, whose own models count.
 
     Returns
     -------
@@ -76,11 +78,12 @@ def plan_study(card: StudyCard) -> Plan:
             settings: Description = {"precision": study.precision, "seconds": study.seconds, "version": version()}
             if sampler.is_learned:
                 try:
-                    use = model_of(sampler, theory)
+                    use = model_of(sampler, theory, out)
                 except UserError as exc:
                     if type(exc) is not UserError:
                         raise  # a model that is named, and is not there
-                    skipped.append(str(exc))
+                    if study.missing != "train":  # what is to be trained is told elsewhere, and so is what failed
+                        skipped.append(str(exc))
                     continue
             elif reason := lacking(sampler, theory.action):
                 skipped.append(f"{name} at {theory.label}: {reason}")
@@ -95,7 +98,7 @@ def plan_study(card: StudyCard) -> Plan:
         raise CardError(
             f'{"; ".join(skipped)}. Take them out of samplers, or say missing = "skip" in [study] to go on without them'
         )
-    if not cells:
+    if not cells and study.missing != "train":
         raise CardError(f"nothing is left of the study: {'; '.join(skipped)}")
     return Plan(card, theories, cells, tuple(skipped))
 

@@ -1,0 +1,86 @@
+"""What the figures of a study share: what varies along it, looks of the samplers, points that say their values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..numbers import value_error
+from ..style import COLOURS, DASHES, MARKERS
+
+__all__ = ["Document", "cells_of", "dress", "hardest", "horizontal", "looks", "plot", "points_of"]
+
+Document = Mapping[str, Any]
+
+
+def horizontal(document: Document) -> tuple[str, list[float]]:
+    """What varies along a study, "L" or the name of a coupling, and its value for every theory."""
+    extents = [float(theory["shape"][0]) for theory in document["theories"]]
+    if len(set(extents)) > 1 or len(extents) == 1:
+        return "L", extents
+    names = list(dict.fromkeys(key for theory in document["theories"] for key in theory["couplings"]))
+    for name in names:
+        values = [theory["couplings"].get(name) for theory in document["theories"]]
+        if None not in values and len(set(values)) > 1:
+            return name, values
+    return "L", extents
+
+
+def looks(document: Document) -> dict[str, tuple[Any, ...]]:
+    """Colour, marker and dashes of every sampler of the card."""
+    n = len(COLOURS)
+    return {
+        name: (COLOURS[i % n], MARKERS[(i + i // n) % n], DASHES[(i + i // n) % n])
+        for i, name in enumerate(document["samplers"])
+    }
+
+
+def hardest(document: Document) -> int | None:
+    """The theory where |m| of the reference, else of any sampler, is slowest; None without cells."""
+    cells = document["cells"]
+    if not cells:
+        return None
+    slow = max(cells, key=lambda cell: (cell["sampler"] == document["reference"], cell["tau_int"]["abs_m"][0]))
+    return int(slow["theory"])
+
+
+def cells_of(document: Document, theory: int | None, key: str) -> list[Any]:
+    """The cells of a theory that have something under `key`, in the order of the card."""
+    order = list(document["samplers"])
+    found = [cell for cell in document["cells"] if cell["theory"] == theory and cell.get(key)]
+    return sorted(found, key=lambda cell: order.index(cell["sampler"]))
+
+
+def points_of(document: Document, sampler: str, *keys: str) -> list[tuple[float, float, float]]:
+    """(x, value, error) of a pair that lies under `keys` in the cells of a sampler, ascending in x."""
+    _, xs = horizontal(document)
+    points = []
+    for cell in document["cells"]:
+        found: Any = cell if cell["sampler"] == sampler else None
+        for key in keys:
+            found = found.get(key) if found else None
+        if found:
+            points.append((xs[cell["theory"]], found[0], found[1]))
+    return sorted(points)
+
+
+def plot(
+    ax: Any, points: list[tuple[float, float, float]], label: str, hover: dict[str, str], name: str, **look: Any
+) -> None:
+    """Points with errors, each an artist of its own that says its value under the pointer."""
+    for number, (x, value, error) in enumerate(points):
+        drawn = ax.errorbar(x, value, error, ls="", label=label if number == 0 else None, **look)
+        gid = f"point-{name}-{number}"
+        drawn.lines[0].set_gid(gid)
+        hover[gid] = f"{label.split(', z')[0]} at {x:g}: {value_error(value, error)}"
+
+
+def dress(ax: Any, axis: str, x: list[float], log: bool = False) -> None:
+    """Name the abscissa, and give extents a logarithmic one with their own ticks; `log` for the ordinate, too."""
+    ax.set_xlabel(axis)
+    if axis == "L" and len(set(x)) > 1:
+        ax.set_xscale("log")
+        ax.set_xticks(sorted(set(x)), [f"{value:g}" for value in sorted(set(x))])
+        ax.set_xticks([], minor=True)
+    if log:
+        ax.set_yscale("log")

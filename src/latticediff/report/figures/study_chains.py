@@ -1,0 +1,201 @@
+"""Figures of the chains of a study where |m| is slowest: histories, autocorrelation, histograms, weights, pilots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..style import FigureRecord, legend, new_figure
+from .study_axes import Document, cells_of, hardest, looks
+
+__all__ = ["autocorrelations", "histograms", "histories", "log_weights", "pilots"]
+
+
+def histories(document: Document) -> FigureRecord | None:
+    """m of one chain, update by update."""
+    hard = hardest(document)
+    here = cells_of(document, hard, "history")
+    if hard is None or not here:
+        return None
+    shown = min(200, *(len(cell["history"]) for cell in here)) if len(here) > 1 else 200
+    figure, axes = new_figure(0.6 + 0.75 * len(here), nrows=len(here), sharex=True, sharey=True, squeeze=False)
+    styles, rows = looks(document), []
+    for ax, cell in zip(axes[:, 0], here, strict=True):
+        m = cell["history"][:shown]
+        ax.plot(range(1, len(m) + 1), m, color=styles[cell["sampler"]][0], lw=0.9)
+        ax.set_title(document["samplers"][cell["sampler"]]["label"], fontsize=9)
+        ax.grid(visible=False)
+        rows += [(cell["sampler"], number, value) for number, value in enumerate(m, 1)]
+    axes[-1, 0].set(xlabel="update")
+    figure.supylabel("m", fontsize=10)
+    label = document["theories"][hard]["label"]
+    return FigureRecord(
+        "history",
+        f"Magnetisation, update by update, {label}",
+        "The first chain of every sampler after thermalisation; updates of different samplers differ in price.",
+        f"Histories of m at {label}, one panel for each sampler.",
+        figure,
+        ("sampler", "update", "m"),
+        rows,
+    )
+
+
+def autocorrelations(document: Document) -> FigureRecord | None:
+    """rho(t) of |m|, and where its sum is cut."""
+    hard = hardest(document)
+    here = cells_of(document, hard, "autocorrelation")
+    if hard is None or not here:
+        return None
+    figure, ax = new_figure(3.2)
+    styles, rows = looks(document), []
+    for cell in here:
+        colour, marker, dashes = styles[cell["sampler"]]
+        window = cell.get("window", {}).get("abs_m")
+        rho = cell["autocorrelation"]
+        last = len(rho) if window is None else min(len(rho), 2 * window + 1)
+        label = document["samplers"][cell["sampler"]]["label"]
+        ax.plot(range(1, last), rho[1:last], color=colour, ls=dashes, label=label)
+        if window is not None and 0 < window < len(rho):
+            ax.plot(window, rho[window], marker, color=colour)
+        rows += [(cell["sampler"], t, value) for t, value in enumerate(rho)]
+    ax.axhline(0, color="black", lw=0.8)
+    ax.set(xscale="log", xlabel="t, updates", ylabel="ρ(t) of |m|")
+    legend(figure, ax, outside=True)
+    label = document["theories"][hard]["label"]
+    return FigureRecord(
+        "autocorrelation",
+        f"Autocorrelation of |m|, {label}",
+        "τ_int is 1/2 plus the sum of ρ up to the window, which a marker shows (automatic, by"
+        " the Gamma method); drawn up to twice the window. A sampler whose window is below one update has no marker.",
+        f"Autocorrelation function of |m| at {label}, one line for each sampler.",
+        figure,
+        ("sampler", "t", "rho"),
+        rows,
+    )
+
+
+def _steps(ax: Any, told: Any, **look: Any) -> list[tuple[float, float]]:
+    """A histogram as a normalised line; its (centre of a bin, density)."""
+    counts = np.array(told["counts"], float)
+    edges = np.linspace(told["low"], told["high"], len(counts) + 1)
+    width = edges[1] - edges[0]
+    if not width > 0:
+        return []
+    density = counts / counts.sum() / width
+    ax.stairs(density, edges, **look)
+    return [(float(x), float(y)) for x, y in zip((edges[:-1] + edges[1:]) / 2, density, strict=True)]
+
+
+def histograms(document: Document) -> FigureRecord | None:
+    """Distribution of m."""
+    hard = hardest(document)
+    here = cells_of(document, hard, "histogram")
+    if hard is None or not here:
+        return None
+    figure, ax = new_figure(3.0)
+    styles, rows = looks(document), []
+    for cell in here:
+        colour, _, dashes = styles[cell["sampler"]]
+        label = document["samplers"][cell["sampler"]]["label"]
+        found = _steps(ax, cell["histogram"], color=colour, ls=dashes, lw=1.1, label=label)
+        rows += [(cell["sampler"], x, y) for x, y in found]
+    ax.set(xlabel="m", ylabel="density")
+    legend(figure, ax, outside=True)
+    label = document["theories"][hard]["label"]
+    return FigureRecord(
+        "histogram",
+        f"Distribution of the magnetisation, {label}",
+        "All chains of every sampler; one that rarely changes the sign of m has lopsided peaks.",
+        f"Histograms of m at {label}, one line for each sampler.",
+        figure,
+        ("sampler", "m", "density"),
+        rows,
+    )
+
+
+def log_weights(document: Document) -> FigureRecord | None:
+    """log_weight of proposals, among draws and among fields of the target."""
+    hard = hardest(document)
+    here = cells_of(document, hard, "log_weights")
+    if hard is None or not here:
+        # a study may have its models elsewhere than where the reference is slowest
+        theories = [cell["theory"] for cell in document["cells"] if cell.get("log_weights")]
+        hard = max(theories, default=None)
+        here = cells_of(document, hard, "log_weights")
+    if hard is None:
+        return None
+    figure, ax = new_figure(3.0)
+    styles, rows = looks(document), []
+    for cell in here:
+        colour = styles[cell["sampler"]][0]
+        for kind, dashes in (("drawn", "-"), ("given", ":")):
+            if kind in cell["log_weights"]:
+                words = {"drawn": "its draws", "given": "fields of the target"}[kind]
+                label = f"{document['samplers'][cell['sampler']]['label']}, {words}"
+                found = _steps(ax, cell["log_weights"][kind], color=colour, ls=dashes, lw=1.2, label=label)
+                rows += [(cell["sampler"], kind, x, y) for x, y in found]
+    ax.set(xlabel="log_weight, less its mean", ylabel="density")
+    legend(figure, ax, outside=True)
+    label = document["theories"][hard]["label"]
+    return FigureRecord(
+        "log_weight",
+        f"Weights of proposals, {label}",
+        "log_weight = −S − log q, narrow where the model is good. Draws and fields of the target have the same width"
+        " if the model misses nothing; a tail to the right of the dotted line would be what it rarely proposes.",
+        f"Histograms of log_weight at {label}.",
+        figure,
+        ("sampler", "fields", "log_weight", "density"),
+        rows,
+    )
+
+
+def pilots(document: Document) -> FigureRecord | None:
+    """What the searches for the cheapest HMC have tried: cost against trajectory length."""
+    hard = hardest(document)
+    here = [cell for cell in cells_of(document, hard, "kernel") if _pilots(cell)]
+    if hard is None or not here:
+        return None
+    figure, (left, right) = new_figure(3.2, ncols=2)
+    styles, rows = looks(document), []
+    for cell in here:
+        colour, marker, _ = styles[cell["sampler"]]
+        name = document["samplers"][cell["sampler"]]["label"]
+        tried = _pilots(cell)
+        for ax, key in ((left, "trajectory_length"), (right, "target_acceptance")):
+            ax.errorbar(
+                [pilot[key] for pilot in tried],
+                [pilot["cost"][0] for pilot in tried],
+                [pilot["cost"][1] for pilot in tried],
+                ls="",
+                color=colour,
+                marker=marker,
+                mfc="white",
+                label=name if ax is left else None,
+            )
+        rows += [(cell["sampler"], p["trajectory_length"], p["target_acceptance"], *p["cost"]) for p in tried]
+    left.set(xlabel="trajectory length", ylabel="gradients per independent |m|", xscale="log", yscale="log")
+    right.set(xlabel="acceptance aimed at", yscale="log")
+    legend(figure, left, outside=True)
+    label = document["theories"][hard]["label"]
+    return FigureRecord(
+        "pilots",
+        f"What the search for the cheapest HMC has tried, {label}",
+        "Every pilot chain with its cost, 2 τ_int (gradients of an update and its overhead), against the length of"
+        " its trajectories and against the acceptance that its step size aimed at.",
+        f"Cost of the pilots of the searches at {label} against trajectory length and acceptance.",
+        figure,
+        ("sampler", "trajectory_length", "acceptance", "cost", "error"),
+        rows,
+    )
+
+
+def _pilots(cell: Any) -> list[Any]:
+    """The pilots of a cell's search that have a cost; HMC alone has some."""
+    search = ((cell["kernel"] or {}).get("tuning") or {}).get("search") or {}
+    found = []
+    for pilot in search.get("pilots", ()):
+        tau, cost = pilot.get("tau_int"), pilot.get("cost")
+        if tau and cost and None not in cost:
+            found.append(pilot)
+    return found

@@ -1,0 +1,122 @@
+"""Figures of what a study has measured about the theory: finite-size scaling, propagator, masses, configurations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..style import FigureRecord, legend, new_figure
+from .study_axes import Document, cells_of, dress, hardest, horizontal, looks, plot, points_of
+
+__all__ = ["configurations", "finite_size", "propagator"]
+
+PANELS = ("binder", "chi")
+SYMBOLS = {"binder": "Binder cumulant", "chi": "χ"}
+
+
+def finite_size(document: Document) -> FigureRecord | None:
+    """Binder cumulant and susceptibility of every sampler, beside values that are known."""
+    axis, xs = horizontal(document)
+    figure, axes = new_figure(3.0, ncols=2)
+    rows: list[tuple[Any, ...]] = []
+    hover: dict[str, str] = {}
+    samplers = looks(document)
+    for ax, key in zip(axes, PANELS, strict=True):
+        for number, (sampler, (colour, marker, _)) in enumerate(samplers.items()):
+            points = points_of(document, sampler, "derived", key)
+            shift = 1 + 0.012 * (number - len(samplers) / 2)  # beside each other, not on top of each other
+            moved = [(x * shift, value, error) for x, value, error in points]
+            label = document["samplers"][sampler]["label"] if ax is axes[0] else ""
+            plot(ax, moved, label or "_", hover, f"{key}-{sampler}", color=colour, marker=marker, mfc="white")
+            rows += [(sampler, key, *point) for point in points]
+        for x, theory in zip(xs, document["theories"], strict=True):
+            if pair := theory.get("known", {}).get(key):
+                first = not any(row[0] == "known" for row in rows)
+                ax.errorbar(x, *pair, color="black", marker="_", ms=14, ls="", label="known" if first else None)
+                rows.append(("known", key, x, *pair))
+        if any(row[1] == key for row in rows):
+            dress(ax, axis, [row[2] for row in rows if row[0] != "known"] or [1.0], log=key == "chi")
+        ax.set_ylabel(SYMBOLS[key])
+    if not rows:
+        return None
+    legend(figure, axes[0], outside=True)
+    return FigureRecord(
+        "finite_size",
+        "Binder cumulant and susceptibility",
+        "U = 1 − ⟨m⁴⟩/(3⟨m²⟩²) and χ = V⟨m²⟩ of every sampler, drawn a little beside each other; bars: values that the"
+        " card gives as known.",
+        f"Binder cumulant and susceptibility against {axis}, all samplers.",
+        figure,
+        ("sampler", "quantity", axis, "value", "error"),
+        rows,
+        hover,
+    )
+
+
+def propagator(document: Document) -> FigureRecord | None:
+    """G(k) along an axis, and the effective mass."""
+    hard = hardest(document)
+    here = cells_of(document, hard, "propagator")
+    if hard is None or not here:
+        return None
+    extent = max(document["theories"][hard]["shape"])
+    figure, (left, right) = new_figure(3.2, ncols=2)
+    styles, rows = looks(document), []
+    for number, cell in enumerate(here):
+        colour, marker, _ = styles[cell["sampler"]]
+        found = np.array(cell["propagator"])
+        p2 = 4 * np.sin(np.pi * np.arange(len(found)) / extent) ** 2
+        look = {"color": colour, "marker": marker, "mfc": "white", "ls": ""}
+        left.errorbar(p2, found[:, 0], found[:, 1], label=document["samplers"][cell["sampler"]]["label"], **look)
+        masses = [(t, *pair) for t, pair in enumerate(cell["effective_mass"]) if pair]
+        for t, value, error in masses:
+            right.errorbar(t + 0.06 * (number - len(here) / 2), value, error, **look)
+        rows += [(cell["sampler"], "G", float(x), *map(float, pair)) for x, pair in zip(p2, found, strict=True)]
+        rows += [(cell["sampler"], "m_eff", *mass) for mass in masses]
+    left.set(xlabel="lattice momentum squared", ylabel="G", yscale="log")
+    right.set(xlabel="t", ylabel="effective mass", ylim=(0, None))
+    legend(figure, left, outside=True)
+    label = document["theories"][hard]["label"]
+    return FigureRecord(
+        "propagator",
+        f"Propagator and effective mass, {label}",
+        "G(k) = ⟨|φ_k|²⟩/V for momenta along the longest axes against 4 sin²(k/2), and the mass from neighbouring time"
+        " slices (periodic), up to where it is known. Errors from the spread of the chains.",
+        f"Propagator and effective mass at {label}, all samplers.",
+        figure,
+        ("sampler", "quantity", "x", "value", "error"),
+        rows,
+    )
+
+
+def configurations(document: Document) -> FigureRecord | None:
+    """One configuration of every sampler, side by side."""
+    hard = hardest(document)
+    here = cells_of(document, hard, "configuration")
+    if hard is None or not here:
+        return None
+    fields = [np.array(cell["configuration"]) for cell in here]
+    top = max(float(np.abs(field).max()) for field in fields) or 1.0
+    columns = min(3, len(here))
+    lines = -(-len(here) // columns)
+    figure, axes = new_figure(0.4 + 2.1 * lines, nrows=lines, ncols=columns, squeeze=False)
+    rows, drawn = [], None
+    for ax, cell, field in zip(axes.flat, here, fields, strict=False):
+        drawn = ax.imshow(field, vmin=-top, vmax=top, cmap="RdBu_r", interpolation="nearest")
+        ax.set_title(document["samplers"][cell["sampler"]]["label"], fontsize=9)
+        rows += [(cell["sampler"], x, y, float(field[x, y])) for x, y in np.ndindex(*field.shape)]
+    for ax in axes.flat:
+        ax.set_axis_off()
+    if drawn is not None:
+        figure.colorbar(drawn, ax=axes, shrink=0.7, label="φ")
+    label = document["theories"][hard]["label"]
+    return FigureRecord(
+        "configurations",
+        f"One configuration of every sampler, {label}",
+        "The last field of the first chain, all on one scale of colours; of large lattices a corner of 48 sites.",
+        f"One field of every sampler at {label} as a picture.",
+        figure,
+        ("sampler", "x", "y", "phi"),
+        rows,
+    )
