@@ -154,7 +154,7 @@ def test_models_that_are_missing_are_named_and_found_once_they_are_there(tmp_pat
     assert wanted.folder == model_folder_of("fast", card.theories()[0], tmp_path)
     assert wanted.bare_card().theory().describe() == card.theories()[0].action.describe()
     assert list(plan_study(card, tmp_path).cells) == [(0, "hmc_unit")]
-    with pytest.raises(CardError, match="1 models are still to be trained .fast model at 6x6.* --models"):
+    with pytest.raises(CardError, match=r"1 models are still to be trained .fast model at 6x6.* --models"):
         study(card, tmp_path / "out", part=(1, 2))
     assert not (tmp_path / "out").exists()
     # any finished model at that place is taken for it

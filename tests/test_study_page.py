@@ -10,16 +10,23 @@ import subprocess
 import pytest
 
 from latticediff.errors import FileError
-from latticediff.report.figures.study import draw_study, horizontal
+from latticediff.report.figures.study import draw_study
+from latticediff.report.figures.study_axes import horizontal
 from latticediff.report.numbers import value_error
-from latticediff.report.study import study_page, write_study
+from latticediff.report.study import study_markdown, study_page, write_study
 from latticediff.stages.study import rewrite_page
-from latticediff.study.gathered import compared, fitted, ratios
-from latticediff.study.quantities import OBSERVABLES
+from latticediff.study.gathered import compared, fitted, held_against, ratios
+from latticediff.study.quantities import DERIVED, OBSERVABLES
 from latticediff.study.samplers import SAMPLERS
 from latticediff.study.verdict import verdict
 
 CHROMIUM = shutil.which("chromium")
+PILOTS = [
+    {"trajectory_length": 1.0, "target_acceptance": 0.85, "tau_int": [2.0, 0.1], "cost": [40.0, 2.0]},
+    {"trajectory_length": 2.0, "target_acceptance": 0.85, "tau_int": [None, None], "cost": [None, None]},
+]
+WEIGHTS = {"low": -0.3, "high": 0.3, "counts": [2, 8, 2]}
+FIGURES = 12
 
 
 def cell(theory, extent, sampler, tau, seconds):
@@ -44,6 +51,15 @@ def cell(theory, extent, sampler, tau, seconds):
         "seconds_per_update": {"processor": each, "wall": each},
         "cost": {"processor_seconds": cost, "wall_seconds": cost, "evaluations": cost},
         "history": [math.sin(t / 3) for t in range(50)],
+        "autocorrelation": [math.exp(-t / tau) for t in range(40)],
+        "window": dict.fromkeys(OBSERVABLES, 12),
+        "histogram": {"low": -1.0, "high": 1.0, "counts": [1, 5, 9, 5, 1]},
+        "derived": {"chi": [0.1 * extent**1.75, 0.1], "binder": [0.25, 0.01]},
+        "propagator": [[10.0 / (1 + j), 0.1] for j in range(extent // 2 + 1)],
+        "effective_mass": [[0.5, 0.01], [0.5, 0.1], *[None] * (extent // 2 - 2)],
+        "configuration": [[0.5, -0.5], [0.25, 0.0]],
+        "kernel": {"tuning": {"search": {"pilots": PILOTS}}} if sampler == "hmc" else {},
+        **({"log_weights": {"drawn": WEIGHTS, "given": WEIGHTS}} if learned else {}),
         **(
             {"ess_reverse": [0.97, 0.001], "ess_forward": [0.95, 0.002], "forward_fields": "2048 fields"}
             if learned
@@ -67,7 +83,10 @@ def document():
         "created": "2026-01-01T00:00:00+00:00",
         "versions": {"latticediff": "0.1.0"},
         "command": "latticediff study card.toml --out toy",
-        "card": {"study": {"name": "toy", "fit_from": 8}},
+        "card": {
+            "study": {"name": "toy", "fit_from": 8},
+            "published": [{"L": 32, "ess": 0.904, "told": "a flow, 2022"}],
+        },
         "reference": "hmc",
         "samplers": {name: {"label": SAMPLERS[name].label, "told": SAMPLERS[name].told} for name in ("hmc", "fast")},
         "observables": dict(OBSERVABLES),
@@ -77,6 +96,7 @@ def document():
                 "shape": [L, L],
                 "couplings": c,
                 "action": {"name": "phi4", "convention": "A", "couplings": {"m2": -4.0, **c}},
+                "known": {"binder": [0.26, 0.01], "abs_m": [1.0, 0.05]},
             }
             for L, c in zip(extents, couplings, strict=True)
         ],
@@ -84,6 +104,8 @@ def document():
         "fits": fitted(cells, 8),
         "ratios": ratios(cells, "hmc"),
         "comparisons": compared(cells, "hmc"),
+        "derived": dict(DERIVED),
+        "known": held_against(cells, [{"binder": [0.26, 0.01], "abs_m": [1.0, 0.05]}] * 3),
         "timing_warnings": ["8x8: the machine had other work"],
         "skipped": ["fast: no model at 12x12"],
         "failed": ["cluster at 8x8: <reason>"],
@@ -110,17 +132,36 @@ def test_every_number_of_the_document_is_on_the_page(document, page):
     assert "<toy>" not in page
     # what a point says under the pointer
     assert "<title>fast model at 32: 0.600(12)</title>" in page
-    assert page.count("<title>") == 1 + 2 * 6 + 2 * 3
+    assert page.count("<title>") == 1 + 2 * 6 + 2 * 3 + 2 * 6
     names = re.findall(r' id="([^"]+)"', page)
     assert len(set(names)) == len(names)
-    assert page.count("<h3>") == len(draw_study(document)) == 5
+    assert page.count("<h3>") == len(draw_study(document)) == FIGURES
+
+
+def test_markdown_says_the_same(document):
+    text = study_markdown(document, draw_study(document))
+    for row in document["cells"]:
+        assert value_error(*row["tau_int"]["m"]) in text
+        assert row["digest"] in text
+    assert text.count("](figures/") == 3 * FIGURES
+    assert "<toy>" not in text.replace("\\<toy\\>", "")
+    assert all(sentence.split("|")[0][:30].replace("_", "\\_") in text for sentence in document["verdict"])
+
+
+def test_published_values_and_equal_quality_are_beside_the_own(document):
+    record = next(record for record in draw_study(document) if record.name == "ess")
+    rows = {(row[0], row[1], row[2]): row[3] for row in record.rows}
+    assert rows["a flow, 2022", "published", 32] == 0.904
+    # the variance of log_weight is that of the smallest lattice for each site
+    assert rows["fast", "equal quality per site", 16] == pytest.approx(0.97**4)
+    assert rows["fast", "equal quality per site", 32] == pytest.approx(0.97**16)
 
 
 def test_figures_have_their_numbers_and_the_same_bytes_every_time(document, tmp_path):
     written = write_study(document, tmp_path / "a")
     write_study(document, tmp_path / "b")
     names = sorted(path.name for path in written["figures"].iterdir())
-    assert len(names) == 5 * 4
+    assert len(names) == FIGURES * 4
     for name in ("../study.html", *(f"{name}" for name in names)):
         assert (tmp_path / "a/figures" / name).read_bytes() == (tmp_path / "b/figures" / name).read_bytes(), name
     rows = list(csv.DictReader((tmp_path / "a/figures/cost.csv").open()))
@@ -188,7 +229,7 @@ def test_the_page_in_a_browser(page, tmp_path):
     wide, body, seen, up, down = re.search("<p>(.*)</p>", shown)[1].replace("&nbsp;", " ").split(" | ")
     assert int(wide) <= 390
     assert int(body) <= 390
-    assert int(seen) == 5
+    assert int(seen) == FIGURES
     units = {"µs": 1e-6, "ms": 1e-3}
     numbers = [[float(re.match(r"[\d.]+", c)[0]) * units[c.split()[-1]] for c in col.split("; ")] for col in (up, down)]
     assert numbers[0] == sorted(numbers[0])

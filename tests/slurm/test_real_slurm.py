@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -195,6 +197,50 @@ def test_a_training_that_is_warned_goes_on(cluster, tmp_path):
     (folder / "again.sbatch").write_text(again)
     cluster.ask("sbatch", "--wait", str(folder / "again.sbatch"))
     assert weights.read_bytes() == (folder / "again" / "weights.safetensors").read_bytes()
+
+
+STUDY = """
+[study]
+samplers = ["hmc_unit", "hmc"]
+reference = "hmc_unit"
+precision = 0.3
+seconds = 2.0
+n_chains = 16
+sites = 256
+budget = 20000
+[action]
+convention = "A"
+m2 = 1.0
+lam = 0.5
+[[line]]
+shape = [4, 4]
+[[line]]
+shape = [4, 6]
+"""
+
+
+def test_the_parts_of_a_study(cluster, tmp_path):
+    """One part is warned in the middle, and runs again; the page has all cells, and no file was written twice."""
+    (tmp_path / "card.toml").write_text(STUDY)
+    folder = tmp_path / "study"
+    line = (tmp_path / "card.toml", "--out", folder, "--chains", 2, "--submit")
+    said = command(*line, environment=cluster.environment, cwd=tmp_path)
+    job = said.split("cells: job ")[1].split()[0]
+    wait_until(lambda: cluster.ask("squeue", "-h", "-j", f"{job}_1", "-o", "%T").strip() == "RUNNING", every=0.05)
+    cluster.ask("scancel", "--batch", "--signal=USR1", f"{job}_1")
+    wait_until((folder / "study.html").exists)
+    document = json.loads((folder / "study.json").read_text())
+    assert not document["failed"]
+    assert len(document["cells"]) == 4
+    assert len(list((folder / "cells").glob("*.json"))) == 4 + 2  # and the timing of two theories
+    # parts alone have the bits of one process
+    line = [sys.executable, "-m", "latticediff", "study", tmp_path / "card.toml", "--out", tmp_path / "alone", "-q"]
+    subprocess.run(line, check=True, timeout=300)
+    alone = json.loads((tmp_path / "alone" / "study.json").read_text())
+    for ours, theirs in zip(document["cells"], alone["cells"], strict=True):
+        assert ours["digest"] == theirs["digest"]
+        assert ours["kernel"] == theirs["kernel"]
+        assert ours["history"] == theirs["history"]
 
 
 def programs(out):

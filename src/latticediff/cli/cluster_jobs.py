@@ -34,7 +34,9 @@ class Stage(StrEnum):
 def slurm(
     card: Annotated[Path, typer.Argument(metavar="CARD|DIR", help="Run-card to plan; later, the folder of the plan.")],
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder of the plan and its runs.")] = None,
-    chains: Annotated[int, typer.Option("--chains", metavar="N", help="Independent members of the array.")] = 8,
+    chains: Annotated[
+        int, typer.Option("--chains", metavar="N", help="Independent members of the array; parts of a study.")
+    ] = 8,
     stage: Annotated[Stage, typer.Option("--stage", help="What each member does.")] = Stage.generate,
     model: Annotated[str | None, typer.Option("--model", help="Of --stage sample.")] = None,
     route: Annotated[str | None, typer.Option("--route", metavar="ROUTE", help="Of --stage sample.")] = None,
@@ -74,6 +76,7 @@ def slurm(
     latticediff slurm runs/many --status
     latticediff slurm runs/many --rerun --submit
     latticediff slurm runs/many --merge
+    latticediff slurm configs/study-full.toml --out study --chains 16 --time 02:00:00
     """
     from ..errors import UserError
 
@@ -81,6 +84,14 @@ def slurm(
     if len(of_folder) > 1:
         raise UserError(f"got {' and '.join(of_folder)}; give one of them")
     if card.is_dir():
+        from ..slurm import holds_study_scripts, submit_study
+
+        if holds_study_scripts(card) and not of_folder and out is None:
+            if not submit:
+                raise UserError(f"{card} holds scripts of a study; --submit hands them to SLURM, `study` has --status")
+            for name, number in submit_study(card).items():
+                say_line(f"{name}: job {number}")
+            return
         if out is not None:
             raise UserError(f"{card} is a folder; --out goes with a run-card")
         _of_folder(card, of_folder, submit, json_output)
@@ -94,6 +105,9 @@ def slurm(
     resources = Resources(
         time, partition, account, cpus, mem, 0, margin, at_once, tuple(further or ()), tuple(before or ())
     )
+    if _is_study(card):
+        _write_study(card, out, chains, resources, overrides or (), submit)
+        return
     from ..config import load_card
 
     loaded = load_card(card, overrides or (), complain)
@@ -101,6 +115,32 @@ def slurm(
         loaded, chains, stage.value, directory=Path.cwd(), model=_absolute(model), route=route, train=train
     )
     _write(plan, loaded, out, resources, submit)
+
+
+def _is_study(card: Path) -> bool:
+    """Whether a card is one of a study."""
+    from ..untrusted import parse_toml, read_text, status
+
+    return status(card) is not None and "study" in parse_toml(read_text(card, "the card"), str(card))
+
+
+def _write_study(
+    card: Path, out: Path, parts: int, resources: Resources, overrides: Sequence[str], submit: bool
+) -> None:
+    """Write the scripts of a study, and submit them if asked to."""
+    from ..slurm import submit_study, write_study_scripts
+    from ..study.card import load_study
+    from ..study.plan import plan_study
+
+    asked = load_study(card, overrides)
+    plan_study(asked, out)  # what it refuses, it refuses before anything is written
+    for script in write_study_scripts(asked, out, parts, resources, Path.cwd()):
+        say_line(f"{script}")
+    if not submit:
+        say_line(f"nothing is submitted; read them, then: latticediff slurm {shlex.quote(str(out))} --submit")
+        return
+    for name, number in submit_study(out).items():
+        say_line(f"{name}: job {number}")
 
 
 def _absolute(model: str | None) -> str | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..types import PathLikeStr
     from .plan import Plan
 
-__all__ = ["Jobs", "compact", "queued", "rerun", "sbatch_lines", "submit"]
+__all__ = ["Jobs", "compact", "queued", "rerun", "sbatch", "sbatch_lines", "submit"]
 
 SECONDS = 60  # in which a controller answers, or does not
 
@@ -82,16 +82,22 @@ def submit(plan: Plan, folder: PathLikeStr, array: str | None = None) -> Jobs:
     before = f"--dependency=afterany:{':'.join(others)}" if others else ""
     for name, line in sbatch_lines(plan, folder, array):
         line = [before if word == "AFTER" else word for word in line]
-        answer = _ask([word for word in line if word])
-        number = answer.split(";")[0].strip()  # of a federation: number;cluster
-        if not number.isdigit():
-            raise UserError(f"sbatch answered {printable(answer, 80)!r}; expected the number of a job")
+        number = sbatch([word for word in line if word])
         jobs = jobs.added(name, number)
         sealed_text(folder / "jobs.json", json.dumps(with_digest(asdict(jobs)), indent=1) + "\n")
         before = f"--dependency=afterok:{number}"
         if name == "chains" and others:
             before += f",afterany:{':'.join(others)}"
     return jobs
+
+
+def sbatch(line: Sequence[str]) -> str:
+    """The number that SLURM gives the job of a command ``sbatch --parsable ...``; raises `UserError` if it refuses."""
+    answer = _ask(line)
+    number = answer.split(";")[0].strip()  # of a federation: number;cluster
+    if not number.isdigit():
+        raise UserError(f"sbatch answered {printable(answer, 80)!r}; expected the number of a job")
+    return number
 
 
 def sbatch_lines(plan: Plan, folder: PathLikeStr, array: str | None = None) -> list[tuple[str, list[str]]]:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from ..types import PathLikeStr
     from .plan import Plan
 
-__all__ = ["MOST_REQUEUES", "Resources", "script_names", "script_texts", "write_scripts"]
+__all__ = [
+    "MOST_REQUEUES",
+    "Resources",
+    "body",
+    "head",
+    "require_plain",
+    "script_names",
+    "script_texts",
+    "write_scripts",
+]
 
 MOST_REQUEUES = 100  # a job whose wall time is too short for any progress must end some day
 _TIME = re.compile(r"(?:\d+-)?\d{1,3}:[0-5]\d:[0-5]\d")
@@ -91,11 +100,16 @@ def script_texts(plan: Plan, folder: PathLikeStr, resources: Resources, python: 
         A path with a character that would mean something else in a line for SLURM.
     """
     folder = Path(folder).absolute()
-    for path in (str(folder), plan.directory):
-        if not path.isprintable() or re.search(r'["\\%]', path):
-            raise UserError(f"path {path!r} has a character that SLURM reads as its own; choose another one")
+    require_plain(str(folder), plan.directory)
     makers = {"chains.sbatch": _chains, "merge.sbatch": _merge, "train.sbatch": _train}
     return {name: makers[name](plan, folder, resources, python) for name in script_names(plan)}
+
+
+def require_plain(*paths: str) -> None:
+    """Raise `UserError` if a path has a character that would mean something else in a line for SLURM."""
+    for path in paths:
+        if not path.isprintable() or re.search(r'["\\%]', path):
+            raise UserError(f"path {path!r} has a character that SLURM reads as its own; choose another one")
 
 
 def write_scripts(plan: Plan, folder: PathLikeStr, resources: Resources, python: str = sys.executable) -> list[Path]:
@@ -106,12 +120,14 @@ def write_scripts(plan: Plan, folder: PathLikeStr, resources: Resources, python:
     return [Path(folder) / name for name in texts]
 
 
-def _head(name: str, log: str, plan: Plan, folder: Path, resources: Resources, own: list[tuple[str, str]]) -> list[str]:
+def head(
+    name: str, log: str, directory: str, folder: Path, resources: Resources, own: list[tuple[str, str]]
+) -> list[str]:
     """The first lines: what SLURM reads, each with what it is for."""
     options = [
         (f"--job-name=latticediff-{name}", ""),
         *own,
-        (f'--chdir="{plan.directory}"', "relative paths in the card start here"),
+        (f'--chdir="{directory}"', "relative paths in the card start here"),
         (f'--output="{folder}/logs/{log}"', ""),
         ("--open-mode=append", "a requeued job goes on in the same log"),
         ("--requeue", "after preemption or the loss of a node the job runs again, and goes on"),
@@ -127,7 +143,7 @@ def _asked(resources: Resources) -> list[tuple[str, str]]:
     return [(key, value) for key, value in given.items() if value is not None]
 
 
-def _body(resources: Resources, program: str, job: str) -> list[str]:
+def body(resources: Resources, program: str, job: str) -> list[str]:
     """Lines that run `program`, seal it when told to, and requeue the job, which SLURM knows as `job`."""
     return [
         "",
@@ -175,7 +191,7 @@ def _chains(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
         (f"--cpus-per-task={resources.cpus}", ""),
         *([(f"--mem={resources.mem}", "")] if resources.mem else []),
     ]
-    lines = _head("chains", "chains-%a.log", plan, folder, resources, own)
+    lines = head("chains", "chains-%a.log", plan.directory, folder, resources, own)
     lines += [
         "#",
         f"# {len(plan.members)} independent runs of {folder / 'card.toml'}, a file each.",
@@ -190,7 +206,7 @@ def _chains(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
     ]
     words = [python, "-m", "latticediff", *plan.command(folder, "SEED", "OUT")]
     program = " ".join(_shell_word(word) for word in words) + " &"
-    return "\n".join(lines + _body(resources, program, "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"))
+    return "\n".join(lines + body(resources, program, "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"))
 
 
 def _shell_word(word: str) -> str:
@@ -200,10 +216,10 @@ def _shell_word(word: str) -> str:
 
 def _merge(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
     """One file of all members, once they are there."""
-    lines = _head("merge", "merge.log", plan, folder, resources, [("--cpus-per-task=1", "")])
+    lines = head("merge", "merge.log", plan.directory, folder, resources, [("--cpus-per-task=1", "")])
     lines += ["#", "# One file of all members: each is a replica, its chains consecutive."]
     program = shlex.join([python, "-m", "latticediff", "slurm", str(folder), "--merge"]) + " &"
-    return "\n".join(lines + _body(resources, program, "$SLURM_JOB_ID"))
+    return "\n".join(lines + body(resources, program, "$SLURM_JOB_ID"))
 
 
 def _train(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
@@ -214,7 +230,7 @@ def _train(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
         (f"--cpus-per-task={plan.train * resources.cpus}", ""),
         *([(f"--gpus-per-node={resources.gpus}", "")] if resources.gpus else []),
     ]
-    lines = _head("train", "train.log", plan, folder, resources, own)
+    lines = head("train", "train.log", plan.directory, folder, resources, own)
     lines += [
         "#",
         f"# One network trained by {plan.train} processes, which share each batch: the loss of one process.",
@@ -231,6 +247,6 @@ def _train(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
     ]
     words += ["train", str(folder / "card.toml"), "--ensemble", str(folder / "ensemble.h5")]
     words += ["--out", str(folder / "model"), "--resume", "-q"]
-    body = _body(resources, shlex.join(words) + " &", "$SLURM_JOB_ID")
-    body = [line.replace("${SLURM_CPUS_PER_TASK:-1}", str(resources.cpus)) for line in body]
-    return "\n".join(lines + body)
+    rest = body(resources, shlex.join(words) + " &", "$SLURM_JOB_ID")
+    rest = [line.replace("${SLURM_CPUS_PER_TASK:-1}", str(resources.cpus)) for line in rest]
+    return "\n".join(lines + rest)

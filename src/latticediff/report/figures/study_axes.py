@@ -65,11 +65,18 @@ def points_of(document: Document, sampler: str, *keys: str) -> list[tuple[float,
 
 
 def plot(
-    ax: Any, points: list[tuple[float, float, float]], label: str, hover: dict[str, str], name: str, **look: Any
+    ax: Any,
+    points: list[tuple[float, float, float]],
+    label: str,
+    hover: dict[str, str],
+    name: str,
+    in_legend: bool = True,
+    shift: float = 1.0,
+    **look: Any,
 ) -> None:
-    """Points with errors, each an artist of its own that says its value under the pointer."""
+    """Points with errors, each an artist of its own that says its value under the pointer; drawn at `shift` times x."""
     for number, (x, value, error) in enumerate(points):
-        drawn = ax.errorbar(x, value, error, ls="", label=label if number == 0 else None, **look)
+        drawn = ax.errorbar(x * shift, value, error, ls="", label=label if number == 0 and in_legend else None, **look)
         gid = f"point-{name}-{number}"
         drawn.lines[0].set_gid(gid)
         hover[gid] = f"{label.split(', z')[0]} at {x:g}: {value_error(value, error)}"

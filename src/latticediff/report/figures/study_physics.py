@@ -26,9 +26,8 @@ def finite_size(document: Document) -> FigureRecord | None:
         for number, (sampler, (colour, marker, _)) in enumerate(samplers.items()):
             points = points_of(document, sampler, "derived", key)
             shift = 1 + 0.012 * (number - len(samplers) / 2)  # beside each other, not on top of each other
-            moved = [(x * shift, value, error) for x, value, error in points]
-            label = document["samplers"][sampler]["label"] if ax is axes[0] else ""
-            plot(ax, moved, label or "_", hover, f"{key}-{sampler}", color=colour, marker=marker, mfc="white")
+            label, look = document["samplers"][sampler]["label"], {"color": colour, "marker": marker, "mfc": "white"}
+            plot(ax, points, label, hover, f"{key}-{sampler}", ax is axes[0], shift, **look)
             rows += [(sampler, key, *point) for point in points]
         for x, theory in zip(xs, document["theories"], strict=True):
             if pair := theory.get("known", {}).get(key):
