@@ -15,10 +15,14 @@ from training_toys import THEORY, phis, trainer
 
 from latticediff.config import parse_card
 from latticediff.ensemble import save_ensemble
+from latticediff.errors import UserError
 from latticediff.job.log import read_log
+from latticediff.model.storage import load_model
+from latticediff.stages.finetune import finetune
 from latticediff.stages.train import train
 from latticediff.training.checkpoint import read_checkpoint
-from latticediff.training.ranks import Ranks
+from latticediff.training.finetune import FineTuner, FineTuningPlan
+from latticediff.training.ranks import ALONE, Ranks
 
 CARD = (
     THEORY
@@ -136,6 +140,12 @@ class Silent(Ranks):
     def add_gradients(self, parameters, loss):
         return loss
 
+    def gather(self, values):
+        return values
+
+    def any(self, yes, device):
+        return bool(yes)
+
 
 @pytest.mark.slow
 def test_a_signal_stops_all_processes_with_one_checkpoint(folder):
@@ -159,3 +169,61 @@ def test_a_signal_stops_all_processes_with_one_checkpoint(folder):
     assert process.returncode != 0
     assert "training stopped at step" in errors
     assert read_checkpoint(folder / "stopped" / "checkpoint.safetensors")[1]["step"] % 20 == 0
+
+
+def test_fine_tuning_gradients_of_the_shares_add_up():
+    """Without processes: what each of three would compute of a batch of 7, against the whole."""
+
+    def tuner(ranks):
+        made, generator = trainer(), torch.Generator().manual_seed(1)
+        with torch.no_grad():  # fresh weights give no score, and most gradients vanish
+            for p in made.network.parameters():
+                p.add_(0.05 * torch.randn(p.shape, generator=generator))
+        plan = FineTuningPlan(steps=2, batch=7, check_every=0, integration_steps=4)
+        return FineTuner(made.network, made.tasks, made.noise, plan, ranks=ranks)
+
+    whole = tuner(ALONE)
+    whole.gradients(0)
+    expected, total = whole.network.A.grad, 0
+    for rank in range(3):
+        part = tuner(Silent(rank, 3))
+        part.gradients(0)
+        total = total + part.network.A.grad
+    assert float((total - expected).norm() / expected.norm()) < 1e-4
+    with pytest.raises(UserError, match="no sum over a batch, which 3 processes could share"):
+        FineTuner(whole.network, whole.tasks, whole.noise, FineTuningPlan(objective="log_variance"), ranks=Silent(0, 3))
+
+
+TUNED = (
+    CARD.replace("features = 2\n", "features = 4\n")
+    + "[finetune]\nlearning_rate = 0.01\nsteps = 6\nbatch = 5\ncheck_every = 3\nn_check = 16\n"
+)
+
+
+def test_two_processes_fine_tune_as_one_does(folder):
+    """Shares of 5, of which 2 or 3 are drawn, are uneven; the guard of the first process looks for both."""
+    card = parse_card(TUNED)
+    (folder / "tuned.toml").write_text(TUNED)
+    train(card, [folder / "a.h5"], folder / "start")
+    line = [*LAUNCH, "finetune", "tuned.toml", "--model", "start", "--ensemble", "a.h5", "--out"]
+    done = subprocess.run([*line, "pair"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    finetune(card, folder / "start", folder / "a.h5", folder / "single")
+    finetune(parse_card(TUNED, ["run.seed=4"]), folder / "start", folder / "a.h5", folder / "differs")
+    start, pair, single, differs = (
+        load_file(folder / name / "weights.safetensors") for name in ("start", "pair", "single", "differs")
+    )
+    moved = max(float((single[name] - start[name]).abs().max()) for name in start)
+    apart = max(float((single[name] - pair[name]).abs().max()) for name in start)
+    other = max(float((single[name] - differs[name]).abs().max()) for name in start)
+    # the optimiser divides by the size of gradients, and makes much of the last bit of small ones
+    assert apart < 0.2 * min(moved, other)
+    told = [load_model(folder / name).card["finetune"] for name in ("pair", "single")]
+    assert told[0]["steps_done"] == told[1]["steps_done"] == 6
+    assert not told[0]["stopped"]
+    # an objective that is no sum over the batch
+    line += ["refused", "--set", 'finetune.objective="log_variance"']
+    done = subprocess.run(line, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "no sum over a batch, which 2 processes could share" in done.stderr
+    assert not (folder / "refused" / "weights.safetensors").exists()

@@ -213,8 +213,9 @@ def finetune(
 
     with stop_after(max_walltime) as stop, progress.seen_at(out):
         tuned = finetune_model(loaded, model, ensemble, out, resume=resume, progress=progress, stop=stop)
-    say(summary(tuned))
-    _tell_model(card, tuned, out, quiet)
+    if tuned is not None:  # else another process says it
+        say(summary(tuned))
+        _tell_model(card, tuned, out, quiet)
 
 
 def _tell_model(card: Path, model: ScoreModel, out: Path, quiet: bool) -> None:

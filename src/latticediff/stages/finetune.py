@@ -23,6 +23,7 @@ from ..model.storage import load_model, save_model
 from ..training import Task
 from ..training.calibrate import finish_model
 from ..training.finetune import FineTuner, FineTuningPlan
+from ..training.ranks import data_parallel, local_device
 from .finetune_figures import figures, summary
 from .finish import finishing
 from .train import (
@@ -84,7 +85,7 @@ def finetune(
     log: JsonLog | None = None,
     stop: StopCheck | None = None,
     gate: bool = True,
-) -> ScoreModel:
+) -> ScoreModel | None:
     """Fine-tune a model on an ensemble of its theory, or on several, and write another model folder.
 
     Parameters
@@ -102,8 +103,9 @@ def finetune(
 
     Returns
     -------
-    ScoreModel
-        Frozen; ``card["finetune"]`` has the figures before and after, and why the guard stopped, if it did.
+    ScoreModel or None
+        Frozen; ``card["finetune"]`` has the figures before and after, and why the guard stopped, if it did. None in all
+        processes but the first under torchrun.
 
     Raises
     ------
@@ -122,19 +124,24 @@ def finetune(
     theory: Any = card.theory()  # a model refuses any but its own
     if holds_model(folder, resume):
         return load_model(folder, action=theory, shape=card.shape)
-    model = load_model(start, pick_device(card.training.device), theory, card.shape)
-    with ExitStack() as open_files:
-        open_files.enter_context(claimed(folder))
-        if holds_model(folder, resume):  # another process has finished it meanwhile
-            return load_model(folder, action=theory, shape=card.shape)
+    model = load_model(start, local_device(pick_device(card.training.device)), theory, card.shape)
+    with data_parallel(model.gaussian.device) as ranks, ExitStack() as open_files:
+        if not ranks.writes:
+            progress, log = Progress(), JsonLog()
+        else:
+            open_files.enter_context(claimed(folder))
+            if holds_model(folder, resume):  # another process has finished it meanwhile
+                return load_model(folder, action=theory, shape=card.shape)
         device = model.gaussian.device
         sources, about = open_sources(card, ensembles, device, open_files, log, gate)
         tasks = [Task(_background(model, source), source.data, source.frequency) for source in sources]
         _warn_of_fluctuations(card, model, tasks, progress)
         network = copy.deepcopy(model.network)
-        tuner = FineTuner(network, tasks, model.noise, plan_of(card), card.finetune.method)
+        tuner = FineTuner(network, tasks, model.noise, plan_of(card), card.finetune.method, ranks)
         tuner.sources = cast(Any, [model.fingerprint(), *fingerprints(about)])  # declared by its empty default alone
         _run(card, tuner, start, folder, progress, log, stop)
+        if not ranks.writes:
+            return None
         # what describes the first training stays true of the network
         about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}
         own, *further = tasks
@@ -233,6 +240,8 @@ def _run(
         )
     if tuner.stopped:
         log("guard", reason=tuner.stopped)
+        if not tuner.ranks.writes:
+            return
         if tuner.good_step == 0:
             clear_checkpoint(folder)
             raise NothingGained(

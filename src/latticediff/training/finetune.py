@@ -8,6 +8,9 @@ discrete map. A `Guard` looks at fresh draws with twice the steps and stops what
 Several ensembles, of different couplings or lattices, tune one network for all of them (`tasks`): each has its own
 flow, running norm of gradients and guard, and all guards must be content.
 
+Under torchrun every process takes its share of each batch through the flow, gradients are summed, and the first one
+asks its guard for all of them.
+
 As in `latticediff.training.trainer`, a step is a function of seed and step number alone: a resumed run
 gives the weights of an uninterrupted one, bit for bit.
 """
@@ -32,6 +35,7 @@ from ..types import Description, FloatArray
 from .finetune_plan import FineTuningPlan
 from .guard import Check, Guard
 from .likelihood import OBJECTIVES, jittered_grid
+from .ranks import ALONE, Ranks
 from .tasks import Task
 from .trainer import Trainer
 
@@ -55,6 +59,8 @@ class FineTuner(Trainer):
     plan : FineTuningPlan
     method : str
         Runge-Kutta scheme.
+    ranks : Ranks
+        Processes that share the work.
 
     Attributes
     ----------
@@ -62,6 +68,11 @@ class FineTuner(Trainer):
         What the guard saw, the untouched network first; each look has one for every task, in their order.
     stopped : str
         Why the guard ended the run; "" if it did not. The averaged weights are then those of the last good check.
+
+    Raises
+    ------
+    UserError
+        As `Trainer`; several processes for an objective that is no sum over the batch.
     """
 
     section = "finetune"
@@ -74,9 +85,15 @@ class FineTuner(Trainer):
         noise: NoiseRange,
         plan: FineTuningPlan,
         method: str = "rk4",
+        ranks: Ranks = ALONE,
     ) -> None:
+        if ranks.size > 1 and plan.least > 1:
+            raise UserError(
+                f"objective = {plan.objective!r} is no sum over a batch, which {ranks.size} processes could share;"
+                ' take finetune.objective = "path", or one process'
+            )
         network.requires_grad_(True).train()
-        super().__init__(network, tasks, noise, plan)
+        super().__init__(network, tasks, noise, plan, ranks)
         self.method = scheme(method)
         self.checks: list[Check] = []
         self.stopped = ""
@@ -155,6 +172,8 @@ class FineTuner(Trainer):
             The variance of log_weight per site.
         """
         phi, y, grid = self.draw(step, number)
+        (first, last), (lowest, highest) = self.ranks.share(len(phi)), self.ranks.share(len(y))
+        phi, y = phi[first:last], y[lowest:highest]
         flow, volume = self.flow(grid, number), self.tasks[number].gaussian.volume
         total: Any = 0.0
         objective, seen = self.objectives[number], []
@@ -163,22 +182,30 @@ class FineTuner(Trainer):
             if len(log_weight):
                 total = total + loss * (len(log_weight) / self.batches[number])
                 seen.append(log_weight)
-        if not seen:
+        log_weights = self.ranks.gather(torch.cat(seen) if seen else torch.empty(0, dtype=torch.float64))
+        if not len(log_weights):
             return torch.full((), math.inf)  # every passage diverged
-        (total * (self.gaussian.volume / volume)).backward()
-        return torch.cat(seen).var(correction=0) / volume
+        if seen:
+            (total * (self.gaussian.volume / volume)).backward()
+        self.ranks.add_gradients(self.gradient.parameters, torch.zeros(()))
+        return log_weights.var(correction=0) / volume
 
     def _finite(
         self, flow: ProbabilityFlow | DifferentiableFlow, start: Tensor, direction: Callable[..., tuple[Tensor, Tensor]]
     ) -> tuple[Tensor | float, Tensor]:
-        """Loss and log-weights without the passages that diverge: a few do, far from the ensemble, at large volume."""
-        while len(start) >= self.plan.least:
-            loss, log_weight = direction(flow, start)
-            sound = (log_weight - log_weight[torch.isfinite(log_weight)].median()).abs() < FAR
-            if sound.all():
+        """Loss and log-weights without the passages that diverge: a few do, far from the ensemble, at large volume.
+
+        Processes that share a batch go on together until none of them has such a passage, as one process would.
+        """
+        while True:
+            loss, log_weight = direction(flow, start) if len(start) >= self.plan.least else (0.0, torch.empty(0))
+            log_weight = log_weight.double()
+            everyone = self.ranks.gather(log_weight)
+            middle = everyone[torch.isfinite(everyone)].median() if len(everyone) else math.nan
+            sound = (log_weight - middle).abs() < FAR
+            if not self.ranks.any(not sound.all(), self.gaussian.device):
                 return loss, log_weight
-            start = start[sound]
-        return 0.0, torch.empty(0)
+            start = start[sound] if len(log_weight) else start[:0]
 
     @torch_defaults()
     def advance(self) -> Tensor:
@@ -229,7 +256,18 @@ class FineTuner(Trainer):
             raise UserError(f"before fine-tuning, {bad}; raise finetune.integration_steps")
 
     def _look(self) -> str:
-        """Checks of the averaged weights for every task; keeps the weights if all are good, else says why not."""
+        """Checks of the averaged weights for every task; keeps the weights if all are good, else says why not.
+
+        Weights are the same in all processes, so the first one looks for all.
+        """
+        bad = self._seen() if self.ranks.writes else ""
+        if self.ranks.any(bad, self.gaussian.device):
+            return bad or "the guard of the first process objected"
+        self.good = {k: t.clone() for k, t in self.averaged().state_dict().items()}
+        return ""
+
+    def _seen(self) -> str:
+        """Why the guards object to the averaged weights; "" if they do not."""
         bad = ""
         for number, (task, guard) in enumerate(zip(self.tasks, self.guards, strict=True)):
             check = replace(guard.look(self.averaged(), self.step), task=number)
@@ -237,8 +275,6 @@ class FineTuner(Trainer):
             verdict = guard.verdict(check)
             where = "" if len(self.tasks) == 1 else f"{task}: "
             bad = bad or (verdict and where + verdict)
-        if not bad:
-            self.good = {k: t.clone() for k, t in self.averaged().state_dict().items()}
         return bad
 
     @torch_defaults()
@@ -250,7 +286,8 @@ class FineTuner(Trainer):
         if bad := self._look():
             self.averaged().load_state_dict(self.good)
             self.stopped = f"step {self.step}: {bad}"
-            self.stopped += f". The weights of step {self.good_step} were restored"
+            if self.ranks.writes:  # the others know no checks
+                self.stopped += f". The weights of step {self.good_step} were restored"
             self.finished = True
 
     def row(self, loss: float) -> dict[str, Any]:

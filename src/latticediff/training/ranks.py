@@ -49,6 +49,14 @@ class Ranks:
             start += part.numel()
         return flat[-1]
 
+    def gather(self, values: Tensor) -> Tensor:
+        """The (n,) of all processes one after the other, on each of them; every process has to give its own."""
+        if self.size == 1:
+            return values
+        found: list[Tensor] = [values] * self.size
+        distributed.all_gather_object(found, values.cpu())
+        return torch.cat(found).to(values)
+
     def any(self, yes: object, device: torch.device) -> bool:
         """Whether `yes` is true in any of the processes; all of them have to ask."""
         if self.size == 1:
