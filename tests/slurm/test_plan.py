@@ -124,6 +124,20 @@ def test_scripts_are_shell_and_name_every_member(tmp_path, stage):
     assert "--nproc-per-node=2" in scripts[2].read_text() and "--gpus-per-node=2" in scripts[2].read_text()
 
 
+def test_a_card_that_fine_tunes_has_a_job_for_it(tmp_path):
+    text = f"{SHORT}[finetune]\nsteps = 5\n"
+    plan = planned(tmp_path / "plan", 2, text, train=2)
+    scripts = {path.name: path.read_text() for path in write_scripts(plan, tmp_path / "plan", Resources(), "python3")}
+    assert list(scripts) == ["chains.sbatch", "merge.sbatch", "train.sbatch", "finetune.sbatch"]
+    assert f"--out {tmp_path}/plan/score" in scripts["train.sbatch"]
+    tune = scripts["finetune.sbatch"]
+    assert f"--model {tmp_path}/plan/score" in tune and f"--out {tmp_path}/plan/model" in tune
+    assert "--nproc-per-node=2" in tune
+    subprocess.run(["bash", "-n", tmp_path / "plan" / "finetune.sbatch"], check=True)
+    assert read_plan(tmp_path / "plan").finetune
+    assert not make_plan(parse_card(text), 2).finetune  # nothing is trained
+
+
 def test_a_path_that_slurm_would_read_otherwise(tmp_path):
     plan = planned(tmp_path / "100%")
     with pytest.raises(UserError, match="a character that SLURM reads as its own"):

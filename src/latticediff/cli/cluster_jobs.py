@@ -214,7 +214,7 @@ def _rerun(plan: Plan, folder: Path, states: Sequence[MemberState], submit: bool
             say_line(shlex.join(line).replace("AFTER", "--dependency=afterok:JOB"))
         return
     jobs = queue.rerun(plan, folder, lost)
-    for name in ("chains", "merge", "train"):
+    for name in ("chains", "merge", "train", "finetune"):
         if numbers := getattr(jobs, name):
             say_line(f"{name}: job {numbers[-1]}" + (f", members {queue.compact(lost)}" if name == "chains" else ""))
 

@@ -8,7 +8,7 @@ seeds (2024, 2025) have no member in common, which seeds counted upwards would.
 Layout of the folder::
 
     plan.json  card.toml           what the members are, and the card of all of them
-    chains.sbatch  merge.sbatch    see `scripts`; train.sbatch if a network is to be trained
+    chains.sbatch  merge.sbatch    see `scripts`; train.sbatch, finetune.sbatch if a network is to be
     member-0000.h5 ...             one ensemble file each; of ``run`` a folder each, member-0000
     logs/                          what the jobs print
     ensemble.h5  model/            all members in one file, and the network trained on it
@@ -39,6 +39,8 @@ __all__ = ["MOST_MEMBERS", "STAGES", "Member", "Plan", "make_plan", "member_seed
 STAGES = ("generate", "run", "sample")
 MOST_MEMBERS = 10_000  # MaxArraySize of SLURM is 1001 unless a site raises it; member-0000 has four digits
 PLAN, CARD = "plan.json", "card.toml"
+#: what a later call for the same folder may change
+GROWS: dict[str, Any] = {"members": (), "train": 0, "finetune": False}
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Plan:
     model: str | None = None  #: of ``sample``
     route: str | None = None  #: of ``sample``
     train: int = 0  #: processes that train a network on all members; 0: none is trained
+    finetune: bool = False  #: whether they fine-tune it, too
 
     def command(self, folder: Path, seed: str, out: str) -> list[str]:
         """Arguments of ``latticediff`` that run a member; `seed` and `out` may be names of shell variables."""
@@ -122,7 +125,8 @@ def make_plan(
     suffix = "" if stage == "run" else ".h5"
     members = tuple(Member(k, member_seed(card.run.seed, k), f"member-{k:04d}{suffix}") for k in range(n_members))
     _require_different(card.run.seed, members)
-    return Plan(stage, members, str(Path(directory).absolute()), model, route, train)
+    tunes = bool(train and card.finetune.steps)
+    return Plan(stage, members, str(Path(directory).absolute()), model, route, train, tunes)
 
 
 def _require_different(own: int, members: tuple[Member, ...]) -> None:
@@ -157,7 +161,7 @@ def write_plan(plan: Plan, card: Card, folder: PathLikeStr, bare: bool = False) 
     text = text if bare else card.to_toml()
     if (folder / PLAN).exists():
         before = read_plan(folder)
-        same = {**asdict(before), "members": (), "train": 0} == {**asdict(plan), "members": (), "train": 0}
+        same = {**asdict(before), **GROWS} == {**asdict(plan), **GROWS}
         if not same or read_text(folder / CARD, "the card of the plan") != text:
             raise FileError(
                 f"{folder} holds the plan of other runs (card, stage, model or directory differ); choose another --out"
@@ -194,7 +198,7 @@ def read_plan(folder: PathLikeStr) -> Plan:
         plan = Plan(members=members, **fields)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise FileError(f"{path} is no plan of an array of this version; restore it") from None
-    kinds = {"directory": str, "model": str | None, "route": str | None, "train": int}
+    kinds = {"directory": str, "model": str | None, "route": str | None, "train": int, "finetune": bool}
     if not all(isinstance(getattr(plan, name), kind) for name, kind in kinds.items()):
         raise FileError(f"{path} is no plan of an array of this version; restore it")
     if plan.stage not in STAGES or any(Path(m.out).name != m.out or m.out.startswith(".") for m in members):

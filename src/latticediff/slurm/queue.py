@@ -34,6 +34,7 @@ class Jobs:
     chains: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()
     train: tuple[str, ...] = ()
+    finetune: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, folder: PathLikeStr) -> Jobs:

@@ -80,7 +80,8 @@ class Resources:
 
 def script_names(plan: Plan) -> tuple[str, ...]:
     """Names of the scripts of a plan, in the order in which they depend on each other."""
-    return ("chains.sbatch", "merge.sbatch", *(["train.sbatch"] if plan.train else []))
+    networks = [*(["train.sbatch"] if plan.train else []), *(["finetune.sbatch"] if plan.finetune else [])]
+    return ("chains.sbatch", "merge.sbatch", *networks)
 
 
 def script_texts(plan: Plan, folder: PathLikeStr, resources: Resources, python: str = sys.executable) -> dict[str, str]:
@@ -101,7 +102,7 @@ def script_texts(plan: Plan, folder: PathLikeStr, resources: Resources, python: 
     """
     folder = Path(folder).absolute()
     require_plain(str(folder), plan.directory)
-    makers = {"chains.sbatch": _chains, "merge.sbatch": _merge, "train.sbatch": _train}
+    makers = {"chains.sbatch": _chains, "merge.sbatch": _merge, "train.sbatch": _train, "finetune.sbatch": _finetune}
     return {name: makers[name](plan, folder, resources, python) for name in script_names(plan)}
 
 
@@ -223,30 +224,37 @@ def _merge(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
 
 
 def _train(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
-    """One training on the merged ensemble, by torchrun on one node."""
+    """One training on the merged ensemble."""
+    words = ["train", str(folder / "card.toml"), "--ensemble", str(folder / "ensemble.h5")]
+    words += ["--out", str(folder / ("score" if plan.finetune else "model"))]
+    return _on_all("train", f"One network trained by {plan.train} processes", words, plan, folder, resources, python)
+
+
+def _finetune(plan: Plan, folder: Path, resources: Resources, python: str) -> str:
+    """The network of `_train`, fine-tuned through its flow."""
+    words = ["finetune", str(folder / "card.toml"), "--model", str(folder / "score")]
+    words += ["--ensemble", str(folder / "ensemble.h5"), "--out", str(folder / "model")]
+    told = f"The network of train.sbatch, fine-tuned by {plan.train} processes"
+    return _on_all("finetune", told, words, plan, folder, resources, python)
+
+
+def _on_all(
+    name: str, told: str, command: list[str], plan: Plan, folder: Path, resources: Resources, python: str
+) -> str:
+    """A command by torchrun on one node."""
     own = [
         ("--nodes=1", ""),
         ("--ntasks=1", "torchrun starts the processes"),
         (f"--cpus-per-task={plan.train * resources.cpus}", ""),
         *([(f"--gpus-per-node={resources.gpus}", "")] if resources.gpus else []),
     ]
-    lines = head("train", "train.log", plan.directory, folder, resources, own)
+    lines = head(name, f"{name}.log", plan.directory, folder, resources, own)
     lines += [
         "#",
-        f"# One network trained by {plan.train} processes, which share each batch: the loss of one process.",
+        f"# {told}, which share each batch: the loss of one process.",
         "# torchrun passes TERM on to all of them, and they stop together, with one checkpoint.",
     ]
-    words = [
-        python,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={plan.train}",
-        "-m",
-        "latticediff",
-    ]
-    words += ["train", str(folder / "card.toml"), "--ensemble", str(folder / "ensemble.h5")]
-    words += ["--out", str(folder / "model"), "--resume", "-q"]
-    rest = body(resources, shlex.join(words) + " &", "$SLURM_JOB_ID")
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={plan.train}", "-m", "latticediff"]
+    rest = body(resources, shlex.join([python, *launch, *command, "--resume", "-q"]) + " &", "$SLURM_JOB_ID")
     rest = [line.replace("${SLURM_CPUS_PER_TASK:-1}", str(resources.cpus)) for line in rest]
     return "\n".join(lines + rest)
