@@ -41,9 +41,12 @@ html_copy_source = False
 
 
 def escape_stars(app, what, name, obj, options, lines):
-    """(n, *lattice) is a shape, and no emphasis that is never closed."""
-    lines[:] = [re.sub(r"(?<=[ (,])\*(?=\w+(?![\w*]))", r"\\*", line) for line in lines]
+    """(n, *lattice) is a shape, and no emphasis that is never closed; code between double backticks stays as it is."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", line)
+        parts[::2] = [re.sub(r"(?<=[ (,])\*(?=\w+(?![\w*]))", r"\\*", part) for part in parts[::2]]
+        lines[number] = "".join(parts)
 
 
 def setup(app):
-    app.connect("autodoc-process-docstring", escape_stars)
+    app.connect("autodoc-process-docstring", escape_stars, priority=400)  # before napoleon puts stars around types

@@ -38,7 +38,15 @@ def tidy(notebook: Any) -> Any:
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            kept: list[Any] = []
+            for output in cell.outputs:
+                if output.get("name") == "stderr":
+                    continue
+                if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+                    kept[-1].text += output.text  # what a message had cut in two
+                else:
+                    kept.append(output)
+            cell.outputs = kept
     return notebook
 
 
