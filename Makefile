@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 CARD = configs/demo.toml
 OUT = runs/demo
 
-.PHONY: demo test test-portable test-slurm lint clean
+.PHONY: demo test test-portable test-slurm lint docs tutorials clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/latticediff run $(CARD) --out $(OUT) --resume
@@ -39,6 +39,17 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# The site, in docs/_build/html; a dead link, a dead anchor or a warning is an error. What autosummary wrote for an earlier
+# list of rooms would stay, so that both folders are made anew.
+docs: $(VENV)/.installed-docs
+	rm -rf docs/_build docs/api
+	$(VENV)/bin/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+# The notebooks of the site, executed anew and stored with what they print.
+tutorials: $(VENV)/.installed-docs
+	$(VENV)/bin/python docs/execute_tutorials.py
+
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is older than 3.11; say e.g. make PYTHON=python3.12"; exit 1; }
@@ -51,6 +62,10 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/.created pyproject.toml constraints.txt
+	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[docs]'
 	touch $@ $(VENV)/.installed
 
 clean:

@@ -45,8 +45,8 @@ COMPARED = ("action", "abs_m", "m2", "phi2")  #: even observables, whose correla
 class IntegrationBias:
     """Size of epsilon and what it can do; biases in units of the observable's standard deviation."""
 
-    median: float  #: of |epsilon|
-    max: float  #: of |epsilon|
+    median: float  #: of ``|epsilon|``
+    max: float  #: of ``|epsilon|``
     mean: float  #: signed; its size is that of the shift of log Z
     std: float  #: of epsilon: all that a chain can notice
     bias_bound: float  #: sigma_delta; no observable is off by more standard deviations than this

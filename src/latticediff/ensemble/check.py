@@ -27,7 +27,7 @@ class VerifyReport(NamedTuple):
     path: str
     n_cfg: int
     n_updates: int
-    action_difference: float  #: largest |S(phi) - stored S|
+    action_difference: float  #: largest ``|S(phi) - stored S|``
     digest: str  #: content digest, recomputed
     problems: list[str]  #: one line each; empty if all is well
     notes: tuple[str, ...] = ()  #: what could not be checked

@@ -30,7 +30,7 @@ class ConvertReport(NamedTuple):
     path: str
     n_cfg: int
     check: str  #: "action", "schwinger_dyson" or "none"
-    value: float  #: largest |S - S_file| per site, or the identity's mean
+    value: float  #: largest ``|S - S_file|`` per site, or the identity's mean
     error: float  #: error of the identity's mean; 0 for the action
     note: str  #: a constant offset of S, how weak the check was, or why nothing was checked
     identity: tuple[float, float] = (float("nan"), float("nan"))  #: <phi dS/dphi>/V and its error; NaN if not checked

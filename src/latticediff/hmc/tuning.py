@@ -125,8 +125,8 @@ def tune(
     """HMC with the largest step size that meets a target acceptance, at a fixed trajectory length or at the cheapest.
 
     ``tune(action, phi, streams, "search", "search", integrator="search", jitter=0.1)`` looks for all three settings,
-    those of the fewest force evaluations per independent |m|: `latticediff.hmc.search`. With ``mass="search"`` it looks
-    for the mass of Fourier acceleration too.
+    those of the fewest force evaluations per independent ``|m|``: `latticediff.hmc.search`. With ``mass="search"`` it
+    looks for the mass of Fourier acceleration too.
 
     Parameters
     ----------
