@@ -228,7 +228,7 @@ def test_the_parts_of_a_study(cluster, tmp_path):
     job = said.split("cells: job ")[1].split()[0]
     wait_until(lambda: cluster.ask("squeue", "-h", "-j", f"{job}_1", "-o", "%T").strip() == "RUNNING", every=0.05)
     cluster.ask("scancel", "--batch", "--signal=USR1", f"{job}_1")
-    wait_until((folder / "study.html").exists)
+    wait_until((folder / "study.html").exists, 300)
     document = json.loads((folder / "study.json").read_text())
     assert not document["failed"]
     assert len(document["cells"]) == 4
