@@ -8,7 +8,7 @@ PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 CARD = configs/demo.toml
 OUT = runs/demo
 
-.PHONY: demo test test-portable test-slurm lint docs tutorials clean
+.PHONY: dist demo test test-portable test-slurm lint docs tutorials clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/latticediff run $(CARD) --out $(OUT) --resume
@@ -67,6 +67,18 @@ $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 $(VENV)/.installed-docs: $(VENV)/.created pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install -c constraints.txt -e '.[docs]'
 	touch $@ $(VENV)/.installed
+
+# Wheel and source archive, each installed alone into a fresh environment, where `latticediff selftest` has to pass.
+dist: $(VENV)/.installed-dev
+	rm -rf dist
+	$(VENV)/bin/python -m pip install -c constraints.txt build
+	$(VENV)/bin/python -m build
+	for archive in dist/*.whl dist/*.tar.gz; do \
+	  rm -rf dist/environment && $(PYTHON) -m venv dist/environment && \
+	  dist/environment/bin/python -m pip install -c constraints.txt $$archive && \
+	  (cd dist/environment && bin/latticediff --version && bin/latticediff selftest) || exit 1; \
+	done
+	rm -rf dist/environment
 
 clean:
 	rm -rf $(VENV)
