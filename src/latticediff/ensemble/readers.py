@@ -31,7 +31,17 @@ from .seal import SEAL, damaged_rows, is_sealed, require_sealed
 from .stored import MOST_COMPRESSED, open_h5
 from .tables import AnyArray, Numbers
 
-__all__ = ["Foreign", "Reader", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
+__all__ = [
+    "Foreign",
+    "Reader",
+    "choose_reader",
+    "read_arrays",
+    "read_hdf5",
+    "read_npy",
+    "read_npz",
+    "read_numbers",
+    "read_raw",
+]
 
 _SUFFIXES = {
     **{".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".jld2": "hdf5"},
@@ -150,6 +160,27 @@ def read_arrays(path: PathLikeStr) -> dict[str, AnyArray]:
             for info in archive.zip.infolist():
                 _require_room(info, path)
             return {name: archive[name] for name in archive.files}
+
+
+def read_numbers(path: PathLikeStr, name: str) -> float | None:
+    """A single number of a ``.npz`` by name; None if there is none.
+
+    Raises
+    ------
+    FileError
+        The file is damaged or no archive.
+    """
+    regular_file(path, "a .npz file")
+    with _numpy(path), np.load(path, allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise FileError(f"{path} is a single array; expected an archive of arrays (.npz)")
+        assert archive.zip is not None  # it was just opened
+        members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
+        shape = _member_shape(archive.zip, members[name]) if name in members else None
+        if shape is None or math.prod(shape) != 1:
+            return None
+        _require_room(members[name], path)
+        return float(archive[name].reshape(()))
 
 
 def _member_shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Shape | None:

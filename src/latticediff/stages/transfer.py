@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..action import Phi4
 from ..atomic import disk_error, refuse_existing
 from ..ensemble import Ensemble, convert, export_netcdf, export_npy, export_npz, to_pyerrors
+from ..ensemble.layouts import choose_layout
 from ..ensemble.readers import choose_reader, read_raw
-from ..errors import UserError
+from ..errors import FileError, UserError
+from ..provenance import collect
+from ..untrusted import regular_file
 from .generate import provenance_of
 from .measure import read_series
 
@@ -23,7 +28,13 @@ __all__ = ["export", "import_foreign"]
 
 
 def import_foreign(
-    path: PathLikeStr, out: PathLikeStr, card: Card, *, reader: str | None = None, **options: Any
+    path: PathLikeStr,
+    out: PathLikeStr,
+    card: Card | None,
+    *,
+    reader: str | None = None,
+    layout: str | None = None,
+    **options: Any,
 ) -> ConvertReport:
     """Convert configurations of another program to an ensemble file of a card's theory and lattice.
 
@@ -31,10 +42,12 @@ def import_foreign(
     ----------
     path, out : path-like
         See `latticediff.ensemble.convert`.
-    card : latticediff.config.Card
-        Only ``[action]`` and ``[lattice]`` count.
+    card : latticediff.config.Card, optional
+        Only ``[action]`` and ``[lattice]`` count. May be None with a `layout`, which tells the theory.
     reader : str, optional
         Name of the reader; found by the suffix of `path` by default.
+    layout : str, optional
+        Name of a published layout, `latticediff.ensemble.layouts`, in place of a reader and its options.
     **options
         Of `convert` and of the reader; None means not given. Raw files take the shape from the card.
 
@@ -45,16 +58,54 @@ def import_foreign(
     Raises
     ------
     FileError
-        Another lattice than the card's, or as `convert`.
+        Another lattice than the card's, other couplings than the layout tells, or as `convert`.
     UserError
-        As `convert`.
+        As `convert`; neither card nor layout, or a layout with options of a reader or without checks.
     """
     options = {key: value for key, value in options.items() if value is not None}
+    if layout is not None:
+        return _import_published(path, out, card, layout, {"reader": reader} | options)
+    if card is None:
+        raise UserError(f"neither --card nor --layout says which theory {path} is of")
     if choose_reader(path, reader) is read_raw:
         options["shape"] = card.shape
     return convert(
         path, out, card.theory(), lattice=card.shape, reader=reader, provenance=provenance_of(card), **options
     )
+
+
+def _import_published(
+    path: PathLikeStr, out: PathLikeStr, card: Card | None, layout: str, options: dict[str, Any]
+) -> ConvertReport:
+    """`import_foreign` of a file in a published layout."""
+    chains = {key: options.pop(key) for key in ("n_chains", "thin") if key in options}
+    if not options.pop("check", True):
+        raise UserError("--no-check does not go with --layout: the identity is checked of every published file")
+    if given := [key for key, value in options.items() if value is not None]:
+        raise UserError(f"--{given[0].replace('_', '-')} does not go with --layout {layout}, which says how to read")
+    regular_file(path, "a file of configurations")
+    fields, theory = choose_layout(layout)(path)
+    if card is None:
+        action, convention = theory, {}
+        provenance = collect()
+    else:
+        action, provenance = card.theory(), provenance_of(card)
+        convention = _same_theory(path, action, theory)
+    lattice = fields.phis.shape[1:] if card is None else card.shape
+    return convert(
+        path, out, action, lattice=lattice, reader=lambda _: fields, provenance=provenance, **convention, **chains
+    )
+
+
+def _same_theory(path: PathLikeStr, action: Any, theory: Any) -> dict[str, Any]:
+    """The field convention of a file whose theory a layout tells, if not the card's; refuses another theory."""
+    if action == theory:
+        return {}
+    if isinstance(action, Phi4) and isinstance(theory, Phi4) and action.ndim == theory.ndim:
+        couplings, _ = action.in_convention(theory.convention)
+        if all(math.isclose(couplings[name], value, rel_tol=1e-6) for name, value in theory.couplings.items()):
+            return {"field_convention": theory.convention}
+    raise FileError(f"{path} is of {theory!r}, and the card of {action!r}; leave --card out, or correct it")
 
 
 def export(path: PathLikeStr, out: PathLikeStr) -> Path:
