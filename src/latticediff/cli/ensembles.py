@@ -212,20 +212,31 @@ def convert(
         complain(report.warning)
 
 
-def export(file: File, out: Out) -> None:
+def export(
+    file: File,
+    out: Out,
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="URI", help="Of the data, for .xml and .jsonld.")
+    ] = None,
+    collaboration: Annotated[str | None, typer.Option("--collaboration", help="For .xml and .jsonld.")] = None,
+    project: Annotated[str | None, typer.Option("--project", help="For .xml.")] = None,
+) -> None:
     """Write an ensemble for other programs; the suffix of --out says which.
 
     .npy: fields (n_cfg, *lattice). .npz: fields, action, update and chain numbers. .json.gz: primary observables
     for pyerrors (load_json_dict), chains as replica ens|r000, ens|r001, ... .nc: the same for ArviZ (from_netcdf).
+    .xml, .jsonld: what the ensemble is, for catalogues: names of QCDml, Croissant.
 
     \b
     latticediff export ens.h5 --out ens.npy
     latticediff export ens.h5 --out ens.json.gz
     latticediff export ens.h5 --out ens.nc
+    latticediff export ens.h5 --out ens.jsonld --license https://creativecommons.org/licenses/by/4.0/
     """
     from ..stages.transfer import export as write
 
-    say_line(f"{write(file, out)}")
+    told = {"license": licence, "collaboration": collaboration, "project": project}
+    say_line(f"{write(file, out, {key: value for key, value in told.items() if value is not None})}")
 
 
 def migrate(file: File, out: Out) -> None:

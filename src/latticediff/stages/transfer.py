@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..action import Phi4
-from ..atomic import disk_error, refuse_existing
-from ..ensemble import Ensemble, convert, export_netcdf, export_npy, export_npz, to_pyerrors
+from ..atomic import disk_error, refuse_existing, sealed_text
+from ..ensemble import (
+    Ensemble,
+    convert,
+    croissant,
+    export_netcdf,
+    export_npy,
+    export_npz,
+    qcdml,
+    to_pyerrors,
+)
 from ..ensemble.layouts import choose_layout
 from ..ensemble.readers import choose_reader, read_raw
 from ..errors import FileError, UserError
@@ -20,6 +29,8 @@ from .generate import provenance_of
 from .measure import read_series
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..config import Card
     from ..ensemble import ConvertReport
     from ..types import PathLikeStr
@@ -108,7 +119,7 @@ def _same_theory(path: PathLikeStr, action: Any, theory: Any) -> dict[str, Any]:
     raise FileError(f"{path} is of {theory!r}, and the card of {action!r}; leave --card out, or correct it")
 
 
-def export(path: PathLikeStr, out: PathLikeStr) -> Path:
+def export(path: PathLikeStr, out: PathLikeStr, about: Mapping[str, str] | None = None) -> Path:
     """Write an ensemble for other programs, in the format that the suffix of `out` names.
 
     Parameters
@@ -119,6 +130,9 @@ def export(path: PathLikeStr, out: PathLikeStr) -> Path:
         ``.npy``: the fields. ``.npz``: fields, S, update and chain numbers. ``.json.gz``: the primary observables as
         pyerrors observables, a dictionary for ``pyerrors.input.json.load_json_dict``, whose replica are the chains,
         called by the name of the file: ``ens|r000`` and so on of ``ens.h5``. ``.nc``: the same series for ArviZ.
+        ``.xml``, ``.jsonld``: what the ensemble is, without its fields, with the names of QCDml and as Croissant.
+    about : dict of str to str, optional
+        For ``.xml`` and ``.jsonld``: see `latticediff.ensemble.qcdml`.
 
     Returns
     -------
@@ -128,11 +142,18 @@ def export(path: PathLikeStr, out: PathLikeStr) -> Path:
     Raises
     ------
     UserError
-        Another suffix, or pyerrors is not installed.
+        Another suffix, `about` for another one, or pyerrors is not installed.
     FileError
         As `export_npy` and `to_pyerrors`.
     """
     out = Path(out)
+    if out.suffix in (".xml", ".jsonld"):
+        refuse_existing(out)
+        with Ensemble(path) as ensemble:
+            sealed_text(out, (qcdml if out.suffix == ".xml" else croissant)(ensemble, about))
+        return out
+    if about:
+        raise UserError(f"{next(iter(about))} is of .xml and .jsonld, and --out is {out}")
     if out.suffix == ".npy":
         return export_npy(path, out)
     if out.suffix == ".npz":
@@ -144,7 +165,8 @@ def export(path: PathLikeStr, out: PathLikeStr) -> Path:
         with Ensemble(path) as ensemble:
             return export_netcdf(ensemble, read_series(ensemble), out)
     raise UserError(
-        f"--out {out} has suffix {out.suffix!r}; expected .npy, .npz, .nc for ArviZ, or .json.gz for pyerrors"
+        f"--out {out} has suffix {out.suffix!r}; expected .npy, .npz, .nc for ArviZ, .json.gz for pyerrors, or .xml or"
+        " .jsonld for a catalogue"
     )
 
 
