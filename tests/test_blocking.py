@@ -7,9 +7,10 @@ import pytest
 from scipy import stats
 
 from latticediff.action import Phi4, free_log_z, free_propagator
-from latticediff.blocking import Blocking, ConditionalGaussian, gap_propagator, read_blocking
+from latticediff.blocking import Blocking, ConditionalGaussian, HeldHMC, gap_propagator, read_blocking
 from latticediff.errors import FileError, UserError
 from latticediff.fourier import basis_from_momenta, transform
+from latticediff.streams import Streams
 
 # a symmetric stencil that reaches over the block
 STENCIL = {(0, 0): 0.6, **dict.fromkeys([(1, 0), (-1, 0), (0, 1), (0, -1)], 0.1)}
@@ -144,6 +145,39 @@ def test_weights_make_averages_of_an_interacting_theory_exact(softness):
     assert abs((weight * square).sum() / weight.sum() - exact) < 5 * error
 
 
+def test_hmc_at_fixed_block_spins_is_exact():
+    """Two sites, one block: <half^2> given the block, by quadrature, with steps that are often rejected; 5 sigma."""
+    action, m = Phi4.A(-1.0, 1.5, ndim=1), 0.35
+    kernel = HeldHMC(action, Blocking.average(1), (2,), step_size=0.6, n_leapfrog=2)
+    state = kernel.start(np.full((400, 2), m))
+    state, _ = kernel.advance(state, Streams(1), 20, 20)
+    state, block = kernel.advance(state, Streams(1), 100)
+    assert 0.4 < block.info["accepted"].mean() < 0.7
+    assert np.allclose(block.phi.mean(axis=2), m, rtol=0, atol=1e-12)
+    assert np.allclose(block.action, action(block.phi), rtol=1e-12)
+    half = np.linspace(-4, 4, 4001)
+    weight = np.exp(-action(np.stack([m - half, m + half], axis=1)))
+    exact = (weight * half**2).sum() / weight.sum()
+    means = ((block.phi[..., 1] - block.phi[..., 0]) ** 2 / 4).mean(axis=0)
+    assert abs(means.mean() - exact) < 5 * means.std(ddof=1) / np.sqrt(len(means))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_kind_of_block_spin_is_held_and_cuts_leave_the_bits(name):
+    blocking, action = KERNELS[name], Phi4.A(-4.0, 5.0)
+    phi = exact_fields(FREE, (4, 6), 3)
+    kernel = HeldHMC.tuned(action, blocking, phi, Streams(2))
+    state, whole = kernel.advance(kernel.start(phi), Streams(3), 6, 2)
+    assert np.allclose(blocking(state.phi), blocking(phi), rtol=0, atol=1e-12)
+    assert whole.info["accepted"].any() and whole.phi.shape == (3, 3, 4, 6)
+    rng, state = Streams(3), kernel.start(phi)
+    parts = []
+    for n in (1, 3, 2):
+        state, block = kernel.advance(state, rng, n, 2)
+        parts.append(block.phi)
+    assert np.array_equal(np.concatenate(parts), whole.phi)
+
+
 def test_bits_do_not_depend_on_the_batch():
     given = ConditionalGaussian(free_propagator(FREE, (8, 8)), Blocking.average(2), 0.1)
     coarse = np.random.default_rng(6).standard_normal((7, 4, 4))
@@ -183,6 +217,8 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(UserError, match="finite"):
         given.draw(np.full((1, 2, 2), np.nan), np.random.default_rng(1))
     assert given.weigh(np.ones((1, 4, 4)), np.zeros((1, 2, 2))) == -np.inf  # no field of this coarse one
+    with pytest.raises(UserError, match="step_size = 0"):
+        HeldHMC(FREE, Blocking.average(2), (4, 4), 0.0)
     with pytest.raises(UserError, match="softness = -1"):
         ConditionalGaussian(G, Blocking.average(2), -1)
     path = tmp_path / "kernel.json"

@@ -94,6 +94,20 @@ def test_sweeps_lead_from_wrong_coarse_fields_to_the_fine_theory(card, tmp_path)
     assert "[-" in text[2] and text[9].startswith("reference")
 
 
+def test_held_sweeps_keep_the_blocks_and_are_exact(card, coarse, tmp_path):
+    made = inverse_block(card, coarse, tmp_path / "up", hold=3, sweeps=1)
+    assert made.held == 3 and len(made.rows) == 5
+    for row in made.rows[1:4]:
+        assert row["m2"].value == pytest.approx(made.rows[0]["m2"].value, rel=1e-9)  # m is the mean of the blocks
+        assert abs(row["phi2"].value - G.mean()) < 5 * row["phi2"].error
+    assert made.rows[4]["m2"].value != pytest.approx(made.rows[0]["m2"].value, rel=1e-3)
+    held = [row["held"] for row in csv.DictReader((tmp_path / "up" / "sweeps.csv").open())]
+    assert held == ["0", "1", "1", "1", "0"]
+    assert [line.split()[:2] for line in made.to_text().splitlines()[4:6]] == [["1", "held"], ["2", "held"]]
+    with pytest.raises(UserError, match="is held exactly"):
+        inverse_block(card, coarse, tmp_path / "soft", hold=3, softness=0.1)
+
+
 def test_copies_share_their_coarse_field_and_count_as_one(card, coarse, tmp_path):
     made = inverse_block(card, coarse, tmp_path / "up", sweeps=0, copies=3, softness=0.2)
     one = inverse_block(card, coarse, tmp_path / "one", sweeps=0, softness=0.2)

@@ -33,6 +33,7 @@ def inverse_block(
         typer.Option("--propagator", metavar="SOURCE", help="Ensemble file or model that shapes the draws."),
     ] = None,
     copies: Annotated[int, typer.Option("--copies", help="Draws for every coarse field.")] = 1,
+    hold: Annotated[int, typer.Option("--hold", help="First, updates that keep the coarse field, exactly.")] = 0,
     sweeps: Annotated[int, typer.Option("--sweeps", help="Updates by the kernel of [hmc], tuned once.")] = 20,
     n_chains: Annotated[int, typer.Option("--n-chains", help="Chains that take turns in --coarse.")] = 1,
     reference: Annotated[
@@ -59,6 +60,7 @@ def inverse_block(
 
     \b
     latticediff inverse-block fine.toml --coarse coarse.npy --out up
+    latticediff inverse-block fine.toml --coarse coarse.npy --hold 10 --out up
     latticediff inverse-block fine.toml --coarse coarse.npy --kernel decimation --out up --set hmc.cluster=1
     """
     from ..stages.inverse_block import inverse_block as refine
@@ -75,6 +77,7 @@ def inverse_block(
             softness=softness,
             propagator=propagator,
             copies=copies,
+            hold=hold,
             sweeps=sweeps,
             n_chains=n_chains,
             reference=reference,

@@ -12,7 +12,7 @@ from ..analysis import Estimate, observables_table
 from ..analysis.weights import ess_reverse
 from ..arrays import real_array
 from ..atomic import all_at_once, claimed, entries_of, whole
-from ..blocking import ConditionalGaussian, read_blocking
+from ..blocking import ConditionalGaussian, HeldHMC, read_blocking
 from ..build.classical import tuned_kernel
 from ..build.given_propagator import given_propagator
 from ..ensemble import Ensemble, save_ensemble
@@ -50,6 +50,7 @@ def inverse_block(
     softness: float = 0.0,
     propagator: PathLikeStr | None = None,
     copies: int = 1,
+    hold: int = 0,
     sweeps: int = 20,
     n_chains: int = 1,
     reference: PathLikeStr | None = None,
@@ -80,8 +81,10 @@ def inverse_block(
         See `latticediff.build.given_propagator.given_propagator`.
     copies : int
         Draws for every coarse field.
+    hold : int
+        First, updates of `latticediff.blocking.HeldHMC`, which keeps the coarse field; of an exact constraint only.
     sweeps : int
-        Updates of the kernel; 0: only draw.
+        Updates of the card's kernel; 0: none.
     n_chains : int
         Chains that take turns in the coarse file: errors count the autocorrelation along each.
     reference : path-like, optional
@@ -105,8 +108,12 @@ def inverse_block(
         `stop` gave a reason; nothing is saved.
     """
     progress, action, shape = progress or Progress(), card.theory(), card.shape
-    if copies < 1 or sweeps < 0 or n_chains < 1:
-        raise UserError(f"copies = {copies}, sweeps = {sweeps}, n_chains = {n_chains}; expected at least 1, 0 and 1")
+    if copies < 1 or min(sweeps, hold) < 0 or n_chains < 1:
+        raise UserError(
+            f"copies = {copies}, hold = {hold}, sweeps = {sweeps}, n_chains = {n_chains}; expected at least 1, 0, 0, 1"
+        )
+    if hold and softness:
+        raise UserError(f"hold = {hold} with softness = {softness}; a coarse field that is held is held exactly")
     blocking = read_blocking(kernel, len(shape), factor, scale)
     found = read_fields(coarse, blocking.coarse_shape(shape), "the coarse fields", reader, **reading)
     n = len(found.phis)
@@ -122,18 +129,26 @@ def inverse_block(
     phi = arrays["phi"]
     table = functools.partial(_table, action=action, shape=shape, n_chains=n_chains, copies=copies)
     rows, algorithm = [table(phi)], {"name": "conditional_gaussian", **blocking.describe(), "softness": softness}
-    if sweeps:
-        # the search moves copies; the kernel that it freezes is the same for every sweep
-        moving, _ = tuned_kernel(card, phi[:TUNED_ON].copy(), streams)
-        state, algorithm = moving.start(phi), moving.describe()
-        with progress.task("sweeps", sweeps) as task:
-            for sweep in range(1, sweeps + 1):
-                state, block = moving.advance(state, streams.child("sweeps"), 1)
+
+    def sweep(moving: Any, name: str, phi: FloatArray, n_updates: int) -> FloatArray:
+        """Rows of `n_updates` updates; the fields after the last."""
+        state = moving.start(phi)
+        with progress.task(name, n_updates) as task:
+            for done in range(1, n_updates + 1):
+                state, block = moving.advance(state, streams.child(name), 1)
                 rows.append(table(block.phi[0]))
-                task.reach(sweep, acceptance=float(block.info["accepted"].mean()))
+                task.reach(done, acceptance=float(block.info["accepted"].mean()))
                 if stop is not None and (reason := stop()):
                     raise StopRequested(f"{reason} while sweeping; nothing is saved, run again", reason.exit_code)
-        phi = state.phi
+        return state.phi
+
+    # a search moves copies; the kernel that it freezes is the same for every sweep
+    if hold:
+        holding = HeldHMC.tuned(action, blocking, phi[:TUNED_ON].copy(), streams.child("tune-hold"))
+        phi, algorithm = sweep(holding, "hold", phi, hold), holding.describe()
+    if sweeps:
+        freed, _ = tuned_kernel(card, phi[:TUNED_ON].copy(), streams)
+        phi, algorithm = sweep(freed, "sweeps", phi, sweeps), freed.describe()
     made = InverseBlocked(
         source=Path(coarse).name,
         action=action,
@@ -147,6 +162,7 @@ def inverse_block(
         ess=_ess_given(arrays["log_weight"].reshape(n, copies)),
         ess_whole=None if found.action is None else ess_reverse(arrays["log_weight_whole"]),
         rows=rows,
+        held=hold,
         reference=expected,
     )
     with claimed(out) as folder, all_at_once(folder, "summary.json") as place:

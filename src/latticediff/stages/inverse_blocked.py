@@ -37,6 +37,7 @@ class InverseBlocked:
     ess: float | None  #: share of the draws of one coarse field that count, by exp(-S)/q given it
     ess_whole: Estimate | None  #: of all draws, for the fine theory; None where the coarse file has no action
     rows: list[dict[str, Estimate]]
+    held: int  #: rows after the first at fixed coarse fields
     reference: dict[str, Estimate] | None
 
     def to_dict(self) -> Description:
@@ -53,6 +54,7 @@ class InverseBlocked:
             "propagator": self.origin,
             "ess_given_coarse": self.ess,
             "ess_fine_theory": None if self.ess_whole is None else self.ess_whole.pair(),
+            "held": self.held,
             "sweeps": [{name: found.pair() for name, found in row.items()} for row in self.rows],
             "reference": None if self.reference is None else {k: e.pair() for k, e in self.reference.items()},
         }
@@ -65,9 +67,9 @@ class InverseBlocked:
         """One line for each sweep: the observables, each with its error."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["sweep", *(column for name in OBSERVED for column in (name, f"{name}_error"))])
+        writer.writerow(["sweep", "held", *(column for name in OBSERVED for column in (name, f"{name}_error"))])
         for sweep, row in enumerate(self.rows):
-            writer.writerow([sweep, *(x for name in OBSERVED for x in row[name].pair())])
+            writer.writerow([sweep, int(0 < sweep <= self.held), *(x for name in OBSERVED for x in row[name].pair())])
         return text.getvalue()
 
     def to_text(self) -> str:
@@ -84,8 +86,9 @@ class InverseBlocked:
             lines.append(f"ESS of the draws for the fine theory {self.ess_whole}, by the action of the coarse fields")
         last = len(self.rows) - 1
         cells = [["sweep", *OBSERVED]]
-        for sweep in (i for i in range(last + 1) if i in (0, last) or i & (i - 1) == 0):
-            cells.append([str(sweep), *(self._cell(self.rows[sweep], name) for name in OBSERVED)])
+        for sweep in (i for i in range(last + 1) if i in (0, self.held, last) or _doubles(i, self.held)):
+            held = " held" if 0 < sweep <= self.held else ""
+            cells.append([f"{sweep}{held}", *(self._cell(self.rows[sweep], name) for name in OBSERVED)])
         if self.reference is not None:
             cells.append(["reference", *(str(self.reference[name]) for name in OBSERVED)])
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -98,3 +101,9 @@ class InverseBlocked:
         if self.reference is None:
             return str(row[name])
         return f"{row[name]} [{compare(row[name], self.reference[name]).sigma:+.1f}]"
+
+
+def _doubles(sweep: int, held: int) -> bool:
+    """Whether a sweep, counted from where its kernel began, is a power of two."""
+    count = sweep - held if sweep > held else sweep
+    return count & (count - 1) == 0
