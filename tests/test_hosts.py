@@ -265,7 +265,7 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["README", "load", "chain", "netcdf"])
+@pytest.mark.parametrize("code", BLOCKS, ids=["README", "load", "chain", "netcdf", "blocking"])
 def test_what_the_pages_print_runs(code, tmp_path):
     command = [sys.executable, "-c", code]
     # a relative path would lead nowhere from there

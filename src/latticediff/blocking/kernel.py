@@ -4,8 +4,7 @@ r"""Block spins as a linear map of the fine field.
 
 with the scale b, the same along every axis, and a factor :math:`\zeta` for the anomalous dimension of the field or for
 another normalisation of the coarse theory. *average*: :math:`w_r = b^{-d}` on the block :math:`0 \le r_\mu < b`;
-*decimation*: :math:`w_0 = 1`. Kernels that reach over the block (Niedermayer, Rüfenacht, Wenger hep-lat/0007007) are
-given by their weights.
+*decimation*: :math:`w_0 = 1`. Kernels that reach over the block are given by their weights.
 """
 
 import itertools
