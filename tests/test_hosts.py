@@ -39,11 +39,17 @@ def expected():
 
 @pytest.mark.parametrize(
     ("name", "needs"),
-    [("own_loop", None), ("with_emcee", "emcee"), ("with_blackjax", "blackjax"), ("with_numpyro", "numpyro")],
+    [
+        ("own_loop", None),
+        ("with_emcee", "emcee"),
+        ("with_blackjax", "blackjax"),
+        ("with_numpyro", "numpyro"),
+        ("with_flowmc", "flowMC"),
+    ],
 )
 def test_the_example_agrees_with_our_chain(name, needs, expected):
     if needs:
-        pytest.importorskip(needs, reason=f"{needs} is not installed (pip install 'latticediff[{needs}]')")
+        pytest.importorskip(needs, reason=f"{needs} is not installed (pip install 'latticediff[{needs.lower()}]')")
     series, acceptance = example(name).run()
     mean, error, accepted = expected
     own = series.std() / np.sqrt(series.size) * 1.2  # tau_int is 0.5 to 0.6
@@ -180,11 +186,73 @@ def test_numpyro_chains_are_functions_of_the_key_and_begin_with_draws():
         jax.config.update("jax_enable_x64", before)
 
 
-@pytest.mark.parametrize("name", ["emcee", "blackjax", "numpyro"])
+class TestFlowMC:
+    @pytest.fixture(autouse=True)
+    def package(self):
+        self.jax = pytest.importorskip("jax")
+        pytest.importorskip("flowMC")
+        self.hosts = importlib.import_module("latticediff.hosts.flowmc")
+        self.proposal = latticediff.load(L8).proposal()
+        before = self.jax.config.read("jax_enable_x64")
+        self.jax.config.update("jax_enable_x64", True)
+        yield
+        self.jax.config.update("jax_enable_x64", before)
+
+    def group(self, logpdf, start, n, seed=1):
+        """``(positions, log_probs, accepted)`` of n updates of all chains."""
+        kernel = self.hosts.Independence(self.proposal)
+        keys = self.jax.random.split(self.jax.random.key(seed), len(start))
+
+        def one(key, position):
+            return kernel.kernel(key, position, logpdf(position, {}), logpdf, {"n_steps": n})
+
+        return [np.asarray(part) for part in self.jax.jit(self.jax.vmap(one))(keys, start.reshape(len(start), -1))]
+
+    def test_every_field_is_a_draw_or_the_field_before(self):
+        start = self.proposal.draw(3, 2).phi
+        positions, log_probs, accepted = self.group(self.hosts.log_prob(self.proposal), start, 12)
+        before = np.concatenate([start.reshape(3, 1, 64), positions[:, :-1]], axis=1)
+        assert np.array_equal((positions == before).all(axis=2), ~accepted)
+        assert np.allclose(log_probs, -self.proposal.action(positions.reshape(-1, 8, 8)).reshape(3, 12), rtol=1e-12)
+        again = self.group(self.hosts.log_prob(self.proposal), start, 12)
+        assert np.array_equal(again[0], positions)
+
+    def test_another_theory_is_sampled_exactly(self):
+        """lam = 6.6 by the model of 6.008, in JAX's own arithmetic, against reweighting; 4 sigma."""
+        numpy, action = self.jax.numpy, latticediff.Phi4.A(-4.0, 6.6)
+
+        def logpdf(x, data):
+            phi = x.reshape(8, 8)
+            links = sum((numpy.roll(phi, -1, axis) - phi) ** 2 for axis in (0, 1))
+            return -(links - 4.0 * phi**2 + 6.6 * phi**4).sum()
+
+        positions, log_probs, accepted = self.group(logpdf, self.proposal.draw(64, 2).phi, 120)
+        assert np.allclose(log_probs[0], -action(positions[0].reshape(-1, 8, 8)), rtol=1e-12)
+        assert 0.5 < accepted.mean() < 0.98
+        means = (positions[:, 20:] ** 2).mean(axis=(1, 2))
+        draw = self.proposal.draw(20_000, 4)
+        weight = -action(draw.phi) - draw.log_q
+        weight, values = np.exp(weight - weight.max()), (draw.phi**2).mean(axis=(1, 2))
+        mean = (weight * values).sum() / weight.sum()
+        error = np.sqrt((weight**2 * (values - mean) ** 2).sum()) / weight.sum()
+        assert abs(values.mean() - mean) > 8 * error  # the model's own theory would be seen
+        assert abs(means.mean() - mean) < 4 * np.hypot(error, means.std(ddof=1) / 8)
+
+    def test_what_it_cannot_take(self):
+        with pytest.raises(UserError, match="use ode"):
+            self.hosts.Independence(latticediff.load(L8).proposal("sde"))
+        with pytest.raises(UserError, match="made anew from its model"):
+            self.hosts.Independence(self.proposal).save_resource("x")
+        self.jax.config.update("jax_enable_x64", False)
+        with pytest.raises(UserError, match="jax_enable_x64"):
+            self.hosts.Independence(self.proposal)
+
+
+@pytest.mark.parametrize("name", ["emcee", "blackjax", "numpyro", "flowmc"])
 def test_a_missing_package_is_named(name, monkeypatch):
-    monkeypatch.setitem(sys.modules, name, None)
-    for part in ("moves", "infer", "infer.mcmc"):
-        monkeypatch.setitem(sys.modules, f"{name}.{part}", None)
+    package = {"flowmc": "flowMC"}.get(name, name)
+    for part in ("", ".moves", ".infer", ".infer.mcmc", ".resource.kernel.base"):
+        monkeypatch.setitem(sys.modules, f"{package}{part}", None)
     monkeypatch.delitem(sys.modules, f"latticediff.hosts.{name}", raising=False)
     with pytest.raises(UserError, match=rf"pip install 'latticediff\[{name}\]'"):
         importlib.import_module(f"latticediff.hosts.{name}")
@@ -197,7 +265,7 @@ BLOCKS = [
 ]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["README", "load", "chain", "netcdf"])
+@pytest.mark.parametrize("code", BLOCKS, ids=["README", "load", "chain", "netcdf", "blocking"])
 def test_what_the_pages_print_runs(code, tmp_path):
     command = [sys.executable, "-c", code]
     # a relative path would lead nowhere from there

@@ -271,6 +271,9 @@ BROKEN = [
     ({"draw": lambda d: Draw(d.phi.astype(np.float32), d.log_q)}, "gave phi as ndarray of float32"),
     ({"draw": lambda d: Draw(d.phi, d.log_q.sum())}, "gave log_q as"),
     ({"draw": lambda d: Draw(d.phi, d.log_q[:, None])}, r"log_q of shape \(3, 1\); expected \(3\)"),
+    ({"draw": lambda d: Draw(d.phi, d.log_q * np.nan)}, r"draw\(3\) gave log_q = nan \(draw 0\)"),
+    ({"draw": lambda d: Draw(d.phi, d.log_q - np.inf)}, r"draw\(3\) gave log_q = -inf"),
+    ({"draw": lambda d: Draw(d.phi * np.nan, d.log_q)}, r"draw\(3\) gave a field that is not finite"),
     ({"weigh": lambda q: list(q)}, "gave log_q as list; expected a NumPy array of float64"),
 ]
 
@@ -287,7 +290,10 @@ def test_a_proposal_that_breaks_its_contract_is_named_with_the_call(change, said
     def advanced():
         kernel.advance(kernel.start(np.zeros((3, 4, 4))), Streams(1), 1)
 
-    for call in (drawn_and_weighed, advanced):
+    def started():
+        kernel.advance(kernel.hot_start(3, 1)._replace(log_q=None), Streams(1), 1)
+
+    for call in (drawn_and_weighed, advanced, started):
         with pytest.raises(UserError, match=said) as caught:
             call()
         assert "test_load.Gaussian" in str(caught.value) and "\n" not in str(caught.value)

@@ -1,30 +1,18 @@
-// An exact Markov chain of |m| from the draws of a pool, with random numbers and an accept step of its own.
+// An exact Markov chain of |m| from the draws of a pool `.bin`, with random numbers and an accept step of its own.
 //
 //     latticediff propose phi4-A-L16 --n 10000 --out pool.bin
 //     g++ -O2 -std=c++17 accept.cpp -o accept && ./accept pool.bin 1
 //
 // The header is lines of a name, a blank and a value up to `end`; records of S, log_q, phi (C order), float64,
 // little-endian, begin at byte `header_bytes`. Every draw is used once: the number of used ones is kept in the header.
+// `accept_hdf5.cpp` does the same with a pool `.h5`.
 
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <fstream>
-#include <iostream>
 #include <map>
-#include <random>
 #include <sstream>
-#include <string>
 #include <vector>
 
-namespace {
-
-[[noreturn]] void refuse(const std::string &said) {
-    std::cerr << "error: " << said << "\n";
-    std::exit(2);
-}
-
-}  // namespace
+#include "chain.hpp"
 
 int main(int argc, char **argv) {
     if (argc != 3) refuse("expected POOL.bin SEED");
@@ -58,33 +46,13 @@ int main(int argc, char **argv) {
     file.seekp(consumed_at).write(digits, 20).flush();
     if (!file) refuse(path + " cannot be marked as used");
 
-    std::mt19937_64 random(std::stoull(argv[2]));
-    std::uniform_real_distribution<double> uniform(0.0, 1.0);
+    Chain chain(volume, std::stoull(argv[2]));
     std::vector<double> record(2 + volume);
     file.seekg(static_cast<std::streamoff>(start));
-
-    const double nothing = -INFINITY;  // before the first draw, which is taken as it is
-    double log_w = nothing, abs_m = 0.0, phi2 = 0.0, sum_m = 0.0, sum_phi2 = 0.0;
-    unsigned long long accepted = 0;
     for (unsigned long long i = 0; i < n; ++i) {
         if (!file.read(reinterpret_cast<char *>(record.data()), static_cast<std::streamsize>(8 * record.size())))
             refuse(path + " is truncated");
-        const double fresh = -record[0] - record[1];  // log w = -S - log_q
-        if (std::isnan(fresh)) refuse(path + " is damaged");
-        if (log_w == nothing || std::log(uniform(random)) < fresh - log_w) {
-            double m = 0.0, square = 0.0;
-            for (std::size_t x = 0; x < volume; ++x) {
-                m += record[2 + x];
-                square += record[2 + x] * record[2 + x];
-            }
-            log_w = fresh;
-            abs_m = std::fabs(m) / static_cast<double>(volume);
-            phi2 = square / static_cast<double>(volume);
-            accepted += i > 0;
-        }
-        sum_m += abs_m;
-        sum_phi2 += phi2;
+        chain.offer(record[0], record[1], record.data() + 2);
     }
-    std::printf("n %llu\nacceptance %.6f\nabs_m %.8f\nphi2 %.8f\n", n, static_cast<double>(accepted) / static_cast<double>(n - 1),
-                sum_m / static_cast<double>(n), sum_phi2 / static_cast<double>(n));
+    chain.print();
 }

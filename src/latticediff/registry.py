@@ -23,6 +23,7 @@ GROUPS = (
     "kernels",
     "observables",
     "readers",
+    "layouts",
     "networks",
     "network_options",
     "figures",

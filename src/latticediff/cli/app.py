@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    blocking,
     cluster_jobs,
     densities,
     embedding,
@@ -64,6 +65,7 @@ PARTS = (
     sampling,
     phases,
     embedding,
+    blocking,
     files,
     ensembles,
     densities,

@@ -127,8 +127,15 @@ def split(
 
 def convert(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Configurations of another program.")],
-    card: Annotated[Path, typer.Option("--card", help="Run-card with the file's [action] and [lattice].")],
     out: Out,
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", help="Run-card with the file's [action] and [lattice]; may be left out with --layout."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", metavar="NAME", help="A published layout by name, e.g. 2d-phi4-configs."),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the card; repeatable.")
     ] = None,
@@ -169,15 +176,20 @@ def convert(
     latticediff convert old.h5 --dataset run/cfgs --field-convention H --card card.toml --out ens.h5
     latticediff convert run.jld2 --axis last --card card.toml --out ens.h5
     latticediff convert old.h5 --dataset 'run/cfg_*' --card card.toml --out ens.h5
+    latticediff convert 'cfgs_wolff_fahmc_k=0.26_l=0.022_16^2.npz' --layout 2d-phi4-configs --out ens.h5
     """
     from ..config import load_card
+    from ..errors import UserError
     from ..stages.transfer import import_foreign
 
+    if card is None and overrides:
+        raise UserError("--set changes a card, and no --card is given")
     report = import_foreign(
         file,
         out,
-        load_card(card, overrides or (), complain),
+        None if card is None else load_card(card, overrides or (), complain),
         reader=reader,
+        layout=layout,
         dataset=dataset,
         action_dataset=action_dataset,
         axis=axis,
@@ -200,20 +212,31 @@ def convert(
         complain(report.warning)
 
 
-def export(file: File, out: Out) -> None:
+def export(
+    file: File,
+    out: Out,
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="URI", help="Of the data, for .xml and .jsonld.")
+    ] = None,
+    collaboration: Annotated[str | None, typer.Option("--collaboration", help="For .xml and .jsonld.")] = None,
+    project: Annotated[str | None, typer.Option("--project", help="For .xml.")] = None,
+) -> None:
     """Write an ensemble for other programs; the suffix of --out says which.
 
     .npy: fields (n_cfg, *lattice). .npz: fields, action, update and chain numbers. .json.gz: primary observables
     for pyerrors (load_json_dict), chains as replica ens|r000, ens|r001, ... .nc: the same for ArviZ (from_netcdf).
+    .xml, .jsonld: what the ensemble is, for catalogues: names of QCDml, Croissant.
 
     \b
     latticediff export ens.h5 --out ens.npy
     latticediff export ens.h5 --out ens.json.gz
     latticediff export ens.h5 --out ens.nc
+    latticediff export ens.h5 --out ens.jsonld --license https://creativecommons.org/licenses/by/4.0/
     """
     from ..stages.transfer import export as write
 
-    say_line(f"{write(file, out)}")
+    told = {"license": licence, "collaboration": collaboration, "project": project}
+    say_line(f"{write(file, out, {key: value for key, value in told.items() if value is not None})}")
 
 
 def migrate(file: File, out: Out) -> None:

@@ -11,6 +11,7 @@ from .edit import cut, split, thin
 from .export import export_npy, export_npz, to_pyerrors
 from .export_netcdf import export_netcdf
 from .merging import merge
+from .metadata import croissant, qcdml
 from .migrate import migrate
 from .reader import Ensemble
 from .repair import RepairReport, repair
@@ -29,12 +30,14 @@ __all__ = [
     "VerifyReport",
     "content_digest",
     "convert",
+    "croissant",
     "cut",
     "export_netcdf",
     "export_npy",
     "export_npz",
     "merge",
     "migrate",
+    "qcdml",
     "repair",
     "run_chain",
     "run_directory",

@@ -31,7 +31,17 @@ from .seal import SEAL, damaged_rows, is_sealed, require_sealed
 from .stored import MOST_COMPRESSED, open_h5
 from .tables import AnyArray, Numbers
 
-__all__ = ["Foreign", "Reader", "choose_reader", "read_arrays", "read_hdf5", "read_npy", "read_npz", "read_raw"]
+__all__ = [
+    "Foreign",
+    "Reader",
+    "choose_reader",
+    "read_arrays",
+    "read_hdf5",
+    "read_npy",
+    "read_npz",
+    "read_numbers",
+    "read_raw",
+]
 
 _SUFFIXES = {
     **{".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".jld2": "hdf5"},
@@ -116,20 +126,28 @@ def read_npz(
     UserError
         The array has no such axis.
     """
+    with _archive(path, "read it as .npy (--reader npy)") as (archive, zipped, members):
+        shapes = {name: shape for name, info in members.items() if (shape := _member_shape(zipped, info))}
+        found = pick(shapes, path, dataset, action_dataset, members)
+        for name in (*found.fields, *found.action):
+            _require_room(members[name], path)
+        get = archive.__getitem__
+        return Foreign(found.read_fields(get, path, axis), found.read_action(get, path))
+
+
+@contextmanager
+def _archive(
+    path: PathLikeStr, remedy: str = "expected an archive of arrays (.npz)"
+) -> Iterator[tuple[np.lib.npyio.NpzFile, zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An open ``.npz``, its container, and the members of that by the names of the arrays."""
     regular_file(path, "a .npz file")
     with _numpy(path):
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise FileError(f"{path} is a single array; read it as .npy (--reader npy)")
+            raise FileError(f"{path} is a single array; {remedy}")
         with archive:
             assert archive.zip is not None  # it was just opened
-            members = {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
-            shapes = {name: shape for name, info in members.items() if (shape := _member_shape(archive.zip, info))}
-            found = pick(shapes, path, dataset, action_dataset, members)
-            for name in (*found.fields, *found.action):
-                _require_room(members[name], path)
-            get = archive.__getitem__
-            return Foreign(found.read_fields(get, path, axis), found.read_action(get, path))
+            yield archive, archive.zip, {info.filename.removesuffix(".npy"): info for info in archive.zip.infolist()}
 
 
 def read_arrays(path: PathLikeStr) -> dict[str, AnyArray]:
@@ -140,16 +158,26 @@ def read_arrays(path: PathLikeStr) -> dict[str, AnyArray]:
     FileError
         The file is damaged or no archive, or an array is too large.
     """
-    regular_file(path, "a .npz file")
-    with _numpy(path):
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise FileError(f"{path} is a single array; expected an archive of arrays (.npz)")
-        with archive:
-            assert archive.zip is not None  # it was just opened
-            for info in archive.zip.infolist():
-                _require_room(info, path)
-            return {name: archive[name] for name in archive.files}
+    with _archive(path) as (archive, _, members):
+        for info in members.values():
+            _require_room(info, path)
+        return {name: archive[name] for name in archive.files}
+
+
+def read_numbers(path: PathLikeStr, name: str) -> float | None:
+    """A single number of a ``.npz`` by name; None if there is none.
+
+    Raises
+    ------
+    FileError
+        The file is damaged or no archive.
+    """
+    with _archive(path) as (archive, zipped, members):
+        shape = _member_shape(zipped, members[name]) if name in members else None
+        if shape is None or math.prod(shape) != 1:
+            return None
+        _require_room(members[name], path)
+        return float(archive[name].reshape(()))
 
 
 def _member_shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Shape | None:

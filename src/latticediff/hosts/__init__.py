@@ -2,8 +2,8 @@
 
 Rooms: `loading` (`load`: a model by name), `model` (its action and its proposals), `phases` (the same for a model of
 coexisting phases), `proposal` (draw and weigh, with any `rng`), `compiling` (says when the first use compiles),
-`pickling`; `emcee`, `blackjax` and `numpyro` want the packages of those names and are imported by their own
-names only; `jax_draws` is what the last two share.
+`pickling`; `emcee`, `blackjax`, `numpyro` and `flowmc` want the packages of those names and are imported by their own
+names only; `jax_draws` is what the last three share.
 """
 
 from .loading import load

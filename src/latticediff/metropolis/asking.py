@@ -49,7 +49,8 @@ def ask_draw(proposal: Proposal, n: int, rng: np.random.Generator) -> Draw:
     Raises
     ------
     UserError
-        A proposal of another package raised, or gave something else than a field and a number for each of `n`.
+        A proposal of another package raised, gave something else than a field and a number for each of `n`, or
+        values that `require_sound_values` refuses.
     """
     call = f"draw({n})"
     answer: Any = asked(proposal, "proposal", call, proposal.draw, n, rng)
@@ -62,7 +63,9 @@ def ask_draw(proposal: Proposal, n: int, rng: np.random.Generator) -> Draw:
     shape = proposal.lattice_shape
     wanted = (n, *(shape if shape is not None else [None] * (np.ndim(phi) - 1)))
     phi, log_q = _numbers(proposal, call, "phi", phi, wanted), _numbers(proposal, call, "log_q", log_q, (n,))
-    return Draw(phi, log_q)
+    draw = Draw(phi, log_q)
+    # where chains start, NaN of our own counts as a draw that blew up; of others it is a fault, with their name
+    return draw if is_ours(proposal) else require_sound_values(proposal, draw)
 
 
 def require_sound_values(proposal: Proposal, draw: Draw) -> Draw:

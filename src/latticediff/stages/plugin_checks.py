@@ -262,5 +262,6 @@ CHECKS: dict[str, Callable[[str, Any, Faults, Faults], None]] = {
     "network_options": _options,
     "observables": _observable,
     "readers": _callable_of(1),
+    "layouts": _callable_of(1),
     "figures": _callable_of(1),
 }

@@ -9,11 +9,11 @@ import numpy as np
 
 from ..arrays import real_array
 from ..atomic import refuse_existing, whole
-from ..ensemble.readers import choose_reader, read_raw
-from ..errors import FileError, StopRequested, UserError
+from ..errors import StopRequested
 from ..hosts import load
 from ..job.progress import Progress
 from ..streams import Streams
+from .foreign_fields import read_fields, require_theory
 
 if TYPE_CHECKING:
     from ..types import FloatArray, PathLikeStr
@@ -75,19 +75,8 @@ def weigh_fields(
     progress = progress or Progress()
     refuse_existing(path)
     model = load(name, device=device)
-    proposal, given = model.proposal(route, **(options or {})), {k: v for k, v in reading.items() if v is not None}
-    read = choose_reader(fields, reader)
-    if read is read_raw:
-        given["shape"] = proposal.shape
-    try:
-        found = read(fields, **given)
-    except TypeError as exc:
-        raise UserError(f"{fields}: reader {reader or read.__name__} cannot be asked like this: {exc}") from None
-    if tuple(found.phis.shape[1:]) != proposal.shape:
-        raise FileError(
-            f"{fields} holds an array of shape {tuple(found.phis.shape)}; expected (n,"
-            f" {', '.join(map(str, proposal.shape))}), the lattice of {model.name}"
-        )
+    proposal = model.proposal(route, **(options or {}))
+    found = read_fields(fields, proposal.shape, model.name, reader, **reading)
     n = len(found.phis)
     rng = Streams(seed).child("weigh").generator("path")
     arrays = {key: np.empty(n) for key in ("log_q", "action", "log_weight")}
@@ -98,9 +87,8 @@ def weigh_fields(
             phi = real_array(found.phis[part], f"{fields}: the fields", finite=True, order="C")
             arrays["action"][part] = proposal.action(phi)
             if found.action is not None:
-                _require_theory(
-                    fields, np.asarray(found.action[part], float), arrays["action"][part], model.action, phi
-                )
+                stored = np.asarray(found.action[part], float)
+                require_theory(fields, stored, arrays["action"][part], model.action, phi[0].size)
             arrays["log_q"][part], arrays["log_weight"][part] = proposal.weigh(phi, rng)
             task.reach(part.stop)
             if stop is not None and (reason := stop()):
@@ -108,14 +96,3 @@ def weigh_fields(
     with whole(Path(path)) as file:
         np.savez(file, **cast(dict[str, Any], arrays))
     return arrays
-
-
-def _require_theory(fields: PathLikeStr, stored: FloatArray, action: FloatArray, theory: Any, phi: FloatArray) -> None:
-    """S of the file may have been computed in single precision, and with another constant for each site."""
-    gap = (stored - action) / phi[0].size
-    off = float(np.abs(gap - np.median(gap)).max())
-    if not off <= 1e-4 * max(1.0, float(np.abs(stored).max()) / phi[0].size):
-        raise FileError(
-            f"{fields}: the stored action is not that of {theory!r} (off by up to {off:.3g} per site); weigh with a"
-            " model of the file's theory, in its convention"
-        )
