@@ -1,4 +1,4 @@
-"""Write a report folder: ``report.json``, ``report.html``, ``figures/*.png``, ``*.pdf``, ``*.csv``."""
+"""Write a report folder: ``report.json``, ``report.html``, ``figures/*.png``, ``*.pdf``, ``*.svg``, ``*.csv``."""
 
 import json
 from collections.abc import Iterable
@@ -41,16 +41,14 @@ def write_file(path: Path, data: str | bytes) -> Path:
     return path
 
 
-def write_figures(records: Iterable[FigureRecord], out: PathLikeStr, vector: bool = False) -> Path:
-    """Write each figure as PNG and PDF, and the numbers behind it as CSV, into ``figures`` in the folder `out`.
+def write_figures(records: Iterable[FigureRecord], out: PathLikeStr) -> Path:
+    """Write each figure as PNG, PDF and SVG, and the numbers behind it as CSV, into ``figures`` in the folder `out`.
 
     Parameters
     ----------
     records : iterable of FigureRecord
     out : path-like
         Made if missing.
-    vector : bool
-        SVG as well.
 
     Returns
     -------
@@ -71,8 +69,7 @@ def write_figures(records: Iterable[FigureRecord], out: PathLikeStr, vector: boo
         write_file(folder / f"{record.name}.png", record.png)
         write_file(folder / f"{record.name}.pdf", record.pdf)
         write_file(folder / f"{record.name}.csv", record.csv)
-        if vector:
-            write_file(folder / f"{record.name}.svg", record.svg)
+        write_file(folder / f"{record.name}.svg", record.svg)
     return folder
 
 

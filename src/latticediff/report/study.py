@@ -256,5 +256,5 @@ def write_study(document: Document, out: PathLikeStr) -> dict[str, Path]:
         The folder cannot be written.
     """
     records = draw_study(document)
-    folder = write_figures(records, out, vector=True)
+    folder = write_figures(records, out)
     return {"figures": folder, "html": write_file(Path(out) / "study.html", study_page(document, records))}

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..build.learned import on_uniform_grid, plain_proposal
-from ..diffusion.time_grid import DEGREE, ROUNDS
+from ..diffusion.time_grid import evaluations
 from ..networks.contract import ClosedFormTrace
-from ..proposal.grid import FINE
-from ..proposal.grid import SITES as GRID_SITES
+from ..proposal.grid import FINE, calibration_fields
 from ..streams import Streams
 from ..training.calibrate import N_LEVELS, measured_power
 from ..training.calibrate import SITES as POWER_SITES
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["finish_seconds"]
 
 PROBES = 5  # of each part; their median counts
-TYPICAL = 0.7  # of the rounds that a fit of the grid may take
 
 
 def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: bool) -> float:
@@ -52,10 +50,8 @@ def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: boo
     volume, route = model.gaussian.volume, "ode" if closed else "sde"
     proposal: Any = plain_proposal(on_uniform_grid(card), model, route)
     rng = Streams(card.run.seed).child("probe").generator("finish")
-    n = max(1, min(card.sampling.batch, GRID_SITES // volume))
+    n = calibration_fields(volume, ode.steps)
     proposal.draw(n, rng)  # compiles
-    # of what a flow knows of each of its levels, made anew for each grid
-    tables = _median(lambda: plain_proposal(on_uniform_grid(card), model, route))
     passage = _median(lambda: proposal.draw(n, rng)) / n  # of one field by the card's steps
 
     levels = np.asarray(model.noise.log_range)[:1]
@@ -69,11 +65,12 @@ def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: boo
         # before and after: a draw, a field weighed, and weighed once more with twice the steps
         seconds += 2 * fields * (1 + 3 + 6) * passage
     if closed and ode.grid == "optimised":
-        fields = int(np.clip(GRID_SITES // volume, 2 * ode.steps + 16, 256))
-        smooth, single = min(DEGREE, ode.steps - 1), ode.steps
-        rounds = TYPICAL * (ROUNDS[0] * (smooth + 2) + ROUNDS[1] * (single + 2))
-        reference = 4 * FINE / max(1, proposal.evaluations_per_draw)  # by Runge-Kutta
-        seconds += 2 * (fields * (rounds + reference) * passage + rounds * tables)  # down and up
+        noise = rng.standard_normal((n, *model.shape))
+        ways, (grid, method) = proposal.passages(), (proposal.grid, proposal.method)
+        # tables from which every grid takes its own, then grid after grid, down and up
+        seconds += _median(lambda: proposal.passages()(grid, method))
+        seconds += 2 * evaluations(ode.steps) * _median(lambda: ways(grid, method)[0](noise))
+        seconds += 2 * n * passage * 4 * FINE / max(1, proposal.evaluations_per_draw)  # the reference, by Runge-Kutta
     return seconds
 
 
