@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,8 @@ def denoised(card: Card, model: ScoreModel, label: str) -> Film | None:
     import torch
 
     from ..diffusion.flow import ProbabilityFlow
-    from ..diffusion.runge_kutta import scheme
+    from ..diffusion.runge_kutta import integrate, scheme
+    from ..diffusion.threads import one_torch_thread
 
     gaussian: Any = model.gaussian
     rng = Streams(card.run.seed).child("pictures").generator("film")
@@ -92,12 +94,17 @@ def denoised(card: Card, model: ScoreModel, label: str) -> Film | None:
     # nothing is seen to change where the noise is a tenth of the fluctuations of a site
     visible = max(low, min(high, 0.5 * np.log(0.01 * float(gaussian.g_mean))))
     levels = np.append(np.linspace(high, visible, N_LEVELS - 1), low)
-    fields = []
-    with torch.no_grad():
-        for number, level in enumerate(levels):
-            grid = np.linspace(high, level, STEPS * number + 1) if number else np.array([high])
-            flow = ProbabilityFlow(model.network, gaussian, grid, scheme("rk4"))
-            fields.append(flow.field(noise)[0].double().cpu().numpy())
+    network: Any = model.network
+    flow = ProbabilityFlow(network, gaussian, levels, scheme("rk4"))
+    fields, above = [], levels[0]
+    with torch.no_grad(), one_torch_thread(gaussian.device):
+        sign, y = flow.vacua.enter(noise)
+        for level in levels:
+            steps = np.linspace(above, level, STEPS + 1) if level < above else levels[:1]
+            y, _ = integrate(lambda y, t: flow.slope(y, t, trace=False), y, steps, flow.method)
+            x = flow.vacua.fields(sign, gaussian.colour(y, math.exp(2 * level)))
+            fields.append(x[0].double().cpu().numpy())
+            above = level
     if not np.isfinite(fields).all():
         return None
     return Film(label, np.append(np.exp(levels[:-1]), 0.0), planes(_whole(model, np.array(fields), rng)))

@@ -17,6 +17,7 @@ from ..model.score_model import ScoreModel
 from ..model.storage import load_model, read_card
 from ..provenance import version
 from ..report import RunResult, write_report
+from ..report.figures import draw
 from ..untrusted import printable
 from .beside import setup_seconds, told
 from .chains import chain_result, sampler_name
@@ -121,7 +122,9 @@ def report(folder: RunFolder, progress: Progress, further: Sequence[Beside] = ()
         card=card.to_toml(),
         film=_film(card, folder, chains),
     )
-    return write_report(result, folder.path)
+    records = draw(result)
+    with progress.task("drawing", len(records)) as task:
+        return write_report(result, folder.path, records, task.advance)
 
 
 def _film(card: Card, folder: RunFolder, chains: Sequence[ChainResult]) -> Film | None:
