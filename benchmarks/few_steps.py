@@ -26,7 +26,7 @@ from latticediff.diffusion.runge_kutta import scheme
 from latticediff.metropolis import doubling_error
 from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal, SdeProposal
-from latticediff.report.style import COLOURS, DASHES, MARKERS, legend, new_figure, styled
+from latticediff.report.style import COLOURS, DASHES, MARKERS, new_figure, styled
 from latticediff.streams import Streams
 
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "few-steps.png"
@@ -103,29 +103,34 @@ def draw_figure(rows, path):
     """Loss of ESS and, for the ODE, the error of log_weight, against the number of evaluations."""
     with styled():
         figure, panels = new_figure(7.4, nrows=3, sharex=True)
-        for route, loss in zip(("ode", "sde"), panels, strict=False):
+        heads = ("probability-flow ODE; open symbols: too coarse", "reverse SDE", "the ODE's integration error")
+        places = ("upper right", "lower left")
+        for route, loss, title, place in zip(("ode", "sde"), panels, heads, places, strict=False):
             mine = [r for r in rows if r["route"] == route]
             variants = dict.fromkeys(r["variant"] for r in mine)
             for variant, colour, marker, dashes in zip(variants, COLOURS, MARKERS, DASHES, strict=False):
                 line = [r for r in mine if r["variant"] == variant]
                 x = np.array([r["evaluations"] for r in line])
                 ess, errors = np.array([r["ess_forward"] for r in line]).T
-                label = f"{route.upper()}, {variant}"
-                loss.errorbar(x, 1 - ess, errors, color=colour, ls=dashes, label=label)
-                coarse = np.array([(r["doubling_median"] or 0) > SOUND for r in line])
+                loss.errorbar(x, 1 - ess, errors, color=colour, ls=dashes, marker=marker, label=variant)
+                coarse = np.array([not (r["doubling_median"] or 0) <= SOUND for r in line])
                 for which, face in ((~coarse, colour), (coarse, "white")):
                     loss.plot(x[which], (1 - ess)[which], ls="", marker=marker, color=colour, mfc=face, zorder=3)
                 if route == "ode":
                     doubling = [r["doubling_median"] for r in line]
                     panels[2].plot(x, doubling, color=colour, ls=dashes, marker=marker)
-            loss.set(ylabel="1 − forward ESS", xscale="log", yscale="log")
-            legend(figure, loss, outside=True)
+            loss.set(ylabel="1 − forward ESS", xscale="log", yscale="log", title=title)
+            if route == "sde":
+                loss.set_ylim(bottom=5e-4)
+            loss.legend(loc=place, fontsize=8)
         ticks = sorted({r["evaluations"] for r in rows if r["variant"] == rows[-1]["variant"]})
         panels[2].set_xticks(ticks, [str(tick) for tick in ticks])
         panels[2].minorticks_off()
         panels[2].axhline(SOUND, color="#777777", lw=0.8)
         panels[2].axhline(TARGET, color="#777777", lw=0.8, ls=":")
-        panels[2].set(yscale="log", ylabel="change, steps doubled", xlabel="network evaluations of a proposal")
+        panels[2].set(
+            yscale="log", ylabel="change, steps doubled", title=heads[2], xlabel="network evaluations of a proposal"
+        )
         figure.savefig(path, dpi=200, metadata={"Software": None})
 
 

@@ -44,7 +44,7 @@ def spread(model, steps, method, grid, n):
 
 def row(name, path, n):
     """All figures of one model."""
-    model, card = load_model(name), load_card(path)
+    model, card = load_model(name), load_card(path, [f"training.init={name}"])
     ode = card.sampling.ode
     shipped = stored_grid(model, ode.steps, ode.method)
     foreseen = probe(card, ["train"])["finish train"].seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["finish_seconds"]
 
 PROBES = 5  # of each part; their median counts
+BESIDE = 1.7  # of an evaluation of the compiled network: noise and transforms are made beside it
 
 
 def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: bool) -> float:
@@ -54,11 +56,15 @@ def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: boo
     proposal.draw(n, rng)  # compiles
     passage = _median(lambda: proposal.draw(n, rng)) / n  # of one field by the card's steps
 
-    levels = np.asarray(model.noise.log_range)[:1]
-    fields = max(64, POWER_SITES // volume)  # a level, if there are as many data
-    wanted = min(_training_fields(card), fields) / min(len(trainer.data.train), fields)
-    level = _median(lambda: measured_power(model.network, model.gaussian, trainer.data, levels))
-    seconds = level * N_LEVELS * max(1.0, wanted) * len(trainer.tasks)
+    fields = min(_training_fields(card), max(64, POWER_SITES // volume))  # a level, if there are as many data
+    if getattr(proposal, "compiled", False):
+        level = BESIDE * fields * passage / proposal.evaluations_per_draw
+    else:
+        few = min(len(trainer.data.train), fields)
+        work = partial(measured_power, model.network, model.gaussian, trainer.data)
+        spent = [_median(partial(work, np.linspace(*model.noise.log_range, n))) for n in (1, 3)]
+        level = 0.5 * (spent[1] - spent[0]) * fields / few  # what does not grow with the levels is left out
+    seconds = max(0.0, level) * N_LEVELS * len(trainer.tasks)
     seconds += N_METRICS * (1 + 3) * passage  # draws, and held-out fields by three passages
     if figures:
         fields = max(FEWEST_FIGURES, min(N_FIGURES, SITES // volume))
