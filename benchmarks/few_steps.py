@@ -18,11 +18,6 @@ import json
 import time
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 from ess_table import held_out
 
@@ -31,6 +26,7 @@ from latticediff.diffusion.runge_kutta import scheme
 from latticediff.metropolis import doubling_error
 from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal, SdeProposal
+from latticediff.report.style import COLOURS, DASHES, MARKERS, new_figure, styled
 from latticediff.streams import Streams
 
 FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "few-steps.png"
@@ -105,45 +101,37 @@ def errors(proposal, phis, streams):
 
 def draw_figure(rows, path):
     """Loss of ESS and, for the ODE, the error of log_weight, against the number of evaluations."""
-    title = f"{', '.join(dict.fromkeys(r['model'] for r in rows))}: {'x'.join(map(str, rows[0]['shape']))}"
-    fig, (left, right) = plt.subplots(1, 2, figsize=(10, 5), width_ratios=(3, 2), layout="constrained")
-    styles = {f"{m}, {g} grid": c for (m, g), c in zip(SCHEMES, ("silver", "grey", "black", "tab:green"), strict=True)}
-    colours = plt.get_cmap("plasma")(np.linspace(0.0, 0.85, len(VARIANTS)))
-    styles |= {f"{k}, {lad} ladder": colour for (k, lad), colour in zip(VARIANTS, colours, strict=True)}
-    measured = {r["variant"] for r in rows}
-    styles = {variant: colour for variant, colour in styles.items() if variant in measured}
-    for variant, colour in styles.items():
-        mine = [r for r in rows if r["variant"] == variant]
-        x, ode = np.array([r["evaluations"] for r in mine]), mine[0]["route"] == "ode"
-        ess, errors = np.array([r["ess_forward"] for r in mine]).T
-        label = f"{'ODE' if ode else 'SDE'}, {variant}"
-        left.errorbar(x, 1 - ess, errors, color=colour, label=label, ls="--" if ode else "-", lw=1.3)
-        sound = np.array([(r["doubling_median"] or 0) <= SOUND for r in mine])
-        for which, face in ((sound, colour), (~sound, "white")):
-            left.plot(x[which], (1 - ess)[which], "o", ms=4.5, color=colour, mfc=face, zorder=3)
-        if ode:
-            right.plot(x, [r["doubling_median"] for r in mine], color=colour, ls="--", marker="o", ms=4.5)
-    for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xticks(
-            ticks := sorted({r["evaluations"] for r in rows if r["variant"] == rows[-1]["variant"]}), map(str, ticks)
+    with styled():
+        figure, panels = new_figure(7.4, nrows=3, sharex=True)
+        heads = ("probability-flow ODE; open symbols: too coarse", "reverse SDE", "the ODE's integration error")
+        places = ("upper right", "lower left")
+        for route, loss, title, place in zip(("ode", "sde"), panels, heads, places, strict=False):
+            mine = [r for r in rows if r["route"] == route]
+            variants = dict.fromkeys(r["variant"] for r in mine)
+            for variant, colour, marker, dashes in zip(variants, COLOURS, MARKERS, DASHES, strict=False):
+                line = [r for r in mine if r["variant"] == variant]
+                x = np.array([r["evaluations"] for r in line])
+                ess, errors = np.array([r["ess_forward"] for r in line]).T
+                loss.errorbar(x, 1 - ess, errors, color=colour, ls=dashes, marker=marker, label=variant)
+                coarse = np.array([not (r["doubling_median"] or 0) <= SOUND for r in line])
+                for which, face in ((~coarse, colour), (coarse, "white")):
+                    loss.plot(x[which], (1 - ess)[which], ls="", marker=marker, color=colour, mfc=face, zorder=3)
+                if route == "ode":
+                    doubling = [r["doubling_median"] for r in line]
+                    panels[2].plot(x, doubling, color=colour, ls=dashes, marker=marker)
+            loss.set(ylabel="1 − forward ESS", xscale="log", yscale="log", title=title)
+            if route == "sde":
+                loss.set_ylim(bottom=5e-4)
+            loss.legend(loc=place, fontsize=8)
+        ticks = sorted({r["evaluations"] for r in rows if r["variant"] == rows[-1]["variant"]})
+        panels[2].set_xticks(ticks, [str(tick) for tick in ticks])
+        panels[2].minorticks_off()
+        panels[2].axhline(SOUND, color="#777777", lw=0.8)
+        panels[2].axhline(TARGET, color="#777777", lw=0.8, ls=":")
+        panels[2].set(
+            yscale="log", ylabel="change, steps doubled", title=heads[2], xlabel="network evaluations of a proposal"
         )
-        axes.minorticks_off()
-        axes.set_xlabel("network evaluations per proposal")
-        axes.grid(alpha=0.25)
-    low = min(1 - r["ess_forward"][0] for r in rows)
-    ticks = [t for t in (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1) if t > low / 2]
-    left.set_yticks(ticks, [f"{t:g}" for t in ticks])
-    left.set_ylabel("1 - forward ESS")
-    left.set_title(f"{title}\nopen symbols: log_weight off by more than {SOUND:g}", fontsize=10)
-    right.axhline(SOUND, color="grey", lw=0.8)
-    right.axhline(TARGET, color="grey", lw=0.8, ls=":")
-    right.set_ylabel("median change of log_weight, steps doubled")
-    right.set_title("integration error of the ODE (the SDE has none)", fontsize=10)
-    fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-    fig.savefig(path, dpi=130)
-    plt.close(fig)
+        figure.savefig(path, dpi=200, metadata={"Software": None})
 
 
 def main(argv=None):

@@ -1,7 +1,7 @@
 """What the knobs of the learned kernels buy: acceptance, tau_int(|m|) and cost against each, and figures.
 
     python benchmarks/partial_noise.py [--cases L8 L32 weak] [--moves NAME ...] [--score FOLDER] [--json]
-    python benchmarks/partial_noise.py --plot rows.jsonl --figures docs/figures
+    python benchmarks/partial_noise.py --plot docs/knobs.jsonl --figures docs/figures
 
 Cases: the shipped models at L = 8 and L = 32, and ``weak``, the score-matched network of L = 8 taken to the
 line's point at L = 16 without training, where independent proposals are rarely accepted. Moves of the ODE have the
@@ -19,6 +19,7 @@ from typing import NamedTuple
 from latticediff.config import load_card
 from latticediff.model.storage import load_model
 from latticediff.proposal.grid import own_scheme
+from latticediff.report.style import COLOURS, DASHES, MARKERS, TAU, log_axis, new_figure, styled
 from latticediff.stages.tune import tune
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -95,48 +96,40 @@ def rows_of(case, name, arguments):
 
 def plot(rows, folder):
     """``knobs-<case>.png``: acceptance, tau_int and cost against the knobs, one line a move."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    colours = dict(zip(MOVES, plt.get_cmap("tab10").colors, strict=False))  # a move has one in all figures
-    labels = {"eps": r"$\epsilon$", "sigma": r"$\sigma$", "block": "block edge", "tries": "tries"}
+    looks = dict(zip(MOVES, zip(COLOURS, MARKERS, DASHES, strict=True), strict=True))  # the same in all figures
+    labels = {"eps": "ε", "sigma": "σ", "block": "block edge", "tries": "tries"}
     for case in dict.fromkeys(row["case"] for row in rows):
         mine = [row for row in rows if row["case"] == case]
         knobs = [knob for knob in labels if len({row["value"] for row in mine if row["knob"] == knob}) > 1]
-        figure, axes = plt.subplots(
-            3, len(knobs), figsize=(3.1 * len(knobs), 7), sharex="col", sharey="row", squeeze=False
-        )
-        for column, knob in zip(axes.T, knobs, strict=True):
-            for name in dict.fromkeys(row["move"] for row in mine if row["knob"] == knob):
-                line = [row for row in mine if row["move"] == name and row["tau"] is not None]
-                x, tau = [row["value"] for row in line], [row["tau"] for row in line]
-                error = [row["tau_error"] for row in line]
-                label = f"{name}, {line[0]['route'].upper()}" if line else name
-                style = {"fmt": "o-", "ms": 4, "color": colours[name]}
-                column[0].errorbar(x, [row["acceptance"] for row in line], label=label, **style)
-                column[1].errorbar(x, tau, error, **style)
-                cost = [row["cost"] for row in line]
-                column[2].errorbar(x, cost, [c * e / t for c, e, t in zip(cost, error, tau, strict=True)], **style)
-            column[0].legend(fontsize=7, loc="lower left")
-            for axis in column[1:]:
-                axis.set_yscale("log")
-                axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-                axis.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-                axis.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-            column[2].set_xlabel(labels[knob])
-            if knob != "eps":
-                column[2].set_xscale("log")
-                column[2].set_xticks(sorted({row["value"] for row in mine if row["knob"] == knob}))
-                column[2].get_xaxis().set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.2g"))
-                column[2].minorticks_off()
-        for axis, text in zip(axes[:, 0], ("acceptance", r"$\tau_{int}(|m|)$", "cost, evaluations"), strict=True):
-            axis.set_ylabel(text)
-        axes[0, 0].set_ylim(0, 1.03)
-        figure.tight_layout()
-        path = Path(folder) / f"knobs-{case}.png"
-        figure.savefig(path, dpi=110)
+        with styled():
+            figure, axes = new_figure(5.4, nrows=3, ncols=len(knobs), sharex="col", sharey="row", squeeze=False)
+            for column, knob in zip(axes.T, knobs, strict=True):
+                for name in dict.fromkeys(row["move"] for row in mine if row["knob"] == knob):
+                    line = [row for row in mine if row["move"] == name and row["tau"] is not None]
+                    x, tau = [row["value"] for row in line], [row["tau"] for row in line]
+                    error, cost = [row["tau_error"] for row in line], [row["cost"] for row in line]
+                    costs = [c * e / t for c, e, t in zip(cost, error, tau, strict=True)]
+                    colour, marker, dashes = looks[name]
+                    look = {"color": colour, "marker": marker, "ls": dashes}
+                    label = f"{name}, {line[0]['route'].upper()}" if line else name
+                    column[0].plot(x, [row["acceptance"] for row in line], label=label, **look)
+                    column[1].errorbar(x, tau, error, **look)
+                    column[2].errorbar(x, cost, costs, **look)
+                for ax in column[1:]:
+                    log_axis(ax)
+                column[2].set_xlabel(labels[knob])
+                if knob != "eps":
+                    ticks = sorted({row["value"] for row in mine if row["knob"] == knob})
+                    column[2].set_xscale("log")
+                    column[2].set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+                    column[2].minorticks_off()
+            for ax, text in zip(axes[:, 0], ("acceptance", f"{TAU} of |m|", "cost, evaluations"), strict=True):
+                ax.set_ylabel(text)
+            axes[0, 0].set_ylim(0, 1.03)
+            handles = [pair for ax in axes[0] for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
+            figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=3)
+            path = Path(folder) / f"knobs-{case}.png"
+            figure.savefig(path, dpi=200, metadata={"Software": None})
         print(path, file=sys.stderr)
 
 

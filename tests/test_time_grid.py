@@ -11,11 +11,13 @@ from scipy.integrate import solve_ivp
 from latticediff.action import Phi4
 from latticediff.build.learned import build_proposal, passing_proposal, store_grid
 from latticediff.config import load_card
+from latticediff.diffusion.between import FineRidge, InterpolatedFlow
+from latticediff.diffusion.compiled import CompiledFlow
 from latticediff.diffusion.flow import ProbabilityFlow
 from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.multistep import Adams
 from latticediff.diffusion.runge_kutta import integrate, scheme
-from latticediff.diffusion.time_grid import STEEP, TimeGrid, fit_grid
+from latticediff.diffusion.time_grid import STEEP, TimeGrid, evaluations, fit_grid
 from latticediff.errors import UserError
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.model.storage import load_model, save_model
@@ -191,6 +193,41 @@ def test_steps_stay_alike_however_many_fields_ask_for_others(n_fields, target):
 def test_where_nothing_can_be_fitted_the_grid_stays(value):
     start = np.linspace(1.0, 0.0, 6)
     assert fit_grid(start, lambda grid: np.full(30, value)) is start
+
+
+def test_a_fit_evaluates_the_errors_about_as_often_as_it_says():
+    """A search pays differences once and secants from there on: the estimate of a dry run counts on it."""
+    scales, calls = np.random.default_rng(5).uniform(0.5, 1.5, 60), []
+
+    def errors(grid):
+        calls.append(grid)
+        passage = scheme("adams5").passage(grid)
+        values = np.exp(-8 * np.outer(scales, passage.times[0]) ** 2) @ passage.weights
+        return values + np.sqrt(np.pi / 32) / scales
+
+    for n_steps in (11, 30):
+        calls.clear()
+        fit_grid(np.linspace(2.0, -2.0, n_steps + 1), errors)
+        assert len(calls) < 1.5 * evaluations(n_steps)
+        assert len(calls) > 0.4 * evaluations(n_steps)
+
+
+@pytest.mark.parametrize("theory", [QUARTIC, Phi4.A(-4.0, 6.0)])
+def test_tables_between_levels_are_those_of_the_network(theory):
+    """Far below the errors that a fit compares, on a network with larger slopes than a trained one."""
+    made = model(theory, SHAPE, 0.3, sigmas=(0.02, 4.0))
+    low, high = made.noise.log_range
+    grid = np.concatenate([[high], np.sort(np.random.default_rng(3).uniform(low, high, 12))[::-1], [low]])
+    fine = FineRidge(made.network, made.gaussian, made.noise.log_range)
+    flows = [
+        CompiledFlow(made.network, made.gaussian, grid, scheme("adams5")),
+        InterpolatedFlow(fine, grid, scheme("adams5")),
+    ]
+    noise = np.random.default_rng(4).standard_normal((20, *SHAPE))
+    (phi, log_q), (again, density) = (flow.down(noise) for flow in flows)
+    np.testing.assert_allclose(again, phi, atol=1e-4)
+    np.testing.assert_allclose(density, log_q, atol=1e-3)
+    np.testing.assert_allclose(flows[1].up(phi)[1], flows[0].up(phi)[1], atol=1e-3)
 
 
 # --- a model's grid --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from learned_toys import QUARTIC, network
+from learned_toys import QUARTIC, network, some_propagator
 from learned_toys import model as toy_model
 from training_toys import PLAN, SHAPE, assert_same, phis, stopping_after, trainer
 
@@ -26,7 +26,7 @@ from latticediff.model.storage import save_model
 from latticediff.stages.train import Source, build_trainer
 from latticediff.streams import Streams
 from latticediff.targets.matching import mixed_target
-from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
+from latticediff.training import Task, Trainer, TrainingData, TrainingPlan, calibrate
 from latticediff.training.calibrate import finish_model
 from latticediff.training.checkpoint import read_checkpoint, write_checkpoint
 from latticediff.training.data import lattice_symmetries
@@ -330,3 +330,18 @@ def test_noise_that_leaves_no_room_is_refused():
     text = '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.0\n[lattice]\nshape = [4, 4]\n[training]\nsigma_min = 50.0\n'
     with pytest.raises(UserError, match=r"sigma_min = 50, sigma_max = .*; expected 0 < sigma_min < sigma_max"):
         build_trainer(parse_card(text), [Source(QUARTIC, TrainingData(phis(), n_chains=8))])
+
+
+@pytest.mark.parametrize("phase", ["symmetric", "broken"])
+def test_score_power_of_the_compiled_network_is_that_of_torch(phase, monkeypatch):
+    """The same fields and noise: the tables differ by the rounding of float32 inside of the network."""
+    vacuum = 1.5 if phase == "broken" else 0.0
+    gaussian = GaussianReference(QUARTIC, some_propagator(SHAPE), vacuum=vacuum)
+    fields = phis() + vacuum * np.sign(np.random.default_rng(1).normal(size=(len(phis()), 1, 1)))
+    data, grid = TrainingData(fields, 8), np.log([0.05, 0.3, 2.0])
+    net = network(2, 0.3).eval()
+    compiled = calibrate.measured_power(net, gaussian, data, grid, 3)
+    monkeypatch.setattr(calibrate, "Compiled", int)  # which no network is
+    plain = calibrate.measured_power(net, gaussian, data, grid, 3)
+    np.testing.assert_allclose(compiled, plain, rtol=2e-5)
+    assert np.abs(plain - 1).max() > 0.01  # of a Gaussian theory it is 1

@@ -6,11 +6,9 @@ python docs/figures/ess_against_L.py
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+
+from latticediff.report.style import COLOURS, legend, new_figure, styled
 
 HERE = Path(__file__).parent
 #: (L, ESS, label): exact, likelihood-weighted sampling along xi = L/4, convention A, m2 = -4
@@ -23,28 +21,29 @@ def main():
     fast, odd = ([r for r in rows if r["model"].endswith(end)] for end in ("-fast", "-odd"))
     rows = [r for r in rows if r not in fast and r not in odd]
     L = np.array([r["shape"][0] for r in rows])
-    fig, ax = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for key, marker, label in (("ess_reverse", "o-", "latticediff, reverse"), ("ess_forward", "s--", "forward")):
-        values = np.array([r[key] for r in rows])
-        ax.errorbar(L, values[:, 0], values[:, 1], fmt=marker, capsize=3, label=label)
-    for family, marker, label in ((odd, "P-", "odd sites, reverse"), (fast, "D:", "fast models, reverse")):
-        values = np.array([r["ess_reverse"] for r in family])
-        ax.errorbar([r["shape"][0] for r in family], values[:, 0], values[:, 1], fmt=marker, capsize=3, label=label)
-    for (extent, ess, label), marker in zip(PUBLISHED, "^v", strict=True):
-        ax.plot(extent, ess, marker, color="black", label=f"{label}: {ess}")
-    volumes = np.array([32, 64, 128])
-    ax.plot(
-        volumes, 0.904 ** (volumes / 32) ** 2, ":", color="black", lw=1, label="0.904 at 32, equal quality per site"
-    )
-    ax.set(
-        xlabel="L", ylabel="ESS of global proposals", ylim=(0, 1.02), xscale="log", title=r"$\phi^4$ along $\xi = L/4$"
-    )
-    ticks = sorted({*L.tolist(), *volumes.tolist()})
-    ax.set_xticks(ticks, [str(tick) for tick in ticks])
-    ax.minorticks_off()
-    ax.grid(alpha=0.3)
-    ax.legend(frameon=False, loc="lower left")
-    fig.savefig(HERE / "ess-against-L.png", dpi=150)
+    lines = [
+        (rows, "ess_reverse", "o", "-", "all sites, reverse"),
+        (rows, "ess_forward", "s", "--", "all sites, forward"),
+        (odd, "ess_reverse", "P", "-", "odd sites, reverse"),
+        (fast, "ess_reverse", "D", ":", "fast models, reverse"),
+    ]
+    with styled():
+        figure, ax = new_figure(3.6)
+        for (family, key, marker, dashes, label), colour in zip(lines, COLOURS, strict=False):
+            values = np.array([r[key] for r in family])
+            x = [r["shape"][0] for r in family]
+            ax.errorbar(x, values[:, 0], values[:, 1], marker=marker, ls=dashes, color=colour, label=label)
+        for (extent, ess, label), marker in zip(PUBLISHED, "^v", strict=True):
+            ax.plot(extent, ess, marker, ms=6, color="black", label=f"{label}: {ess}")
+        volumes = np.array([32, 64, 128])
+        law = 0.904 ** (volumes / 32) ** 2
+        ax.plot(volumes, law, ":", color="black", lw=1, label="0.904 at 32, equal per site")
+        ax.set(xlabel="L, along ξ = L/4", ylabel="ESS of global proposals", ylim=(0, 1.02), xscale="log")
+        ticks = sorted({*L.tolist(), *volumes.tolist()})
+        ax.set_xticks(ticks, [str(tick) for tick in ticks])
+        ax.minorticks_off()
+        legend(figure, ax, outside=True)
+        figure.savefig(HERE / "ess-against-L.png", dpi=200, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -8,22 +8,17 @@ Writes score-matching-{well,losses,kde,langevin}.png; half a minute on one core.
 import argparse
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
 from latticediff.diffusion.langevin import annealed_langevin
+from latticediff.report.style import COLOURS, DASHES, legend, new_figure, styled
 from latticediff.targets.objectives import EmpiricalScore, denoising, explicit
 
 GRID = np.linspace(-3, 3, 601)
 CENTRES = np.array([[-1.5, -0.8], [1.4, 1.0]])
 MODES = EmpiricalScore(CENTRES, weights=[0.7, 0.3], width=0.3)
 LEVEL = 0.5
-COLOURS = plt.get_cmap("viridis")(np.linspace(0.05, 0.85, 4))
 
 
 class Perceptron(torch.nn.Module):
@@ -55,16 +50,17 @@ def column(values):
 
 def figure_well(well, out):
     """Noised densities and their scores: from two narrow wells to one wide Gaussian."""
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    fig, (left, right) = new_figure(2.7, ncols=2)
     x = np.linspace(-3.5, 3.5, 400)
-    for sigma, colour in zip((0.02, 0.2, 0.5, 1.2), COLOURS, strict=True):
-        left.plot(x, well.log_density(column(x), sigma).exp(), color=colour, label=rf"$\sigma = {sigma}$")
-        right.plot(x, well(column(x), sigma), color=colour)
-    right.plot(x, -16 * x * (x**2 - 1), "k:", lw=1, label="force, $-dS/dx$")
+    for sigma, colour, dashes in zip((0.02, 0.2, 0.5, 1.2), COLOURS, DASHES, strict=False):
+        look = {"color": colour, "ls": dashes}
+        left.plot(x, well.log_density(column(x), sigma).exp(), label=f"σ = {sigma}", **look)
+        right.plot(x, well(column(x), sigma), **look)
+    right.plot(x, -16 * x * (x**2 - 1), color="#777777", lw=0.8)
+    left.plot([], [], color="#777777", lw=0.8, label="force, −dS/dx")
     left.set(xlabel="$x$", ylabel=r"$p_\sigma(x)$")
     right.set(xlabel="$x$", ylabel=r"$\nabla \log p_\sigma(x)$", ylim=(-12, 12))
-    left.legend(frameon=False)
-    right.legend(frameon=False)
+    legend(fig, left, outside=True)
     save(fig, out, "well")
 
 
@@ -95,18 +91,18 @@ def figure_losses(well, probability, out, rng):
         optimiser.step()
     esm, dsm = np.array(curves).T
     print(f"ESM {esm[-1]:.6f}, DSM - ESM {dsm[-1] - esm[-1]:.6f}, constant of theory {constant:.6f}")
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    left.plot(steps, dsm, color=COLOURS[1], label="DSM")
-    left.plot(steps, esm, color=COLOURS[3], label="ESM")
-    left.plot(steps, esm + constant, "k:", label="ESM + constant of theory")
+    fig, (left, right) = new_figure(2.7, ncols=2)
+    left.plot(steps, dsm, color=COLOURS[0], label="DSM")
+    left.plot(steps, esm, color=COLOURS[1], ls="--", label="ESM")
+    left.plot(steps, esm + constant, color="black", ls=":", label="ESM + constant of theory")
     left.set(xlabel="training step", ylabel="loss", ylim=(0, None))
-    left.legend(frameon=False)
     line = np.linspace(-2.6, 2.6, 300)
     with torch.no_grad():
-        right.plot(line, model(column(line), None), color=COLOURS[1], label="network")
-    right.plot(line, well(column(line), LEVEL), "k:", label=rf"exact, $\sigma = {LEVEL}$")
+        right.plot(line, model(column(line), None), color=COLOURS[2], label="network")
+    right.plot(line, well(column(line), LEVEL), color="black", ls=":", label=f"exact, σ = {LEVEL}")
     right.set(xlabel="$x$", ylabel="score")
-    right.legend(frameon=False)
+    right.legend(loc="lower left")
+    legend(fig, left, outside=True)
     save(fig, out, "losses")
 
 
@@ -121,13 +117,13 @@ def figure_kde(out, rng):
     empirical = EmpiricalScore(points)
     axis = np.linspace(-3, 3, 17)
     fine = np.linspace(-3, 3, 81)
-    fig, axes = plt.subplots(1, 3, figsize=(9, 3.1), layout="constrained", sharey=True)
+    fig, axes = new_figure(2.4, ncols=3, sharey=True)
     for panel, (score, sigma, title) in zip(
         axes,
         (
-            (MODES, 0.5, r"mixture, $\sigma = 0.5$"),
-            (empirical, 0.5, r"40 points, $\sigma = 0.5$"),
-            (empirical, 0.1, r"40 points, $\sigma = 0.1$"),
+            (MODES, 0.5, "mixture, σ = 0.5"),
+            (empirical, 0.5, "40 points, σ = 0.5"),
+            (empirical, 0.1, "40 points, σ = 0.1"),
         ),
         strict=True,
     ):
@@ -136,9 +132,10 @@ def figure_kde(out, rng):
         panel.contourf(fine, fine, density**0.5, levels=8, cmap="Blues")
         grid = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2)
         arrows = score(torch.as_tensor(grid), sigma).numpy() * sigma**2  # Tweedie: the way to the posterior mean
-        panel.quiver(*grid.T, *arrows.T, angles="xy", scale_units="xy", scale=4, width=0.004)
+        panel.quiver(*grid.T, *arrows.T, angles="xy", scale_units="xy", scale=4, width=0.006)
+        panel.grid(False)
         if score is empirical:
-            panel.plot(*points.T, "r.", ms=3)
+            panel.plot(*points.T, ".", color=COLOURS[1], ms=4)
         panel.set(title=title, xlabel="$x_1$", aspect="equal")
     axes[0].set_ylabel("$x_2$")
     save(fig, out, "kde")
@@ -152,19 +149,18 @@ def figure_langevin(out, rng):
     plain = annealed_langevin(MODES, begin, sigmas[-1:], rng, n_steps=400, step=0.3)
     annealed = annealed_langevin(MODES, sigmas[0] * begin, sigmas, rng, n_steps=40, step=0.3)
     panels = {"exact draws": draw_modes(n, rng), "one level": plain.numpy(), "annealed": annealed.numpy()}
-    fig, axes = plt.subplots(1, 3, figsize=(9, 3.1), layout="constrained", sharey=True)
+    fig, axes = new_figure(2.4, ncols=3, sharey=True)
     for panel, (title, x) in zip(axes, panels.items(), strict=True):
         share = (x.sum(1) < 0).mean()
         print(f"{title}: {share:.3f} of the samples in the heavier mode")
-        panel.plot(*x.T, ".", ms=1.5, color=COLOURS[1])
-        panel.set(title=f"{title}: {share:.2f} lower left", xlabel="$x_1$", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
+        panel.plot(*x.T, ".", ms=1.5, color=COLOURS[0])
+        panel.set(title=f"{title}: {share:.2f}", xlabel="$x_1$", xlim=(-3, 3), ylim=(-3, 3), aspect="equal")
     axes[0].set_ylabel("$x_2$")
     save(fig, out, "langevin")
 
 
 def save(fig, out, name):
-    fig.savefig(out / f"score-matching-{name}.png", dpi=90)
-    plt.close(fig)
+    fig.savefig(out / f"score-matching-{name}.png", dpi=200, metadata={"Software": None})
 
 
 def main():
@@ -175,10 +171,11 @@ def main():
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     well, probability = double_well()
-    figure_well(well, out)
-    figure_losses(well, probability, out, rng)
-    figure_kde(out, rng)
-    figure_langevin(out, rng)
+    with styled():
+        figure_well(well, out)
+        figure_losses(well, probability, out, rng)
+        figure_kde(out, rng)
+        figure_langevin(out, rng)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,7 @@ def run(
             "sample_ode",
             "sample_sde",
             *(["beside"] if loaded.sampling.beside else []),
+            "report",
         )
         return
     from ..stages.run import run as run_all

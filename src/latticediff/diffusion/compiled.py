@@ -218,6 +218,13 @@ class CompiledModes:
         y = fluctuation / root
         return -self.ridge.vacua.turn(sign, y / root + root / v * self.ridge.slope(y, i - 1))
 
+    def power(self, x: FloatArray, i: int) -> FloatArray:
+        """``<|s_k|^2> / V`` at level i of noised configurations, (V,); see `reverse.score_power`."""
+        v, widened = self.variances[i], self.G + self.variances[i]
+        _, fluctuation = self.ridge.vacua.fluctuations(x)
+        slope = self.ridge.slope(fluctuation / np.sqrt(widened), i - 1)  # v W R / (G + v)^(1/2)
+        return 1 / widened + widened / v**2 * np.square(slope).mean(axis=0)
+
     def multiply(self, x: FloatArray, multiplier: FloatArray) -> FloatArray:
         """Fields multiplied by an even function of momentum: in this basis a plain product."""
         return x * multiplier

@@ -25,12 +25,14 @@ from ..errors import UserError
 from ..types import FloatArray
 from .ladder import NoiseRange
 
-__all__ = ["GRIDS", "TimeGrid", "fit_grid"]
+__all__ = ["GRIDS", "TimeGrid", "evaluations", "fit_grid"]
 
 GRIDS = ("uniform", "optimised")
 DECIMALS = 5  #: of log sigma in an optimised grid, so that it can be written down
-DEGREE = 6  #: of the smooth grids that the search begins with
-ROUNDS = 12, 6  #: iterations on the smooth grids, and on all nodes
+DEGREES = 4, 8  #: of the smooth grids that the search begins with, before it moves every step
+ROUNDS = 8, 12, 25  #: evaluations after the first differences, on the smooth grids and on all steps
+TYPICAL = 0.6  #: of these, before the gain is too small
+GAIN = 1e-2  #: relative gain of an iteration below which a search ends
 SHIFT = 1e-3  #: of the differences, in log step size
 RIDGE = 0.01  #: price of uneven steps, in units of the typical error
 STEEP = 6.0  #: of neighbouring steps: beyond, a multistep scheme's coefficients are large, and rounding grows with them
@@ -104,7 +106,8 @@ def fit_grid(start: FloatArray, errors: Callable[[FloatArray], FloatArray]) -> F
     """The grid with the ends and the number of steps of `start` that makes `errors` small.
 
     Least squares in the logarithms of the step sizes, first along smooth functions of the step's number, then in all of
-    them: the order of steps cannot break, whatever a search tries.
+    them: the order of steps cannot break, whatever a search tries. Slopes are differences at the start of each search
+    and secants from there on, so an iteration costs one evaluation.
 
     Parameters
     ----------
@@ -125,11 +128,10 @@ def fit_grid(start: FloatArray, errors: Callable[[FloatArray], FloatArray]) -> F
     if not 0 < scale < np.inf:
         return start
     x = (2 * np.arange(n_steps) + 1) / n_steps - 1
-    degree = min(DEGREE, n_steps - 1)
-    smooth: Any = legendre.legvander(x, degree)[:, 1:]
-    found, best = np.zeros(n_steps), start
-    for basis, rounds in zip((smooth, np.eye(n_steps)), ROUNDS, strict=True):
-        scale = OUTLIER * _size(errors(best))
+    smooth: list[Any] = [legendre.legvander(x, min(degree, n_steps - 1))[:, 1:] for degree in DEGREES]
+    found, best, size = np.zeros(n_steps), start, scale / OUTLIER
+    for basis, rounds in zip((*smooth, np.eye(n_steps)), ROUNDS, strict=True):
+        scale = OUTLIER * size
 
         def misses(
             p: FloatArray, basis: FloatArray = basis, centre: FloatArray = found, scale: float = scale
@@ -140,16 +142,54 @@ def fit_grid(start: FloatArray, errors: Callable[[FloatArray], FloatArray]) -> F
             stiff = STIFF * len(values) * steep  # of a sum over fields the same share, however many they are
             return np.concatenate([values.clip(-1e3 * scale, 1e3 * scale) / scale, RIDGE * logs, stiff])
 
-        def slopes(p: FloatArray, misses: Callable[[FloatArray], FloatArray] = misses) -> FloatArray:
-            here = misses(p)
-            return np.stack([(misses(p + SHIFT * e) - here) / SHIFT for e in np.eye(len(p))], axis=1)
-
-        fit = least_squares(misses, np.zeros(basis.shape[1]), slopes, loss="soft_l1", max_nfev=rounds)
+        search = _Secant(misses)
+        fit = least_squares(
+            search.values, np.zeros(basis.shape[1]), search.slopes, loss="soft_l1", max_nfev=rounds, ftol=GAIN
+        )
         candidate = found + basis @ fit.x
         rounded = _grid(start, candidate, DECIMALS)
-        if _is_steady(rounded) and _size(errors(rounded)) < _size(errors(best)):
-            found, best = candidate, rounded
+        now = _size(errors(rounded))
+        if _is_steady(rounded) and now < size:
+            found, best, size = candidate, rounded, now
     return best
+
+
+def evaluations(n_steps: int) -> int:
+    """How often `fit_grid` evaluates the errors of a grid of so many steps, more or less."""
+    differences = sum(min(degree, n_steps - 1) for degree in DEGREES) + n_steps
+    return differences + round(TYPICAL * sum(ROUNDS)) + 2 * len(ROUNDS)
+
+
+class _Secant:
+    """Residuals and their slopes: differences at the first point, then Broyden's update from point to point.
+
+    A difference in every parameter costs as many evaluations as a grid has steps; the secant update [Broyden 1965,
+    eq. (4.5)] costs none, and what it misses a further iteration makes good.
+    """
+
+    def __init__(self, residuals: Callable[[FloatArray], FloatArray]) -> None:
+        self._residuals = residuals
+        self._last: tuple[FloatArray, FloatArray] | None = None  #: evaluated: the solver asks for slopes there
+        self._from: tuple[FloatArray, FloatArray, FloatArray] | None = None  #: point, residuals and slopes there
+
+    def values(self, p: FloatArray) -> FloatArray:
+        """Residuals at `p`."""
+        if self._last is None or not np.array_equal(self._last[0], p):
+            self._last = p.copy(), self._residuals(p)
+        return self._last[1]
+
+    def slopes(self, p: FloatArray) -> FloatArray:
+        """Their Jacobian at `p`, approximately."""
+        here = self.values(p)
+        if self._from is None:
+            J = np.stack([(self._residuals(p + SHIFT * e) - here) / SHIFT for e in np.eye(len(p))], axis=1)
+        else:
+            before, there, J = self._from
+            step = p - before
+            if step @ step > 0:
+                J = J + np.outer(here - there - J @ step, step) / (step @ step)
+        self._from = p.copy(), here, J
+        return J
 
 
 def _grid(start: FloatArray, logs: FloatArray, decimals: int | None = None) -> FloatArray:

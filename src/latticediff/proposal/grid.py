@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from ..model.score_model import ScoreModel
 
 
-__all__ = ["calibrated_grid", "own_scheme", "stored_grid", "with_grid"]
+__all__ = ["calibrated_grid", "calibration_fields", "own_scheme", "stored_grid", "with_grid"]
 
 Passage = Callable[[FloatArray], tuple[FloatArray, FloatArray]]  #: from fields (n, *lattice) to ``(fields, log_q)``
 Passages = Callable[[TimeGrid, Method], tuple[Passage, Passage]]  #: ``(down, up)`` along a grid with a method
 
-SITES = 2**14  #: field values of a calibration
+SITES = 2**13  #: field values of a calibration
+MOST = 96  #: fields of it
 FINE = 64  #: Runge-Kutta steps of the reference
 SEED = 19_830_905
 KEPT = 16  #: calibrated grids kept in memory
@@ -133,9 +134,14 @@ def calibrated_grid(model: ScoreModel, steps: int, method: str, passages: Passag
     return _grids[key]
 
 
+def calibration_fields(volume: int, steps: int) -> int:
+    """Fields of a calibration: more than a grid of so many steps has parameters."""
+    return max(min(SITES // volume, MOST), 2 * steps + 16)
+
+
 def _calibrate(model: ScoreModel, steps: int, method: str, passages: Passages, batch: int) -> TimeGrid:
     uniform, volume = TimeGrid.uniform(model.noise, steps), int(np.prod(model.shape))
-    n = int(np.clip(SITES // volume, 2 * steps + 16, 256))
+    n = calibration_fields(volume, steps)
     noise = np.random.default_rng(SEED).standard_normal((n, *model.shape))
     down, up = passages(TimeGrid.uniform(model.noise, FINE), scheme("rk4"))
     phi, log_q = _in_parts(down, noise, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from ..contracts import require
+from ..diffusion.between import FineRidge, InterpolatedFlow
 from ..diffusion.compiled import CompiledFlow
 from ..diffusion.flow import ProbabilityFlow
 from ..diffusion.runge_kutta import Method, scheme
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from ..gaussian.reference import GaussianReference
     from ..model.score_model import ScoreModel
     from ..networks.contract import Network, Residual
-    from .grid import Passage
+    from .grid import Passage, Passages
 
 
 __all__ = ["MAX_PASSES", "OdeProposal", "exact_divergence"]
@@ -107,16 +109,29 @@ class OdeProposal:
         if grid == "uniform":
             return uniform
         found = stored_grid(self.model, self.steps, self.method.name)
-        return found or calibrated_grid(self.model, self.steps, self.method.name, self._passages, self.batch)
+        return found or calibrated_grid(self.model, self.steps, self.method.name, self.passages(), self.batch)
 
     def _flow(self, grid: TimeGrid, method: Method) -> CompiledFlow | ProbabilityFlow:
         flow: Any = CompiledFlow if self.compiled else ProbabilityFlow
         return flow(self._network, self.model.gaussian, grid.down, method, up_grid=grid.up)
 
-    def _passages(self, grid: TimeGrid, method: Method) -> tuple[Passage, Passage]:
-        """Ways down and up along another grid, as functions of NumPy fields."""
-        flow = self._flow(grid, method)
-        return (lambda noise: self._pass(flow.down, noise)), (lambda phi: self._pass(flow.up, phi))
+    def passages(self) -> Passages:
+        """Ways down and up along other grids, as functions of NumPy fields; one set of tables for a compiled flow."""
+
+        @functools.cache  # made when they are first asked for: a grid may be known already
+        def fine() -> FineRidge:
+            network: Any = self._network  # `Compiled`, since the flow is
+            return FineRidge(network, self.model.gaussian, self.model.noise.log_range)
+
+        def passages(grid: TimeGrid, method: Method) -> tuple[Passage, Passage]:
+            flow: Any
+            if self.compiled:
+                flow = InterpolatedFlow(fine(), grid.down, method, grid.up)
+            else:
+                flow = self._flow(grid, method)
+            return (lambda noise: self._pass(flow.down, noise)), (lambda phi: self._pass(flow.up, phi))
+
+        return passages
 
     def describe(self) -> Description:
         """JSON-able parameters."""

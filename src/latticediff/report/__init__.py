@@ -5,13 +5,15 @@ pictures, `sheet` what a page is made of, `html` the page; `build` writes a fold
 """
 
 from .build import write_report
-from .model import Autocorrelation, ChainResult, Correlator, Propagator, RunResult
+from .model import Autocorrelation, ChainResult, Correlator, Film, Histogram, Propagator, RunResult
 from .tables import report_dict
 
 __all__ = [
     "Autocorrelation",
     "ChainResult",
     "Correlator",
+    "Film",
+    "Histogram",
     "Propagator",
     "RunResult",
     "report_dict",

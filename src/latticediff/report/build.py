@@ -1,7 +1,7 @@
-"""Write a report folder: ``report.json``, ``report.html``, ``figures/*.png``, ``*.pdf``, ``*.csv``."""
+"""Write a report folder: ``report.json``, ``report.html``, ``figures/*.png``, ``*.pdf``, ``*.svg``, ``*.csv``."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..atomic import sealed_bytes
@@ -41,16 +41,16 @@ def write_file(path: Path, data: str | bytes) -> Path:
     return path
 
 
-def write_figures(records: Iterable[FigureRecord], out: PathLikeStr, vector: bool = False) -> Path:
-    """Write each figure as PNG and PDF, and the numbers behind it as CSV, into ``figures`` in the folder `out`.
+def write_figures(records: Iterable[FigureRecord], out: PathLikeStr, done: Callable[[], object] | None = None) -> Path:
+    """Write each figure as PNG, PDF and SVG, and the numbers behind it as CSV, into ``figures`` in the folder `out`.
 
     Parameters
     ----------
     records : iterable of FigureRecord
     out : path-like
         Made if missing.
-    vector : bool
-        SVG as well.
+    done : callable, optional
+        Called after each figure.
 
     Returns
     -------
@@ -71,12 +71,18 @@ def write_figures(records: Iterable[FigureRecord], out: PathLikeStr, vector: boo
         write_file(folder / f"{record.name}.png", record.png)
         write_file(folder / f"{record.name}.pdf", record.pdf)
         write_file(folder / f"{record.name}.csv", record.csv)
-        if vector:
-            write_file(folder / f"{record.name}.svg", record.svg)
+        write_file(folder / f"{record.name}.svg", record.svg)
+        if done is not None:
+            done()
     return folder
 
 
-def write_report(run: RunResult, out: PathLikeStr) -> dict[str, Path]:
+def write_report(
+    run: RunResult,
+    out: PathLikeStr,
+    records: Sequence[FigureRecord] | None = None,
+    done: Callable[[], object] | None = None,
+) -> dict[str, Path]:
     """Write everything about `run` into the folder `out`, replacing an earlier report there.
 
     Parameters
@@ -84,6 +90,10 @@ def write_report(run: RunResult, out: PathLikeStr) -> dict[str, Path]:
     run : RunResult
     out : path-like
         Created if missing. Files that are no part of a report are left alone.
+    records : sequence of FigureRecord, optional
+        By default what `figures.draw` makes of `run`.
+    done : callable, optional
+        Called after each figure, which take most of the time.
 
     Returns
     -------
@@ -95,8 +105,8 @@ def write_report(run: RunResult, out: PathLikeStr) -> dict[str, Path]:
     FileError
         If the folder cannot be made or written.
     """
-    out, records = Path(out), draw(run)
-    folder = write_figures(records, out)
+    out, records = Path(out), draw(run) if records is None else records
+    folder = write_figures(records, out, done)
     # allow_nan=False: NaN is no JSON, and no number of a report
     text = json.dumps(report_dict(run), indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     paths = {"figures": folder, "json": write_file(out / "report.json", text)}

@@ -14,6 +14,7 @@ from ..arrays import real_array
 from ..errors import UserError
 from ..types import FloatArray
 from .curves import Autocorrelation, Correlator, Propagator
+from .fields import Histogram
 from .finite import Pair, finite, finite_pair
 
 __all__ = ["ChainResult"]
@@ -77,6 +78,9 @@ class ChainResult:
         The kernel's JSON-able description.
     network : str
         Whose network proposes, and what it is, in words; empty if there is none, or nothing to tell apart.
+    configurations : ndarray, shape (n, a, b), or None
+        Planes of some stored configurations, `latticediff.report.fields.planes`.
+    site_values : Histogram or None
 
     Raises
     ------
@@ -112,6 +116,8 @@ class ChainResult:
     algorithm: dict[str, Any] = field(default_factory=dict)
     processor_seconds_per_update: Pair | None = None
     network: str = ""
+    configurations: FloatArray | None = None
+    site_values: Histogram | None = None
 
     def __post_init__(self) -> None:
         def put(name: str, value: Any) -> None:
@@ -145,6 +151,12 @@ class ChainResult:
         finite(f"chain {self.name!r}: cost", self.seconds_per_update, self.evaluations_per_update)
         finite(f"chain {self.name!r}: setup seconds", *self.setup_seconds.values())
         finite(f"chain {self.name!r}: weighted_sigma", *self.weighted_sigma.values())
+        if self.configurations is not None:
+            shown = real_array(self.configurations, f"chain {self.name!r}: configurations")
+            if shown.ndim != 3 or not len(shown):
+                raise UserError(f"chain {self.name!r}: configurations have shape {shown.shape}; expected (n, a, b)")
+            finite(f"chain {self.name!r}: configurations", shown)
+            put("configurations", shown)
         if self.pareto_k is not None and not np.isfinite(self.pareto_k):
             put("pareto_k", None)  # a flat or a short tail has none
 

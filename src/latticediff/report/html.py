@@ -208,12 +208,13 @@ def page(run: RunResult, records: "Sequence[FigureRecord]") -> str:
         return "\n".join(figures.pop(name) for name in names if name in figures)
 
     sections = [
+        ("Fields", some("configurations", "film")),
         ("Samplers", _samplers(run) + some("history", "autocorrelation", "log_weight")),
         (
             "Observables",
             _observables(run)
             + _weighted(run)
-            + some("observables", "distribution", "propagator", "correlator", "effective_mass"),
+            + some("observables", "distribution", "site_values", "propagator", "correlator", "effective_mass"),
         ),
         ("Cost", _costs(run) + some("cost", "amortised")),
         ("Checks", _checks(run)),

@@ -4,7 +4,7 @@ The pipeline fills these records, `build` turns them into ``report.json``, figur
 lattice units for observables; *updates of one chain* for every Monte Carlo time, ``tau_int = 1/2 + sum_{t>=1} rho(t)``
 (0.5 is independent); seconds of wall time on the machine that ran.
 
-The records of `curves` and `chain` are named here too.
+The records of `curves`, `fields` and `chain` are named here too.
 """
 
 from collections.abc import Mapping
@@ -17,9 +17,10 @@ from ..lattice import check_shape
 from ..types import Shape
 from .chain import ChainResult
 from .curves import Autocorrelation, Correlator, Propagator
+from .fields import Film, Histogram
 from .finite import Pair, finite
 
-__all__ = ["Autocorrelation", "ChainResult", "Correlator", "Pair", "Propagator", "RunResult"]
+__all__ = ["Autocorrelation", "ChainResult", "Correlator", "Film", "Histogram", "Pair", "Propagator", "RunResult"]
 
 
 def now() -> str:
@@ -55,6 +56,8 @@ class RunResult:
         ISO time; now by default.
     card : str
         The effective run-card in TOML, shown at the end of the page; may be empty.
+    film : Film or None
+        One draw of a model on its way from noise to field.
     """
 
     action: dict[str, Any]
@@ -69,6 +72,7 @@ class RunResult:
     versions: dict[str, str] = field(default_factory=dict)
     created: str = field(default_factory=now)
     card: str = ""
+    film: Film | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", check_shape(self.shape))

@@ -155,7 +155,9 @@ def figure(record: "FigureRecord") -> str:
     """A figure as HTML, its PNG embedded as a data URI."""
     png = record.png
     width, height = int.from_bytes(png[16:20]), int.from_bytes(png[20:24])  # IHDR, PNG 1.2 section 4.1.1
-    links = ", ".join(f'<a href="figures/{record.name}.{kind}">{kind.upper()}</a>' for kind in ("png", "pdf", "csv"))
+    links = ", ".join(
+        f'<a href="figures/{record.name}.{kind}">{kind.upper()}</a>' for kind in ("png", "pdf", "svg", "csv")
+    )
     data = base64.b64encode(png).decode()
     return (
         f'<figure id="{record.name}"><h3>{text(record.title)}</h3>\n<img alt="{html.escape(record.alt)}" '

@@ -115,7 +115,7 @@ def write_study(document: Document, out: PathLikeStr) -> dict[str, Path]:
         The folder cannot be written.
     """
     records = draw_study(document)
-    folder = write_figures(records, out, vector=True)
+    folder = write_figures(records, out)
     text = write_file(Path(out) / "study.md", study_markdown(document, records))
     return {
         "figures": folder,

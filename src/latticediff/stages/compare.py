@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..atomic import all_at_once, claimed, entries_of
 from ..ensemble import Ensemble
@@ -14,9 +14,10 @@ from ..job.progress import Progress
 from ..provenance import version
 from ..report import ChainResult, RunResult, write_report
 from .chains import chain_result
+from .pictures import histogram_edges, pictures, site_histogram
 
 if TYPE_CHECKING:
-    from ..types import PathLikeStr
+    from ..types import FloatArray, PathLikeStr
 
 __all__ = ["compare"]
 
@@ -58,13 +59,19 @@ def compare(
         if any(Path(path).resolve() == Path(other).resolve() for other in files[:number]):
             raise UserError(f"got {path} twice, and a file agrees with itself; give files of different chains")
     chains: list[ChainResult] = []
+    edges: FloatArray | None = None
     opened: list[Ensemble] = []  # what they say of themselves outlives their closing
     for path, name in zip(files, _names(files), strict=True):
         with Ensemble(path) as ensemble:
             opened.append(ensemble)
             ensemble.expect(opened[0].action, opened[0].shape)
             progress.say(f"measuring {path}")
-            chains.append(chain_result(name, name, ensemble, s_tau=s_tau))
+            edges = histogram_edges(ensemble) if edges is None else edges
+            fields: dict[str, Any] = {
+                "configurations": pictures(ensemble),
+                "site_values": site_histogram(ensemble, edges),
+            }
+            chains.append(chain_result(name, name, ensemble, s_tau=s_tau, **fields))
     first = opened[0]
     result = RunResult(
         action=first.description,

@@ -175,6 +175,30 @@ def _beside_costs(card: Card) -> dict[str, Cost]:
     return costs
 
 
+def _report_costs(card: Card, n_routes: int) -> dict[str, Cost]:
+    """Of the page, nearly all of it drawing, and of the processor time of all samplers where models are compared."""
+    from ..report.figures import FIGURES
+    from ..report.style import FigureRecord, new_figure, styled
+    from .prices import ROUND_SECONDS, ROUNDS
+
+    def one() -> None:
+        with styled():
+            figure, axes = new_figure(4.2, nrows=2)
+            for ax in axes:
+                ax.plot(range(20), label="a chain")
+            axes[0].legend()
+        record = FigureRecord("probe", "", "", "", figure, (), [])
+        assert record.png
+        assert record.pdf
+        assert record.svg
+
+    costs = {"report": Cost(_timed(one) * len(FIGURES), 1 << 27, 1 << 23)}
+    if card.sampling.beside:
+        n = 1 + n_routes + len(card.sampling.beside)
+        costs = {"prices": Cost(ROUNDS * ROUND_SECONDS * n, 1 << 26, 1 << 10), **costs}
+    return costs
+
+
 @torch_defaults()
 def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
     """Measure what stages of a card would cost, in a few seconds.
@@ -184,7 +208,7 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
     card : latticediff.config.Card
     stages : collection of str
         Any of ``generate, sample_hmc, train, finetune, sample_ode, sample_sde``, and ``beside``: the models that
-        ``sampling.beside`` names.
+        ``sampling.beside`` names; ``report``, the page of a run.
 
     Returns
     -------
@@ -222,6 +246,8 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
         costs[stage] = _sample_cost(card, model, stage.removeprefix("sample_"))
     if "beside" in stages:
         costs |= _beside_costs(card)
+    if "report" in stages:
+        costs |= _report_costs(card, len(learned))
     return costs
 
 

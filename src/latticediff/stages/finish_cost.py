@@ -5,15 +5,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..build.learned import on_uniform_grid, plain_proposal
-from ..diffusion.time_grid import DEGREE, ROUNDS
+from ..diffusion.time_grid import evaluations
 from ..networks.contract import ClosedFormTrace
-from ..proposal.grid import FINE
-from ..proposal.grid import SITES as GRID_SITES
+from ..proposal.grid import FINE, calibration_fields
 from ..streams import Streams
 from ..training.calibrate import N_LEVELS, measured_power
 from ..training.calibrate import SITES as POWER_SITES
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["finish_seconds"]
 
 PROBES = 5  # of each part; their median counts
-TYPICAL = 0.7  # of the rounds that a fit of the grid may take
+BESIDE = 1.7  # of an evaluation of the compiled network: noise and transforms are made beside it
 
 
 def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: bool) -> float:
@@ -52,28 +52,31 @@ def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: boo
     volume, route = model.gaussian.volume, "ode" if closed else "sde"
     proposal: Any = plain_proposal(on_uniform_grid(card), model, route)
     rng = Streams(card.run.seed).child("probe").generator("finish")
-    n = max(1, min(card.sampling.batch, GRID_SITES // volume))
+    n = calibration_fields(volume, ode.steps)
     proposal.draw(n, rng)  # compiles
-    # of what a flow knows of each of its levels, made anew for each grid
-    tables = _median(lambda: plain_proposal(on_uniform_grid(card), model, route))
     passage = _median(lambda: proposal.draw(n, rng)) / n  # of one field by the card's steps
 
-    levels = np.asarray(model.noise.log_range)[:1]
-    fields = max(64, POWER_SITES // volume)  # a level, if there are as many data
-    wanted = min(_training_fields(card), fields) / min(len(trainer.data.train), fields)
-    level = _median(lambda: measured_power(model.network, model.gaussian, trainer.data, levels))
-    seconds = level * N_LEVELS * max(1.0, wanted) * len(trainer.tasks)
+    fields = min(_training_fields(card), max(64, POWER_SITES // volume))  # a level, if there are as many data
+    if getattr(proposal, "compiled", False):
+        level = BESIDE * fields * passage / proposal.evaluations_per_draw
+    else:
+        few = min(len(trainer.data.train), fields)
+        work = partial(measured_power, model.network, model.gaussian, trainer.data)
+        spent = [_median(partial(work, np.linspace(*model.noise.log_range, n))) for n in (1, 3)]
+        level = 0.5 * (spent[1] - spent[0]) * fields / few  # what does not grow with the levels is left out
+    seconds = max(0.0, level) * N_LEVELS * len(trainer.tasks)
     seconds += N_METRICS * (1 + 3) * passage  # draws, and held-out fields by three passages
     if figures:
         fields = max(FEWEST_FIGURES, min(N_FIGURES, SITES // volume))
         # before and after: a draw, a field weighed, and weighed once more with twice the steps
         seconds += 2 * fields * (1 + 3 + 6) * passage
     if closed and ode.grid == "optimised":
-        fields = int(np.clip(GRID_SITES // volume, 2 * ode.steps + 16, 256))
-        smooth, single = min(DEGREE, ode.steps - 1), ode.steps
-        rounds = TYPICAL * (ROUNDS[0] * (smooth + 2) + ROUNDS[1] * (single + 2))
-        reference = 4 * FINE / max(1, proposal.evaluations_per_draw)  # by Runge-Kutta
-        seconds += 2 * (fields * (rounds + reference) * passage + rounds * tables)  # down and up
+        noise = rng.standard_normal((n, *model.shape))
+        ways, (grid, method) = proposal.passages(), (proposal.grid, proposal.method)
+        # tables from which every grid takes its own, then grid after grid, down and up
+        seconds += _median(lambda: proposal.passages()(grid, method))
+        seconds += 2 * evaluations(ode.steps) * _median(lambda: ways(grid, method)[0](noise))
+        seconds += 2 * n * passage * 4 * FINE / max(1, proposal.evaluations_per_draw)  # the reference, by Runge-Kutta
     return seconds
 
 

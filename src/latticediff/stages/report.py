@@ -13,13 +13,16 @@ from ..build.learned import route_named, routes_of
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..job.log import read_log
-from ..model.storage import read_card
+from ..model.score_model import ScoreModel
+from ..model.storage import load_model, read_card
 from ..provenance import version
 from ..report import RunResult, write_report
+from ..report.figures import draw
 from ..untrusted import printable
 from .beside import setup_seconds, told
 from .chains import chain_result, sampler_name
 from .measure import read_series
+from .pictures import denoised, histogram_edges, pictures, site_histogram
 from .prices import read_prices
 from .weigh import forward_ess, read_weights, step_doubling
 
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
     from ..config import Card
     from ..job.folder import RunFolder
     from ..job.progress import Progress
-    from ..report import ChainResult
-    from ..types import PathLikeStr
+    from ..report import ChainResult, Film
+    from ..types import FloatArray, PathLikeStr
     from .beside import Beside
 
 __all__ = ["report"]
@@ -78,10 +81,13 @@ def report(folder: RunFolder, progress: Progress, further: Sequence[Beside] = ()
         with Ensemble(folder.chain("hmc")) as ensemble:
             before = {"thermalise": _seconds_of(folder, "thermalised"), "search": _seconds_of(folder, "searched")}
             before = {item: spent for item, spent in before.items() if spent or item == "thermalise"}
+            edges = histogram_edges(ensemble)
             hmc = chain_result(
                 "hmc",
                 sampler_name(ensemble.algorithm),
                 ensemble,
+                configurations=pictures(ensemble),
+                site_values=site_histogram(ensemble, edges),
                 s_tau=card.analysis.s_tau,
                 setup_seconds=before,
                 processor_seconds_per_update=price.get("hmc"),
@@ -92,12 +98,12 @@ def report(folder: RunFolder, progress: Progress, further: Sequence[Beside] = ()
             setup = {**_inherited(folder, route), **{key: seconds[key] for key in PAID[route.weights]}}
             files, model = (folder.chain(name), folder.weights(name)), _model_of(folder, route)
             shown: tuple[str, PathLikeStr] | None = ("trained in this run", model) if further else None
-            chains.append(_learned(card, name, route.label, files, setup, price.get(name), shown))
+            chains.append(_learned(card, name, route.label, files, setup, price.get(name), shown, edges))
             task.advance()
         for beside in further:
             files, setup = folder.beside(beside.key), setup_seconds(beside)
             shown = (printable(beside.model, 200), beside.model)
-            chains.append(_learned(card, beside.key, beside.key, files, setup, price.get(beside.key), shown))
+            chains.append(_learned(card, beside.key, beside.key, files, setup, price.get(beside.key), shown, edges))
             task.advance()
     doubling = next((c.log_weight_step_doubling for c in chains if c.log_weight_step_doubling), {})
     checks |= {f"log_weight_step_doubling_{key}": value for key, value in doubling.items()}
@@ -114,8 +120,18 @@ def report(folder: RunFolder, progress: Progress, further: Sequence[Beside] = ()
         device=describe_device(pick_device(card.training.device)),
         versions={"latticediff": version(), **provenance.libraries},
         card=card.to_toml(),
+        film=_film(card, folder, chains),
     )
-    return write_report(result, folder.path)
+    records = draw(result)
+    with progress.task("drawing", len(records)) as task:
+        return write_report(result, folder.path, records, task.advance)
+
+
+def _film(card: Card, folder: RunFolder, chains: Sequence[ChainResult]) -> Film | None:
+    """A draw of the run's own model, from noise to field."""
+    model = load_model(folder.model, pick_device(card.sampling.device), card.theory(), card.shape)
+    label = next((chain.label for chain in chains if chain.name == "ode"), "the model")
+    return denoised(card, model, label) if isinstance(model, ScoreModel) else None
 
 
 def _seconds_of(folder: RunFolder, event: str) -> float:
@@ -155,8 +171,12 @@ def _learned(
     setup: dict[str, float],
     price: tuple[float, float] | None,
     shown: tuple[str, PathLikeStr] | None,
+    edges: FloatArray,
 ) -> ChainResult:
-    """Learned chains, measured: from their files, of chains and of weights; `shown` is whence the model is, and it."""
+    """Learned chains, measured: from their files, of chains and of weights; `shown` is whence the model is, and it.
+
+    `edges` are those of the histogram of site values.
+    """
     chain, weights_file = files
     weights = read_weights(weights_file)
     with Ensemble(chain) as ensemble:
@@ -175,5 +195,7 @@ def _learned(
             log_weight_step_doubling=step_doubling(weights),
             setup_seconds=setup,
             processor_seconds_per_update=price,
+            configurations=pictures(ensemble),
+            site_values=site_histogram(ensemble, edges),
             network="" if shown is None else f"{shown[0]}: {told(shown[1], ensemble.algorithm)}",
         )

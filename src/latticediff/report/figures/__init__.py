@@ -8,16 +8,20 @@ from ..model import RunResult
 from ..style import FigureRecord, styled
 from .chains import autocorrelation, distribution, history, log_weights
 from .costs import amortised, cost, training
+from .fields import configurations, film, site_values
 from .physics import correlator, effective_mass, observables, propagator
 
 __all__ = ["FIGURES", "draw"]
 
 #: in the order of the page
 FIGURES = (
+    configurations,
+    film,
     observables,
     history,
     autocorrelation,
     distribution,
+    site_values,
     log_weights,
     propagator,
     correlator,
