@@ -1,8 +1,8 @@
 """Lattice actions: couplings between sites plus a local potential, and what is known of them exactly.
 
 Rooms: `contract` (what other rooms ask), `local` (the general form) and its `links`, `phi4` and its `conventions`,
-`polynomial`, `modulated` and `sine_gordon` (other theories), `on` (several components), `external_field` (any of them in a field that differs from
-site to site), `wells` (their minima), `consistency` (what a kernel refuses), `free` (closed forms of the Gaussian
+`polynomial`, `modulated` and `sine_gordon` (other theories), `on` (several components), `external_field` (any of them
+in a field that differs from site to site), `wells` (their minima), `consistency` (what a kernel refuses), `free` (closed forms of the Gaussian
 theory), `odd_sites` (half of a checkerboard, the other half integrated out), `single_site` (its tables). Found by name
 through the entry-point group ``latticediff.actions``.
 """

@@ -26,7 +26,7 @@ from .conventions import CONVENTIONS
 from .local import LocalAction
 from .phi4 import Phi4
 
-__all__ = ["ON", "MOST_COMPONENTS"]
+__all__ = ["MOST_COMPONENTS", "ON"]
 
 MOST_COMPONENTS = 64
 MOST_DIMENSIONS = 3  #: of the lattice: with the components a field has four axes
@@ -63,6 +63,7 @@ class ON(LocalAction):
     """
 
     name = "on"
+    network = "vector_ridge"  #: which a card has that names none
     is_symmetric = True  #: S(-phi) = S(phi)
     unit_vectors = None  #: the axes of an array are those of the lattice
 
@@ -98,8 +99,8 @@ class ON(LocalAction):
         if len(shape) < self.ndim or shape[-self.ndim] != self.components:
             axes = ", ".join(f"L_{axis}" for axis in range(1, self.ndim))
             raise UserError(
-                f"fields have shape {tuple(shape)}; a theory of {self.components} components in {self.ndim - 1} dimensions"
-                f" wants (..., {self.components}, {axes})"
+                f"fields have shape {tuple(shape)}; a theory of {self.components} components in {self.ndim - 1}"
+                f" dimensions wants (..., {self.components}, {axes})"
             )
 
     def potential(self, phi: FloatArray) -> FloatArray:
@@ -129,7 +130,7 @@ class ON(LocalAction):
         return 4 * self.internal[2] * phi * (self._square(phi) + (self.components + 2) * variance)
 
     def local_curvature(self, phi: Field, variance: Field | float = 0.0) -> Field:
-        """``dF_i/dphi_i = 4b (phi . phi + 2 phi_i^2 + (N + 2) variance)``; a number is the length of a field along i."""
+        """``dF_i/dphi_i = 4b (phi . phi + 2 phi_i^2 + (N + 2) variance)``; a number is a field along i."""
         b = self.internal[2]
         if isinstance(phi, int | float):
             return 4 * b * (3 * phi * phi + (self.components + 2) * variance)
@@ -142,7 +143,7 @@ class ON(LocalAction):
             )
 
     def site_width(self) -> float:
-        r"""Standard deviation of a component at a site without neighbours, of density ``exp(-a r^2 - b r^4) r^(N-1)``."""
+        r"""Standard deviation of a component at a site without neighbours, density ``exp(-V) r^(N-1)``."""
         for reach in 2.0 ** np.arange(-6, 13):  # the first range whose end carries no weight
             r = np.linspace(0.0, reach, 4001)[1:]
             log_p = (self.components - 1) * np.log(r) - self._one.potential(r)
@@ -165,7 +166,7 @@ class ON(LocalAction):
         )
 
     def radial_potential(self) -> NumbaPotential:
-        """Numba-callable ``V(s)`` and ``2 V'(s)`` of ``s = phi . phi``, with parameters (a, b); force ``-2 V'(s) phi``."""
+        """Numba-callable ``V(s)`` and ``2 V'(s)`` of ``s = phi . phi``, parameters (a, b); force ``-2 V'(s) phi``."""
         from .._kernels.potentials import radial_phi4_derivative, radial_phi4_value
 
         return radial_phi4_value, radial_phi4_derivative, np.array(self.internal[1:])
@@ -201,9 +202,7 @@ class ON(LocalAction):
     @classmethod
     def from_description(cls, description: Description) -> Self:
         """The action whose `describe` gave this description."""
-        return cls(
-            description["convention"], description["couplings"], description["components"], description["ndim"]
-        )
+        return cls(description["convention"], description["couplings"], description["components"], description["ndim"])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ON) and self.describe() == other.describe()

@@ -12,7 +12,7 @@ __all__ = ["plan"]
 
 
 def plan(action: ON, shape: Shape) -> tuple[Any, tuple[Any, ...]]:
-    """Compiled functions for an O(N) theory on fields of `shape`, (N, *lattice), and their arguments that belong to both.
+    """Compiled functions for an O(N) theory on fields of `shape`, (N, *lattice), and the arguments that they share.
 
     Parameters
     ----------

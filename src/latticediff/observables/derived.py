@@ -133,7 +133,8 @@ def renormalised_coupling(
 ) -> float:
     """``g_R = -3N/(N+2) chi_4 / (chi^2 xi^d)``, dimensionless; for the symmetric phase and ``xi << L``.
 
-    The factor is 1 for one component; for several see Pelissetto, Vicari, Phys. Rept. 368 (2002) 549. It does not depend on the normalisation of the field. Luescher, Weisz, Nucl. Phys. B 295 (1988) 65.
+    The factor is 1 for one component; for several see Pelissetto, Vicari, Phys. Rept. 368 (2002) 549. It does not
+    depend on the normalisation of the field. Luescher, Weisz, Nucl. Phys. B 295 (1988) 65.
 
     Parameters
     ----------

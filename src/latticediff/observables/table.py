@@ -64,7 +64,10 @@ def _coupling(at: Where, m2: float, m4: float, g_kmin: float) -> float:
 
 #: in the order in which tables show them
 OBSERVABLES: dict[str, Observable] = {
-    "m": Observable(magnetization, symbol="m", tex="m", meaning="V⁻¹ Σ φ, signed; of several components its length", timed=True),
+    "m": Observable(
+        magnetization, symbol="m", tex="m", meaning="V⁻¹ Σ φ, signed; of several components its length",
+        timed=True,
+    ),
     "abs_m": Observable(
         np.abs, ("m",), symbol="|m|", tex="|m|", meaning="mean modulus of m = V⁻¹ Σ φ",
         reported=True, timed=True, thermal=True,

@@ -20,6 +20,7 @@ from ..cluster import Cluster
 from ..composite import Sequence
 from ..config import Card, parse_card
 from ..config.learning import RidgeOptions
+from ..config.networks import VectorRidgeOptions
 from ..errors import UserError
 from ..gaussian.contract import Expandable, Quartic
 from ..gaussian.vacua import APART
@@ -61,7 +62,9 @@ class _Pilot(NamedTuple):
 def is_bare(card: Card) -> bool:
     """Whether a card names nothing but a run, an action and a lattice."""
     # reading a card fills in the options of its network
-    return card.model_fields_set <= {*GIVEN, "network"} and card.network.options == RidgeOptions().model_dump()
+    filled = {"ridge": RidgeOptions, "vector_ridge": VectorRidgeOptions}.get(card.network.name)
+    as_filled = filled is not None and card.network.options == filled().model_dump()
+    return card.model_fields_set <= {*GIVEN, "network"} and as_filled
 
 
 def recipe(card: Card) -> Recipe:
@@ -232,7 +235,7 @@ def _training(
     """Sections ``[training]``, ``[finetune]``, ``[network]`` and the reason for them."""
     sites, ndim = volume(shape), len(shape)
     odd = phase == "symmetric" and isinstance(action, Quartic) and _has_odd(action, shape)
-    network = {"name": "ridge", "features": 24 if ndim < 3 else 16, "kernel_size": 5 if ndim == 1 else 3}
+    network = {"name": getattr(action, "network", "ridge"), "features": 24 if ndim < 3 else 16, "kernel_size": 5 if ndim == 1 else 3}
     learned = sites // 2 if odd else sites
     training: dict[str, Any] = {
         "steps": 2000 if learned <= 256 else 3000,

@@ -12,7 +12,7 @@ from ..diffusion.ladder import NoiseRange
 from ..diffusion.reverse import score_power
 from ..diffusion.threads import one_torch_thread
 from ..fourier import momenta_from_basis
-from ..gaussian.propagator import symmetrise
+from ..gaussian.propagator import alike, symmetrise
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..model.couplings import Member
@@ -94,5 +94,6 @@ def measured_power(
             with one_torch_thread(gaussian.device):
                 power = power + score_power(network, gaussian, phi, z, v) * (len(part) / n)
         on_grid = momenta_from_basis(power.cpu().numpy(), gaussian.shape, gaussian.is_oblique)
-        table.append(symmetrise(on_grid * (G + v), gaussian.unit_vectors, form))
+        found = symmetrise(on_grid * (G + v), gaussian.unit_vectors, form)
+        table.append(found if gaussian.components is None else alike(found.mean(axis=0), gaussian.shape))
     return np.array(table)
