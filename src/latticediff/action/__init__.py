@@ -2,9 +2,9 @@
 
 Rooms: `contract` (what other rooms ask), `local` (the general form) and its `links`, `phi4` and its `conventions`,
 `polynomial`, `modulated` and `sine_gordon` (other theories), `on` (several components), `external_field` (any of them
-in a field that differs from site to site), `wells` (their minima), `consistency` (what a kernel refuses), `free` (closed forms of the Gaussian
-theory), `odd_sites` (half of a checkerboard, the other half integrated out), `single_site` (its tables). Found by name
-through the entry-point group ``latticediff.actions``.
+in a field that differs from site to site), `wells` (their minima), `consistency` (what a kernel refuses), `free`
+(closed forms of the Gaussian theory), `odd_sites` (half of a checkerboard, the other half integrated out),
+`single_site` (its tables). Found by name through the entry-point group ``latticediff.actions``.
 """
 
 from .contract import Action, action_from_description

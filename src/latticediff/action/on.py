@@ -132,9 +132,8 @@ class ON(LocalAction):
     def local_curvature(self, phi: Field, variance: Field | float = 0.0) -> Field:
         """``dF_i/dphi_i = 4b (phi . phi + 2 phi_i^2 + (N + 2) variance)``; a number is a field along i."""
         b = self.internal[2]
-        if isinstance(phi, int | float):
-            return 4 * b * (3 * phi * phi + (self.components + 2) * variance)
-        return 4 * b * (self._square(phi) + 2 * phi * phi + (self.components + 2) * variance)
+        square: Any = phi * phi if isinstance(phi, int | float) else self._square(phi)
+        return 4 * b * (square + 2 * phi * phi + (self.components + 2) * variance)
 
     def _only_around_zero(self, vacuum: float) -> None:
         if vacuum:

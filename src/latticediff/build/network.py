@@ -72,7 +72,7 @@ def _require_components(network: nn.Module, card: Card) -> None:
         )
     if wanted is None and taken:
         raise CardError(
-            f'[network] {card.network.name} is of fields of several components, and {action!r} has one; take'
+            f"[network] {card.network.name} is of fields of several components, and {action!r} has one; take"
             ' network.name = "ridge"'
         )
 

@@ -235,7 +235,11 @@ def _training(
     """Sections ``[training]``, ``[finetune]``, ``[network]`` and the reason for them."""
     sites, ndim = volume(shape), len(shape)
     odd = phase == "symmetric" and isinstance(action, Quartic) and _has_odd(action, shape)
-    network = {"name": getattr(action, "network", "ridge"), "features": 24 if ndim < 3 else 16, "kernel_size": 5 if ndim == 1 else 3}
+    network = {
+        "name": getattr(action, "network", "ridge"),
+        "features": 24 if ndim < 3 else 16,
+        "kernel_size": 5 if ndim == 1 else 3,
+    }
     learned = sites // 2 if odd else sites
     training: dict[str, Any] = {
         "steps": 2000 if learned <= 256 else 3000,

@@ -22,7 +22,9 @@ from ..gaussian.reference import GaussianReference
 __all__ = ["vector_stein"]
 
 
-def vector_stein(gaussian: GaussianReference, phi: Tensor, y: Tensor, C: Tensor, noise: Tensor, force: Tensor) -> Tensor:
+def vector_stein(
+    gaussian: GaussianReference, phi: Tensor, y: Tensor, C: Tensor, noise: Tensor, force: Tensor
+) -> Tensor:
     """T_stein of an O(N) theory, (n, N, *lattice).
 
     Parameters
