@@ -201,7 +201,8 @@ def test_targets_agree_given_the_noised_field(n):
     for other in (stein, noise):
         gap = (weights[:, None] * (other - force)[:, :, 0]).numpy()
         assert (np.abs(gap.mean(0)) < 5 * gap.std(0) / math.sqrt(len(gap))).all()
-    spread = [float((t - (weights[:, None, None] * t).mean(0)).square().mean()) for t in (stein, force, noise)]
+    W = weights[:, None, None]
+    spread = [float((W * (t - (W * t).mean(0)).square()).mean()) for t in (stein, force, noise)]
     assert spread[0] < 0.2 * min(spread[1:])  # and the first one has little noise left
 
 
@@ -257,11 +258,8 @@ def test_networks_of_one_component_are_refused(name):
 
 def test_network_of_several_is_refused_for_one_component():
     with pytest.raises(CardError, match=r"take network.name = .ridge"):
-        build_network(
-            parse_card(
-                '[action]\nconvention = "A"\nm2 = -1.0\nlam = 1.5\n[lattice]\nshape = [4, 4]\n[network]\nname = "vector_ridge"\n'
-            )
-        )
+        one = CARD.replace('name = "on"\ncomponents = 2\n', "")
+        build_network(parse_card(one, ["network.name=vector_ridge"]))
     plain = GaussianReference(Phi4.A(-1.0, 1.5), some_propagator((4, 4)))
     with pytest.raises(UserError, match="several components"):
         VectorRidgeNetwork(2)(plain, torch.zeros(1, 4, 4), torch.zeros(1))

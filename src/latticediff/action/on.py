@@ -9,8 +9,8 @@ The components are the first axis of a field, (N, *lattice): for everything that
 
 Couplings are those of phi^4 (`latticediff.action.conventions`), with the scalar product for the square. Convention A
 at N = 2 is complex phi^4 with phi = phi_1 + i phi_2, ``|d phi|^2 + m2 |phi|^2 + lam |phi|^4`` (Gattringer, Kloiber,
-1206.2954, eq. 2, has eta = 4 + m2 for m2 + 2 d); SL at N = 2 is the same with phi = (phi_1 + i phi_2) / sqrt 2; B is
-that of Campostrini et al., cond-mat/0010360, eq. 2.
+1206.2954, at zero chemical potential); SL at N = 2 is the same with phi = (phi_1 + i phi_2) / sqrt 2; B is that of
+Campostrini et al., cond-mat/0010360.
 """
 
 import math
@@ -132,8 +132,9 @@ class ON(LocalAction):
     def local_curvature(self, phi: Field, variance: Field | float = 0.0) -> Field:
         """``dF_i/dphi_i = 4b (phi . phi + 2 phi_i^2 + (N + 2) variance)``; a number is a field along i."""
         b = self.internal[2]
-        square: Any = phi * phi if isinstance(phi, int | float) else self._square(phi)
-        return 4 * b * (square + 2 * phi * phi + (self.components + 2) * variance)
+        own: Any = phi * phi
+        square = own if isinstance(phi, int | float) else self._square(phi)
+        return 4 * b * (square + 2 * own + (self.components + 2) * variance)
 
     def _only_around_zero(self, vacuum: float) -> None:
         if vacuum:

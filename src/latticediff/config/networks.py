@@ -54,7 +54,7 @@ class VectorRidgeOptions(Section):
     features: Annotated[int, Field(ge=2, le=10**4)] = 24
     kernel_size: Width = 3
     hidden: Width = 64
-    ordered: bool = True  #: normal ordering of the features, see `latticediff.networks.ridge.vector_ordering`
+    ordered: bool = True  #: normal ordering of the features, see `latticediff.networks.ridge.normal_ordering`
     screened: bool = True  #: long waves are driven less by what is local, see `latticediff.networks.ridge.screening`
     inputs: Literal[2, 3] = 3  #: filters of the field that the features see, each a transform of an evaluation
     outputs: Literal[1, 2] = 2  #: filters through which they act, likewise

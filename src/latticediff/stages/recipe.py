@@ -26,6 +26,7 @@ from ..gaussian.contract import Expandable, Quartic
 from ..gaussian.vacua import APART
 from ..hmc import warm_up
 from ..lattice import volume
+from ..observables.primary import magnetization
 from ..streams import Streams
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams, cluster
     if clusters:
         kernel = Sequence([kernel, Cluster(action)])
     _, block = kernel.advance(state, streams.child("pilot"), N_PILOT, 1)
-    m = block.phi.reshape(N_PILOT, N_CHAINS, -1).mean(axis=2)[-KEPT:].T
+    kept = block.phi[-KEPT:]
+    m = magnetization(kept.reshape(-1, *shape), action).reshape(len(kept), N_CHAINS).T
     return _Pilot(m, tau_int(np.abs(m), name="|m|").value, length, clusters)
 
 
@@ -196,6 +198,8 @@ def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
         )
     if not symmetric:
         return "single", f"phase: no symmetry phi -> -phi; expanded around <m> = {m.mean():.3g}"
+    if hasattr(action, "components"):
+        return "symmetric", f"phase: |m| = {np.abs(m).mean():.3g}; {action.components} components: expanded around zero"
     size, width = np.abs(m).mean(), np.abs(m).std()
     apart = size / max(width, 1e-12)
     if (pilot.clusters or _keeps(pilot)) and apart > APART + 2:
