@@ -289,6 +289,9 @@ def test_card_is_refused_in_one_line(override, said):
 def test_command_line_ends_with_one_line(tmp_path, capsys):
     path = tmp_path / "card.toml"
     path.write_text(CARD)
-    assert main(["generate", str(path), "--out", str(tmp_path / "a.h5"), "--set", "hmc.cluster=1"]) != 0
-    assert "knows one" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", str(path), "--out", str(tmp_path / "a.h5"), "--set", "hmc.cluster=1"])
+    assert ended.value.code != 0
+    said = capsys.readouterr().err
+    assert "knows one" in said and said.strip().count("\n") == 0
     assert not (tmp_path / "a.h5").exists()

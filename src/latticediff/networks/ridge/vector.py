@@ -96,6 +96,7 @@ class VectorRidgeNetwork(Ridge):
     name = "vector_ridge"
     closed_form_trace = True  #: see `latticediff.networks.contract`
     takes_components = True  #: and takes no others
+    double_state = True  #: of a flow in plain torch, as compiled flows have; the inside of the network stays float32
 
     def __init__(
         self,
