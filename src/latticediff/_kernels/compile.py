@@ -15,7 +15,7 @@ import functools
 import hashlib
 import pathlib
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding
@@ -34,6 +34,7 @@ __all__ = [
     "cached",
     "cached_sums",
     "callable_potential",
+    "compiled_potential",
     "inlined",
     "jit",
     "machine",
@@ -139,7 +140,7 @@ def specialise(
 
 def potential_name(value: Any, derivative: Any) -> str | None:
     """Cache name of a potential, or None for one that is not ours."""
-    for name in ("phi4", "polynomial", "sine_gordon"):
+    for name in ("phi4", "radial_phi4", "polynomial", "sine_gordon"):
         pair = getattr(potentials, f"{name}_value"), getattr(potentials, f"{name}_derivative")
         if (value, derivative) == pair:
             return name
@@ -162,7 +163,11 @@ def callable_potential(action: "Action") -> tuple[Dispatcher, Dispatcher, tuple[
     Parameters reach the compiled loops as a tuple: an array could alias the fields, and would be
     read again at every site.
     """
-    value, derivative, params = action.numba_potential()
+    return compiled_potential(*action.numba_potential())
+
+
+def compiled_potential(value: Any, derivative: Any, params: Iterable[float]) -> tuple[Any, Any, tuple[float, ...]]:
+    """Two functions of a number as Numba dispatchers, and their parameters as a tuple of floats."""
     value, derivative = (f if isinstance(f, Dispatcher) else _compiled(f) for f in (value, derivative))
     return value, derivative, tuple(float(number) for number in params)
 

@@ -1,7 +1,7 @@
 """The compiled HMC update: whole trajectories of groups of chains.
 
 Templates as in `layout`; `build` puts them together for one potential, dimension and lane count, with the sweeps of
-`layout` for nearest neighbours or those of `linked` for any links.
+`layout` for nearest neighbours, those of `linked` for any links or those of `components` for fields of several.
 """
 
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import BoolArray, FloatArray
-from . import layout, linked, sourced
+from . import components, layout, linked, sourced
 from .accept import metropolis
 from .compile import potential_name, specialise
 from .layout import copy_lane, finish, load, spread, store, sweep
@@ -216,16 +216,44 @@ def _linked_geometry(lanes: int) -> dict[str, Any]:
 
 
 @functools.cache
-def build(value: Any, derivative: Any, ndim: int, lanes: int, n_links: int = 0, is_sourced: bool = False) -> Compiled:
+def _vector_geometry(ndim: int, lanes: int, n_components: int) -> dict[str, Any]:
+    """`_geometry` of fields of several components on a lattice of so many dimensions."""
+    one = _geometry(ndim, lanes)
+    bindings: dict[str, Any] = {
+        "NDIM": ndim,
+        "LANES": np.uint64(lanes),
+        "N_COMPONENTS": np.uint64(n_components),
+        **{f"{part}_one": one[part] for part in ("close", "load", "store")},
+        **{part: one[part] for part in ("copy_lane", "lane_sums")},
+    }
+    for part in (components.close, components.load, components.store, components.spread):
+        bindings[part.__name__] = specialise(part, bindings, f"components_{n_components}_{ndim}d_{lanes}")
+    return bindings
+
+
+@functools.cache
+def build(
+    value: Any,
+    derivative: Any,
+    ndim: int,
+    lanes: int,
+    n_links: int = 0,
+    is_sourced: bool = False,
+    n_components: int = 0,
+) -> Compiled:
     """The entry points for one potential, dimension and lane count; or for so many links, whatever they are.
 
+    With components `ndim` counts the axes of the lattice alone, and the potential is one of the square of their length.
     With an external field the table of rows is a pair: that table, and the field in a buffer of the same layout.
 
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
     compiled once per process.
     """
-    room: Any = linked if n_links else layout
-    geometry = _linked_geometry(lanes) if n_links else _geometry(ndim, lanes)
+    room: Any = components if n_components else linked if n_links else layout
+    if n_components:
+        geometry = _vector_geometry(ndim, lanes, n_components)
+    else:
+        geometry = _linked_geometry(lanes) if n_links else _geometry(ndim, lanes)
     bindings = {**geometry, "value": value, "derivative": derivative}
     if n_links:
         bindings["N_STARTS"] = 2 * n_links
@@ -238,6 +266,8 @@ def build(value: Any, derivative: Any, ndim: int, lanes: int, n_links: int = 0, 
     bindings["trajectory"] = specialise(trajectory, bindings, inner=True)
     potential = potential_name(value, derivative)
     name = potential and (f"{potential}_links_{n_links}_{lanes}" if n_links else f"{potential}_{ndim}d_{lanes}")
+    if name and n_components:
+        name += f"_components_{n_components}"
     if name and is_sourced:
         name += "_sourced"
     return Compiled(*(specialise(entry, bindings, name) for entry in (advance, integrate)))

@@ -14,6 +14,8 @@ __all__ = [
     "phi4_value",
     "polynomial_derivative",
     "polynomial_value",
+    "radial_phi4_derivative",
+    "radial_phi4_value",
     "sine",
     "sine_gordon_derivative",
     "sine_gordon_value",
@@ -33,6 +35,18 @@ def phi4_value(phi: float, params: Sequence[float]) -> float:
 def phi4_derivative(phi: float, params: Sequence[float]) -> float:
     """``V' = 2 a phi + 4 b phi^3`` with ``params = (a, b)``."""
     return phi * (2.0 * params[0] + 4.0 * params[1] * (phi * phi))
+
+
+@numba.njit(fastmath=_FLAGS, error_model="numpy")
+def radial_phi4_value(square: float, params: Sequence[float]) -> float:
+    """``V = a s + b s^2`` of ``s = phi . phi`` with ``params = (a, b)``."""
+    return square * (params[0] + params[1] * square)
+
+
+@numba.njit(fastmath=_FLAGS, error_model="numpy")
+def radial_phi4_derivative(square: float, params: Sequence[float]) -> float:
+    """``2 dV/ds = 2 a + 4 b s`` with ``params = (a, b)``: its product with phi_i is dV/dphi_i."""
+    return 2.0 * params[0] + 4.0 * params[1] * square
 
 
 @numba.njit(fastmath=_FLAGS, error_model="numpy")

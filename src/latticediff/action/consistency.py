@@ -15,6 +15,7 @@ from ..types import FloatArray
 from .contract import Action
 from .external_field import ExternalField
 from .links import links_of, lowest
+from .on import ON
 
 __all__ = ["check_compiled", "refuse_field"]
 
@@ -57,7 +58,9 @@ def check_compiled(action: Action, in_field: bool = False) -> None:
 
 
 def refuse_field(action: Action) -> None:
-    """Refuse a theory in an external field, which a kernel with one potential for all sites leaves out."""
+    """Refuse a theory in an external field, which a kernel with one potential for all sites leaves out, and O(N)."""
+    if isinstance(action, ON):
+        action.numba_potential()  # which says what knows several components
     if isinstance(action, ExternalField):
         raise UserError(
             f"{action!r}: this kernel knows no external field; HMC with unit masses does: no hmc.cluster, no hmc.mass"

@@ -62,6 +62,8 @@ class ExternalField:
     is_symmetric = False  #: S(-phi) is not S(phi)
 
     def __init__(self, of: Action, field: ArrayLike) -> None:
+        if hasattr(of, "components"):
+            raise UserError(f"{of!r} takes no external field: h_x is a number, and its fields have components")
         if isinstance(of, ExternalField) or getattr(of, "unit_vectors", None) is not None:
             raise UserError(f"{of!r} takes no external field; add it to the theory on the whole lattice, once")
         h = real_array(field, "external field").copy()

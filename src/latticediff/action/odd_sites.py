@@ -56,6 +56,8 @@ class OddSites:
     def __init__(self, whole: Any) -> None:
         if isinstance(whole, ExternalField):
             raise UserError(f"{whole!r}: even sites are integrated out where all are alike; take training.sites = all")
+        if hasattr(whole, "components"):
+            raise UserError(f"{whole!r}: sites of several components are not integrated out; take training.sites = all")
         if whole.ndim != 2:
             raise UserError(f"{whole!r} has {whole.ndim} dimensions; odd sites are an array of their own in two")
         form = whole.quadratic_form((8, 8))

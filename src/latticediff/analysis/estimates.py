@@ -99,7 +99,9 @@ def definitions(
         Unknown name, or a primary series that is missing.
     """
     shape = check_shape(shape, action.ndim)
-    where = Where(volume(shape), max(shape), action.ndim)
+    components = getattr(action, "components", None)
+    lattice = shape if components is None else shape[1:]
+    where = Where(volume(lattice), max(lattice), len(lattice), components or 1)
     found: dict[str, Definition] = {}
     for name in names:
         entry = _entry(name, series)

@@ -57,7 +57,24 @@ def _make(card: Card) -> nn.Module:
         except (TypeError, UserError) as exc:
             raise CardError(f"[network] {card.network.name}: {exc}") from None
     require(network, Network, f"network {card.network.name!r}")
+    _require_components(network, card)
     return network
+
+
+def _require_components(network: nn.Module, card: Card) -> None:
+    """Refuse a network of fields with components for a theory that has none, and the other way round."""
+    action: Any = card.theory()
+    wanted, taken = getattr(action, "components", None), getattr(network, "takes_components", False)
+    if wanted is not None and not taken:
+        raise CardError(
+            f"[network] {card.network.name} is of fields of one component, and {action!r} has {wanted}; take"
+            ' network.name = "vector_ridge"'
+        )
+    if wanted is None and taken:
+        raise CardError(
+            f"[network] {card.network.name} is of fields of several components, and {action!r} has one; take"
+            ' network.name = "ridge"'
+        )
 
 
 def _start_from(network: nn.Module, folder: PathLikeStr) -> None:

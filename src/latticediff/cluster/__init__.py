@@ -49,6 +49,7 @@ class Cluster:
             raise UserError(f"cluster method is {method!r}; expected 'swendsen-wang' or 'wolff'")
         if isinstance(n_clusters, bool) or int(n_clusters) != n_clusters or n_clusters < 1:
             raise UserError(f"n_clusters is {n_clusters!r}; expected an integer of at least 1")
+        refuse_field(action)
         if not only_nearest(action):
             raise UserError(
                 f"{action!r} couples more than nearest neighbours, or not alike along all axes; clusters are built on"
@@ -56,7 +57,6 @@ class Cluster:
             )
         if not action.hopping > 0:
             raise UserError(f"hopping coefficient is {action.hopping:g}; cluster updates need it positive")
-        refuse_field(action)
         probe = np.linspace(0.1, 3, 16)
         if not np.allclose(action.potential(probe), action.potential(-probe), rtol=1e-12, atol=0):
             raise UserError("the potential is not even in phi; cluster updates would change its value")

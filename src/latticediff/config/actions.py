@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ..action.on import MOST_COMPONENTS
 from .sections import Section
 
-__all__ = ["ExternalFieldOptions", "ModulatedOptions", "PolynomialOptions", "SineGordonOptions"]
+__all__ = ["ExternalFieldOptions", "ModulatedOptions", "ONOptions", "PolynomialOptions", "SineGordonOptions"]
 
 Hopping = float | Annotated[list[float], Field(min_length=1, max_length=4)]
 
@@ -61,3 +62,15 @@ class ExternalFieldOptions(Section):
     width: Annotated[float, Field(ge=0)] | None = None  #: standard deviation of h_x
     seed: Annotated[int, Field(ge=0)] | None = None  #: of h_x, whatever the seed of the run
     file: str | None = None  #: a .npy file of h, in place of both
+
+
+class ONOptions(Section):
+    """See `latticediff.action.on.ON`; the couplings are those of the convention, as for phi^4."""
+
+    components: Annotated[int, Field(ge=1, le=MOST_COMPONENTS)]  #: N; complex phi^4 is N = 2
+    convention: str  #: as for phi^4, with phi . phi for phi^2
+    m2: float | None = None
+    lam: float | None = None
+    kappa: float | None = None
+    beta: float | None = None
+    mu0_sq: float | None = None

@@ -65,8 +65,12 @@ class Card(BaseModel):
 
     @property
     def shape(self) -> Shape:
-        """Lattice extents."""
-        return tuple(self.lattice.shape)
+        """Extents of a field: those of the lattice, behind the number of components where the theory has several."""
+        lattice = tuple(self.lattice.shape)
+        if "components" not in self.action.options:
+            return lattice
+        of_options = getattr(registry.load("actions", self.action.name), "array_shape", None)
+        return lattice if of_options is None else tuple(of_options(self.action.options, lattice))
 
     def theory(self) -> Action:
         """The `Action` that the card names, in as many dimensions as the lattice has.
@@ -76,13 +80,13 @@ class Card(BaseModel):
         CardError
             Unknown action, convention or coupling, one that is missing, or couplings whose integral diverges.
         """
-        options, ndim = self.action.options, len(self.shape)
+        options, lattice = self.action.options, tuple(self.lattice.shape)
         try:
             if self.action.name == "phi4":
                 _check_couplings(self.action.convention, options)
             if self.action.convention is not None:
                 options["convention"] = self.action.convention
-            action = action_from_options(self.action.name, options, ndim, self.shape)
+            action = action_from_options(self.action.name, options, len(lattice), lattice)
             require(action, Action, f"action {self.action.name!r}")
             return action
         except UserError as exc:

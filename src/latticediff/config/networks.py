@@ -4,13 +4,20 @@ Found through the entry points ``latticediff.network_options``, as those of anyb
 under the network's name, a pydantic model whose fields are the network's keyword arguments.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from .sections import Section, Width
 
-__all__ = ["ResidualOptions", "UnetOptions"]
+__all__ = ["ResidualOptions", "UnetOptions", "VectorRidgeOptions"]
+
+
+def odd(size: int) -> int:
+    """The extent of a kernel, refused if it is even."""
+    if size % 2 == 0:
+        raise ValueError("expected an odd number, so that the kernel has a centre")
+    return size
 
 
 class DeepOptions(Section):
@@ -24,9 +31,7 @@ class DeepOptions(Section):
     @field_validator("kernel_size")
     @classmethod
     def _odd(cls, size: int) -> int:
-        if size % 2 == 0:
-            raise ValueError("expected an odd number, so that the kernel has a centre")
-        return size
+        return odd(size)
 
 
 class ResidualOptions(DeepOptions):
@@ -41,3 +46,20 @@ class UnetOptions(DeepOptions):
 
     channels: Width = 8
     levels: Annotated[int, Field(ge=1, le=8)] = 2
+
+
+class VectorRidgeOptions(Section):
+    """See `latticediff.networks.ridge.vector.VectorRidgeNetwork`; the keys are those of ridge."""
+
+    features: Annotated[int, Field(ge=2, le=10**4)] = 24
+    kernel_size: Width = 3
+    hidden: Width = 64
+    ordered: bool = True  #: normal ordering of the features, see `latticediff.networks.ridge.normal_ordering`
+    screened: bool = True  #: long waves are driven less by what is local, see `latticediff.networks.ridge.screening`
+    inputs: Literal[2, 3] = 3  #: filters of the field that the features see, each a transform of an evaluation
+    outputs: Literal[1, 2] = 2  #: filters through which they act, likewise
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, size: int) -> int:
+        return odd(size)

@@ -98,6 +98,7 @@ def parse_card(
     _check_tree(data, source)
     data = apply_overrides(data, overrides, say)
     _check_tree(data, source)
+    _with_network(data)
     try:
         card = _with_action(_checked(Card, data))
         options_of = _network_options(card.network.name)
@@ -110,6 +111,18 @@ def parse_card(
     except CardError as exc:
         raise CardError(f"{source}: {exc}") from None
     return card
+
+
+def _with_network(data: dict[str, Any]) -> None:
+    """Name the network of a theory that wants another one than most, unless the card names one."""
+    action, network = data.get("action"), data.get("network", {})
+    if not isinstance(action, dict) or not isinstance(network, dict) or "components" not in action:
+        return
+    if "name" in network or action.get("name") not in registry.names("actions"):
+        return
+    wanted = getattr(registry.load("actions", action["name"]), "network", None)
+    if wanted is not None:
+        data["network"] = {"name": wanted, **network}
 
 
 def _with_action(card: Card) -> Card:

@@ -69,16 +69,20 @@ class ProbabilityFlow:
     def slope(self, y: Tensor, log_sigma: float, trace: bool = True) -> tuple[Tensor, Tensor | float]:
         """``dy/dlog sigma`` (n, *lattice) and ``tr(C dR/dx)`` (n,) at one noise level (theory page, eq. 16).
 
-        Without `trace` the second is 0.0.
+        Without `trace` the second is 0.0. A state in another precision than the network's stays in its own.
         """
-        gaussian = self.gaussian
+        gaussian, own = self._like(y), self.gaussian.dtype
         v = math.exp(2 * log_sigma)
-        level = torch.full((1,), log_sigma, dtype=y.dtype, device=y.device)
+        level = torch.full((1,), log_sigma, dtype=own, device=y.device)
         root = torch.sqrt(gaussian.G + v)
         x = gaussian.filter(y, root) + gaussian.centre(1.0)
-        R, tr = self.network(self._upper, x, level, trace=trace)
+        R, tr = self.network(self._upper, x.to(own), level, trace=trace)
         C = gaussian.G * v / (gaussian.G + v)
-        return gaussian.filter(R, C / root), 0.0 if tr is None else tr
+        return gaussian.filter(R.to(y.dtype), C / root), 0.0 if tr is None else tr
+
+    def _like(self, y: Tensor) -> GaussianReference:
+        """The reference in the precision of a state."""
+        return self.gaussian if y.dtype == self.gaussian.dtype else self.gaussian.to(dtype=y.dtype)
 
     def down(self, y: Tensor, gradients: bool = False) -> tuple[Tensor, Tensor]:
         """From noise to field (theory page, eq. 17).
@@ -99,7 +103,7 @@ class ProbabilityFlow:
         with torch.set_grad_enabled(gradients):
             sign, y = self.vacua.enter(y)
             y_low, integral = self._integrate(self.slope, y, self.grid)
-            phi = self.vacua.fields(sign, self.gaussian.colour(y_low, v))
+            phi = self.vacua.fields(sign, self._like(y).colour(y_low, v))
             return phi, self.vacua.admit(sign, phi, self._log_q(y, -integral, v))
 
     def field(self, y: Tensor) -> Tensor:
@@ -127,7 +131,7 @@ class ProbabilityFlow:
         v = math.exp(2 * self.grid[-1])
         with torch.set_grad_enabled(gradients):
             sign, fluctuation = self.vacua.fluctuations(phi)
-            y, integral = self._integrate(self.slope, self.gaussian.whiten(fluctuation, v), self.up_grid[::-1])
+            y, integral = self._integrate(self.slope, self._like(phi).whiten(fluctuation, v), self.up_grid[::-1])
             return self.vacua.leave(sign, y), self._log_q(y, integral, v)
 
     def _integrate(

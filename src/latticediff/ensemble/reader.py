@@ -140,6 +140,12 @@ class Ensemble(StoredRows):
     def expect(self, action: Action | None = None, shape: Extents | None = None) -> Self:
         """Return the ensemble itself, or raise `FileError` if it is of another action or lattice."""
         if shape is not None and tuple(shape) != self.shape:
+            if hasattr(action, "components") or hasattr(self.action, "components"):
+                raise FileError(
+                    f"{self.path} is of {self.action!r} with fields {self.shape}; expected {action!r} with"
+                    f" {tuple(shape)}: give a file of that theory and lattice, or a card of this one"
+                    " (action.components, lattice.shape)"
+                )
             raise FileError(
                 f"{self.path} is of lattice {self.shape}; expected {tuple(shape)}: give a file of that lattice, or a"
                 f" card of this one, as by --set 'lattice.shape={list(self.shape)}'"

@@ -74,6 +74,8 @@ def require_dimension(action: Action, shape: Extents, path: PathLikeStr) -> None
     """Raise `FileError` if `action` does not live on a lattice of `shape`."""
     if action.ndim != len(shape):
         raise FileError(f"{path} is of lattice {shape} and of an action in {action.ndim} dimensions")
+    if hasattr(action, "components") and action.components != shape[0]:
+        raise FileError(f"{path} is of fields {shape} and of an action of {action.components} components")
 
 
 def is_bool(file: Store, name: str) -> bool:

@@ -25,6 +25,7 @@ positive for c > 0.
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .local_response import local_part, with_slope
 from .reference import GaussianReference, Signs
 
@@ -83,6 +84,11 @@ def implicit_baseline(
         The local part, on sites.
     trace : tensor, shape (n,), float64, or None
     """
+    if gaussian.components is not None:
+        raise UserError(
+            f"{gaussian.action!r} has fields of {gaussian.components} components, and this network knows one; take"
+            ' network.name = "vector_ridge"'
+        )
     y = gaussian.from_modes(x_modes * W) + gaussian.centre(signs)
     response = W * (gaussian.linear if linear is None else linear)
     moved = x_modes * response

@@ -17,7 +17,7 @@ from ..lattice import axis_orders, momenta_along, point_symmetries, volume
 from ..types import Extents, FloatArray
 from .contract import UnitVectors
 
-__all__ = ["measured_propagator", "measured_vacuum", "smooth_propagator", "symmetrise"]
+__all__ = ["alike", "measured_propagator", "measured_vacuum", "smooth_propagator", "symmetrise"]
 
 DEGREE = 7  # Chebyshev polynomials of log(p^2 + p_min^2), which are enough for a second-order transition at 128^2
 FEWEST = 40  # distinct momenta below which the measured values are kept: there is nothing to average
@@ -129,6 +129,11 @@ def measured_propagator(
     if count < 2:
         raise UserError(f"got {count} configurations; the propagator needs at least 2")
     return symmetrise(total / (count * volume(shape)), unit_vectors, form)
+
+
+def alike(one: FloatArray, shape: Extents) -> FloatArray:
+    """The same function of momentum, (*lattice), for each of N components: on the grid of `shape`, (N, *lattice)."""
+    return np.broadcast_to(one, tuple(shape)).copy()
 
 
 def smooth_propagator(first: FloatArray, second: FloatArray, unit_vectors: UnitVectors | None = None) -> FloatArray:

@@ -56,6 +56,19 @@ def _check_mirrored(form: FloatArray, action: Any) -> None:
             )
 
 
+def check_components(action: Any, propagator: Tensor, has_vacuum: object) -> None:
+    """Refuse what would single out a direction in the space of the components: a propagator, or a vacuum."""
+    if has_vacuum:
+        raise UserError(
+            f"{action!r} is expanded around zero alone, its vacua are a sphere; take training.phase = symmetric"
+        )
+    if propagator.shape[0] != action.components or not bool((propagator == propagator[:1]).all()):
+        raise UserError(
+            f"the propagator has shape {tuple(propagator.shape)}; expected ({action.components}, *lattice), the same"
+            " for every component"
+        )
+
+
 class Exchange:
     """The exchange of mode pairs of an oblique lattice for tensors (..., *lattice); without pairs nothing happens.
 
@@ -136,6 +149,10 @@ class GaussianReference:
         self._local: Any = action.of if isinstance(action, Sourced) else action
         #: whether the local force is ``4 b phi^3``, for which baseline and compiled flows have closed forms
         self.is_cubic = isinstance(self._local, Quartic) and (isinstance(action, Sourced) or not self.one_sided)
+        #: N of fields (n, N, *lattice), whose components all multipliers treat alike; None for those of one number
+        self.components: int | None = getattr(action, "components", None)
+        if self.components is not None:
+            check_components(action, full, vacuum or one_sided)
         self.vacuum = float(vacuum)
         self._is_upper = False
         self.ndim, self.volume = action.ndim, full.numel()

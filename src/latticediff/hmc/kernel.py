@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..action import Action, ExternalField
+from ..action import ON, Action, ExternalField
 from ..action.consistency import check_compiled
 from ..action.links import links_of, only_nearest
 from ..errors import UserError
@@ -18,7 +18,7 @@ from ..lattice import volume
 from ..markov import Block, ChainState
 from ..streams import Streams
 from ..types import Description, FloatArray, Shape
-from . import fourier
+from . import components, fourier
 from .checks import check_actions, check_counts, check_fields
 from .integrators import INTEGRATORS, schedule
 
@@ -132,6 +132,9 @@ class HMC:
             if self.mass is not None:
                 self._plans[shape] = fourier.plan(self.action, shape, self.mass)
                 return self._plans[shape]
+            if isinstance(self.action, ON):
+                self._plans[shape] = components.plan(self.action, shape)
+                return self._plans[shape]
             value, derivative, params = callable_potential(self.action)
             lanes = layout.lanes_for(shape)
             couplings: Any = self.action.hopping
@@ -152,6 +155,8 @@ class HMC:
     def _chains_per_group(self, shape: Shape) -> int:
         from .._kernels import layout, vectors
 
+        if isinstance(self.action, ON):
+            shape = shape[1:]
         return layout.lanes_for(shape) if self.mass is None else vectors.LANES
 
     @numpy_defaults()

@@ -17,6 +17,7 @@ class Where(NamedTuple):
     volume: int
     extent: int  #: the longest
     ndim: int
+    components: int = 1  #: of the field at a site
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,10 @@ def binder(m2: float, m4: float) -> float:
     return 1 - m4 / (3 * m2**2)
 
 
-def fourth_cumulant(m2: float, m4: float, volume: int) -> float:
-    """Connected four-point function at zero momentum, ``chi_4 = V^3 (<m^4> - 3 <m^2>^2)``, in the symmetric phase.
+def fourth_cumulant(m2: float, m4: float, volume: int, components: int = 1) -> float:
+    """Connected four-point function at zero momentum, ``chi_4 = V^3 (<m^4> - (1 + 2/N) <m^2>^2)``, symmetric phase.
+
+    N is 1 for a field of one component: ``V^3 (<m^4> - 3 <m^2>^2)``.
 
     Parameters
     ----------
@@ -84,12 +86,14 @@ def fourth_cumulant(m2: float, m4: float, volume: int) -> float:
         ``<m^2>`` and ``<m^4>``.
     volume : int
         V.
+    components : int
+        N.
 
     Returns
     -------
     float
     """
-    return volume**3 * (m4 - 3 * m2**2)
+    return volume**3 * (m4 - (components + 2) / components * m2**2)
 
 
 def xi_second_moment(m2: float, g_kmin: float, volume: int, extent: int) -> float:
@@ -124,10 +128,13 @@ def xi_second_moment(m2: float, g_kmin: float, volume: int, extent: int) -> floa
     return math.sqrt(slope) / (2 * math.sin(math.pi / extent)) if slope >= 0 else math.nan
 
 
-def renormalised_coupling(m2: float, m4: float, g_kmin: float, volume: int, extent: int, ndim: int) -> float:
-    """Renormalised coupling ``g_R = -chi_4 / (chi^2 xi^d)``, dimensionless; for the symmetric phase and ``xi << L``.
+def renormalised_coupling(
+    m2: float, m4: float, g_kmin: float, volume: int, extent: int, ndim: int, components: int = 1
+) -> float:
+    """``g_R = -3N/(N+2) chi_4 / (chi^2 xi^d)``, dimensionless; for the symmetric phase and ``xi << L``.
 
-    It does not depend on the normalisation of the field. Luescher, Weisz, Nucl. Phys. B 295 (1988) 65.
+    The factor is 1 for one component; for several see Pelissetto, Vicari, Phys. Rept. 368 (2002) 549. It does not
+    depend on the normalisation of the field. Luescher, Weisz, Nucl. Phys. B 295 (1988) 65.
 
     Parameters
     ----------
@@ -137,6 +144,8 @@ def renormalised_coupling(m2: float, m4: float, g_kmin: float, volume: int, exte
         G(k_min), as for `xi_second_moment`.
     volume, extent, ndim : int
         V, the longest extent L, and d.
+    components : int
+        N.
 
     Returns
     -------
@@ -149,7 +158,8 @@ def renormalised_coupling(m2: float, m4: float, g_kmin: float, volume: int, exte
         If the longest extent is 1: there is no length to measure in. (The table of observables has NaN there.)
     """
     xi = xi_second_moment(m2, g_kmin, volume, extent)
-    return -fourth_cumulant(m2, m4, volume) / (chi(m2, volume) ** 2 * xi**ndim)
+    factor = 3 * components / (components + 2)
+    return -factor * fourth_cumulant(m2, m4, volume, components) / (chi(m2, volume) ** 2 * xi**ndim)
 
 
 def effective_mass(c_now: float, c_next: float, timeslice: int, extent: int, form: str = "cosh") -> float:

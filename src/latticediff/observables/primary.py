@@ -20,14 +20,23 @@ def _flat(phis: FloatArray) -> FloatArray:
     return phis.reshape(len(phis), -1)
 
 
+def _components(phis: FloatArray, action: Action | None) -> int | None:
+    """N of fields (n_cfg, N, *lattice); None of a theory whose fields are (n_cfg, *lattice)."""
+    if not hasattr(action, "components"):
+        return None
+    action.check_components(np.shape(phis)[1:])  # type: ignore[union-attr]  # it has components
+    found: int = action.components  # type: ignore[union-attr]
+    return found
+
+
 def magnetization(phis: FloatArray, action: Action | None = None) -> FloatArray:
-    r"""``m = V^-1 sum_x phi(x)``, signed; shape (n_cfg,).
+    r"""``m = V^-1 sum_x phi(x)``, signed; of several components the length of that vector; shape (n_cfg,).
 
     Parameters
     ----------
-    phis : ndarray, shape (n_cfg, *lattice), float64
+    phis : ndarray, shape (n_cfg, *lattice) or (n_cfg, N, *lattice), float64
     action : Action, optional
-        Not used; every observable takes one.
+        Says whether fields have components.
 
     Returns
     -------
@@ -38,17 +47,21 @@ def magnetization(phis: FloatArray, action: Action | None = None) -> FloatArray:
     UserError
         `phis` has fewer than two axes.
     """
-    return _flat(phis).mean(axis=1)
+    n = _components(phis, action)
+    if n is None or n == 1:
+        return _flat(phis).mean(axis=1)
+    vector = _flat(phis).reshape(len(phis), n, -1).mean(axis=2)
+    return np.sqrt(np.einsum("ij,ij->i", vector, vector))
 
 
 def phi_squared(phis: FloatArray, action: Action | None = None) -> FloatArray:
-    """Mean square field, ``V^-1 sum_x phi(x)^2``.
+    """Mean square field, ``V^-1 sum_x phi(x)^2``, the square of the length where fields have components.
 
     Parameters
     ----------
     phis : ndarray, shape (n_cfg, *lattice), float64
     action : Action, optional
-        Not used; every observable takes one.
+        Says whether fields have components.
 
     Returns
     -------
@@ -60,7 +73,7 @@ def phi_squared(phis: FloatArray, action: Action | None = None) -> FloatArray:
         `phis` has fewer than two axes.
     """
     flat = _flat(phis)
-    return np.einsum("ij,ij->i", flat, flat) / flat.shape[1]
+    return np.einsum("ij,ij->i", flat, flat) / (flat.shape[1] // (_components(phis, action) or 1))
 
 
 def total_action(phis: FloatArray, action: Action) -> FloatArray:
@@ -81,7 +94,8 @@ def total_action(phis: FloatArray, action: Action) -> FloatArray:
 def schwinger_dyson(phis: FloatArray, action: Action) -> FloatArray:
     """Response of the action to a rescaled field, ``V^-1 sum_x phi dS/dphi``; its mean is exactly 1.
 
-    That follows by partial integration of ``phi exp(-S)`` at each site. An ensemble with another mean is not in
+    That follows by partial integration of ``phi exp(-S)`` at each site; of N components it is the mean over them,
+    ``(N V)^-1 sum_x phi . dS/dphi``. An ensemble with another mean is not in
     equilibrium, or not of this action.
 
     Parameters
@@ -112,12 +126,15 @@ def propagator_k_min(phis: FloatArray, action: Action | None = None) -> FloatArr
     ----------
     phis : ndarray, shape (n_cfg, *lattice), float64
     action : Action, optional
-        Not used.
+        Says whether fields have components, over which ``|phi_k|^2`` is summed.
 
     Returns
     -------
     ndarray, shape (n_cfg,), float64
     """
+    if (n := _components(phis, action)) is not None:
+        parts = propagator_k_min(phis.reshape(-1, *phis.shape[2:]))
+        return np.einsum("ij->i", parts.reshape(len(phis), n))
     shape = phis.shape[1:]
     longest = max(shape)
     axes = [axis for axis, extent in enumerate(shape) if extent == longest]

@@ -53,18 +53,21 @@ def _xi(at: Where, m2: float, g_kmin: float) -> float:
 
 
 def _fourth_cumulant(at: Where, m2: float, m4: float) -> float:
-    return fourth_cumulant(m2, m4, at.volume)
+    return fourth_cumulant(m2, m4, at.volume, at.components)
 
 
 def _coupling(at: Where, m2: float, m4: float, g_kmin: float) -> float:
     if at.extent < 2:
         return math.nan  # it is measured in units of xi
-    return renormalised_coupling(m2, m4, g_kmin, at.volume, at.extent, at.ndim)
+    return renormalised_coupling(m2, m4, g_kmin, at.volume, at.extent, at.ndim, at.components)
 
 
 #: in the order in which tables show them
 OBSERVABLES: dict[str, Observable] = {
-    "m": Observable(magnetization, symbol="m", tex="m", meaning="V⁻¹ Σ φ, signed", timed=True),
+    "m": Observable(
+        magnetization, symbol="m", tex="m", meaning="V⁻¹ Σ φ, signed; of several components its length",
+        timed=True,
+    ),
     "abs_m": Observable(
         np.abs, ("m",), symbol="|m|", tex="|m|", meaning="mean modulus of m = V⁻¹ Σ φ",
         reported=True, timed=True, thermal=True,
@@ -98,9 +101,9 @@ OBSERVABLES: dict[str, Observable] = {
         _unchanged, ("sd",), True, "⟨φ ∂S/∂φ⟩", r"\langle\phi\,\partial S/\partial\phi\rangle",
         "1 exactly in equilibrium"
     ),
-    "fourth_cumulant": Observable(_fourth_cumulant, ("m2", "m4"), True, "χ₄", r"\chi_4", "V³ (⟨m⁴⟩ − 3 ⟨m²⟩²)"),
+    "fourth_cumulant": Observable(_fourth_cumulant, ("m2", "m4"), True, "χ₄", r"\chi_4", "V³ (⟨m⁴⟩ − (1 + 2/N) ⟨m²⟩²)"),
     "renormalised_coupling": Observable(
-        _coupling, ("m2", "m4", "g_kmin"), True, "g_R", "g_R", "−χ₄ / (χ² ξ^d); NaN on one site"
+        _coupling, ("m2", "m4", "g_kmin"), True, "g_R", "g_R", "−3N/(N+2) χ₄ / (χ² ξ^d); NaN on one site"
     ),
 }  # fmt: skip
 

@@ -88,6 +88,8 @@ class OdeProposal:
         self.compiled = can_compile(model) if compiled is None else bool(compiled)
         network: Any = model.network  # a `Network`, which torch.nn.Module does not say
         self._network, self.trace = exact_divergence(network, model.gaussian, trace)
+        # of the state: what it rounds to, `weigh` cannot resolve, and asks for up to twelve passages in vain
+        self._precision = torch.float64 if getattr(network, "double_state", False) else model.gaussian.dtype
         self.is_uniform = isinstance(grid, str) and grid == "uniform"
         self.grid = self._time_grid(grid)
         self.flow = self._flow(self.grid, self.method)
@@ -209,7 +211,7 @@ class OdeProposal:
         if self.compiled:
             return passage(fields)
         gaussian, n = self.model.gaussian, len(fields)
-        ends, log_q = passage(torch.as_tensor(padded(fields)).to(gaussian.device, gaussian.dtype))
+        ends, log_q = passage(torch.as_tensor(padded(fields)).to(gaussian.device, self._precision))
         return ends[:n].double().cpu().numpy(), log_q[:n].cpu().numpy()
 
 

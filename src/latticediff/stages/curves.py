@@ -99,6 +99,8 @@ def propagator_curve(ensemble: Ensemble) -> Propagator:
         In ascending order of p_hat^2.
     """
     shape, running = ensemble.shape, RunningMean()
+    if hasattr(ensemble.action, "components"):
+        shape = shape[1:]  # the mean over the components
     p2 = p_hat_squared(shape, half=True)
     levels, which = np.unique(np.round(p2, 9), return_inverse=True)
     weights = mode_weights(shape).ravel()
@@ -106,7 +108,8 @@ def propagator_curve(ensemble: Ensemble) -> Propagator:
     share[which.ravel(), np.arange(weights.size)] = weights
     share /= share.sum(axis=1, keepdims=True)
     for phis in ensemble.batches():
-        power = structure_factor(phis.reshape(-1, ensemble.n_chains, *shape), len(shape)).mean(axis=1)
+        fields = phis.reshape(len(phis) // ensemble.n_chains, -1, *shape)
+        power = structure_factor(fields, len(shape)).mean(axis=1)
         running.add(power.reshape(len(power), -1) @ share.T)
     value, error = running.estimate()
     return Propagator(levels, value, error)
@@ -127,7 +130,7 @@ def correlator_curves(ensemble: Ensemble, s_tau: float = 1.5) -> dict[str, Any]:
     dict of str to Correlator or None
         ``correlator`` and ``effective_mass``; None where no point is defined. Empty on a lattice of one site.
     """
-    if max(ensemble.shape) < 2:
+    if max(ensemble.shape) < 2 or hasattr(ensemble.action, "components"):
         return {}
     found = measure_spectrum(field_batches(ensemble), ensemble.action, ensemble.shape, s_tau=s_tau)
     return {

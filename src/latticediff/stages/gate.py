@@ -36,6 +36,8 @@ def is_even(action: Action) -> bool:
     """
     if not getattr(action, "is_symmetric", True):
         return False
+    if hasattr(action, "components"):
+        return action.components == 1  # m of several is a length, which has no sign
     phi = np.linspace(0.1, 3, 7)
     return bool(np.allclose(action.potential(phi), action.potential(-phi), rtol=1e-12, atol=0))
 

@@ -20,11 +20,13 @@ from ..cluster import Cluster
 from ..composite import Sequence
 from ..config import Card, parse_card
 from ..config.learning import RidgeOptions
+from ..config.networks import VectorRidgeOptions
 from ..errors import UserError
 from ..gaussian.contract import Expandable, Quartic
 from ..gaussian.vacua import APART
 from ..hmc import warm_up
 from ..lattice import volume
+from ..observables.primary import magnetization
 from ..streams import Streams
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ class _Pilot(NamedTuple):
 def is_bare(card: Card) -> bool:
     """Whether a card names nothing but a run, an action and a lattice."""
     # reading a card fills in the options of its network
-    return card.model_fields_set <= {*GIVEN, "network"} and card.network.options == RidgeOptions().model_dump()
+    filled = {"ridge": RidgeOptions, "vector_ridge": VectorRidgeOptions}.get(card.network.name)
+    as_filled = filled is not None and card.network.options == filled().model_dump()
+    return card.model_fields_set <= {*GIVEN, "network"} and as_filled
 
 
 def recipe(card: Card) -> Recipe:
@@ -130,7 +134,8 @@ def _run_pilot(action: Action, shape: tuple[int, ...], streams: Streams, cluster
     if clusters:
         kernel = Sequence([kernel, Cluster(action)])
     _, block = kernel.advance(state, streams.child("pilot"), N_PILOT, 1)
-    m = block.phi.reshape(N_PILOT, N_CHAINS, -1).mean(axis=2)[-KEPT:].T
+    kept = block.phi[-KEPT:]
+    m = magnetization(kept.reshape(-1, *shape), action).reshape(len(kept), N_CHAINS).T
     return _Pilot(m, tau_int(np.abs(m), name="|m|").value, length, clusters)
 
 
@@ -193,6 +198,8 @@ def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
         )
     if not symmetric:
         return "single", f"phase: no symmetry phi -> -phi; expanded around <m> = {m.mean():.3g}"
+    if hasattr(action, "components"):
+        return "symmetric", f"phase: |m| = {np.abs(m).mean():.3g}; {action.components} components: expanded around zero"
     size, width = np.abs(m).mean(), np.abs(m).std()
     apart = size / max(width, 1e-12)
     if (pilot.clusters or _keeps(pilot)) and apart > APART + 2:
@@ -232,7 +239,11 @@ def _training(
     """Sections ``[training]``, ``[finetune]``, ``[network]`` and the reason for them."""
     sites, ndim = volume(shape), len(shape)
     odd = phase == "symmetric" and isinstance(action, Quartic) and _has_odd(action, shape)
-    network = {"name": "ridge", "features": 24 if ndim < 3 else 16, "kernel_size": 5 if ndim == 1 else 3}
+    network = {
+        "name": getattr(action, "network", "ridge"),
+        "features": 24 if ndim < 3 else 16,
+        "kernel_size": 5 if ndim == 1 else 3,
+    }
     learned = sites // 2 if odd else sites
     training: dict[str, Any] = {
         "steps": 2000 if learned <= 256 else 3000,

@@ -13,7 +13,7 @@ from ..contracts import require
 from ..ensemble import Ensemble
 from ..errors import UserError
 from ..gaussian.contract import Expandable, Sourced
-from ..gaussian.propagator import measured_propagator, measured_vacuum, smooth_propagator
+from ..gaussian.propagator import alike, measured_propagator, measured_vacuum, smooth_propagator
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..job.log import JsonLog
@@ -114,13 +114,21 @@ def gaussian_of(source: Source, phase: str = "symmetric") -> GaussianReference:
             f"{action!r} is not symmetric under phi -> -phi; training.phase = broken wants two equal vacua, a theory"
             " without them is expanded around <m> (phase = single)"
         )
+    if phase != "symmetric" and hasattr(action, "components"):
+        raise UserError(
+            f"training.phase is {phase}; {action!r} is expanded around zero alone, its vacua are a sphere: take"
+            " training.phase = symmetric"
+        )
     one_sided, vectors = phase == "single" or not action.is_symmetric, action.unit_vectors
     vacuum = 0.0 if phase == "symmetric" and not one_sided else measured_vacuum(_pieces(data, 0, n), one_sided)
     form = action.quadratic_form(shape)
     first, second = (
         measured_propagator(_pieces(data, *half), shape, vacuum, vectors, one_sided, form) for half in bounds
     )
-    propagator = smooth_propagator(first, second, vectors)
+    if hasattr(action, "components"):
+        propagator = alike(smooth_propagator(first.mean(axis=0), second.mean(axis=0)), shape)
+    else:
+        propagator = smooth_propagator(first, second, vectors)
     return GaussianReference(action, propagator, data.train.device, vacuum=vacuum, one_sided=one_sided)
 
 

@@ -113,6 +113,8 @@ def measure_spectrum(
     UserError
         No such axis, one of a single site, or a constant correlator.
     """
+    if hasattr(action, "components"):
+        raise UserError(f"{action!r}: the correlator is one of fields of one component; leave it out")
     axis = int(np.argmax(shape)) if axis is None else axis
     if not 0 <= axis < len(shape):
         raise UserError(f"time axis is {axis}; the lattice {'x'.join(map(str, shape))} has axes 0 to {len(shape) - 1}")

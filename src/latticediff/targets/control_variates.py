@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..gaussian.baseline import local_response
 from ..gaussian.reference import GaussianReference
+from .vector_stein import vector_stein
 
 if TYPE_CHECKING:
     from ..diffusion.ladder import NoiseRange
@@ -59,6 +60,8 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
     y = y + gaussian.centre(signs)
     force = linear + gaussian.nonlinear_force(phi, signs)
     noise = z / sigma - inverse
+    if gaussian.components is not None:
+        return vector_stein(gaussian, phi, y, C, noise, force), force, noise
     if not gaussian.is_cubic:
         return _stein(gaussian, y, C, noise, force), force, noise
     b, square = gaussian.quartic, phi * phi

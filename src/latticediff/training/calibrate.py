@@ -13,7 +13,7 @@ from ..diffusion.ladder import NoiseRange
 from ..diffusion.reverse import score_power
 from ..diffusion.threads import one_torch_thread
 from ..fourier import momenta_from_basis
-from ..gaussian.propagator import symmetrise
+from ..gaussian.propagator import alike, symmetrise
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..model.couplings import Member
@@ -97,7 +97,8 @@ def measured_power(
                 z = torch.randn(phi.shape, generator=generator).to(phi.device)
                 total = total + at_level(phi, z, i) * (len(part) / n)
         on_grid = momenta_from_basis(total, gaussian.shape, gaussian.is_oblique)
-        table.append(symmetrise(on_grid * (G + math.exp(2 * log_sigma)), gaussian.unit_vectors, form))
+        found = symmetrise(on_grid * (G + math.exp(2 * log_sigma)), gaussian.unit_vectors, form)
+        table.append(found if gaussian.components is None else alike(found.mean(axis=0), gaussian.shape))
     return np.array(table)
 
 

@@ -3,7 +3,21 @@
 import torch
 from torch import Tensor
 
-__all__ = ["ridge_core"]
+__all__ = ["hidden", "ridge_core", "spread_out"]
+
+
+def hidden(fields: Tensor, kernels_in: Tensor, taps: Tensor) -> Tensor:
+    """``h_f = sum_j A_fj * u_j``, (n, F, V); arguments as `ridge_core`."""
+    columns = fields[:, :, taps].flatten(1, 2)  # (n, J T, V)
+    return torch.matmul(kernels_in.flatten(2), columns)
+
+
+def spread_out(g: Tensor, kernels_out: Tensor, taps: Tensor) -> Tensor:
+    """``sum_f B_mf * g_f``, (n, M, V), of features (n, F, V); arguments as `ridge_core`."""
+    # out_m(x) = sum_t P_mt(x + offset_t) with P_mt = sum_f B_mft g_f
+    P = torch.matmul(kernels_out.transpose(-1, -2).flatten(1, 2), g).unflatten(1, (kernels_out.shape[1], -1))
+    index = taps.expand(len(g), kernels_out.shape[1], -1, -1)
+    return torch.gather(P, 3, index).sum(2)
 
 
 def ridge_core(
@@ -27,17 +41,12 @@ def ridge_core(
     out : tensor, shape (n, M, V)
     slopes : tensor, shape (n, F), or None
     """
-    n = len(fields)
-    columns = fields[:, :, taps].flatten(1, 2)  # (n, J T, V)
-    h = torch.matmul(kernels_in.flatten(2), columns)
+    h = hidden(fields, kernels_in, taps)
     r2 = 1 / (1 + h * h)
     r = r2.sqrt()
     a1, a2 = amplitudes[..., 0:1], amplitudes[..., 1:2]
     g = h * (a1 * r + a2 * (1 - r2))
-    # out_m(x) = sum_t P_mt(x + offset_t) with P_mt = sum_f B_mft g_f
-    P = torch.matmul(kernels_out.transpose(-1, -2).flatten(1, 2), g).unflatten(1, (kernels_out.shape[1], -1))
-    index = taps.expand(n, kernels_out.shape[1], -1, -1)
-    out = torch.gather(P, 3, index).sum(2)
+    out = spread_out(g, kernels_out, taps)
     if not slopes:
         return out, None
     slope = a1 * r * r2 + a2 * (1 + r2 - 2 * r2 * r2)

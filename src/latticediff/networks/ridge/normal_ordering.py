@@ -44,8 +44,10 @@ ORDINATES = 129  # of y between -REACH and REACH
 NODES = 33  # of h >= 0: m_p to 1e-6 for any s below 100, in float32 too
 
 
-def gaussian_mean(function: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
+def gaussian_mean(function: Callable[[Tensor], Tensor], s: Tensor, components: int = 1, nodes: int = NODES) -> Tensor:
     r"""``<f(h)>`` of an even f for h ~ N(0, s^2), by the trapezoidal rule in ``arsinh h``.
+
+    Of several components h is the length of a vector with independent N(0, s^2) components.
 
     Exponentially accurate for functions that are smooth on the scale of ``(1 + h^2)^(1/2)``, wide or narrow.
 
@@ -54,6 +56,9 @@ def gaussian_mean(function: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
     function : callable
         Of a tensor (..., nodes), elementwise in front of the nodes.
     s : tensor, positive
+    components : int
+    nodes : int
+        For several components, where the rule has an end at which the integrand is not even, it wants more.
 
     Returns
     -------
@@ -61,9 +66,11 @@ def gaussian_mean(function: Callable[[Tensor], Tensor], s: Tensor) -> Tensor:
     """
     s = s[..., None]
     reach = torch.arcsinh(REACH * s)
-    u = torch.linspace(0, 1, NODES, dtype=s.dtype, device=s.device) * reach
+    u = torch.linspace(0, 1, nodes, dtype=s.dtype, device=s.device) * reach
     h = u.sinh()
     weight = torch.exp(-0.5 * (h / s) ** 2) * u.cosh()
+    if components > 1:
+        weight = weight * (h / s) ** (components - 1)
     # the same rule for the density alone, so that it is normalised to the last digit
     weight = torch.cat([0.5 * weight[..., :1], weight[..., 1:]], -1)
     return (weight * function(h)).sum(-1) / weight.sum(-1)
@@ -77,15 +84,24 @@ def slope_weights(s: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def slope_ratio(variance: Tensor) -> Tensor:
+def vector_slope_weights(s: Tensor, components: int) -> tuple[Tensor, Tensor]:
+    r"""Mean slopes of ``g = h rho(|h|^2)`` of N components, ``<rho + 2 h^2 rho' / N>``, for both amplitudes."""
+    n = components
+    first = gaussian_mean(lambda h: (1 + h * h) ** -0.5 - h * h * (1 + h * h) ** -1.5 / n, s, n, 64 * NODES)
+    second = gaussian_mean(lambda h: h * h * (1 + h * h + 2 / n) / (1 + h * h) ** 2, s, n, 64 * NODES)
+    return first, second
+
+
+def slope_ratio(variance: Tensor, components: int = 1) -> Tensor:
     r"""``(1 + m_2 - 2 m_4) / m_3`` at s^2, from a table: integrals for every feature would cost more than the network.
 
     The table holds ``P = ratio (1 + s) / s^2`` as a cubic spline in ``t = s / (1 + s)``, good to 1e-8; P falls from 3
-    at s = 0 to (pi/2)^(1/2) at infinity.
+    at s = 0 to (pi/2)^(1/2) at infinity. For N components it
+    falls from N + 2 to ``N Gamma(N/2) / (2^(1/2) Gamma((N+1)/2))``.
     """
     s = variance.clamp(min=1e-12).sqrt()
     t = s / (1 + s)
-    coefficients = _spline(s.dtype, str(s.device))
+    coefficients = _spline(s.dtype, str(s.device), components)
     interval = (t * KNOTS).long().clamp(0, KNOTS - 1)  # NaN, of a network that blew up, has no interval and stays NaN
     x = t - interval / KNOTS
     c3, c2, c1, c0 = coefficients[:, interval]
@@ -93,12 +109,16 @@ def slope_ratio(variance: Tensor) -> Tensor:
 
 
 @functools.cache
-def _spline(dtype: torch.dtype, device: str) -> Tensor:
+def _spline(dtype: torch.dtype, device: str, components: int = 1) -> Tensor:
     knots = torch.arange(KNOTS + 1, dtype=torch.float64) / KNOTS
     s = (knots / (1 - knots))[1:-1]
-    first, second = slope_weights(s)
+    first, second = slope_weights(s) if components == 1 else vector_slope_weights(s, components)
     inside = second / first * (1 + s) / s**2
-    values = np.array([3.0, *inside.tolist(), math.sqrt(math.pi / 2)])
+    least = math.sqrt(math.pi / 2)
+    if components > 1:  # <1/h> of the longest features, times s
+        logs = math.lgamma(0.5 * components) - math.lgamma(0.5 * components + 0.5)
+        least = math.exp(logs) * components / math.sqrt(2)
+    values = np.array([components + 2.0, *inside.tolist(), least])
     return torch.as_tensor(CubicSpline(knots.numpy(), values).c, device=device).to(dtype)
 
 
@@ -144,7 +164,7 @@ def ordered_amplitudes(
     amplitudes : tensor, shape (n or 1, F, 2)
         ``(beta_1, alpha_2)``, as the network gives them.
     """
-    ratio = slope_ratio(feature_variance(gaussian, inner, v, kernels_in, differences))
+    ratio = slope_ratio(feature_variance(gaussian, inner, v, kernels_in, differences), gaussian.components or 1)
     slope, curved = amplitudes.unbind(-1)
     return torch.stack([_eta(gaussian, v).flatten(1) * slope - curved * ratio, curved], -1)
 
