@@ -97,7 +97,7 @@ def configurations(document: Document) -> FigureRecord | None:
         return None
     fields = [np.array(cell["configuration"]) for cell in here]
     top = max(float(np.abs(field).max()) for field in fields) or 1.0
-    columns = min(3, len(here))
+    columns = 2 if len(here) == 4 else min(3, len(here))
     lines = -(-len(here) // columns)
     figure, axes = new_figure(0.4 + 2.1 * lines, nrows=lines, ncols=columns, squeeze=False)
     rows, drawn = [], None
