@@ -1,10 +1,10 @@
 r"""What the fine law costs when it is compiled: a kernel that draws F given C and returns log q; no command.
 
-One lane is one configuration, as in `latticediff._kernels.lanes`; features and interpolated values are float32, sums and
-what is drawn float64. The density of a site is not :math:`e^P/\int e^P` itself but its cubic Hermite interpolant between
-`N` equidistant points: it is integrated in closed form and inverted by Newton's method, so draws and log q are those of
-one and the same law, whatever the interpolation error. Colour d takes log Z_1 as a polynomial of low degree: its law is
-nearly the exact one.
+One lane is one configuration, as in `latticediff._kernels.lanes`; features and interpolated values are float32, sums
+and what is drawn float64. The density of a site is not :math:`e^P/\int e^P` itself but its cubic Hermite interpolant
+between `N` equidistant points: it is integrated in closed form and inverted by Newton's method, so draws and log q are
+those of one and the same law, whatever the interpolation error. Colour d takes log Z_1 as a polynomial of low degree:
+its law is nearly the exact one.
 """
 
 import numba
