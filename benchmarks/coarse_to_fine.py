@@ -69,8 +69,8 @@ class CoarseTheory:
     ndim, is_symmetric, unit_vectors, hopping, minima = 2, True, None, 0.0, (0.0,)
     name = "coarse"
 
-    def __init__(self, law, double, fields):
-        self.law, self.double, self.M = law, double, law.geometry.M
+    def __init__(self, law, fields):
+        self.law, self.kernel, self.M = law, FineKernel(law), law.geometry.M
         self._rng = np.random.default_rng(5)
         self._fixed = np.random.default_rng(6).random((1, self.M**2))
         self._forces = {}
@@ -93,8 +93,9 @@ class CoarseTheory:
         rows, shape = self._parts(phi)
         out = np.full(len(rows), np.inf)
         sound = np.abs(rows).max(1) < self.law.site.edge
-        x = self.double.draw(torch.as_tensor(rows[sound]), torch.as_tensor(np.repeat(self._fixed, sound.sum(), 0)))
-        out[sound] = odd_action(self.law.site.theory, x.numpy(), self.M) + self.double.log_q(x).numpy()
+        if sound.any():
+            x, log_q = self.kernel.draw(rows[sound], np.repeat(self._fixed, sound.sum(), 0))
+            out[sound] = odd_action(self.law.site.theory, x, self.M) + log_q
         return out.reshape(shape[:-2])
 
     def force(self, phi):
@@ -173,20 +174,19 @@ def whole_fields(theory, x, M, rng):
     return join(odd, theory.draw_even(odd, rng.integers(2**64, size=len(odd), dtype=np.uint64)))
 
 
-def tau_of(log_weight, abs_m, n_chains=40):
-    """tau_int of |m| and acceptance of independence chains that take these draws in turn."""
-    log_weight, abs_m = (
-        values[: len(values) // n_chains * n_chains].reshape(n_chains, -1) for values in (log_weight, abs_m)
-    )
-    rng, now, accepted = np.random.default_rng(3), np.zeros(n_chains, int), 0
-    chain, rows = np.empty_like(abs_m), np.arange(n_chains)
-    for step in range(abs_m.shape[1]):
-        moved = np.log(rng.random(n_chains)) < log_weight[:, step] - log_weight[rows, now]
-        now = np.where(moved, step, now)
-        accepted += moved.mean() if step else 0.0
-        chain[:, step] = abs_m[rows, now]
-    tau = tau_int(chain)
-    return [tau.value, tau.error], accepted / (abs_m.shape[1] - 1)
+def tau_of(log_weight, abs_m, n_blocks=8, n_orders=16):
+    """tau_int of |m| with its error, and acceptance, of independence chains that take these draws in many orders."""
+    rng, taus, accepted = np.random.default_rng(3), [], []
+    for block in np.array_split(np.arange(len(log_weight)), n_blocks):
+        order = np.array([rng.permutation(block) for _ in range(n_orders)])
+        now, chain = order[:, 0], np.empty(order.shape)
+        for step in range(order.shape[1]):
+            moved = np.log(rng.random(n_orders)) < log_weight[order[:, step]] - log_weight[now]
+            now = np.where(moved, order[:, step], now)
+            accepted.append(moved.mean())
+            chain[:, step] = abs_m[now]
+        taus.append(tau_int(chain).value)
+    return [float(np.mean(taus)), float(np.std(taus, ddof=1) / math.sqrt(n_blocks))], float(np.mean(accepted))
 
 
 def quality(theory, log_weight, forward, error, fields):
@@ -206,14 +206,19 @@ def quality(theory, log_weight, forward, error, fields):
     }
 
 
+def log_q_of(law, x):
+    """log q(F | C) of rows, (n,), in parts."""
+    return torch.cat([law.log_q(part) for part in torch.as_tensor(x).split(1000)]).numpy()
+
+
 def measure(theory, law, proposal, held_out, n, n_doubled):
     """Quality of C from `proposal` and F from `law`, in float64."""
     M, rng = law.geometry.M, np.random.default_rng(2)
     draw = proposal.draw(n, rng)
-    x = law.draw(torch.as_tensor(draw.phi.reshape(n, -1)), torch.as_tensor(rng.random((n, M * M)))).numpy()
-    fine = law.log_q(torch.as_tensor(x)).numpy()
-    log_weight = -odd_action(theory, x, M) - draw.log_q - fine
-    forward = -odd_action(theory, held_out, M) - law.log_q(torch.as_tensor(held_out)).numpy()
+    coarse, u = torch.as_tensor(draw.phi.reshape(n, -1)), torch.as_tensor(rng.random((n, M * M)))
+    x = torch.cat([law.draw(*part) for part in zip(coarse.split(1000), u.split(1000), strict=True)]).numpy()
+    log_weight = -odd_action(theory, x, M) - draw.log_q - log_q_of(law, x)
+    forward = -odd_action(theory, held_out, M) - log_q_of(law, held_out)
     forward -= proposal.weigh(held_out[:, : M * M].reshape(-1, M, M))
     error = doubling_error(proposal, draw.phi[:n_doubled], draw.log_q[:n_doubled])
     found = quality(theory, log_weight, forward, error, whole_fields(theory, x, M, rng))
@@ -246,7 +251,7 @@ def check(law, model, n=3):
     return {"jacobian_error": np.abs(error).max(), "round_trip": trip}
 
 
-def timed(functions, rounds=5):
+def timed(functions, rounds=40):
     """Least processor time of each function, taken in turn."""
     best = [math.inf] * len(functions)
     for _ in range(rounds):
@@ -257,7 +262,7 @@ def timed(functions, rounds=5):
     return best
 
 
-def prices(law, proposals, fast, n=512):
+def prices(law, proposals, fast, n=256):
     """Processor time of a proposal's parts, in units of the whole draw of the shipped fast model; one thread."""
     M, rng = law.geometry.M, np.random.default_rng(7)
     kernel, u = FineKernel(law), rng.random((n, M * M))
@@ -329,19 +334,17 @@ def main():
         print(text, file=sys.stderr, flush=True)
 
     with Ensemble(options.ensemble) as ensemble:
-        phi, n_chains, whole = (
-            ensemble.take(np.arange(ensemble.n_cfg)).astype(float),
-            ensemble.n_chains,
-            ensemble.action,
-        )
+        phi = ensemble.take(np.arange(ensemble.n_cfg)).astype(float)
+        n_chains, whole = ensemble.n_chains, ensemble.action
     theory, M = OddSites(whole), phi.shape[1] // 2
-    apart = np.arange(len(phi)) % n_chains >= n_chains - max(1, n_chains // 8)
+    n_train = n_chains - max(1, n_chains // 8)
+    apart = np.arange(len(phi)) % n_chains >= n_train
     x, held_out = rows_of(phi[~apart]), rows_of(phi[apart])
     law = fine_law(theory, x, options.folder, options, say)
     double = law.in_double()
     fields = x[:, : M * M].reshape(-1, M, M)
-    coarse = CoarseTheory(law, double, fields[:2000])
-    model = coarse_flow(coarse, fields, n_chains - max(1, n_chains // 8), options.folder, options, say)
+    coarse = CoarseTheory(law, fields[:2000])
+    model = coarse_flow(coarse, fields, n_train, options.folder, options, say)
     if options.check:
         print(json.dumps({"L": 2 * M} | check(double, model)), flush=True)
     proposals = [OdeProposal(model, steps, "adams5", grid="optimised") for steps in options.evaluations]
