@@ -200,6 +200,7 @@ def judge_card(raw):
     for key, value in flat(tomllib.loads(text)).items():
         if not isinstance(value, list) and effective.get(key) != value:
             return "silent", f"{key} = {value!r} became {effective.get(key)!r}"
+    theory = getattr(theory, "of", theory)  # a theory in an external field has the coefficients of the one without
     if not all(map(math.isfinite, theory.coefficients)):
         return "silent", f"{theory!r} has coefficients {theory.coefficients}"
     return "accepted", ""

@@ -22,7 +22,7 @@ from latticediff.errors import FileError, UserError
 from latticediff.job.log import JsonLog, read_log
 from latticediff.stages.compare import compare
 from latticediff.stages.generate import generate
-from latticediff.stages.run import _stage
+from latticediff.stages.run import do_stage
 from latticediff.stages.train import CHECKPOINT, train
 
 _spec = importlib.util.spec_from_file_location(
@@ -181,9 +181,9 @@ def test_first_error_of_a_stage_is_the_one_that_is_told():
             raise FileError("the disk is full too")
 
     with pytest.raises(ZeroDivisionError):
-        _stage(Full(), JsonLog(), None, "train", lambda: 1 / 0)
+        do_stage(Full(), JsonLog(), None, "train", lambda: 1 / 0)
     with pytest.raises(FileError, match="full too"):
-        _stage(Full(), JsonLog(), None, "train", lambda: None)
+        do_stage(Full(), JsonLog(), None, "train", lambda: None)
 
 
 def test_log_on_a_full_disk_is_one_line_and_ends(tmp_path):
