@@ -106,7 +106,7 @@ def test_shipped_cards_can_be_read(pytestconfig):
     for name in ("quick", "full", "hopping"):
         plan = plan_study(load_study(pytestconfig.rootpath / "configs" / f"study-{name}.toml"))
         assert {"hmc", "hmc_unit", "cluster", "learned"} <= {sampler for _, sampler in plan.cells}
-        assert all("no " in line and "train one" in line for line in plan.skipped)
+        assert all("no " in line and 'say missing = "train"' in line for line in plan.skipped)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,9 @@ def test_a_sampler_that_a_theory_does_not_have_is_said_with_its_remedy(tmp_path)
 
 def test_a_theory_without_a_model_is_said_with_its_remedy():
     text = ONE.replace('"hmc"]', '"fast"]')
-    with pytest.raises(CardError, match=r"fast: no fast model .* for 4x4; train one .*models = \{ fast = .FOLDER. \}"):
+    with pytest.raises(
+        CardError, match=r"fast: no fast model .* for 4x4; say missing = .*models = \{ fast = .FOLDER. \}"
+    ):
         plan_study(parse_study(text))
     only = text.replace('"hmc_unit", ', "").replace('reference = "hmc_unit"', 'reference = "fast"')
     with pytest.raises(CardError, match="nothing is left of the study"):
