@@ -245,7 +245,7 @@ def test_weight_that_is_nan_or_infinite_is_refused(bad):
     kernel = IndependenceMetropolis(proposal, ONE_SITE)
     with pytest.raises(
         UserError,
-        match=r"log_weight (nan|inf); expected a number below|gave log_q = (nan|-inf) .*; expected a finite number",
+        match=rf"gave log_q = {bad} .*; expected a finite number",
     ):
         kernel.advance(kernel.start(np.zeros((16, 1))), Streams(7), 50)
 
