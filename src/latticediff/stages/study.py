@@ -93,7 +93,7 @@ def study(
         raise UserError(f"jobs is {jobs}; expected at least 1")
     if part is not None and not 1 <= part[0] <= part[1]:
         raise UserError(f"part is {part[0]}/{part[1]}; expected k/n with 1 <= k <= n")
-    plan_study(card, out)  # what it refuses, it refuses before anything is written
+    plan = plan_study(card, out)  # what it refuses, it refuses before anything is written
     _require_own(out)
     wanted = models_wanted(card, out)
     if part is not None and wanted:
@@ -103,7 +103,8 @@ def study(
         )
     with nullcontext() if part is not None else claimed(out):
         untrained, reason = _train(wanted, progress, stop)
-        plan = plan_study(card, out)
+        if wanted:  # what was trained has its cells now
+            plan = plan_study(card, out)
         for line in plan.skipped:
             progress.say(f"skipped: {line}")
         if models_alone or reason:
