@@ -8,7 +8,7 @@ from typing import Any
 from ..numbers import value_error
 from ..style import COLOURS, DASHES, MARKERS
 
-__all__ = ["Document", "cells_of", "dress", "hardest", "horizontal", "looks", "plot", "points_of"]
+__all__ = ["Document", "at_theory", "dress", "hardest", "horizontal", "looks", "plot", "points_of"]
 
 Document = Mapping[str, Any]
 
@@ -35,20 +35,23 @@ def looks(document: Document) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def hardest(document: Document) -> int | None:
-    """The theory where |m| of the reference, else of any sampler, is slowest; None without cells."""
+def hardest(document: Document, key: str) -> tuple[str, list[Any]]:
+    """The theory where |m| of the reference, else of any sampler, is slowest: its label, and cells that have `key`.
+
+    Cells are in the order of the samplers of the card; there are none if nothing was measured.
+    """
     cells = document["cells"]
     if not cells:
-        return None
+        return "", []
     slow = max(cells, key=lambda cell: (cell["sampler"] == document["reference"], cell["tau_int"]["abs_m"][0]))
-    return int(slow["theory"])
+    return at_theory(document, slow["theory"], key)
 
 
-def cells_of(document: Document, theory: int | None, key: str) -> list[Any]:
-    """The cells of a theory that have something under `key`, in the order of the card."""
+def at_theory(document: Document, theory: int, key: str) -> tuple[str, list[Any]]:
+    """Label of a theory and those of its cells that have something under `key`, in the order of the card."""
     order = list(document["samplers"])
     found = [cell for cell in document["cells"] if cell["theory"] == theory and cell.get(key)]
-    return sorted(found, key=lambda cell: order.index(cell["sampler"]))
+    return document["theories"][theory]["label"], sorted(found, key=lambda cell: order.index(cell["sampler"]))
 
 
 def points_of(document: Document, sampler: str, *keys: str) -> list[tuple[float, float, float]]:

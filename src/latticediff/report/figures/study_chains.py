@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 
 from ..style import FigureRecord, legend, new_figure
-from .study_axes import Document, cells_of, hardest, looks
+from .study_axes import Document, at_theory, hardest, looks
 
 __all__ = ["autocorrelations", "histograms", "histories", "log_weights", "pilots"]
 
 
 def histories(document: Document) -> FigureRecord | None:
     """m of one chain, update by update."""
-    hard = hardest(document)
-    here = cells_of(document, hard, "history")
-    if hard is None or not here:
+    place, here = hardest(document, "history")
+    if not here:
         return None
     shown = min(200, *(len(cell["history"]) for cell in here)) if len(here) > 1 else 200
     figure, axes = new_figure(0.6 + 0.75 * len(here), nrows=len(here), sharex=True, sharey=True, squeeze=False)
@@ -29,12 +28,11 @@ def histories(document: Document) -> FigureRecord | None:
         rows += [(cell["sampler"], number, value) for number, value in enumerate(m, 1)]
     axes[-1, 0].set(xlabel="update")
     figure.supylabel("m", fontsize=10)
-    label = document["theories"][hard]["label"]
     return FigureRecord(
         "history",
-        f"Magnetisation, update by update, {label}",
+        f"Magnetisation, update by update, {place}",
         "The first chain of every sampler after thermalisation; updates of different samplers differ in price.",
-        f"Histories of m at {label}, one panel for each sampler.",
+        f"Histories of m at {place}, one panel for each sampler.",
         figure,
         ("sampler", "update", "m"),
         rows,
@@ -43,9 +41,8 @@ def histories(document: Document) -> FigureRecord | None:
 
 def autocorrelations(document: Document) -> FigureRecord | None:
     """rho(t) of |m|, and where its sum is cut."""
-    hard = hardest(document)
-    here = cells_of(document, hard, "autocorrelation")
-    if hard is None or not here:
+    place, here = hardest(document, "autocorrelation")
+    if not here:
         return None
     figure, ax = new_figure(3.2)
     styles, rows = looks(document), []
@@ -62,13 +59,12 @@ def autocorrelations(document: Document) -> FigureRecord | None:
     ax.axhline(0, color="black", lw=0.8)
     ax.set(xscale="log", xlabel="t, updates", ylabel="ρ(t) of |m|")
     legend(figure, ax, outside=True)
-    label = document["theories"][hard]["label"]
     return FigureRecord(
         "autocorrelation",
-        f"Autocorrelation of |m|, {label}",
+        f"Autocorrelation of |m|, {place}",
         "τ_int is 1/2 plus the sum of ρ up to the window, which a marker shows (automatic, by"
         " the Gamma method); drawn up to twice the window. A sampler whose window is below one update has no marker.",
-        f"Autocorrelation function of |m| at {label}, one line for each sampler.",
+        f"Autocorrelation function of |m| at {place}, one line for each sampler.",
         figure,
         ("sampler", "t", "rho"),
         rows,
@@ -89,9 +85,8 @@ def _steps(ax: Any, told: Any, **look: Any) -> list[tuple[float, float]]:
 
 def histograms(document: Document) -> FigureRecord | None:
     """Distribution of m."""
-    hard = hardest(document)
-    here = cells_of(document, hard, "histogram")
-    if hard is None or not here:
+    place, here = hardest(document, "histogram")
+    if not here:
         return None
     figure, ax = new_figure(3.0)
     styles, rows = looks(document), []
@@ -102,12 +97,11 @@ def histograms(document: Document) -> FigureRecord | None:
         rows += [(cell["sampler"], x, y) for x, y in found]
     ax.set(xlabel="m", ylabel="density")
     legend(figure, ax, outside=True)
-    label = document["theories"][hard]["label"]
     return FigureRecord(
         "histogram",
-        f"Distribution of the magnetisation, {label}",
+        f"Distribution of the magnetisation, {place}",
         "All chains of every sampler; one that rarely changes the sign of m has lopsided peaks.",
-        f"Histograms of m at {label}, one line for each sampler.",
+        f"Histograms of m at {place}, one line for each sampler.",
         figure,
         ("sampler", "m", "density"),
         rows,
@@ -116,15 +110,13 @@ def histograms(document: Document) -> FigureRecord | None:
 
 def log_weights(document: Document) -> FigureRecord | None:
     """log_weight of proposals, among draws and among fields of the target."""
-    hard = hardest(document)
-    here = cells_of(document, hard, "log_weights")
-    if hard is None or not here:
+    place, here = hardest(document, "log_weights")
+    if not here:
         # a study may have its models elsewhere than where the reference is slowest
-        theories = [cell["theory"] for cell in document["cells"] if cell.get("log_weights")]
-        hard = max(theories, default=None)
-        here = cells_of(document, hard, "log_weights")
-    if hard is None:
-        return None
+        weighed = [cell["theory"] for cell in document["cells"] if cell.get("log_weights")]
+        if not weighed:
+            return None
+        place, here = at_theory(document, max(weighed), "log_weights")
     figure, ax = new_figure(3.0)
     styles, rows = looks(document), []
     for cell in here:
@@ -137,13 +129,12 @@ def log_weights(document: Document) -> FigureRecord | None:
                 rows += [(cell["sampler"], kind, x, y) for x, y in found]
     ax.set(xlabel="log_weight, less its mean", ylabel="density")
     legend(figure, ax, outside=True)
-    label = document["theories"][hard]["label"]
     return FigureRecord(
         "log_weight",
-        f"Weights of proposals, {label}",
+        f"Weights of proposals, {place}",
         "log_weight = −S − log q, narrow where the model is good. Draws and fields of the target have the same width"
         " if the model misses nothing; a tail to the right of the dotted line would be what it rarely proposes.",
-        f"Histograms of log_weight at {label}.",
+        f"Histograms of log_weight at {place}.",
         figure,
         ("sampler", "fields", "log_weight", "density"),
         rows,
@@ -152,9 +143,9 @@ def log_weights(document: Document) -> FigureRecord | None:
 
 def pilots(document: Document) -> FigureRecord | None:
     """What the searches for the cheapest HMC have tried: cost against trajectory length."""
-    hard = hardest(document)
-    here = [cell for cell in cells_of(document, hard, "kernel") if _pilots(cell)]
-    if hard is None or not here:
+    place, here = hardest(document, "kernel")
+    here = [cell for cell in here if _pilots(cell)]
+    if not here:
         return None
     figure, (left, right) = new_figure(3.2, ncols=2)
     styles, rows = looks(document), []
@@ -177,13 +168,12 @@ def pilots(document: Document) -> FigureRecord | None:
     left.set(xlabel="trajectory length", ylabel="gradients per independent |m|", xscale="log", yscale="log")
     right.set(xlabel="acceptance aimed at", yscale="log")
     legend(figure, left, outside=True)
-    label = document["theories"][hard]["label"]
     return FigureRecord(
         "pilots",
-        f"What the search for the cheapest HMC has tried, {label}",
+        f"What the search for the cheapest HMC has tried, {place}",
         "Every pilot chain with its cost, 2 τ_int (gradients of an update and its overhead), against the length of"
         " its trajectories and against the acceptance that its step size aimed at.",
-        f"Cost of the pilots of the searches at {label} against trajectory length and acceptance.",
+        f"Cost of the pilots of the searches at {place} against trajectory length and acceptance.",
         figure,
         ("sampler", "trajectory_length", "acceptance", "cost", "error"),
         rows,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..style import FigureRecord, legend, new_figure
-from .study_axes import Document, cells_of, dress, hardest, horizontal, looks, plot, points_of
+from .study_axes import Document, dress, hardest, horizontal, looks, plot, points_of
 
 __all__ = ["configurations", "finite_size", "propagator"]
 
@@ -55,11 +55,10 @@ def finite_size(document: Document) -> FigureRecord | None:
 
 def propagator(document: Document) -> FigureRecord | None:
     """G(k) along an axis, and the effective mass."""
-    hard = hardest(document)
-    here = cells_of(document, hard, "propagator")
-    if hard is None or not here:
+    place, here = hardest(document, "propagator")
+    if not here:
         return None
-    extent = max(document["theories"][hard]["shape"])
+    extent = max(document["theories"][here[0]["theory"]]["shape"])
     figure, (left, right) = new_figure(3.2, ncols=2)
     styles, rows = looks(document), []
     for number, cell in enumerate(here):
@@ -76,13 +75,12 @@ def propagator(document: Document) -> FigureRecord | None:
     left.set(xlabel="lattice momentum squared", ylabel="G", yscale="log")
     right.set(xlabel="t", ylabel="effective mass", ylim=(0, None))
     legend(figure, left, outside=True)
-    label = document["theories"][hard]["label"]
     return FigureRecord(
         "propagator",
-        f"Propagator and effective mass, {label}",
+        f"Propagator and effective mass, {place}",
         "G(k) = ⟨|φ_k|²⟩/V for momenta along the longest axes against 4 sin²(k/2), and the mass from neighbouring time"
         " slices (periodic), up to where it is known. Errors from the spread of the chains.",
-        f"Propagator and effective mass at {label}, all samplers.",
+        f"Propagator and effective mass at {place}, all samplers.",
         figure,
         ("sampler", "quantity", "x", "value", "error"),
         rows,
@@ -91,9 +89,8 @@ def propagator(document: Document) -> FigureRecord | None:
 
 def configurations(document: Document) -> FigureRecord | None:
     """One configuration of every sampler, side by side."""
-    hard = hardest(document)
-    here = cells_of(document, hard, "configuration")
-    if hard is None or not here:
+    place, here = hardest(document, "configuration")
+    if not here:
         return None
     fields = [np.array(cell["configuration"]) for cell in here]
     top = max(float(np.abs(field).max()) for field in fields) or 1.0
@@ -109,12 +106,11 @@ def configurations(document: Document) -> FigureRecord | None:
         ax.set_axis_off()
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, shrink=0.7, label="φ")
-    label = document["theories"][hard]["label"]
     return FigureRecord(
         "configurations",
-        f"One configuration of every sampler, {label}",
+        f"One configuration of every sampler, {place}",
         "The last field of the first chain, all on one scale of colours; of large lattices a corner of 48 sites.",
-        f"One field of every sampler at {label} as a picture.",
+        f"One field of every sampler at {place} as a picture.",
         figure,
         ("sampler", "x", "y", "phi"),
         rows,
