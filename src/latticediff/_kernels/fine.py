@@ -88,7 +88,7 @@ def learned(x, small, u, log_q, colour, grid, scratch):
 def known(x, small, u, log_q, last, grid, scratch):
     """The last colour: beside (n_sites, 12), table (n_f, n_s) of coefficients of f^k T_l(s / widest), k + l even."""
     sites, beside, table, inverse_widest = last
-    V, dV, first, width, edge = grid
+    V, dV, first, width, _ = grid
     p, dp, cdf, spare = scratch
     n_f, n_s = table.shape
     flat, n_coarse = beside.reshape(-1), len(u)

@@ -59,7 +59,8 @@ def given_propagator(source: PathLikeStr | None, action: Any, shape: Extents) ->
     gaussian = model.gaussian
     if isinstance(model.action, Part):
         raise ModelError(
-            f"{source} is a model of {model.action.sites} sites; give an ensemble, a model of all sites, or leave it out"
+            f"{source} is a model of {model.action.sites} sites; give an ensemble, a model of all sites, or"
+            " leave it out"
         )
     if gaussian.shape != tuple(shape):
         raise ModelError(f"{source} is of {gaussian.shape}; the fine lattice is {tuple(shape)}: leave it out")

@@ -2,7 +2,8 @@ r"""The theory of the coarse sites, as far as a network can learn from it: its f
 
 With F drawn from q(F | C), the mean of :math:`-\nabla_C [S(C, F) + \log q(F | C)]` is the force of the marginal theory
 of C up to terms of second order in q - p: the gradient of log q has mean zero, and the bracket hardly depends on F.
-No weight is made of it: proposals are weighed with the exact action of C and F together (`CoarseSites.exact`).
+Theory page, eq. (15m). No weight is made of it: proposals are weighed with the exact action of C and F together
+(`CoarseSites.exact`).
 """
 
 import hashlib

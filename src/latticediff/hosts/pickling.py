@@ -1,8 +1,8 @@
 """What makes models and proposals picklable, by whatever door they leave a process.
 
-Theories of odd and of coarse sites keep tables with functions in them, which are made again from the whole theory. Torch teaches
-``multiprocessing`` to send tensors by shared memory and file descriptors, which runs out of descriptors, and hangs
-where they cannot be passed; a model is small, so it goes as bytes.
+Theories of a part of the sites keep tables with functions in them, which are made again from the whole theory. Torch
+teaches ``multiprocessing`` to send tensors by shared memory and file descriptors, which runs out of descriptors, and
+hangs where they cannot be passed; a model is small, so it goes as bytes.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def _coarse(theory: CoarseSites) -> tuple[type[CoarseSites], tuple[Any, ...]]:
 
 
 def _law(law: FineLaw) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    return _law_of, (law.site.theory, law.geometry.shape, law.numbers())
+    return _law_of, (law.site.theory, law.geometry.shape, law.numbers(), any(p.requires_grad for p in law.parameters()))
 
 
-def _law_of(theory: OddSites, shape: Shape, numbers: dict[str, Any]) -> FineLaw:
+def _law_of(theory: OddSites, shape: Shape, numbers: dict[str, Any], trains: bool) -> FineLaw:
     law = FineLaw(theory, shape)
     law.load_state_dict({name: torch.as_tensor(values) for name, values in numbers.items()})
-    return law
+    return law.requires_grad_(trains)
 
 
 def _parts(theory: OddSites) -> tuple[type[OddSites], tuple[Any, ...]]:

@@ -31,7 +31,7 @@ __all__ = ["action_lines", "info"]
 SITES = {
     "all": "all",
     "odd": "the odd ones; the even ones follow from their exact law",
-    "coarse": "a quarter, the coarse ones; half of the rest follows from a learned law, the even ones from their exact law",
+    "coarse": "the coarse ones, a quarter; the fine ones follow from a learned law, the even ones from their exact law",
 }
 MOST_WELLS = 8  # that are told
 

@@ -19,10 +19,10 @@ from ..host import torch_defaults
 from ..types import FloatArray
 from .optimizers import OPTIMIZERS
 
-__all__ = ["FORCES", "match_forces"]
+__all__ = ["FORCES", "VALUES", "match_forces"]
 
 FORCES = 2**22  #: field values of the rows that a law is trained on
-VALUES = 2**14  # of a batch
+VALUES = 2**14  #: of a batch
 RATE, WARMUP, CLIP, MEAN = 1e-2, 50, 1.0, 0.02
 
 

@@ -50,7 +50,8 @@ def model_folder(name_or_path: PathLikeStr) -> Path:
 def describe_models() -> list[dict[str, Any]]:
     """One dict per shipped model: name, family, couplings, shape, sites, ESS of the ODE route, steps, seconds trained.
 
-    `family` is "fast" (few features and steps, or coarse to fine: least time for an independent value) or "accurate" (the highest ESS).
+    `family` is "fast" (few features and steps, or coarse to fine: least time for an independent value) or "accurate"
+    (the highest ESS).
     `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
     of the latter, `data_seconds` those of generating the data of all of them.
     `coupling_ranges` are the lowest and highest values that the model was trained at; ESS is that at `couplings`.
