@@ -2,9 +2,9 @@
 
 The rooms, in the order in which data flow: `action`, `hmc`, `ensemble`, `observables`, `analysis`, `gaussian`,
 `networks`, `targets`, `diffusion`, `fine`, `model`, `training`, `metropolis`, `blocking`, `proposal`, `report`,
-`config`, `build`, `job`, `hosts`, `testing`, `pool`, `study`, `slurm`, `stages`, `cli`. What can be plugged in is found by
-`registry`; docs/extending.md shows one of each, docs/embedding.md how proposals serve in other programs. Importing the
-package imports none of them, so neither torch nor numba.
+`config`, `build`, `job`, `hosts`, `testing`, `pool`, `study`, `slurm`, `stages`, `cli`. What can be plugged in is found
+by `registry`; docs/extending.md shows one of each, docs/embedding.md how proposals serve in other programs. Importing
+the package imports none of them, so neither torch nor numba.
 """
 
 import importlib
