@@ -9,7 +9,8 @@ JSON rows with, for each,
 ``model, evaluations, ess_reverse [v, e], ess_forward [v, e], acceptance, tau_int_abs_m [v, e]`` (of chains that take
 the draws in many orders), ``doubling_spread`` (of log_weight under twice the steps), ``bias`` (that spread times its
 largest correlation with |m|, m^2, phi^2, S), ``flow, fine, rest`` (processor time in units of a whole draw of the fast
-model, the least of interleaved rounds, one thread), their sum ``time``, and ``price``, that of an independent |m|;
+model, the least of interleaved rounds, one thread), their sum ``time``, ``price``, that of an independent |m|, and
+``flow_ns_per_site_and_evaluation``, of the sites that it flows;
 
 and of a coarse model ``variance_given_coarse``, the part of the variance of log_weight that the law of the fine sites
 leaves, from pairs of draws with the same coarse sites. Configurations for the forward ESS are those of fresh chains.
@@ -113,6 +114,9 @@ def compare(extent, n, n_forward):
         row = {"L": extent, "model": names[kind]} | quality(proposal, theory, given, n)
         row |= {part: spent[kind, part] / unit for part in ("flow", "fine") if (kind, part) in spent}
         row["time"] = spent[kind, "whole"] / unit
+        flow = getattr(proposal.odd, "coarse", proposal.odd)
+        per_field = 1e9 * spent[kind, "flow"] / N_TIMED / np.prod(flow.lattice_shape)
+        row["flow_ns_per_site_and_evaluation"] = per_field / flow.flow.evaluations
         row["rest"] = row["time"] - row["flow"] - row.get("fine", 0.0)
         base = base or row["tau_int_abs_m"][0]
         row["price"] = row["time"] * row["tau_int_abs_m"][0] / base
