@@ -198,7 +198,7 @@ couplings = { lam = 4.98 }
 """
     names = {(number, s): cell.model_name for (number, s), cell in plan_study(parse_study(text)).cells.items()}
     assert (names[0, "learned"], names[1, "learned"]) == ("phi4-A-L8", "phi4-A-L16")
-    assert (names[0, "fast"], names[1, "fast"]) == ("phi4-A-L8-fast", "phi4-A-L16-coarse")
+    assert (names[0, "fast"], names[1, "fast"]) == ("phi4-A-L8-fast", "phi4-A-L16-fast")
     # a model of a line serves what lies between its ends
     between = plan_study(parse_study(text.replace("6.008", "5.0"), ["study.missing=skip"]))
     assert between.cells[0, "learned"].model_name == "phi4-A-line"
