@@ -8,8 +8,9 @@ Rows of one L:
 - ``fourier_hmc``: Fourier-accelerated, its harmonic part integrated exactly; searched like ``hmc``, and in its mass,
 - ``cluster``: of the `MIXES` of embedded clusters with local sweeps or trajectories, the one of least processor time
   per independent |m| in a scan, whose rows are kept in ``scan``,
-- ``learned``, ``fast``: where models for L come with the package, the exact chains of their proposals (ODE route): of
-  the *accurate* one, and of the *fast* one with a third of the features and fewer evaluations.
+- ``learned``, ``fast``, ``coarse``: where models for L come with the package, the exact chains of their proposals (ODE
+  route): of the *accurate* one, of the *fast* one with a third of the features and fewer evaluations, and from *coarse*
+  to fine, with a flow of a quarter of the sites.
 
 A row runs until the relative error of tau_int(m), or of tau_int(m^2) for clusters (they flip the sign of m at will), is
 below `--precision`, or `--seconds` are over. tau_int = 1/2 + sum rho, in updates. z is the slope of a weighted fit of
@@ -57,8 +58,8 @@ from latticediff.study.fits import power_law
 
 LAM = {6: 6.975, 8: 6.008, 10: 5.55, 12: 5.276, 14: 5.113, 16: 4.98, 20: 4.807, 32: 4.572, 64: 4.398, 128: 4.32}
 OBSERVABLES = ("m", "abs_m", "m2", "action")
-ALGORITHMS = ("hmc", "hmc_unit", "fourier_hmc", "cluster", "learned", "fast")
-MODELS = {"learned": "phi4-A-L{}", "fast": "phi4-A-L{}-fast"}
+ALGORITHMS = ("hmc", "hmc_unit", "fourier_hmc", "cluster", "learned", "fast", "coarse")
+MODELS = {"learned": "phi4-A-L{}", "fast": "phi4-A-L{}-fast", "coarse": "phi4-A-L{}-coarse"}
 #: tau_int(m), tau_int(|m|) of HMC in unit trajectories, an independent code at its own step sizes
 EARLIER = {6: (3.6, 1.4), 8: (6.9, 2.6), 12: (17, 6.2), 20: (50, 21), 32: (116, 46)}
 BLOCK_BYTES = 64e6

@@ -1,10 +1,10 @@
 """Exact diffusion-model samplers for lattice field theory, beside fast HMC on the same theory.
 
 The rooms, in the order in which data flow: `action`, `hmc`, `ensemble`, `observables`, `analysis`, `gaussian`,
-`networks`, `targets`, `diffusion`, `model`, `training`, `metropolis`, `blocking`, `proposal`, `report`, `config`,
-`build`, `job`, `hosts`, `testing`, `pool`, `study`, `slurm`, `stages`, `cli`. What can be plugged in is found by
-`registry`; docs/extending.md shows one of each, docs/embedding.md how proposals serve in other programs. Importing the
-package imports none of them, so neither torch nor numba.
+`networks`, `targets`, `diffusion`, `fine`, `model`, `training`, `metropolis`, `blocking`, `proposal`, `report`,
+`config`, `build`, `job`, `hosts`, `testing`, `pool`, `study`, `slurm`, `stages`, `cli`. What can be plugged in is found
+by `registry`; docs/extending.md shows one of each, docs/embedding.md how proposals serve in other programs. Importing
+the package imports none of them, so neither torch nor numba.
 """
 
 import importlib

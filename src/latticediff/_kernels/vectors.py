@@ -25,6 +25,7 @@ __all__ = [
     "narrow",
     "nothing",
     "number",
+    "pick",
     "root",
     "spread",
     "store",
@@ -184,6 +185,16 @@ def root(typingctx: Any, value: Kind) -> tuple[Any, Lowering]:
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
     return value(value), codegen
+
+
+@intrinsic
+def pick(typingctx: Any, a: Kind, b: Kind, x: Kind, y: Kind) -> tuple[Any, Lowering]:
+    """x in the lanes where a <= b, y in the others; y where either is NaN."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> ir.Value:
+        return builder.select(builder.fcmp_ordered("<=", args[0], args[1]), args[2], args[3])
+
+    return x(a, b, x, y), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -7,7 +7,7 @@ in a field that differs from site to site), `wells` (their minima), `consistency
 `single_site` (its tables). Found by name through the entry-point group ``latticediff.actions``.
 """
 
-from .contract import Action, action_from_description
+from .contract import Action, Part, action_from_description
 from .conventions import CONVENTIONS
 from .external_field import ExternalField
 from .free import free_log_z, free_propagator
@@ -27,6 +27,7 @@ __all__ = [
     "LocalAction",
     "Modulated",
     "OddSites",
+    "Part",
     "Phi4",
     "Polynomial",
     "SineGordon",

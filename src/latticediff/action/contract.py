@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 
 from .. import registry
 from ..errors import FileError, UserError
-from ..types import Description, Extents, FloatArray
+from ..types import Description, Extents, FloatArray, Shape
 from ..untrusted import printable
 
-__all__ = ["Action", "NumbaPotential", "action_from_description", "action_from_options"]
+__all__ = ["Action", "NumbaPotential", "Part", "action_from_description", "action_from_options"]
 
 #: ``(v, dv, params)``: Numba-callable ``v(phi, params)`` and ``dv(phi, params)`` of one site, and their parameters
 NumbaPotential = tuple[Callable[..., Any], Callable[..., Any], FloatArray]
@@ -45,6 +45,20 @@ class Action(Protocol):
 
     def describe(self) -> Description:
         """JSON-able description; two actions are the same theory if and only if these are equal."""
+
+
+@runtime_checkable
+class Part(Protocol):
+    """A theory of some of the sites of a lattice, as an array of their own, the others integrated out."""
+
+    sites: str  #: which: ``odd`` or ``coarse``, as ``training.sites`` of a card
+    whole: Any  #: the theory of all sites
+
+    def restrict(self, phi: FloatArray) -> FloatArray:
+        """These sites, (..., *shape), of fields (..., *lattice)."""
+
+    def whole_shape(self, shape: Extents) -> Shape:
+        """Extents of the lattice whose sites of this kind are an array of this shape."""
 
 
 def check_options(options: Mapping[str, Any], known: Iterable[str], name: str) -> None:

@@ -49,7 +49,7 @@ class OddSites:
         Another dimension, or couplings beyond nearest neighbours.
     """
 
-    name = "odd_sites"
+    name, sites = "odd_sites", "odd"
     ndim = 2
     unit_vectors = UNIT_VECTORS
 

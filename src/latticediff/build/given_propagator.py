@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..action import Part
 from ..blocking import gap_propagator
 from ..ensemble import Ensemble
 from ..errors import FileError, ModelError
@@ -36,7 +37,7 @@ def given_propagator(source: PathLikeStr | None, action: Any, shape: Extents) ->
     Raises
     ------
     FileError, ModelError
-        `source` cannot be read, or is of another lattice or theory; a model of odd sites.
+        `source` cannot be read, or is of another lattice or theory; a model of a part of the sites.
     UserError
         The gap equation has no solution.
     """
@@ -56,8 +57,11 @@ def given_propagator(source: PathLikeStr | None, action: Any, shape: Extents) ->
 
     model = load_model(source)
     gaussian = model.gaussian
-    if gaussian.is_oblique:
-        raise ModelError(f"{source} is a model of odd sites; give an ensemble, a model of all sites, or leave it out")
+    if isinstance(model.action, Part):
+        raise ModelError(
+            f"{source} is a model of {model.action.sites} sites; give an ensemble, a model of all sites, or"
+            " leave it out"
+        )
     if gaussian.shape != tuple(shape):
         raise ModelError(f"{source} is of {gaussian.shape}; the fine lattice is {tuple(shape)}: leave it out")
     G = gaussian.propagator_full.numpy().copy()

@@ -12,6 +12,7 @@ from ..config.sections import ProposalSection
 from ..contracts import require
 from ..ensemble import start_fields
 from ..errors import UserError
+from ..fine import CoarseSites
 from ..host import torch_defaults
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry, check_doubling
 from ..metropolis.checks import sound_rows
@@ -108,6 +109,11 @@ def build_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Propos
             raise UserError(f"rungs anneal one model; for coexisting phases take sampling.{route}.rungs = 1")
         return proposal
     rungs = getattr(section, "rungs", 1)
+    if rungs > 1 and isinstance(model.action, CoarseSites):
+        raise UserError(
+            "the theory of coarse sites has no exact action, to which rungs could anneal; take"
+            f" sampling.{route}.rungs = 1, or a model of the odd sites"
+        )
     if rungs > 1:
         proposal = registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
     return whole_proposal(proposal, model.action)
@@ -271,7 +277,7 @@ def _learned_kernel(card: Card, model: ScoreModel | Phases, name: str) -> Learne
         )
     if model.theory is not model.action:
         raise UserError(
-            "the model proposes odd sites and draws the even ones, which have no noise to move in;"
+            f"the model proposes {model.action.sites} sites and draws the others, which have no noise to move in;"
             f" sampling.kernel.move = {section.move!r} wants a model of all sites"
             " (training.sites = all), or take move = independence"
         )

@@ -31,7 +31,7 @@ def models(json_output: Annotated[bool, typer.Option("--json", help="One JSON ob
         couplings = ", ".join(
             f"{key}={low:g}" if low == high else f"{key}={low:g}..{high:g}" for key, (low, high) in ranges
         )
-        shape = "x".join(map(str, row["shape"])) + (", odd sites" if row["sites"] == "odd" else "")
+        shape = "x".join(map(str, row["shape"])) + ("" if row["sites"] == "all" else f", {row['sites']} sites")
         reverse, forward = row["ess_reverse"], row["ess_forward"]
         before = f" ({row['inherited_seconds']:.0f} s of them its ancestors)" if row["inherited_seconds"] >= 0.5 else ""
         data = "" if row["data_seconds"] is None else f", data {row['data_seconds']:.0f} s"

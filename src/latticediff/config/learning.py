@@ -75,7 +75,10 @@ class TrainingSection(Section):
     optimizer: Literal["adam", "soap"] = "adam"
     sigma_min: Positive = 0.02
     sigma_max_factor: Positive = 4.0
-    sites: Literal["all", "odd"] = "all"  #: odd: of a checkerboard, the even ones integrated out; `action.OddSites`
+    #: odd: of a checkerboard, the even ones integrated out (`action.OddSites`); coarse: half of these, the other half
+    #: drawn from a learned law (`latticediff.fine`)
+    sites: Literal["all", "odd", "coarse"] = "all"
+    fine_steps: Count = 1200  #: of the law of the fine sites, with sites = coarse
     #: expand around 0, around +-<|m|> (`gaussian.vacua`), or around <m> alone, as always without phi -> -phi
     phase: Literal["symmetric", "broken", "single"] = "symmetric"
     held_out: Fraction = 0.125

@@ -24,6 +24,7 @@ from .asking import ask_draw, ask_weigh, asked_fingerprint
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .proposed import COLUMNS, proposed_columns
+from .totals import actions_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -79,6 +80,7 @@ class IndependenceMetropolis:
         require_dimension(proposal, action)
         self.proposal, self.action, self.batch = proposal, action, int(batch)
         self.refresh = (not proposal.is_deterministic) if refresh is None else bool(refresh)
+        self._actions = actions_of(action)
         self._fingerprint: str | None = None  # of a proposal of others, when it was first asked
 
     @property
@@ -105,7 +107,7 @@ class IndependenceMetropolis:
     def start(self, phi: ArrayLike) -> ChainState:
         """`ChainState` at update 0 from fields (n_chains, *lattice); their density is found at the first update."""
         phi = checked_start(phi, self.proposal, self.action)
-        return ChainState(phi, np.asarray(self.action(phi)), 0, None)
+        return ChainState(phi, self._actions(phi), 0, None)
 
     @numpy_defaults()
     def hot_start(self, n_chains: int, rng: Rng = None) -> ChainState:
@@ -117,7 +119,7 @@ class IndependenceMetropolis:
             All proposals blew up.
         """
         draw = sound_draw(ask_draw(self.proposal, n_chains, as_streams(rng).generator("start")))
-        return ChainState(draw.phi, np.asarray(self.action(draw.phi)), 0, draw.log_q)
+        return ChainState(draw.phi, self._actions(draw.phi), 0, draw.log_q)
 
     @numpy_defaults()
     def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
@@ -175,7 +177,7 @@ class IndependenceMetropolis:
     def _fresh(self, counts: tuple[int, ...], rng: Streams) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Proposals as arrays (*counts, ...): phi, action, log_q, log_weight."""
         draw = ask_draw(self.proposal, int(np.prod(counts)), rng.generator("propose"))
-        action = np.asarray(self.action(draw.phi))
+        action = self._actions(draw.phi)
         log_weight = checked_log_weight(-action - draw.log_q)
         phi, action, log_q, log_weight = (
             rows.reshape(*counts, *rows.shape[1:]) for rows in (draw.phi, action, draw.log_q, log_weight)

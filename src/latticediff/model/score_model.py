@@ -10,20 +10,22 @@ import tomli_w
 import torch
 from torch import Tensor
 
-from ..action import OddSites
+from ..action import OddSites, Part
 from ..action.checkerboard import half_shape
 from ..diffusion.ladder import NoiseRange
 from ..errors import ModelError
+from ..fine import CoarseSites
 from ..gaussian.contract import Sourced
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..types import Description, Extents, FloatArray, Shape
 from .couplings import Member, interpolate
 
-__all__ = ["CODE_VERSION", "DESCRIBED", "TIME_GRIDS", "ScoreModel", "whole_of"]
+__all__ = ["CODE_VERSION", "COUPLINGS", "DESCRIBED", "FINE", "TIME_GRIDS", "ScoreModel", "whole_of"]
 
 #: Part of every fingerprint; raised whenever the same weights would give other densities.
 CODE_VERSION = "1"
+FINE, COUPLINGS = "fine.", "couplings"  #: names of the law of fine sites among the tensors
 TIME_GRIDS = "time_grids"  #: key of a card, see `latticediff.proposal.grid`
 DESCRIBED = (
     "action",
@@ -86,7 +88,7 @@ class ScoreModel:
 
     @property
     def theory(self) -> Any:
-        """The theory whose fields are proposed: `action`, or the whole one of which it is a part (`OddSites`)."""
+        """The theory whose fields are proposed: `action`, or the whole one of which it is a `Part`."""
         return whole_of(self.action, self.shape)[0]
 
     @property
@@ -96,7 +98,7 @@ class ScoreModel:
 
     def restrict(self, phi: FloatArray) -> FloatArray:
         """The sites that the network works on, (..., *shape), of fields (..., *lattice)."""
-        return self.action.restrict(phi) if isinstance(self.action, OddSites) else phi
+        return self.action.restrict(phi) if isinstance(self.action, Part) else phi
 
     def theories(self) -> tuple[Member, ...]:
         """A `Member` for every theory and lattice that the network was trained on, the model's own first."""
@@ -127,6 +129,13 @@ class ScoreModel:
         """
         action, shape = action or self.theory, tuple(shape or self.lattice)
         own, *_ = theories = self.theories()
+        if isinstance(self.action, CoarseSites):
+            if action.describe() == self.theory.describe() and shape == self.lattice:
+                return self
+            raise ModelError(
+                f"the model is of the coarse sites of {self.theory!r} on {self.lattice}, wanted {action!r} on {shape};"
+                " such a model serves no other couplings or extents, train one there"
+            )
         if isinstance(self.action, OddSites):
             wanted, lattice = OddSites(action), half_shape(shape)
             if not any(member.is_of(wanted, lattice) for member in theories):
@@ -172,6 +181,9 @@ class ScoreModel:
         for number, member in enumerate(self.members, 1):
             tensors[f"propagator.{number}"] = torch.as_tensor(member.propagator).contiguous()
             tensors[f"power.{number}"] = torch.as_tensor(member.power).contiguous()
+        if isinstance(self.action, CoarseSites):
+            tensors |= {f"{FINE}{name}": t.contiguous() for name, t in self.action.law.state_dict().items()}
+            tensors[COUPLINGS] = torch.as_tensor(self.action.couplings)
         return tensors
 
     def description(self) -> Description:
@@ -183,8 +195,8 @@ class ScoreModel:
             "network": network.describe(),
             "noise": {"sigma_min": self.noise.sigma_min, "sigma_max": self.noise.sigma_max},
         }
-        if isinstance(self.action, OddSites):
-            description["sites"] = "odd"
+        if isinstance(self.action, Part):
+            description["sites"] = self.action.sites
         if self.gaussian.vacuum:
             description["vacuum"] = self.gaussian.vacuum
         if self.gaussian.one_sided:
@@ -213,4 +225,4 @@ def _differ_by_field(own: Any, other: Any) -> bool:
 
 def whole_of(action: Any, shape: Shape) -> tuple[Any, Shape]:
     """Theory and lattice of whose sites these are a part, or these themselves."""
-    return (action.whole, action.whole_shape(shape)) if isinstance(action, OddSites) else (action, shape)
+    return (action.whole, action.whole_shape(shape)) if isinstance(action, Part) else (action, shape)

@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .. import registry
-from ..action import OddSites, action_from_description
+from ..action import OddSites, Part, action_from_description
 from ..atomic import sealed_bytes, sealed_text
 from ..diffusion.ladder import NoiseRange
 from ..digests import CARD_KEY, check_digest, with_digest
 from ..errors import FileError, ModelError
+from ..fine import CoarseSites, FineLaw, coarse_shape
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..types import Description, Extents, PathLikeStr
@@ -28,7 +29,7 @@ from ..untrusted import parse_toml, printable, read_text, regular_file, status
 from .couplings import Member
 from .folding import fold, unfold
 from .kinds import FIRST_PART
-from .score_model import DESCRIBED, ScoreModel
+from .score_model import COUPLINGS, DESCRIBED, FINE, ScoreModel
 from .shipped import model_folder
 
 __all__ = ["load_model", "read_card", "save_model"]
@@ -101,9 +102,13 @@ def read_card(folder: PathLikeStr) -> dict[str, Any]:
     return card
 
 
-def _theory(description: Description, sites: str) -> Any:
+def _theory(description: Description, sites: str, shape: Extents, tensors: Mapping[str, Tensor]) -> Any:
     """What the network of a card learned; whether it can be expanded around a Gaussian shows later."""
     action = action_from_description(description)
+    if sites == "coarse":
+        law = FineLaw(OddSites(action), coarse_shape(shape))
+        law.load_state_dict({k.removeprefix(FINE): t for k, t in tensors.items() if k.startswith(FINE)})
+        return CoarseSites(law, tensors[COUPLINGS].numpy())
     return OddSites(action) if sites == "odd" else action
 
 
@@ -144,7 +149,7 @@ def load_model(
             raise ModelError(f"{path}: {name} holds values that are not finite; train again")
     try:
         sites = card.get("sites", "all")
-        trained_action = _theory(card["action"], sites)
+        trained_action = _theory(card["action"], sites, card["shape"], tensors)
         options = dict(card["network"])
         make = registry.load("networks", options.pop("name"))
         with torch.random.fork_rng(devices=[]):  # first weights are drawn, only to be replaced
@@ -156,7 +161,7 @@ def load_model(
         powers = tensors["power_grid"].numpy(), unfold(tensors["power"].numpy(), gaussian.shape)
         members = tuple(
             Member(
-                _theory(about["action"], sites),
+                _theory(about["action"], sites, about["shape"], tensors),
                 tensors[f"propagator.{number}"].numpy(),
                 unfold(tensors[f"power.{number}"].numpy(), tensors[f"propagator.{number}"].shape),
             )
@@ -188,7 +193,7 @@ def _remedy(model: ScoreModel, action: Any = None, shape: Extents | None = None)
     ndim = len(shape) if shape is not None else action.ndim if action is not None else len(model.shape)
     if ndim != len(model.shape):
         return f"; a network of {len(model.shape)} dimensions is of no use in {ndim}, train another one"
-    if isinstance(model.action, OddSites):
+    if isinstance(model.action, Part):
         return "; train another one (training.init takes its weights)"
     wanted = "sample with it all the same (--outside, in Python model.at(..., outside=True))"
     return f"; train another one, or {wanted}: chains stay exact"

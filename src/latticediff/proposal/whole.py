@@ -11,12 +11,14 @@ from numpy.typing import ArrayLike
 
 from ..action import OddSites
 from ..action.checkerboard import join, split
+from ..fine import CoarseSites
 from ..metropolis import Draw
 from ..metropolis.contract import Integrated, evaluations_to_weigh
 from ..types import Description, FloatArray, Shape
 from .fields import checked_fields, parts
+from .fine import FineProposal
 
-__all__ = ["WholeProposal", "whole_proposal"]
+__all__ = ["WholeProposal", "judged_proposal", "whole_proposal"]
 
 BATCH = 1024  # fields at once, of noise in whose layout the names of random streams stand
 
@@ -113,8 +115,8 @@ class WholeProposal:
         return self.odd.estimate(odd) + self.theory.log_conditional(odd, even)
 
 
-def whole_proposal(proposal: Any, theory: Any) -> Any:
-    """A proposal of whole fields: as it is, or with even sites where it is one of odd sites.
+def judged_proposal(proposal: Any, theory: Any) -> tuple[Any, Any]:
+    """A proposal, and the theory whose action weighs its draws: as they are, or with fine sites beside coarse ones.
 
     Parameters
     ----------
@@ -122,4 +124,17 @@ def whole_proposal(proposal: Any, theory: Any) -> Any:
     theory : Action
         What it proposes for, such as `ScoreModel.action`.
     """
+    return (FineProposal(proposal, theory), theory.exact) if isinstance(theory, CoarseSites) else (proposal, theory)
+
+
+def whole_proposal(proposal: Any, theory: Any) -> Any:
+    """A proposal of whole fields: as it is, or with the sites beside it where it is one of coarse or odd sites.
+
+    Parameters
+    ----------
+    proposal : Proposal
+    theory : Action
+        What it proposes for, such as `ScoreModel.action`.
+    """
+    proposal, theory = judged_proposal(proposal, theory)
     return WholeProposal(proposal, theory) if isinstance(theory, OddSites) else proposal

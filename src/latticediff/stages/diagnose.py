@@ -22,6 +22,7 @@ from ..metropolis.checks import require_density, sound_rows
 from ..metropolis.contract import Integrated
 from ..model.score_error import score_error
 from ..model.storage import load_model
+from ..proposal.fine import FineProposal
 from ..proposal.whole import WholeProposal
 from ..provenance import collect, version
 from ..report.diagnosis import Diagnosis, write_diagnosis
@@ -164,13 +165,14 @@ def diagnosis_of(
     m_reverse, m_forward = draws.mean(axis=axes), flat.mean(axis=axes).reshape(forward.shape)
     some = flat[:: max(1, len(flat) // N_INTEGRATION)][:N_INTEGRATION]
     with progress.task("integration error", 1) as task:
-        # the law of even sites is exact: what integration adds is in the density of the odd ones
+        # the laws of even and fine sites are exact: what integration adds is in the density of the others
         own: Any = proposal.odd if isinstance(proposal, WholeProposal) else proposal
+        own = own.coarse if isinstance(own, FineProposal) else own
         integration, epsilon, inversion = _integration(own, model.action, model.restrict(some), streams)
         task.advance()
     level_error = None
     if levels and model.theory is not model.action:
-        progress.say("score error: left out, its exact chains are HMC's and the model is of the odd sites alone")
+        progress.say("score error: left out, its exact chains are HMC's and the model is of a part of the sites")
         levels = 0
     if levels:
         with progress.task("score error", levels) as task:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from ..build.classical import tuned_kernel
 from ..ensemble import start_fields
 from ..hmc.search import BUDGET
@@ -114,6 +116,19 @@ def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
     theory = learned_theory(card)
     data = TrainingData(phis, n_chains, section.held_out, pick_device(section.device), theory=theory)
     return build_trainer(card.model_copy(update={"training": section}), [Source(theory, data)])
+
+
+def _law_cost(card: Card, trainer: Trainer) -> Cost:
+    """That of the law of the fine sites, which is trained before the network."""
+    from ..fine import FineLaw
+    from ..training.fine import FORCES, VALUES, match_forces
+
+    theory = trainer.gaussian.action
+    law = FineLaw(theory.exact, theory.shape)
+    coarse = trainer.data.train[: max(8, VALUES // (2 * law.geometry.n))].double().cpu().numpy()
+    rows = theory.compiled.draw(coarse.reshape(len(coarse), -1), np.full((len(coarse), law.geometry.n), 0.5))[0]
+    seconds = _timed(lambda: match_forces(law, rows, 4)) / 4
+    return Cost(card.training.fine_steps * seconds, 4 * 8 * FORCES, 0)
 
 
 def _train_cost(card: Card, trainer: Trainer) -> Cost:
@@ -235,6 +250,8 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
         card = card.model_copy(update={"training": card.training.model_copy(update={"init": None})})
     trainer = _small_trainer(card, *hmc)
     model = finish_model(trainer.averaged(), trainer.gaussian, trainer.noise, trainer.data)
+    if "train" in stages and card.training.sites == "coarse":
+        costs["law of the fine sites"] = _law_cost(card, trainer)
     if "train" in stages:
         costs["train"] = _train_cost(card, trainer)
         costs["finish train"] = Cost(finish_seconds(card, trainer, model, figures=False), 1 << 26, 0)

@@ -14,6 +14,7 @@ from ..atomic import claimed
 from ..build.device import describe_device, pick_device
 from ..build.learned import store_grid
 from ..errors import CardError, UserError
+from ..fine import CoarseSites
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..job.log import JsonLog
@@ -125,6 +126,11 @@ def finetune(
     if holds_model(folder, resume):
         return load_model(folder, action=theory, shape=card.shape)
     model = load_model(start, local_device(pick_device(card.training.device)), theory, card.shape)
+    if (sites := getattr(model.action, "sites", "all")) != card.training.sites:
+        raise UserError(
+            f"{start} is a model of {sites} sites, the card has training.sites = {card.training.sites}; say"
+            f" --set training.sites={sites}"
+        )
     with data_parallel(model.gaussian.device) as ranks, ExitStack() as open_files:
         if not ranks.writes:
             progress, log = Progress(), JsonLog()
@@ -133,7 +139,8 @@ def finetune(
             if holds_model(folder, resume):  # another process has finished it meanwhile
                 return load_model(folder, action=theory, shape=card.shape)
         device = model.gaussian.device
-        sources, about = open_sources(card, ensembles, device, open_files, log, gate)
+        known = (lambda _: model.action) if isinstance(model.action, CoarseSites) else None  # with its law
+        sources, about = open_sources(card, ensembles, device, open_files, log, gate, known)
         tasks = [Task(_background(model, source), source.data, source.frequency) for source in sources]
         _warn_of_fluctuations(card, model, tasks, progress)
         network = copy.deepcopy(model.network)

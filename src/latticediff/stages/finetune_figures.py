@@ -10,6 +10,7 @@ from ..analysis import ess_forward, ess_reverse
 from ..build.learned import passing_proposal
 from ..host import torch_defaults
 from ..metropolis import doubling_error
+from ..proposal.whole import judged_proposal
 from ..streams import Streams
 from ..training.data import by_chain, evenly
 from .model_metrics import weighed
@@ -46,9 +47,9 @@ def figures(card: Card, model: ScoreModel, data: TrainingData) -> Description:
         forward log_weight above the mean. Of the change of log_weight under twice the integration steps, ``doubling``
         is the median size and ``doubling_spread`` the standard deviation, which limits the accuracy of chains.
     """
-    proposal, action = passing_proposal(card, model), model.action
+    proposal, action = judged_proposal(passing_proposal(card, model), model.action)
     rng = Streams(card.run.seed).child("metrics").generator("figures")
-    held_out = data.held_out
+    held_out = data.judged
     n = max(FEWEST_FIGURES, min(N_FIGURES, SITES // model.gaussian.volume))
     draw, some = proposal.draw(n, rng), evenly(held_out, n)
     reverse, forward = -action(draw.phi) - draw.log_q, -action(some) - weighed(proposal, some)

@@ -27,6 +27,12 @@ Rows = list[tuple[str, str]]  #: ``(label, text)``
 
 __all__ = ["action_lines", "info"]
 
+#: what becomes of the sites that a network does not learn, by ``sites`` of a model's card
+SITES = {
+    "all": "all",
+    "odd": "the odd ones; the even ones follow from their exact law",
+    "coarse": "the coarse ones, a quarter; the fine ones follow from a learned law, the even ones from their exact law",
+}
 MOST_WELLS = 8  # that are told
 
 
@@ -177,7 +183,7 @@ def _model_rows(path: Path) -> Rows:
         ("model", f"{path}, hash {card.get('sha256', 'missing')}"),
         *action_lines(action_from_description(card["action"])),
         ("lattice", f"{'x'.join(map(str, card['shape']))}, periodic, {len(card['shape'])}D"),
-        ("sites", "the odd ones; the even ones follow from their exact law" if card.get("sites") == "odd" else "all"),
+        ("sites", SITES.get(card.get("sites", "all"), str(card.get("sites")))),
     ]
     rows += [
         (section, ", ".join(f"{key} = {value}" for key, value in card[section].items()))

@@ -99,7 +99,10 @@ def card_of(model: ScoreModel, overrides: Sequence[str] = (), say: Callable[[str
         A theory without couplings to vary.
     """
     if model.theory is not model.action:
-        raise UserError(f"the model is of the odd sites of {model.theory!r} alone; a line wants a model of all sites")
+        raise UserError(
+            f"the model is of the {model.action.sites} sites of {model.theory!r} alone; a line wants a model of all"
+            " sites"
+        )
     options: Any = getattr(model.action, "options", None)
     if options is None:
         raise UserError(

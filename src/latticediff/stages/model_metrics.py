@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from ..analysis import ess_forward, ess_reverse
 from ..build.learned import plain_proposal
 from ..host import torch_defaults
 from ..networks.contract import ClosedFormTrace
+from ..proposal.whole import judged_proposal
 from ..streams import Streams
 from ..training import TrainingData
 from ..training.data import by_chain, evenly
@@ -69,13 +70,13 @@ def metrics(card: Card, model: ScoreModel, data: TrainingData) -> Description:
     """
     # of the ODE, unless its divergence costs backward passes: that could take longer than the training
     route = "ode" if isinstance(model.network, ClosedFormTrace) else "sde"
-    proposal: Any = plain_proposal(card, model, route)
+    proposal, action = judged_proposal(plain_proposal(card, model, route), model.action)
     rng = Streams(card.run.seed).child("metrics").generator("propose")
     draw = proposal.draw(N_METRICS, rng)
-    some = evenly(data.held_out, N_METRICS)
-    forward = -model.action(some) - weighed(proposal, some, rng)
+    some = evenly(data.judged, N_METRICS)
+    forward = -action(some) - weighed(proposal, some, rng)
     found = {
-        "ess_reverse": ess_reverse(-model.action(draw.phi) - draw.log_q),
+        "ess_reverse": ess_reverse(-action(draw.phi) - draw.log_q),
         "ess_forward": ess_forward(by_chain(forward, len(data.held_out), data.held_out_chains)),
     }
     pairs = {name: [estimate.value, estimate.error] for name, estimate in found.items()}

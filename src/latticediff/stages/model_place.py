@@ -7,9 +7,10 @@ from pathlib import Path
 from ..errors import FileError
 from ..untrusted import status
 
-__all__ = ["CHECKPOINT", "LOG", "clear_checkpoint", "holds_model", "refuse_model_folder"]
+__all__ = ["CHECKPOINT", "LAW", "LOG", "clear_checkpoint", "holds_model", "refuse_model_folder"]
 
 CHECKPOINT = "checkpoint.safetensors"
+LAW = "fine_law.safetensors"  #: of the fine sites, until the model is there
 LOG = "log.jsonl"
 WEIGHTS = "weights.safetensors"
 
@@ -35,15 +36,16 @@ def holds_model(folder: Path, resume: bool) -> bool:
     finished = status(folder / "card.toml") is not None
     if finished and not resume:
         raise FileError(f"{folder} already holds a model and is never overwritten; choose another --out")
-    if status(folder / CHECKPOINT) is not None and not resume:
+    if any(status(folder / name) is not None for name in (CHECKPOINT, LAW)) and not resume:
         raise FileError(f"{folder} holds an unfinished training; go on with --resume, or choose another --out")
     return finished
 
 
 def clear_checkpoint(folder: Path) -> None:
-    """Remove the checkpoints of a training that is over."""
-    for leftover in folder.glob(f"{CHECKPOINT}*"):
-        leftover.unlink()
+    """Remove the checkpoints of a training that is over, and the law of the fine sites that its model holds now."""
+    for name in (CHECKPOINT, LAW):
+        for leftover in folder.glob(f"{name}*"):
+            leftover.unlink()
 
 
 def refuse_model_folder(out: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..build.configurations import require_finite
+from ..fine import CoarseSites
 from ..host import torch_defaults
 from ..lattice import volume
 from ..report.fields import Film, Histogram, planes
@@ -79,7 +80,7 @@ def denoised(card: Card, model: ScoreModel, label: str) -> Film | None:
     Returns
     -------
     Film or None
-        Of a model of odd sites the even ones are NaN until they are drawn. None of a model whose draw blows up.
+        Of a model of a part of the sites the others are NaN until they are drawn. None of a model whose draw blows up.
     """
     import torch
 
@@ -111,12 +112,18 @@ def denoised(card: Card, model: ScoreModel, label: str) -> Film | None:
 
 
 def _whole(model: ScoreModel, fields: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Fields of the whole lattice: of odd sites the last gets its even ones, those before have NaN there."""
+    """Fields of the whole lattice: of a part of the sites the last gets the others, those before have NaN there."""
     if model.theory is model.action:
         return fields
     from ..action.checkerboard import join
 
     theory: Any = model.action
+    if isinstance(theory, CoarseSites):
+        geometry, key = theory.law.geometry, rng.integers(0, 2**63, size=1, dtype=np.uint64)
+        rows = np.full((len(fields), 2 * geometry.n), np.nan)
+        rows[:, : geometry.n] = fields.reshape(len(fields), -1)
+        rows[-1:] = theory.compiled.draw_by_key(rows[-1:, : geometry.n], key)[0]
+        fields, theory = geometry.odd(rows), theory.exact
     keys = rng.integers(0, 2**63, size=1, dtype=np.uint64)
     even = np.full(fields.shape, np.nan)
     even[-1:] = theory.draw_even(fields[-1:], keys)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -145,6 +145,7 @@ def open_sources(
     open_files: ExitStack,
     log: JsonLog,
     gate: bool = True,
+    theory_of: Callable[[Ensemble], Any] | None = None,
 ) -> tuple[list[Source], Description]:
     """The data of a training: the ensembles asked for, and those of ``training.ensembles``.
 
@@ -156,6 +157,8 @@ def open_sources(
     open_files : contextlib.ExitStack
         Keeps the files open: data may be streamed.
     log : JsonLog
+    theory_of : callable, optional
+        The theory that is learned from an ensemble; by default `learned_theory` of the card.
 
     Returns
     -------
@@ -169,11 +172,18 @@ def open_sources(
         The first ensemble is of another action or lattice than the card.
     GateError
         An ensemble is not fit to train on.
+    UserError
+        Several ensembles for coarse sites, whose law of the fine ones is of one theory.
     """
     files: list[tuple[PathLikeStr, float]] = [
         (path, 1.0) for path in ([ensembles] if isinstance(ensembles, str | PathLike) else ensembles)
     ]
     files += [(entry.file, entry.frequency) for entry in card.training.ensembles]
+    if card.training.sites == "coarse" and len(files) > 1:
+        raise UserError(
+            f"{len(files)} ensembles for training.sites = coarse, which learns one theory; give one, or take"
+            " training.sites = odd"
+        )
     sources, parents, data_rows = [], [], []
     for number, (path, frequency) in enumerate(files):
         ensemble = open_files.enter_context(Ensemble(path))
@@ -181,10 +191,10 @@ def open_sources(
             ensemble.expect(card.theory(), card.shape)
         if gate or number > 0:
             pass_gate(ensemble, card.gate, log)
-        theory = learned_theory(card, ensemble.action)
+        learned = learned_theory(card, ensemble.action) if theory_of is None else theory_of(ensemble)
         section = card.training
-        data = TrainingData(ensemble, held_out=section.held_out, device=device, where=section.data, theory=theory)
-        sources.append(Source(theory, data, frequency))
+        data = TrainingData(ensemble, held_out=section.held_out, device=device, where=section.data, theory=learned)
+        sources.append(Source(learned, data, frequency))
         parents.append(ensemble.parent())
         data_rows.append(bill.row_of_ensemble(ensemble))
     return sources, {

@@ -24,6 +24,7 @@ from ..networks.contract import Conditioned
 from ..training import Task, Trainer, TrainingPlan, Watching
 from ..training.calibrate import finish_model
 from ..training.ranks import ALONE, data_parallel, local_device
+from .fine_law import coarse_theory
 from .finish import finishing
 from .first_weights import require_first_weights
 from .model_metrics import metrics, weighed
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..config import Card
+    from ..ensemble import Ensemble
+    from ..fine import CoarseSites
     from ..model.score_model import ScoreModel
     from ..training.ranks import Ranks
     from ..types import Description, PathLikeStr
@@ -157,7 +160,14 @@ def train(
             if holds_model(folder, resume):  # another process has finished it meanwhile
                 return load_model(folder, action=theory, shape=card.shape)
             log = JsonLog(folder / LOG) if listens else log
-        sources, about = open_sources(card, ensembles, device, open_files, log, gate)
+        theory_of, law_seconds = None, [0.0]
+        if card.training.sites == "coarse":
+
+            def theory_of(ensemble: Ensemble) -> CoarseSites:
+                theory, law_seconds[0] = coarse_theory(card, ensemble, folder, ranks, progress, log, stop)
+                return theory
+
+        sources, about = open_sources(card, ensembles, device, open_files, log, gate, theory_of)
         trainer = build_trainer(card, sources, ranks, progress.say)
         trainer.sources = cast(Any, fingerprints(about))  # declared by its empty default alone
         if card.training.init is not None:  # its weights were paid for
@@ -165,7 +175,7 @@ def train(
         last = _run(card, trainer, checkpoint, progress, log, stop)
         if not ranks.writes:
             return None
-        about["training"] = _about(card, trainer, last)
+        about["training"] = _about(card, trainer, last, law_seconds[0])
         model = _save_models(card, trainer, about, folder, progress)
         clear_checkpoint(folder)
     log("trained", folder=folder.name, fingerprint=model.fingerprint(), seconds=trainer.seconds)
@@ -216,16 +226,18 @@ def _run(
     return rows[-1]
 
 
-def _about(card: Card, trainer: Trainer, last: Mapping[str, Any]) -> Description:
-    """The training, as a model's card tells it."""
+def _about(card: Card, trainer: Trainer, last: Mapping[str, Any], law_seconds: float) -> Description:
+    """The training, as a model's card tells it; the seconds are those of the law of the fine sites, too."""
     about: Description = {
         **{key: value for key, value in asdict(trainer.plan).items() if value is not None},
         "held_out": card.training.held_out,
         "configurations": sum(len(task.data.train) for task in trainer.tasks),
-        "seconds": trainer.seconds,
+        "seconds": trainer.seconds + law_seconds,
         "device": describe_device(trainer.gaussian.device),
         **{key: last[key] for key in ("loss", "held_out_loss") if key in last},
     }
+    if card.training.sites == "coarse":
+        about["fine_steps"] = card.training.fine_steps
     if trainer.w0 is not None:
         about["w0_fitted"] = trainer.w0
     if trainer.finished:
@@ -252,7 +264,11 @@ def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path,
         with finishing(progress, "score power", "time grid", "ESS") as done:
             model = finish_model(network, own.gaussian, trainer.noise, own.data, text, card.run.seed, further)
             row = bill.training_row(
-                bill.SCORE_MATCHING, model.fingerprint(), trainer.seconds, model.shape, about["training"]["device"]
+                bill.SCORE_MATCHING,
+                model.fingerprint(),
+                about["training"]["seconds"],
+                model.shape,
+                about["training"]["device"],
             )
             model.card[bill.KEY] = [*about[bill.KEY], row]
             done()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["warm_up"]
 
-#: one model of each kind of compiled code: all sites, odd sites, a lattice of two lengths, three dimensions
-MODELS = ("phi4-A-L8", "phi4-A-L8-fast", "phi4-H-64x8", "phi4-H-bimodal-L16", "phi4-H-3d")
+#: one model of each kind of compiled code: all sites, odd sites, coarse sites, a lattice of two lengths, three dimensions
+MODELS = ("phi4-A-L8", "phi4-A-L8-fast", "phi4-A-L16-coarse", "phi4-H-64x8", "phi4-H-bimodal-L16", "phi4-H-3d")
 
 
 def warm_up(names: Sequence[PathLikeStr] = (), say: Callable[[str], Any] = print) -> dict[str, float]:

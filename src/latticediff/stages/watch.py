@@ -12,6 +12,7 @@ from ..analysis import ess_forward, ess_reverse, expected_acceptance, largest_ab
 from ..build.learned import passing_proposal
 from ..errors import UserError
 from ..model.score_model import ScoreModel
+from ..proposal.whole import judged_proposal
 from ..streams import Streams
 from ..training.data import by_chain, evenly
 
@@ -49,12 +50,12 @@ class Watcher:
 
     def _measure(self, network: nn.Module, noise: NoiseRange, task: Task) -> dict[str, float]:
         model = ScoreModel.for_flow(network, task.gaussian, noise)
-        proposal = passing_proposal(self.card, model)
+        proposal, action = judged_proposal(passing_proposal(self.card, model), model.action)
         draw = proposal.draw(self.n, Streams(self.card.run.seed).child("watch").generator("propose"))
-        held_out = task.data.held_out
+        held_out = task.data.judged
         some = evenly(held_out, self.n)
-        reverse = -model.action(draw.phi) - draw.log_q
-        forward = -model.action(some) - proposal.estimate(some)
+        reverse = -action(draw.phi) - draw.log_q
+        forward = -action(some) - proposal.estimate(some)
         try:
             return {
                 "ess_reverse": ess_reverse(reverse).value,

@@ -162,8 +162,8 @@ def _learned(cell: Cell, told: Description | None = None) -> Built:
     if cell.sampler == "partial":
         if model.theory is not model.action:
             raise UserError(
-                f"{cell.model_name} is of the odd sites alone, whose noise is that of half a field; name a model of all"
-                " sites under models for the sampler partial"
+                f"{cell.model_name} is of the {model.action.sites} sites alone, whose noise is not that of a whole"
+                " field; name a model of all sites under models for the sampler partial"
             )
         move: Any = Coloured(EPS)
         latent = LatentMetropolis(own_proposal(model), action, move)

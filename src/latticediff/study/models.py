@@ -93,7 +93,7 @@ def _shipped(family: str, action: dict[str, Any], shape: Shape) -> str | None:
     rows = [row for row in rows if family != "accurate" or row["sites"] == "all"]
     exact = [row["name"] for row in rows if _made_for(row["name"], action)]
     if exact:
-        return str(min(exact, key=lambda name: (name.endswith("-score"), len(name))))
+        return str(min(exact, key=lambda name: (name.endswith("-score"), not name.endswith("-coarse"), len(name))))
     couplings = action.get("couplings", {})
     for row in rows:
         ranges = row["coupling_ranges"]

@@ -52,6 +52,9 @@ class TrainingData:
     Attributes
     ----------
     train, held_out : tensor or StreamedRows, shape (n, *lattice), float32
+    judged : tensor or StreamedRows
+        The held-out configurations as a proposal is judged by them: of the sites of ``theory.exact`` where the action
+        of the theory is not known exactly (`latticediff.fine.CoarseSites`), else `held_out`.
     held_out_chains : int
         Chains that take turns in `held_out`.
 
@@ -95,9 +98,14 @@ class TrainingData:
             for block in source.blocks():
                 _check(block)
             self.train, self.held_out = (StreamedRows(source.rows, rows, self.shape, device) for rows in numbers)
+        exact = getattr(theory, "exact", None)
+        apart_from = TrainingData(phis, n_chains, held_out, device, where, exact) if exact is not None else self
+        self.judged: Tensor | StreamedRows = apart_from.held_out
         form = None if theory is None or not hasattr(theory, "quadratic_form") else theory.quadratic_form(self.shape)
         unmoved = [(tuple(range(len(self.shape))), ())]  # an external field is not the same when moved
-        self.symmetries = unmoved if isinstance(theory, Sourced) else lattice_symmetries(self.shape, form)
+        # nor the fine sites that the force of a coarse one was computed with
+        stays = isinstance(theory, Sourced) or exact is not None
+        self.symmetries = unmoved if stays else lattice_symmetries(self.shape, form)
         vectors = getattr(theory, "unit_vectors", None)
         self._permutations = None if vectors is None else _site_permutations(self.shape, vectors).to(device)
 

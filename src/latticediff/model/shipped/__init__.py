@@ -19,7 +19,7 @@ __all__ = ["cheapest_model", "describe_models", "model_folder", "model_names"]
 
 HERE = Path(__file__).parent
 CARD = "card.toml"
-FAST = "-fast"  #: how names of the fast family end
+FAST = ("-coarse", "-fast")  #: how names of the fast family end, the cheapest first
 
 
 def model_names() -> list[str]:
@@ -50,7 +50,8 @@ def model_folder(name_or_path: PathLikeStr) -> Path:
 def describe_models() -> list[dict[str, Any]]:
     """One dict per shipped model: name, family, couplings, shape, sites, ESS of the ODE route, steps, seconds trained.
 
-    `family` is "fast" (few features and steps: least time for an independent value) or "accurate" (the highest ESS).
+    `family` is "fast" (few features and steps, or coarse to fine: least time for an independent value) or "accurate"
+    (the highest ESS).
     `training_seconds` are those of the model and of all models that its weights came from, `inherited_seconds` the part
     of the latter, `data_seconds` those of generating the data of all of them.
     `coupling_ranges` are the lowest and highest values that the model was trained at; ESS is that at `couplings`.
@@ -87,7 +88,7 @@ def cheapest_model(action: Mapping[str, Any], shape: Sequence[int], all_sites: b
         What `Action.describe` returns.
     shape : sequence of int
     all_sites : bool
-        Leave out models of odd sites, which cannot be moved in their noise.
+        Leave out models of a part of the sites, which cannot be moved in their noise.
 
     Raises
     ------
@@ -96,16 +97,21 @@ def cheapest_model(action: Mapping[str, Any], shape: Sequence[int], all_sites: b
     """
     cards = _cards()
     here = [name for name, card in cards.items() if tuple(card["shape"]) == tuple(shape)]
-    odd = {name for name in here if cards[name].get("sites") == "odd"}
+    parts = {name for name in here if cards[name].get("sites", "all") != "all"}
     tuned = [name for name in here if cards[name]["action"] == action and "finetune" in cards[name]]
-    tuned = [name for name in tuned if not (all_sites and name in odd)]
+    tuned = [name for name in tuned if not (all_sites and name in parts)]
     if not tuned:
         where = "x".join(map(str, shape))
         known = f"; on this lattice there are {', '.join(here)} (a line serves all of its range)" if here else ""
         raise ModelError(
             f"no shipped model was made for just this theory, in this convention, on {where}{known}; give one, --model"
         )
-    return min(tuned, key=lambda name: (not name.endswith(FAST), name not in odd, name))
+    return min(tuned, key=lambda name: (_rank(name), name not in parts, name))
+
+
+def _rank(name: str) -> int:
+    """Place of a name's ending in `FAST`, from the cheapest on."""
+    return next((place for place, ending in enumerate(FAST) if name.endswith(ending)), len(FAST))
 
 
 def _cards() -> dict[str, dict[str, Any]]:
