@@ -12,7 +12,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..build.classical import tuned_kernel
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from ..markov import ChainState
     from ..model.score_model import ScoreModel
     from ..training import Trainer
+    from ..types import FloatArray
 
     Probe = tuple[HMC | KernelSequence, ChainState, Streams]
 
@@ -97,23 +97,10 @@ def _generate_cost(card: Card, kernel: HMC | KernelSequence, state: ChainState, 
     return Cost((hmc.n_warmup + hmc.n_updates) * seconds, memory, disk)
 
 
-def _small_trainer(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> Trainer:
-    """A trainer of the card on as few configurations as will do."""
-    from ..build.device import pick_device
-    from ..build.learned_theory import learned_theory
-    from ..training import TrainingData
-    from .train import Source, build_trainer
-
-    n_chains = card.hmc.n_chains
-    updates = max(4, -(-64 // n_chains))
-    _, block = kernel.advance(state, streams, updates, 1)
-    phis = block.phi.reshape(-1, *card.shape)
-    batch = min(card.training.batch, int(len(phis) * (1 - card.training.held_out)) - n_chains % 2)
-    # these few fields are in no phase yet, and both cost the same
-    section = card.training.model_copy(update={"batch": max(1, batch), "phase": "symmetric"})
-    theory = learned_theory(card)
-    data = TrainingData(phis, n_chains, section.held_out, pick_device(section.device), theory=theory)
-    return build_trainer(card.model_copy(update={"training": section}), [Source(theory, data)])
+def _few_fields(card: Card, kernel: HMC | KernelSequence, state: ChainState, streams: Streams) -> FloatArray:
+    """A few configurations of the card's chains, (n, *lattice)."""
+    _, block = kernel.advance(state, streams, max(4, -(-64 // card.hmc.n_chains)), 1)
+    return block.phi.reshape(-1, *card.shape)
 
 
 def _train_cost(card: Card, trainer: Trainer) -> Cost:
@@ -129,15 +116,12 @@ def _train_cost(card: Card, trainer: Trainer) -> Cost:
 
 def _finetune_cost(card: Card, trainer: Trainer) -> Cost:
     from ..diffusion.threads import one_torch_thread
-    from ..training.finetune import FineTuner
-    from .finetune import plan_of
+    from .small import small_finetuner
 
     section = card.finetune
-    batch = min(section.batch, len(trainer.data.train))
-    plan = replace(plan_of(card), check_every=0, batch=batch)
-    tuner = FineTuner(trainer.averaged(), trainer.tasks[0], trainer.noise, plan, section.method)
+    tuner = small_finetuner(card, trainer)
     with one_torch_thread(trainer.gaussian.device):
-        seconds = _timed(tuner.advance) * section.batch / batch
+        seconds = _timed(tuner.advance) * section.batch / tuner.plan.batch
     data = 8 * card.hmc.n_chains * (card.hmc.n_updates // card.hmc.thin) * volume(card.shape)
     weights = sum(4 * p.numel() for p in trainer.network.parameters())
     return Cost(section.steps * seconds, 2 * data, weights + 70 * 8 * volume(card.shape))
@@ -230,10 +214,11 @@ def probe(card: Card, stages: Collection[str]) -> dict[str, Cost]:
         return costs
     from ..training.calibrate import finish_model
     from .finish_cost import finish_seconds
+    from .small import small_trainer
 
     if "train" not in stages:  # whatever the weights began with, they cost the same
         card = card.model_copy(update={"training": card.training.model_copy(update={"init": None})})
-    trainer = _small_trainer(card, *hmc)
+    trainer = small_trainer(card, _few_fields(card, *hmc))
     model = finish_model(trainer.averaged(), trainer.gaussian, trainer.noise, trainer.data)
     if "train" in stages:
         costs["train"] = _train_cost(card, trainer)
