@@ -77,14 +77,13 @@ def use_once(card: Card) -> None:
     import numpy as np
 
     from ..build.learned import routes_of
-    from ..training.calibrate import finish_model
-    from .small import small_finetuner, small_trainer
+    from .small import small_finetuner, small_trainer, untrained
 
     section = {"training": card.training.model_copy(update={"init": None})}
     card = card.model_copy(update={**section, "hmc": card.hmc.model_copy(update={"n_chains": CHAINS})})
     rng = np.random.default_rng(card.run.seed)
     trainer = small_trainer(card, 0.3 * rng.standard_normal((FIELDS, *card.shape)))
-    model = finish_model(trainer.averaged(), trainer.gaussian, trainer.noise, trainer.data)
+    model = untrained(trainer)
     first, *later = routes_of(card)
     _propose(card, model, first, rng)
     if card.finetune.steps:
