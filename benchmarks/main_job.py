@@ -2,7 +2,7 @@
 
     python benchmarks/main_job.py [--card configs/demo.toml] [--out FOLDER] [--json]
 
-Rows: wall seconds and peak memory of the whole job, seconds of each stage, and for each learned chain
+Rows: wall and processor seconds and peak memory of the whole job, seconds of each stage, and for each learned chain
 acceptance, both ESS, the largest forward log_weight above its mean, tau_int(|m|), the largest deviation
 of an observable from HMC in combined sigma, and seconds per independent sample. Targets are those of
 the project for two CPU cores; a row that misses one says so. Nothing is asserted.
@@ -21,7 +21,7 @@ import numpy as np
 
 #: quantity -> (bound, whether it is a lower bound)
 TARGETS = {
-    "seconds_total": (300, False),
+    "seconds_total": (90, False),
     "peak_memory_gb": (1.5, False),
     "acceptance_ode": (0.90, True),
     "ess_reverse_ode": (0.97, True),
@@ -34,10 +34,10 @@ TARGETS = {
 }
 
 
-def rows_of(folder, seconds, memory):
+def rows_of(folder, seconds, processor, memory):
     """Rows of a finished run folder."""
     report = json.loads((folder / "report.json").read_text())
-    values = {"seconds_total": seconds, "peak_memory_gb": memory}
+    values = {"seconds_total": seconds, "processor_seconds_total": processor, "peak_memory_gb": memory}
     values |= {f"seconds_{stage}": value for stage, value in report["seconds"].items() if stage != "total"}
     values["log_weight_step_doubling_median"] = report["checks"]["log_weight_step_doubling_median"]
     values["log_weight_step_doubling_max"] = report["checks"]["log_weight_step_doubling_max"]
@@ -76,9 +76,10 @@ def main():
         began = time.perf_counter()
         subprocess.run(command, check=True, stdout=sys.stderr)
         seconds = time.perf_counter() - began
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         unit = 1 if sys.platform == "darwin" else 1024
-        memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e9
-        for row in rows_of(folder, seconds, memory):
+        memory = spent.ru_maxrss * unit / 1e9
+        for row in rows_of(folder, seconds, spent.ru_utime + spent.ru_stime, memory):
             if arguments.json:
                 print(json.dumps(row))
             else:

@@ -50,7 +50,7 @@ class Case(NamedTuple):
 
 CASES = {
     "L8": Case(
-        "demo.toml",
+        "phi4-A-L8.toml",
         {"ode": "phi4-A-L8", "sde": SCORE},
         [2, 4, 6, 8],
         {"ode": 40, "sde": 30},

@@ -1,6 +1,8 @@
 """What follows the last step of a training: its processor time, what a dry run says of it, and how good the grids are.
 
-    python benchmarks/training_end.py phi4-A-L8=configs/demo.toml phi4-A-L16-fast=configs/phi4-A-L16-fast.toml [--json]
+    python benchmarks/training_end.py phi4-A-L8=configs/phi4-A-L8.toml phi4-A-L8-fast=configs/phi4-A-L8-fast.toml
+
+`--json` prints JSON.
 
 For a shipped model and a card of its theory: processor and wall seconds of the score power (on draws of the model in
 place of a training's data), of the fit of the time grid and of the ESS of the model's card; the wall time that a dry

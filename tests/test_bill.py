@@ -93,14 +93,14 @@ def test_the_bill_of_a_shipped_model_is_that_of_its_line():
     """
     cards = {name: read_card(name) for name in model_names()}
     runs = {path.stem: tomllib.loads(path.read_text()) for path in CONFIGS.glob("*.toml")}
-    runs["phi4-A-L8"] = runs["phi4-A-L8-score"] = runs.pop("demo")
+    runs["phi4-A-L8-score"] = runs["phi4-A-L8"]
 
     def score_matching(name):
         init = runs[name]["training"].get("init")
         own = cards[name]["training"]["seconds"]
         if not init:
             return own
-        parent = {"demo": "phi4-A-L8"}.get(init.split("/")[1], init.split("/")[1])
+        parent = init.split("/")[1]
         if parent in runs:
             return own + score_matching(parent)
         earlier = [row for row in bill.rows_of(cards[name]) if row["what"] == bill.SCORE_MATCHING][:-1]

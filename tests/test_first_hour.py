@@ -98,7 +98,7 @@ def test_a_wrong_value_gets_an_example(override, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("phi4-A-L16", "latticediff run configs/demo.toml --out runs/demo`.* --set training.init=phi4-A-L16"),
+        ("phi4-A-L16", "latticediff run configs/phi4-A-L8.toml --out runs/phi4-A-L8`.* --set training.init=phi4-A-L16"),
         ("phi4-A-L64-fast", "the first lines of the card tell how it is made, or begin .*init=phi4-A-L64-fast"),
     ],
 )

@@ -235,7 +235,7 @@ def test_a_card_asks_for_it_and_the_ensemble_keeps_it(tmp_path):
         assert extended.fingerprint() == whole.fingerprint()
         assert extended.algorithm["tuning"]["search"]["observable"] == "abs_m"
     costs = probe(card, ["generate"])
-    assert list(costs) == ["search, at most", "generate"] and costs["search, at most"].seconds > 0
+    assert list(costs) == ["search, about", "generate"] and costs["search, about"].seconds > 0
 
 
 def test_the_compared_chain_may_have_a_kernel_of_its_own(tmp_path):

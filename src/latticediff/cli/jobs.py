@@ -67,9 +67,10 @@ def run(
             "report",
         )
         return
+    from ..stages.compile_ahead import compiling_ahead
     from ..stages.run import run as run_all
 
-    with stop_after(max_walltime) as stop, progress.seen_at(out):
+    with stop_after(max_walltime) as stop, progress.seen_at(out), compiling_ahead(loaded, progress):
         run_all(loaded, out, resume=resume, progress=progress, stop=stop)
     if not quiet:
         from ..stages.made import made_run

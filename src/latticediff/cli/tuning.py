@@ -38,8 +38,8 @@ def tune(
     sigma with white noise, block of block moves, tries where proposals are independent.
 
     \b
-    latticediff tune configs/demo.toml --model phi4-A-L8 --set sampling.kernel.move=partial
-    latticediff tune configs/demo.toml --model phi4-A-L8 --route sde --set sampling.kernel.move=partial
+    latticediff tune configs/phi4-A-L8.toml --model phi4-A-L8 --set sampling.kernel.move=partial
+    latticediff tune configs/phi4-A-L8.toml --model phi4-A-L8 --route sde --set sampling.kernel.move=partial
       --set sampling.kernel.noise=white --set sampling.kernel.sigma=1
     """
     from ..config import load_card

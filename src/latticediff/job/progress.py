@@ -47,16 +47,28 @@ class _BarTask(Task):
         from tqdm import tqdm
 
         super().__init__(name, total, initial)
-        self._bar = tqdm(total=total, initial=initial, desc=name, unit_scale=True, dynamic_ncols=True)
+        # tqdm's own guess would count what the first piece of work compiles
+        shape = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+        self._bar = tqdm(total=total, initial=initial, desc=name, unit_scale=True, dynamic_ncols=True, bar_format=shape)
+        self._pace = Pace()
 
     def advance(self, n: int = 1, **info: float) -> None:
         super().advance(n)
-        if info:
-            self._bar.set_postfix({key: f"{value:.4g}" for key, value in info.items()}, refresh=False)
+        seconds = self._pace.seconds_left(self.done, self.total)
+        left = [] if seconds is None else [f"about {_short(seconds)} left"]
+        numbers = [f"{key} {value:.4g}" for key, value in info.items()]
+        self._bar.set_postfix_str(", ".join(left + numbers), refresh=False)
         self._bar.update(n)
 
     def __exit__(self, *exc_info: object) -> None:
         self._bar.close()
+
+
+def _short(seconds: float) -> str:
+    """Seconds in at most four characters or so: ``42 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class _LineTask(Task):

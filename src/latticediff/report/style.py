@@ -209,5 +209,25 @@ class FigureRecord:
                 # the layout is most of a drawing's time; once is enough for both kinds
                 self.figure.draw_without_rendering()
                 self.figure.set_layout_engine("none")
-            self.figure.savefig(out, format=kind, dpi=200, metadata=metadata)
+            self.figure.set_dpi(200)
+            # `savefig` would draw everything once more before, for a layout that is made already
+            {"png": _as_png, "pdf": _as_pdf, "svg": _as_svg}[kind](self.figure, out, metadata)
         return out.getvalue()
+
+
+def _as_png(figure: Figure, out: io.BytesIO, metadata: Mapping[str, None]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).print_png(out, metadata=dict(metadata))
+
+
+def _as_pdf(figure: Figure, out: io.BytesIO, metadata: Mapping[str, None]) -> None:
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
+    FigureCanvasPdf(figure).print_pdf(out, metadata=dict(metadata))
+
+
+def _as_svg(figure: Figure, out: io.BytesIO, metadata: Mapping[str, None]) -> None:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    FigureCanvasSVG(figure).print_svg(out, metadata=dict(metadata))

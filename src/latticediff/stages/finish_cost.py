@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..model.score_model import ScoreModel
     from ..training import Trainer
 
-__all__ = ["finish_seconds"]
+__all__ = ["finish_seconds", "training_fields"]
 
 PROBES = 5  # of each part; their median counts
 BESIDE = 1.7  # of an evaluation of the compiled network: noise and transforms are made beside it
@@ -56,7 +56,7 @@ def finish_seconds(card: Card, trainer: Trainer, model: ScoreModel, figures: boo
     proposal.draw(n, rng)  # compiles
     passage = _median(lambda: proposal.draw(n, rng)) / n  # of one field by the card's steps
 
-    fields = min(_training_fields(card), max(64, POWER_SITES // volume))  # a level, if there are as many data
+    fields = min(training_fields(card), max(64, POWER_SITES // volume))  # a level, if there are as many data
     if getattr(proposal, "compiled", False):
         level = BESIDE * fields * passage / proposal.evaluations_per_draw
     else:
@@ -90,6 +90,6 @@ def _median(work: Callable[[], object]) -> float:
     return statistics.median(spent)
 
 
-def _training_fields(card: Card) -> int:
+def training_fields(card: Card) -> int:
     """Configurations that the card's own chains give to train on."""
     return int(card.hmc.n_chains * (card.hmc.n_updates // card.hmc.thin) * (1 - card.training.held_out))

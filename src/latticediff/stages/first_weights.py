@@ -34,7 +34,7 @@ def require_first_weights(card: Card) -> None:
         return
     path = Path(init)
     remedies = ["the first lines of the card tell how it is made"]
-    if path.name == "score" and path.parent.name in ("demo", *model_names()):  # what a card of that name makes
+    if path.name == "score" and path.parent.name in model_names():  # what a card of that name makes
         remedies = [f"make it with `latticediff run configs/{path.parent.name}.toml --out {path.parent}`"]
     if names := _shipped_like(card):
         remedies.append(f"begin with weights that come with the package, --set training.init={names[0]}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["warm_up"]
 
-#: one model of each kind of compiled code: all sites, odd sites, coarse sites, a lattice of two lengths, three dimensions
+#: one model of each kind of compiled code: all, odd and coarse sites, a lattice of two lengths, three dimensions
 MODELS = ("phi4-A-L8", "phi4-A-L8-fast", "phi4-A-L16-coarse", "phi4-H-64x8", "phi4-H-bimodal-L16", "phi4-H-3d")
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["BlendedTarget", "fit_blend", "three_targets"]
 
 N_LEVELS = 41
-SITES = 2**20  # field values per level in the fit
+SITES = 2**18  # field values per level in the fit: orbits of modes add up, and what two weights miss is of second order
 RIDGE = 1e-4  # of the diagonal: where targets coincide, do not chase rounding errors
 TINY = 1e-30
 

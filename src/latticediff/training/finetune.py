@@ -76,6 +76,7 @@ class FineTuner(Trainer):
     """
 
     section = "finetune"
+    far = FAR
 
     @torch_defaults()
     def __init__(
@@ -202,7 +203,7 @@ class FineTuner(Trainer):
             log_weight = log_weight.double()
             everyone = self.ranks.gather(log_weight)
             middle = everyone[torch.isfinite(everyone)].median() if len(everyone) else math.nan
-            sound = (log_weight - middle).abs() < FAR
+            sound = (log_weight - middle).abs() < self.far
             if not self.ranks.any(not sound.all(), self.gaussian.device):
                 return loss, log_weight
             start = start[sound] if len(log_weight) else start[:0]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STOP_EVERY", "Diverged", "run_to_the_end"]
 
+TOLD = 40  # times in a training at least that its progress is told
 STOP_EVERY = 20  # steps between questions to all processes whether to stop: each costs a message
 
 Log = Callable[[dict[str, Any]], object]
@@ -52,7 +53,8 @@ def run_to_the_end(
     """
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    losses = []
+    losses: list[Any] = []
+    told_every = max(1, min(log_every, trainer.plan.steps // TOLD))  # so that the time left is known early
     with one_torch_thread(trainer.gaussian.device):
         trainer.fit()
         while trainer.step < trainer.plan.steps and not trainer.finished:
@@ -65,6 +67,8 @@ def run_to_the_end(
                 loss = float(torch.stack(losses).mean())
                 losses = []
                 _tell(trainer, loss, log, progress)
+            elif progress is not None and trainer.step % told_every == 0:
+                progress(trainer.step, trainer.plan.steps, float(torch.stack(losses).mean()))
             if watching is not None and watching.is_due(trainer.step, trainer.plan.steps):
                 _watch(trainer, watching)
             if checkpoint is not None and trainer.step % checkpoint_every == 0:
