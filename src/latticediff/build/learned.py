@@ -14,6 +14,7 @@ from ..ensemble import start_fields
 from ..errors import UserError
 from ..host import torch_defaults
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry, check_doubling
+from ..metropolis.asking import ask_draw
 from ..metropolis.checks import sound_rows
 from ..metropolis.contract import Integrated, LatentProposal, Proposal
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
@@ -245,7 +246,7 @@ def refuse_coarse(
     """
     if not isinstance(proposal, Integrated):
         return None
-    draw = proposal.draw(N_DOUBLING, streams.generator("draw"))
+    draw = ask_draw(proposal, N_DOUBLING, streams.generator("draw"))
     rows = sound_rows(draw)
     try:
         return check_doubling(proposal, draw.phi[rows], largest, draw.log_q[rows], largest_mean)

@@ -176,7 +176,7 @@ class IndependenceMetropolis:
         """Proposals as arrays (*counts, ...): phi, action, log_q, log_weight."""
         draw = ask_draw(self.proposal, int(np.prod(counts)), rng.generator("propose"))
         action = np.asarray(self.action(draw.phi))
-        log_weight = checked_log_weight(-action - draw.log_q)
+        log_weight = checked_log_weight(-action - draw.log_q, self.proposal)
         phi, action, log_q, log_weight = (
             rows.reshape(*counts, *rows.shape[1:]) for rows in (draw.phi, action, draw.log_q, log_weight)
         )
