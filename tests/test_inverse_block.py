@@ -161,7 +161,7 @@ def test_what_is_refused(card, coarse, tmp_path):
     np.save(tmp_path / "nan.npy", np.full((4, 4, 4), np.nan))
     refused(UserError, "finite", tmp_path / "nan.npy")
     np.savez(tmp_path / "short.npz", phi=np.zeros((4, 4, 4)), action=np.zeros(3))
-    refused(FileError, "an action of shape", tmp_path / "short.npz")
+    refused(FileError, "values of the action of shape", tmp_path / "short.npz")
     refused(FileError, "does not exist", tmp_path / "none.npy")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()

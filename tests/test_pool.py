@@ -288,6 +288,10 @@ def test_fields_that_cannot_be_weighed(tmp_path, capsys):
     phi = np.random.default_rng(1).standard_normal((5, 8, 8))
     np.savez(tmp_path / "other.npz", phi=phi, action=latticediff.Phi4.A(-3.0, 5.0)(phi))
     assert "stored action is not that of" in refusal(weigh_fields, L8, tmp_path / "other.npz", out)
+    for number, action in enumerate((np.zeros(4), np.zeros(6), np.zeros((5, 1)))):
+        np.savez(tmp_path / f"{number}.npz", phi=phi, action=action)
+        said = refusal(weigh_fields, L8, tmp_path / f"{number}.npz", out)
+        assert f"5 configurations and values of the action of shape {action.shape}" in said
     assert "cannot be asked" in refusal(weigh_fields, L8, tmp_path / "small.npy", out, dtype="<f4")
     run("weigh", "--model", L8, "--out", out, code=2)
     run("weigh", "--model", L8, "--out", out, "--fields", tmp_path / "small.npy", "--all", code=2)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import registry
+from ..asking import asked
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..config.sections import ProposalSection
@@ -149,7 +150,8 @@ def plain_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Propos
         return MixtureProposal.of_phases(
             model, lambda part: whole_proposal(plain_proposal(card, part, route), part.action)
         )
-    proposal = route_named(route).proposal(model, section_of(card, route), card.sampling.batch)
+    made = route_named(route)
+    proposal = asked(made, "route", "proposal", made.proposal, model, section_of(card, route), card.sampling.batch)
     require(proposal, Proposal, f"the proposal of route {route!r}")
     return proposal
 

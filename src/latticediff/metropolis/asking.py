@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..asking import asked, is_ours, named
 from ..errors import UserError
-from ..types import FloatArray
+from ..types import Description, FloatArray
 from .contract import Draw
 
 if TYPE_CHECKING:
     from .contract import LatentProposal, Proposal
 
-__all__ = ["ask_draw", "ask_invert", "ask_transport", "ask_weigh", "asked_fingerprint", "require_sound_values"]
+__all__ = [
+    "ask_draw",
+    "ask_invert",
+    "ask_transport",
+    "ask_weigh",
+    "asked_fingerprint",
+    "fingerprint_of",
+    "require_sound_values",
+    "told_by",
+]
 
 
 def _named(proposal: object) -> str:
@@ -164,6 +174,29 @@ def ask_weigh(proposal: Proposal, phi: FloatArray, rng: np.random.Generator) -> 
     if not np.array_equal(given, phi):
         raise _writing(proposal, call)
     return _numbers(proposal, call, "log_q", answer, (len(phi),)).copy()
+
+
+def told_by(proposal: Proposal) -> Description:
+    """``proposal.describe()``, {} of one that has no such method.
+
+    Raises
+    ------
+    UserError
+        A proposal of another package raised, or gave what JSON cannot hold.
+    """
+    if not hasattr(proposal, "describe"):
+        return {}
+    told: Any = asked(proposal, "proposal", "describe()", proposal.describe)
+    if not is_ours(proposal):
+        asked(proposal, "proposal", "describe() for a file", json.dumps, told)
+        if not isinstance(told, dict):
+            raise UserError(f"{_named(proposal)}: describe() gave {type(told).__name__}; expected a dict")
+    return dict(told)
+
+
+def fingerprint_of(proposal: Proposal) -> str:
+    """``proposal.fingerprint()``; raises `UserError` where one of another package raised, or gave no text."""
+    return proposal.fingerprint() if is_ours(proposal) else str(asked_fingerprint(proposal, None))
 
 
 def asked_fingerprint(proposal: Proposal, before: str | None) -> str | None:

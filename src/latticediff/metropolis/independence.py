@@ -20,7 +20,7 @@ from ..markov import Block, ChainState
 from ..randomness import Rng, as_streams
 from ..types import BoolArray, Description, FloatArray, IntArray
 from .accept_reject import bounds, scan, windows
-from .asking import ask_draw, ask_weigh, asked_fingerprint
+from .asking import ask_draw, ask_weigh, asked_fingerprint, fingerprint_of, told_by
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .proposed import COLUMNS, proposed_columns
@@ -93,12 +93,11 @@ class IndependenceMetropolis:
 
     def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble."""
-        inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
         return {
             "name": self.name,
             "refresh": self.refresh,
             "evaluations_per_update": self.evaluations_per_update,
-            "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
+            "proposal": {**told_by(self.proposal), "fingerprint": fingerprint_of(self.proposal)},
         }
 
     @numpy_defaults()

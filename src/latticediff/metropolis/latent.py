@@ -28,7 +28,7 @@ from ..host import numpy_defaults
 from ..markov import Block, ChainState
 from ..types import Description, FloatArray, Shape
 from .accept_reject import bounds
-from .asking import ask_draw, ask_invert, ask_transport, asked_fingerprint
+from .asking import ask_draw, ask_invert, ask_transport, asked_fingerprint, fingerprint_of, told_by
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .moves import in_basis
@@ -117,13 +117,12 @@ class LatentMetropolis:
 
     def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble."""
-        inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
         return {
             "name": "latent_metropolis",
             "move": self.move.describe(),
             "tries": self.tries,
             "evaluations_per_update": self.evaluations_per_update,
-            "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
+            "proposal": {**told_by(self.proposal), "fingerprint": fingerprint_of(self.proposal)},
         }
 
     @numpy_defaults()

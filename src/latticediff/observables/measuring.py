@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..action import Action
 from ..arrays import real_array
+from ..asking import asked
 from ..errors import UserError
 from ..types import FloatArray
 from .contract import Observable
@@ -80,9 +81,9 @@ def _evaluate(
     if entry not in known:
         if entry.needs:
             given = [_evaluate(need, needed[need], needed, chunk, action, known) for need in entry.needs]
-            values = _called(name, lambda: entry(*given))
+            values = _called(name, entry, *given)
         else:
-            values = _called(name, lambda: entry(chunk.phis, action))
+            values = _called(name, entry, chunk.phis, action)
         values = real_array(values, f"observable {name!r}", booleans=True)
         if values.shape != (len(chunk.phis),):
             raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(chunk.phis)},)")
@@ -91,17 +92,21 @@ def _evaluate(
     return known[entry]
 
 
-def _called(name: str, function: Callable[[], Any]) -> Any:
-    """What `function` returns; that it wrote into the fields, which are read-only, is said in one line."""
-    try:
-        return function()
-    except ValueError as exc:
-        if "read-only" not in str(exc):
-            raise
-        raise UserError(
-            f"observable {name!r} writes into the arrays that it is given ({exc}), which other observables read too;"
-            " let it work on a copy"
-        ) from exc
+def _called(name: str, entry: Observable, *given: Any) -> Any:
+    """What an observable gives; that it wrote into the fields, which are read-only, is said in one line."""
+
+    def call() -> Any:
+        try:
+            return entry(*given)
+        except ValueError as exc:
+            if "read-only" not in str(exc):
+                raise
+            raise UserError(
+                f"observable {name!r} writes into the arrays that it is given ({exc}), which other observables read"
+                " too; let it work on a copy"
+            ) from exc
+
+    return asked(entry.function, "observable", f"{name!r} of {len(given[0])} fields", call)
 
 
 def _require_finite(called: str, values: NDArray[Any], chunk: _Chunk) -> None:

@@ -194,10 +194,7 @@ def _draw(
         arrays["phi"][part], arrays["action"][part], arrays["log_q"][part] = phi, S, log_q
         arrays["log_weight"][part] = given.log_constraint(phi, rows) - S - log_q
     if found.action is not None:
-        own = real_array(found.action, f"{path}: the action", finite=True)
-        if own.shape != (n,):
-            raise FileError(f"{path} has {n} fields and an action of shape {own.shape}; expected one number for each")
-        arrays["log_weight_whole"] = arrays["log_weight"] + np.repeat(own, copies)
+        arrays["log_weight_whole"] = arrays["log_weight"] + np.repeat(found.action, copies)
     return arrays
 
 
