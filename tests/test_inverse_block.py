@@ -160,6 +160,8 @@ def test_what_is_refused(card, coarse, tmp_path):
     )
     np.save(tmp_path / "nan.npy", np.full((4, 4, 4), np.nan))
     refused(UserError, "finite", tmp_path / "nan.npy")
+    np.save(tmp_path / "huge.npy", np.full((4, 4, 4), 1e200))
+    refused(UserError, r"fields up to 1e\+200, whose fine fields have no finite action", tmp_path / "huge.npy")
     np.savez(tmp_path / "short.npz", phi=np.zeros((4, 4, 4)), action=np.zeros(3))
     refused(FileError, "values of the action of shape", tmp_path / "short.npz")
     refused(FileError, "does not exist", tmp_path / "none.npy")
