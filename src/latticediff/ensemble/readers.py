@@ -48,6 +48,7 @@ _SUFFIXES = {
     **{".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".jld2": "hdf5"},
     **{".bin": "raw", ".dat": "raw", ".raw": "raw"},
 }
+_POOL = b"latticediff-pool "  #: with which files begin that `latticediff.pool.binary` writes
 _COLUMN_MAJOR = (".jld2",)  # files whose arrays have their axes in the opposite order to what their program shows
 
 
@@ -238,6 +239,9 @@ def read_raw(path: PathLikeStr, shape: Extents | None = None, dtype: DTypeLike =
     if offset < 0:
         raise UserError(f"offset is {offset}; expected the number of bytes before the fields, at least 0")
     size = regular_file(path, "a file of numbers") - offset
+    with open(path, "rb") as file:
+        if file.read(len(_POOL)) == _POOL:
+            raise FileError(f"{path} is a pool of draws, with a header and their densities; propose it as .h5 instead")
     row = kind.itemsize * math.prod(shape)
     if size <= 0 or size % row:
         raise FileError(
