@@ -116,6 +116,29 @@ def test_copies_share_their_coarse_field_and_count_as_one(card, coarse, tmp_path
     assert len(np.load(tmp_path / "up" / "draws.npz")["log_weight"]) == 3 * N
 
 
+def test_weights_of_copies_under_a_soft_constraint_are_those_of_the_formula(card, coarse, tmp_path, monkeypatch):
+    """log N(Phi; B phi, s^2) - S - log q, and S_c of its own coarse field beside it; however draws are batched."""
+    inverse_block(card, coarse, tmp_path / "whole", sweeps=0, copies=2, softness=0.3)
+    monkeypatch.setattr("latticediff.stages.inverse_block.BATCH", 1000)
+    inverse_block(card, coarse, tmp_path / "parts", sweeps=0, copies=2, softness=0.3)
+    given, blocks = ConditionalGaussian(G, Blocking.average(2), 0.3), np.load(coarse)
+    with np.load(tmp_path / "whole" / "draws.npz") as found, np.load(tmp_path / "parts" / "draws.npz") as parts:
+        assert all(np.array_equal(found[name], parts[name]) for name in found)
+        phi, Phi, S = found["phi"], np.repeat(blocks["phi"], 2, axis=0), np.repeat(blocks["action"], 2)
+        noise = ((Phi - Blocking.average(2)(phi)) ** 2).sum(axis=(1, 2)) / (2 * 0.3**2)
+        constraint = -noise - Phi[0].size * np.log(0.3 * np.sqrt(2 * np.pi))
+        assert np.allclose(found["log_weight"], constraint - FREE(phi) - given.weigh(phi, Phi))
+        assert np.allclose(found["log_weight_whole"], found["log_weight"] + S)
+
+
+def test_free_sweeps_begin_where_held_ones_ended(card, coarse, tmp_path):
+    for name, sweeps in (("held", 0), ("freed", 1)):
+        inverse_block(card, coarse, tmp_path / name, hold=2, sweeps=sweeps)
+    with Ensemble(tmp_path / "held" / "fields.h5") as held, Ensemble(tmp_path / "freed" / "fields.h5") as freed:
+        stayed = (held.phis() == freed.phis()).all(axis=(1, 2))  # a sweep was rejected
+    assert 0 < stayed.sum() < N
+
+
 def test_the_propagator_may_be_that_of_an_ensemble_or_of_a_model(card, coarse, tmp_path):
     root = np.sqrt(basis_from_momenta(G, SHAPE))
     phi = transform(root * np.random.default_rng(3).standard_normal((4000, *SHAPE)), SHAPE, inverse=True)

@@ -10,7 +10,7 @@ import latticediff
 from latticediff.cli import main
 from latticediff.ensemble import Ensemble, run_directory, verify
 from latticediff.errors import StopRequested, UserError
-from latticediff.pool import open_pool
+from latticediff.pool import open_pool, write_pool
 from latticediff.pool.consumed import claim, consumed
 from latticediff.pool.files import require_digest
 from latticediff.stages import accept as accept_stage
@@ -149,6 +149,14 @@ def test_pools_in_a_row_and_one_after_the_other_make_one_chain(pools):
         assert part.n_updates == 400 - 11 and len(part.provenance.parents) == 3  # both pools, and the shorter chain
         assert np.array_equal(part.phis(), fields)
     assert "draws that are in" in refusal(accept, [pools / "a.bin"], pools / "part.h5", more=True)
+
+
+def test_draws_of_another_theory_are_found_though_their_digest_is_right(pools):
+    pool, found = rows(pools / "a.h5")
+    for name, action in (("off.h5", found.action + 1), ("nan.bin", np.full_like(found.action, np.nan))):
+        write_pool(pools / name, pool.header, iter([found._replace(action=action)]))
+        assert "the action in it is not that of" in refusal(accept, [pools / name], pools / "chain.h5")
+        assert not (pools / "chain.h5").exists() and consumed(open_pool(pools / name)) == 0
 
 
 def test_no_draw_enters_a_chain_twice_whatever_file_it_comes_from(pools):
