@@ -221,7 +221,20 @@ def test_what_is_refused(tmp_path):
         HeldHMC(FREE, Blocking.average(2), (4, 4), 0.0)
     with pytest.raises(UserError, match="softness = -1"):
         ConditionalGaussian(G, Blocking.average(2), -1)
+    with np.errstate(all="raise"):
+        for softness in (1e-320, 1e-10, 1e10, 1e300):
+            with pytest.raises(UserError, match=r"softness = .*; expected 0, or from \de-09 to \de\+07"):
+                ConditionalGaussian(G, Blocking.average(2), softness)
     path = tmp_path / "kernel.json"
+    for weights, said in (
+        ({"weights": {"0,0": 1.0}, "factor": 2.0}, "it says factor too; --factor and --scale are given beside"),
+        ({"weights": {"0,0": 0.5, "0, 0": 0.5, "1,0": 0.5}}, "an offset stands there twice"),
+        ({"weights": {"0,0": True}}, "True is no number"),
+        ({"weights": {"0,0": "1"}}, "'1' is no number"),
+    ):
+        path.write_text(json.dumps(weights))
+        with pytest.raises(FileError, match=f"holds no weights .*{said}"):
+            read_blocking(path, 2)
     path.write_text(json.dumps({"weights": {"0,0": 0.6, **{f"{a},{b}": 0.1 for a, b in STENCIL if a or b}}}))
     assert read_blocking(path, 2, 1.09).weights == STENCIL
     with pytest.raises(UserError, match="offsets of 2 dimensions; the lattice has 3"):

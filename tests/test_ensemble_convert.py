@@ -123,12 +123,16 @@ def test_bad_foreign_files_are_one_clear_line(tmp_path, free_fields):
     refused("flat.npy", "lattice axes", UserError)
     np.save(tmp_path / "complex.npy", phis[:3] * 1j)
     refused("complex.npy", "expected real numbers", UserError)
+    np.savez(tmp_path / "complex.npz", cfgs=phis[:3] * 1j)
+    refused("complex.npz", "expected real numbers", UserError)
+    np.savez(tmp_path / "complex_s.npz", cfgs=phis[:3], S=np.zeros(3, complex))
+    refused("complex_s.npz", "the action in .* holds complex numbers", UserError)
     nan = phis[:40].copy()
     nan[7, 1, 1] = np.nan
     np.save(tmp_path / "nan.npy", nan)
     refused("nan.npy", "not finite", UserError)
     np.savez(tmp_path / "short.npz", phi=phis, action=np.zeros(3))
-    refused("short.npz", "4000 configurations and 3 values")
+    refused("short.npz", r"4000 configurations and values of the action of shape \(3,\)")
 
 
 def test_own_reader(tmp_path, free_fields):
@@ -136,6 +140,24 @@ def test_own_reader(tmp_path, free_fields):
     (tmp_path / "a.own").write_bytes(b"")
     report = convert(tmp_path / "a.own", tmp_path / "o.h5", action, reader=lambda path: Foreign(phis, action(phis)))
     assert report.check == "action" and report.value < 1e-12
+
+
+def fail(*_, **__):
+    return 1 / 0
+
+
+def lack(*_, **__):
+    import package_that_is_nowhere  # noqa: F401
+
+
+def test_a_reader_that_fails_is_named(tmp_path):
+    (tmp_path / "a.own").write_bytes(b"")
+    for reader, said in (
+        (fail, r"reader test_ensemble_convert.fail: call for .*a.own raised ZeroDivisionError"),
+        (lack, r"reader test_ensemble_convert.lack: call for .* needs a package that is missing \(No module"),
+        (lambda path: Foreign(np.zeros((3, 4, 4)), np.zeros(2)), r"3 configurations and values of the action of shape"),
+    ):
+        refused(tmp_path, "a.own", Phi4.A(1.0, 1.0), said, UserError, reader=reader)
 
 
 def test_exports_hold_the_same_numbers(tmp_path, free_fields):
@@ -234,7 +256,7 @@ def test_an_action_that_is_no_column_is_refused(tmp_path):
     fields = np.random.default_rng(2).normal(size=(20, 4, 4))
     np.savez(tmp_path / "two.npz", phi=fields, s=fields)
     options = {"lattice": (4, 4), "dataset": "phi", "action_dataset": "s"}
-    with pytest.raises(FileError, match=r"the action has shape \(20, 4, 4\); expected one number"):
+    with pytest.raises(FileError, match=r"values of the action of shape \(20, 4, 4\); expected one"):
         convert(tmp_path / "two.npz", tmp_path / "out.h5", Phi4.A(-1.0, 1.0), **options)
 
 

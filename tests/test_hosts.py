@@ -13,6 +13,8 @@ import pytest
 
 import latticediff
 from latticediff.errors import UserError
+from latticediff.hosts.proposal import HostProposal
+from latticediff.metropolis import Draw
 from latticediff.streams import Streams
 
 pytestmark = pytest.mark.hosts
@@ -57,6 +59,23 @@ def test_the_example_agrees_with_our_chain(name, needs, expected):
     assert abs(acceptance - accepted) < 0.02
 
 
+class Poor:
+    """White noise: of two draws one is accepted by few, and every third blew up."""
+
+    is_deterministic, lattice_shape, evaluations_per_draw = True, (3, 3), 0
+
+    def draw(self, n, rng):
+        noise = rng.standard_normal((n, 10))
+        phi, blown = 0.5 * noise[:, 1:].reshape(n, 3, 3), noise[:, 0] > 0.4
+        return Draw(phi * ~blown[:, None, None], np.where(blown, np.inf, self.weigh(phi)))
+
+    def weigh(self, phi, rng=None):
+        return -2 * (phi**2).sum(axis=(1, 2)) - 9 * np.log(0.5 * np.sqrt(2 * np.pi))
+
+    def fingerprint(self):
+        return "poor"
+
+
 class TestEmcee:
     @pytest.fixture(autouse=True)
     def package(self):
@@ -82,6 +101,18 @@ class TestEmcee:
         self.sampler(move).run_mcmc(start, 30, skip_initial_state_check=True)
         assert weighed == [16]  # the start
         assert np.allclose(own(self.proposal, move._known[0].reshape(-1, 8, 8)).log_q, move._known[1], atol=1e-3)
+
+    def test_where_candidates_are_rejected_the_old_log_q_stays(self):
+        proposal = HostProposal(Poor(), latticediff.Phi4.A(1.0, 1.0), "poor")
+        chain = self.emcee.EnsembleSampler(20, 9, self.hosts.log_prob(proposal), vectorize=True)
+        move = self.hosts.IndependenceMove(proposal, 1)
+        chain._moves, chain._random = [move], np.random.RandomState(5)
+        start = 0.3 * np.random.default_rng(2).standard_normal((20, 9))
+        for state in chain.sample(start, iterations=30, skip_initial_state_check=True):
+            known, log_q = move._known
+            assert np.array_equal(known, state.coords) and np.array_equal(log_q, Poor().weigh(known.reshape(-1, 3, 3)))
+            assert (known != 0).any(axis=1).all()  # a draw that blew up has a field of zeros, and the largest weight
+        assert 0.02 < chain.acceptance_fraction.mean() < 0.7
 
     def test_what_another_move_changed_is_weighed_again(self):
         move = self.hosts.IndependenceMove(self.proposal, 1)

@@ -116,6 +116,31 @@ def test_copies_share_their_coarse_field_and_count_as_one(card, coarse, tmp_path
     assert len(np.load(tmp_path / "up" / "draws.npz")["log_weight"]) == 3 * N
 
 
+def test_weights_of_copies_under_a_soft_constraint_are_those_of_the_formula(card, coarse, tmp_path, monkeypatch):
+    """log N(Phi; B phi, s^2) - S - log q, and S_c of its own coarse field beside it; however draws are batched."""
+    inverse_block(card, coarse, tmp_path / "whole", sweeps=0, copies=2, softness=0.3)
+    monkeypatch.setattr("latticediff.stages.inverse_block.BATCH", 1000)
+    inverse_block(card, coarse, tmp_path / "parts", sweeps=0, copies=2, softness=0.3)
+    given, blocks = ConditionalGaussian(G, Blocking.average(2), 0.3), np.load(coarse)
+    with np.load(tmp_path / "whole" / "draws.npz") as found, np.load(tmp_path / "parts" / "draws.npz") as parts:
+        assert all(np.array_equal(found[name], parts[name]) for name in found)
+        phi, Phi, S = found["phi"], np.repeat(blocks["phi"], 2, axis=0), np.repeat(blocks["action"], 2)
+        noise = ((Phi - Blocking.average(2)(phi)) ** 2).sum(axis=(1, 2)) / (2 * 0.3**2)
+        constraint = -noise - Phi[0].size * np.log(0.3 * np.sqrt(2 * np.pi))
+        assert np.allclose(found["log_weight"], constraint - FREE(phi) - given.weigh(phi, Phi))
+        assert np.allclose(found["log_weight_whole"], found["log_weight"] + S)
+
+
+def test_free_sweeps_begin_where_held_ones_ended(card, coarse, tmp_path):
+    for name, sweeps in (("held", 0), ("freed", 1)):
+        inverse_block(card, coarse, tmp_path / name, hold=2, sweeps=sweeps)
+    with Ensemble(tmp_path / "held" / "fields.h5") as held, Ensemble(tmp_path / "freed" / "fields.h5") as freed:
+        drawn, before, after = np.load(tmp_path / "held" / "draws.npz")["phi"], held.phis(), freed.phis()
+    # a free sweep that was rejected leaves the field as the held ones left it
+    moved, swept = ((fields != before).any(axis=(1, 2)) for fields in (drawn, after))
+    assert (moved & ~swept).any() and swept.any()
+
+
 def test_the_propagator_may_be_that_of_an_ensemble_or_of_a_model(card, coarse, tmp_path):
     root = np.sqrt(basis_from_momenta(G, SHAPE))
     phi = transform(root * np.random.default_rng(3).standard_normal((4000, *SHAPE)), SHAPE, inverse=True)
@@ -160,8 +185,10 @@ def test_what_is_refused(card, coarse, tmp_path):
     )
     np.save(tmp_path / "nan.npy", np.full((4, 4, 4), np.nan))
     refused(UserError, "finite", tmp_path / "nan.npy")
+    np.save(tmp_path / "huge.npy", np.full((4, 4, 4), 1e200))
+    refused(UserError, r"fields up to 1e\+200, whose fine fields have no finite action", tmp_path / "huge.npy")
     np.savez(tmp_path / "short.npz", phi=np.zeros((4, 4, 4)), action=np.zeros(3))
-    refused(FileError, "an action of shape", tmp_path / "short.npz")
+    refused(FileError, "values of the action of shape", tmp_path / "short.npz")
     refused(FileError, "does not exist", tmp_path / "none.npy")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()

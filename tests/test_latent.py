@@ -559,14 +559,8 @@ def test_the_gate_looks_at_the_spread_and_for_log_z_at_the_mean():
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
 def test_weight_that_is_nan_or_infinite_is_refused(bad):
     proposal = Changed(Warped(), lambda phi, log_q: np.where(phi[:, 0] > 0.8, bad, log_q))
-    for kernel, words in (
-        (MultipleTry(proposal, ONE_SITE, 2), rf"gave log_q = {bad} .*; expected a finite number"),
-        (
-            LatentMetropolis(proposal, ONE_SITE, Coloured(1.0)),
-            r"log_weight (nan|inf); expected a number below infinity",
-        ),
-    ):
-        with pytest.raises(UserError, match=words):
+    for kernel in (MultipleTry(proposal, ONE_SITE, 2), LatentMetropolis(proposal, ONE_SITE, Coloured(1.0))):
+        with pytest.raises(UserError, match=rf"gave log_q = {bad} .*; expected a finite number"):
             kernel.advance(kernel.start(np.zeros((16, 1))), Streams(19), 50)
 
 

@@ -156,17 +156,26 @@ def test_what_is_refused(tmp_path):
     refused(FileError, "no numbers kappa and lambda beside phi", tmp_path / "configs.npz", "2d-phi4")
     np.savez(tmp_path / "two.npz", phi=phi, kappa=[0.2, 0.2], **{"lambda": 0.0})
     refused(FileError, "no numbers kappa and lambda", tmp_path / "two.npz", "2d-phi4")
+    np.save(tmp_path / "cfgs_L6_k0.2_l2e-1_1k.npy", phi)
+    refused(FileError, "not an equilibrium ensemble of .*lam=0.2", tmp_path / "cfgs_L6_k0.2_l2e-1_1k.npy", "dmassq")
     (tmp_path / "configs.npz").write_bytes(b"junk")
     refused(FileError, "cannot be read", tmp_path / "configs.npz", "2d-phi4")
+
+
+def fail(path):
+    return 1 / 0
 
 
 def test_a_layout_of_another_package_and_one_that_breaks_the_contract(tmp_path, monkeypatch):
     phi = exact_fields()
     found = {"theirs": lambda path: Published(Foreign(phi), Phi4.H(KAPPA, 0.0)), "bad": lambda path: phi}
+    found["failing"] = fail
     load = registry.load
     monkeypatch.setattr(registry, "load", lambda group, name: found[name] if group == "layouts" else load(group, name))
     path = npy_dmassq(tmp_path, phi)
     assert import_foreign(path, tmp_path / "o.h5", None, layout="theirs").n_cfg == N
+    with pytest.raises(UserError, match=r"layout test_layouts.fail: 'failing' of .* raised ZeroDivisionError"):
+        choose_layout("failing")(path)
     with pytest.raises(UserError, match="layout 'bad' returned a ndarray; the contract"):
         choose_layout("bad")(path)
 

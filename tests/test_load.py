@@ -134,6 +134,8 @@ def test_random_numbers_of_every_kind(proposals, caplog):
     assert np.array_equal(proposal.draw(2, np.int64(7)).phi, proposal.draw(2, 7).phi)
     streams = Streams(3)
     assert not np.array_equal(proposal.draw(2, streams).phi, proposal.draw(2, streams).phi)
+    caplog.clear()  # where code is not on disk yet, the first draw says that it compiles
+    assert proposal.draw(2, np.int64(7)).phi.shape == (2, 8, 8)
     assert not caplog.records
     with caplog.at_level(logging.WARNING, "latticediff"):
         phi = proposal.draw(2).phi
@@ -275,6 +277,8 @@ BROKEN = [
     ({"draw": lambda d: Draw(d.phi, d.log_q - np.inf)}, r"draw\(3\) gave log_q = -inf"),
     ({"draw": lambda d: Draw(d.phi * np.nan, d.log_q)}, r"draw\(3\) gave a field that is not finite"),
     ({"weigh": lambda q: list(q)}, "gave log_q as list; expected a NumPy array of float64"),
+    ({"draw": lambda d: Draw(np.ma.masked_greater(d.phi, 1.0), d.log_q)}, "gave phi as MaskedArray of float64"),
+    ({"draw": lambda d: Draw(d.phi, np.ma.masked_array(d.log_q, d.log_q < 0))}, "gave log_q as MaskedArray"),
 ]
 
 
@@ -317,6 +321,67 @@ def test_a_fingerprint_that_changes_during_a_chain_is_noticed():
     state, _ = kernel.advance(kernel.start(np.zeros((2, 4, 4))), Streams(1), 3)
     with pytest.raises(UserError, match=r"test_load.Gaussian: its fingerprint changed during the chain, from 1 to 2"):
         kernel.advance(state, Streams(1), 3)
+
+
+@pytest.mark.parametrize("told", [None, 7, b"same", np.zeros(2)])
+def test_a_fingerprint_is_text(told):
+    proposal = Gaussian()
+    proposal.fingerprint = lambda: told
+    kernel = IndependenceMetropolis(proposal, latticediff.Phi4.A(1.0, 1.0))
+    with pytest.raises(UserError, match=r"test_load.Gaussian: fingerprint\(\) gave \w+; expected text"):
+        kernel.advance(kernel.start(np.zeros((2, 4, 4))), Streams(1), 3)
+
+
+def test_a_proposal_that_writes_into_given_fields_is_named():
+    """The chain stands at them: written over, it would be a chain of other fields, with actions of these."""
+
+    class Writing(Gaussian):
+        def weigh(self, phi, rng=None):
+            log_q = super().weigh(phi)
+            phi *= 0.5
+            return log_q
+
+    action, phi = latticediff.Phi4.A(1.0, 1.0), np.random.default_rng(1).standard_normal((3, 4, 4))
+    before, kernel = phi.copy(), IndependenceMetropolis(Writing(), action)
+    host, start = HostProposal(Writing(), action, "mine"), kernel.start(phi)
+    for call in (lambda: host.weigh(phi), lambda: kernel.advance(start, Streams(1), 2)):
+        with pytest.raises(UserError, match=r"Writing: weigh of 3 fields writes into the fields"):
+            call()
+        assert np.array_equal(phi, before)
+
+
+def test_a_proposal_may_fill_the_same_memory_at_every_call():
+    class Reusing(Gaussian):
+        memory = np.empty((5000, 4, 4)), np.empty(5000)
+
+        def draw(self, n, rng):
+            for mine, theirs in zip(self.memory, super().draw(n, rng), strict=True):
+                mine[:n] = theirs
+            return Draw(*(mine[:n] for mine in self.memory))
+
+    action = latticediff.Phi4.A(1.0, 1.0)
+    first, second = (HostProposal(kind(), action, "mine").draw(3, 1).phi for kind in (Gaussian, Reusing))
+    HostProposal(Reusing(), action, "mine").draw(3, 2)
+    assert np.array_equal(first, second)
+    kernel = IndependenceMetropolis(Reusing(), action)
+    start = kernel.hot_start(3, 1)
+    before = start.phi.copy()
+    kernel.advance(start, Streams(1), 2)
+    assert np.array_equal(start.phi, before) and np.array_equal(start.action, action(start.phi))
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered")
+def test_fields_of_draws_that_blew_up_may_be_anything():
+    """They have weight zero by their log_q alone; the chain stays where it stands."""
+    action, bad = latticediff.Phi4.A(1.0, 1.0), np.array([np.nan, np.inf, 1e200])[:, None, None]
+    broken = Gaussian(draw=lambda d: Draw(d.phi + np.resize(bad, (len(d.phi), 1, 1)), np.full(len(d.phi), np.inf)))
+    kernel = IndependenceMetropolis(broken, action)
+    state, block = kernel.advance(kernel.start(np.zeros((3, 4, 4))), Streams(1), 4)
+    assert not block.info["accepted"].any() and (state.phi == 0).all()
+    assert np.isfinite(HostProposal(broken, action, "mine").draw(3, 1).phi).all()
+    huge = IndependenceMetropolis(Gaussian(draw=lambda d: Draw(d.phi * 1e200, d.log_q)), action)
+    with pytest.raises(UserError, match=r"proposal test_load.Gaussian has log_weight nan"):
+        huge.advance(huge.start(np.zeros((3, 4, 4))), Streams(1), 4)
 
 
 def test_the_file_of_a_chain_whose_proposal_breaks_stays_valid(tmp_path):

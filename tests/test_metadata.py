@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from xml.etree import ElementTree
 
 import numpy as np
@@ -57,6 +58,18 @@ def test_another_theory_and_nothing_said_about_it(tmp_path):
         assert root.findtext("q:physics/q:action/q:scalar/q:name", namespaces=NS) == "sine_gordon"
         assert root.findtext("q:physics/q:size/q:y", namespaces=NS) == "4" and root.find("q:license", NS) is None
         assert "license" not in json.loads(croissant(ensemble))
+
+
+def test_the_xml_is_well_formed_and_leaves_the_host_alone(file, tmp_path, monkeypatch):
+    """Whatever the file is called, and with the name spaces of a host that writes XML of its own."""
+    monkeypatch.setattr(ElementTree, "_namespace_map", dict(ElementTree._namespace_map))
+    ElementTree.register_namespace("", "urn:host")
+    odd = file.rename(tmp_path / os.fsdecode(b"a<b&\xff\x01.h5"))
+    with Ensemble(odd) as ensemble:
+        root = ElementTree.fromstring(qcdml(ensemble, {"collaboration": "A\x00B"}).encode())
+    assert root.findtext("q:management/q:collaboration", namespaces=NS) == "A\ufffdB"
+    assert root.findtext("q:management/q:ensembleLabel", namespaces=NS) == "a<b&\ufffd\ufffd.h5"
+    assert ElementTree.tostring(ElementTree.Element("{urn:host}mine")) == b'<mine xmlns="urn:host" />'
 
 
 def test_croissant_names_the_file_and_its_digest(file, tmp_path):

@@ -3,6 +3,8 @@
 Packages are real ones, as pip would install them: a module and a ``.dist-info`` folder on the path.
 """
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from plugin_toys import installer
 
 from latticediff import registry
 from latticediff.action import LocalAction, Phi4
-from latticediff.action.contract import action_from_description
+from latticediff.action.contract import action_from_description, action_from_options
 from latticediff.build.learned import build_kernel, build_proposal
 from latticediff.build.network import build_network
 from latticediff.config import parse_card
@@ -22,6 +24,8 @@ from latticediff.lattice import cos_sum
 from latticediff.markov import kernel_from_description
 from latticediff.model.storage import load_model
 from latticediff.observables import measure_primary
+from latticediff.stages.propose import propose
+from latticediff.stages.sample import sample
 from latticediff.stages.sources import Source, gaussian_of
 from latticediff.targets.control_variates import three_targets
 from latticediff.training.data import TrainingData
@@ -290,3 +294,99 @@ def test_the_expansion_of_phi4_is_its_derivative(couplings):
         constant = np.full((1, 4, 6), value)
         assert np.abs(action.force(constant)).max() < 1e-12
         assert action(constant)[0] <= action(np.zeros((1, 4, 6)))[0]
+
+
+SAMPLER = """
+import numpy as np
+from latticediff.metropolis import Draw
+class Sound:
+    is_deterministic, evaluations_per_draw = True, 0
+    def __init__(self, model): self.lattice_shape, self.asked = tuple(model.lattice), 0
+    def draw(self, n, rng):
+        phi = rng.standard_normal((n, *self.lattice_shape))
+        return Draw(phi, self.weigh(phi))
+    def weigh(self, phi, rng=None): return -0.5 * (phi**2).sum(axis=(1, 2)) - phi[0].size * np.log(2 * np.pi) / 2
+    def fingerprint(self): return "same"
+class Failing(Sound):
+    def __init__(self, model): raise RuntimeError("no licence")
+class Lacking(Sound):
+    def __init__(self, model): import package_that_is_nowhere
+class Unnamed(Sound):
+    def fingerprint(self): return 1 / 0
+class Untold(Sound):
+    def describe(self): return {"width": np.ones(3)}
+class Drifting(Sound):
+    def fingerprint(self):
+        self.asked += 1
+        return str(self.asked)
+class Shifted(Sound):
+    def draw(self, n, rng):
+        draw = super().draw(n, rng)
+        return Draw(draw.phi, draw.log_q + 1)
+class Correlated(Sound):
+    def draw(self, n, rng):
+        draw = super().draw(n, rng)
+        phi = 0.6 * draw.phi[:1] + 0.8 * draw.phi
+        return Draw(phi, self.weigh(phi))
+"""
+
+
+@pytest.mark.parametrize(
+    ("thing", "words"),
+    [
+        ("Failing", "proposal bad_plugin.Failing: 'mine' of a model raised RuntimeError: no licence"),
+        ("Lacking", "proposal bad_plugin.Lacking: 'mine' of a model needs a package that is missing"),
+        ("Unnamed", "proposal bad_plugin.Unnamed: fingerprint() raised ZeroDivisionError"),
+        ("Untold", "proposal bad_plugin.Untold: describe() for a file raised TypeError"),
+        ("Drifting", "proposal bad_plugin.Drifting breaks its contract: its fingerprint changes from call to call"),
+        ("Shifted", "proposal bad_plugin.Shifted breaks its contract: weigh and draw give one field log_q that differ"),
+        ("Correlated", "proposal bad_plugin.Correlated breaks its contract: draws of 1, 4 and 7 are not those of 12"),
+    ],
+)
+def test_no_pool_and_no_chain_is_made_of_a_proposal_that_breaks_its_contract(install, thing, words, tmp_path):
+    install(SAMPLER, {"proposals": {"mine": thing}})
+    said = refusal(functools.partial(propose, route="mine"), "phi4-A-L8", 20, tmp_path / "pool.h5")
+    assert said.startswith(words) and not (tmp_path / "pool.h5").exists()
+    card = parse_card(CARD + "[sampling.mine]\nn_chains = 4\nn_updates = 4\n")
+    assert refusal(sample, card, "phi4-A-L8", "mine", tmp_path / "chain.h5").startswith(words)
+    assert not (tmp_path / "chain.h5").exists()
+
+
+def test_a_sound_proposal_fills_a_pool_and_drives_a_chain(install, tmp_path):
+    install(SAMPLER, {"proposals": {"mine": "Sound"}})
+    assert propose("phi4-A-L8", 20, tmp_path / "pool.bin", route="mine").n == 20
+    card = parse_card(CARD + "[sampling.mine]\nn_chains = 4\nn_updates = 4\n")
+    with sample(card, "phi4-A-L8", "mine", tmp_path / "chain.h5") as chain:
+        assert chain.n_updates == 4
+
+
+def test_an_observable_that_fails_is_named(install):
+    install(
+        "def broken(phi, action): return 1 / 0\ndef lacking(phi, action): import package_that_is_nowhere\n",
+        {"observables": {"broken": "broken", "lacking": "lacking"}},
+    )
+    phi, action = np.zeros((3, 4, 4)), Phi4.A(1.0, 1.0)
+    said = refusal(measure_primary, phi, action, ["broken"])
+    assert said.startswith("observable bad_plugin.broken: 'broken' of 3 fields raised ZeroDivisionError")
+    said = refusal(measure_primary, phi, action, ["lacking"])
+    assert "observable bad_plugin.lacking: 'lacking' of 3 fields needs a package that is missing" in said
+
+
+def test_actions_kernels_and_networks_that_cannot_be_made_are_named(install):
+    install(
+        """
+class Made:
+    def __init__(self, **given): raise RuntimeError("no licence")
+    @classmethod
+    def from_options(cls, options, ndim): raise RuntimeError("no licence")
+    @classmethod
+    def from_description(cls, *given): raise RuntimeError("no licence")
+""",
+        {group: {"mine": "Made"} for group in ("actions", "kernels", "networks")},
+    )
+    said = refusal(action_from_options, "mine", {}, 2, (4, 4))
+    assert said.startswith("action bad_plugin.Made: from_options raised RuntimeError: no licence; mend it")
+    said = refusal(kernel_from_description, Phi4.A(1.0, 1.0), {"name": "mine"})
+    assert said.startswith("kernel bad_plugin.Made: from_description raised RuntimeError: no licence; mend it")
+    said = refusal(build_network, parse_card(CARD + '[network]\nname = "mine"\n'))
+    assert "network bad_plugin.Made: call raised RuntimeError: no licence; mend it" in said

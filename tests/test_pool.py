@@ -10,7 +10,7 @@ import latticediff
 from latticediff.cli import main
 from latticediff.ensemble import Ensemble, run_directory, verify
 from latticediff.errors import StopRequested, UserError
-from latticediff.pool import open_pool
+from latticediff.pool import open_pool, write_pool
 from latticediff.pool.consumed import claim, consumed
 from latticediff.pool.files import require_digest
 from latticediff.stages import accept as accept_stage
@@ -151,6 +151,33 @@ def test_pools_in_a_row_and_one_after_the_other_make_one_chain(pools):
     assert "draws that are in" in refusal(accept, [pools / "a.bin"], pools / "part.h5", more=True)
 
 
+def test_draws_of_another_theory_are_found_though_their_digest_is_right(pools):
+    pool, found = rows(pools / "a.h5")
+    for name, action in (("off.h5", found.action + 1), ("nan.bin", np.full_like(found.action, np.nan))):
+        write_pool(pools / name, pool.header, iter([found._replace(action=action)]))
+        assert "the action in it is not that of" in refusal(accept, [pools / name], pools / "chain.h5")
+        assert not (pools / "chain.h5").exists() and consumed(open_pool(pools / name)) == 0
+
+
+def test_no_draw_enters_a_chain_twice_whatever_file_it_comes_from(pools):
+    """A copy of which others were used, and a longer pool of the stream, which begins with the same draws."""
+    shutil.copy(pools / "a.h5", pools / "copy.h5")
+    chain = pools / "chain.h5"
+    accept([pools / "a.h5"], chain, n=300).close()
+    accept([pools / "copy.h5"], pools / "elsewhere.h5", n=100).close()
+    propose(L8, 500, pools / "longer.bin")
+    for name in ("copy.h5", "longer.bin"):
+        before = consumed(open_pool(pools / name))
+        assert f"{name} holds draws that are in" in refusal(accept, [pools / name], chain, more=True)
+        assert consumed(open_pool(pools / name)) == before
+    accept([pools / "copy.h5"], pools / "elsewhere.h5", n=200, more=True).close()
+    for name in ("copy.h5", "b.bin"):  # draws 300 to 399, and another stream
+        accept([pools / name], chain, more=True).close()
+    verify(chain)
+    with Ensemble(chain) as whole:
+        assert whole.n_updates == 300 - 11 + 100 + 400
+
+
 def test_a_chain_that_is_not_made_gives_its_draws_back(pools, monkeypatch):
     def fail(*_, **__):
         raise OSError("the disk is gone")
@@ -288,6 +315,12 @@ def test_fields_that_cannot_be_weighed(tmp_path, capsys):
     phi = np.random.default_rng(1).standard_normal((5, 8, 8))
     np.savez(tmp_path / "other.npz", phi=phi, action=latticediff.Phi4.A(-3.0, 5.0)(phi))
     assert "stored action is not that of" in refusal(weigh_fields, L8, tmp_path / "other.npz", out)
+    for number, action in enumerate((np.zeros(4), np.zeros(6), np.zeros((5, 1)))):
+        np.savez(tmp_path / f"{number}.npz", phi=phi, action=action)
+        said = refusal(weigh_fields, L8, tmp_path / f"{number}.npz", out)
+        assert f"5 configurations and values of the action of shape {action.shape}" in said
+    propose(L8, 400, tmp_path / "pool.bin")
+    assert "pool.bin is a pool of draws" in refusal(weigh_fields, L8, tmp_path / "pool.bin", out)
     assert "cannot be asked" in refusal(weigh_fields, L8, tmp_path / "small.npy", out, dtype="<f4")
     run("weigh", "--model", L8, "--out", out, code=2)
     run("weigh", "--model", L8, "--out", out, "--fields", tmp_path / "small.npy", "--all", code=2)

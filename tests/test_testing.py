@@ -193,7 +193,7 @@ PROPOSALS = {
         draw=lambda self, n, rng: Draw(phi := 1.3 * rng.standard_normal((4, 4, n)).T.copy(), self.weigh(phi))
     ),
     "fingerprint changes": made(fingerprint=lambda self: str(np.random.default_rng().random())),
-    "fingerprint is bytes": made(fingerprint=lambda self: b"1"),
+    "fingerprint() gave bytes; expected text": made(fingerprint=lambda self: b"1"),
     "has no evaluations_per_draw, fingerprint": type("Made", (), {"draw": None})(),
     "another log_q alone": made(weigh=lambda self, phi, rng=None: Gaussian.weigh(self, phi) + 0.1 * (len(phi) == 20)),
     "writes into the fields": made(
@@ -204,6 +204,8 @@ PROPOSALS = {
     "weigh and draw are of two densities": made(Walk, off=0.5),
     "transport(invert(phi)) is off phi by 0.5": made(Latent, bend=0.5),
     "gave log_q of shape (12, 4)": made(weigh=lambda self, phi, rng=None: np.zeros((len(phi), 4))),
+    "describe() for a file raised TypeError": made(describe=lambda self: {"width": np.ones(2)}),
+    "describe() gave list; expected a dict": made(describe=lambda self: [1]),
     "log_q = nan": made(draw=lambda self, n, rng: Draw(rng.standard_normal((n, 4, 4)), np.full(n, np.nan))),
 }
 

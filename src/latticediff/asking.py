@@ -7,6 +7,7 @@ with the call and a remedy, in one line.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import isroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -24,19 +25,31 @@ _OURS = __name__.split(".")[0]
 S_TOLERANCE = 1e-6  #: of S that a kernel carries along, relative: sums of changes drift
 
 
+def _kind(thing: object) -> Any:
+    """What a thing is called by: itself where it is a class or a function, else its class."""
+    return thing if isinstance(thing, type) or isroutine(thing) else type(thing)
+
+
 def is_ours(thing: object) -> bool:
-    """Whether the class of an object is of this package."""
-    return type(thing).__module__.split(".")[0] == _OURS
+    """Whether a class, a function, or the class of an object is of this package."""
+    return str(_kind(thing).__module__).split(".")[0] == _OURS
 
 
 def named(thing: object, what: str) -> str:
     """``"kernel package.module.Class"``."""
-    kind = type(thing)
+    kind = _kind(thing)
     return f"{what} {kind.__module__}.{kind.__qualname__}"
 
 
-def asked(thing: object, what: str, call: str, function: Callable[..., _T], *arguments: Any) -> _T:
-    """``function(*arguments)``, a method of `thing`.
+def asked(
+    thing: object,
+    what: str,
+    call: str,
+    function: Callable[..., _T],
+    *arguments: Any,
+    passing: tuple[type[Exception], ...] = (),
+) -> _T:
+    """``function(*arguments)``, a method of `thing`, or `thing` itself; errors of kinds in `passing` pass as they are.
 
     Raises
     ------
@@ -45,7 +58,7 @@ def asked(thing: object, what: str, call: str, function: Callable[..., _T], *arg
     """
     try:
         return function(*arguments)
-    except (UserError, StopRequested, MemoryError):
+    except (UserError, StopRequested, MemoryError, *passing):
         raise
     except ImportError as exc:
         if is_ours(thing):

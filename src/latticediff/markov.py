@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import registry
 from .action import Action
+from .asking import asked
 from .errors import FileError, UserError
 from .randomness import Rng, as_streams
 from .streams import Streams
@@ -109,7 +110,8 @@ def kernel_from_description(action: Action, description: Description) -> Restora
         raise FileError(f"the algorithm is {name!r}, which cannot be run on: {exc}") from None
     if not hasattr(kind, "from_description"):
         raise FileError(f"the algorithm is {name!r}; expected a classical kernel, which has from_description")
-    return kind.from_description(action, description)
+    call = "from_description"
+    return asked(kind, "kernel", call, kind.from_description, action, description, passing=(KeyError, TypeError))
 
 
 def chain(

@@ -1,5 +1,6 @@
 """What other rooms ask of an action, and the action that a description names."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -7,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import ArrayLike
 
 from .. import registry
+from ..asking import asked
 from ..errors import FileError, UserError
 from ..types import Description, Extents, FloatArray, Shape
 from ..untrusted import printable
@@ -88,9 +90,10 @@ def action_from_options(name: str, options: Mapping[str, Any], ndim: int, shape:
     from_options = getattr(cls, "from_options", None)
     if from_options is None:
         inspect.signature(cls).bind(**options, ndim=ndim)
-        return cls(**options, ndim=ndim)
+        return asked(cls, "action", "call", functools.partial(cls, **options, ndim=ndim), passing=(KeyError, TypeError))
     of_lattice = {"shape": shape} if "shape" in inspect.signature(from_options).parameters else {}
-    return from_options(dict(options), ndim, **of_lattice)
+    call = functools.partial(from_options, dict(options), ndim, **of_lattice)
+    return asked(cls, "action", "from_options", call, passing=(KeyError, TypeError))
 
 
 def action_from_description(description: Description) -> Action:

@@ -29,6 +29,7 @@ from .kernel import Blocking
 
 __all__ = ["ConditionalGaussian"]
 
+_SOFTEST = 1e-8  #: least softness that is not 0, in units of the coarse field's standard deviation
 _OFF = 1e-9  #: largest distance of B phi from an exact constraint, in standard deviations of the coarse field
 
 
@@ -48,7 +49,7 @@ class ConditionalGaussian:
         draws; whatever it is, the density is that of the draws.
     blocking : Blocking
     softness : float
-        s, in units of the coarse field, at least 0.
+        s, in units of the coarse field; 0, or 1e-8 to 1e8 of its standard deviation in the reference.
 
     Raises
     ------
@@ -72,7 +73,12 @@ class ConditionalGaussian:
         for axis, extent in enumerate(self.coarse_shape):
             aliased = aliased.reshape(*aliased.shape[:axis], blocking.scale, extent, *aliased.shape[axis + 1 :])
             aliased = aliased.sum(axis=axis)
-        D = aliased / blocking.scale**G.ndim + self.softness**2
+        D = aliased / blocking.scale**G.ndim
+        least, most = (limit * float(np.sqrt(D.mean())) for limit in (_SOFTEST, 1 / _SOFTEST))
+        if softness and not least <= softness <= most:
+            # B phi is known to 1e-16 of itself: divided by less, the noise of the constraint has no digits
+            raise UserError(f"softness = {softness:g}; expected 0, or from {least:.1g} to {most:.1g}")
+        D += self.softness**2
         if not D.min() > 1e-12 * D.max():
             raise UserError("the blocking kernel loses a mode of the coarse field; soften the constraint (--softness)")
         self._root = np.sqrt(basis_from_momenta(G, self.shape))

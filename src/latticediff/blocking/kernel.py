@@ -159,7 +159,11 @@ def read_blocking(kind: PathLikeStr, ndim: int, factor: float = 1.0, scale: int 
         raise FileError(f"{path} is too large for the weights of a blocking kernel")
     try:
         told = parse_json(path.read_text(encoding="utf-8"), str(path))
-        weights = {tuple(int(step) for step in key.split(",")): float(w) for key, w in told["weights"].items()}
+        weights = {tuple(int(step) for step in key.split(",")): _number(w) for key, w in told["weights"].items()}
+        if others := sorted(set(told) - {"weights"}):
+            raise ValueError(f"it says {', '.join(others)} too; --factor and --scale are given beside the file")
+        if len(weights) != len(told["weights"]):
+            raise ValueError("an offset stands there twice")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as exc:
         raise FileError(
             f'{path} holds no weights of a blocking kernel, {{"weights": {{"0,0": 1.0}}}}: {printable(exc, 100)}'
@@ -168,3 +172,9 @@ def read_blocking(kind: PathLikeStr, ndim: int, factor: float = 1.0, scale: int 
     if blocking.ndim != ndim:
         raise UserError(f"{path} has offsets of {blocking.ndim} dimensions; the lattice has {ndim}")
     return blocking
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)

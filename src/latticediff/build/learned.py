@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import registry
+from ..asking import asked
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..config.sections import ProposalSection
@@ -15,6 +16,7 @@ from ..errors import UserError
 from ..fine import CoarseSites
 from ..host import torch_defaults
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry, check_doubling
+from ..metropolis.asking import ask_draw
 from ..metropolis.checks import sound_rows
 from ..metropolis.contract import Integrated, LatentProposal, Proposal
 from ..metropolis.moves import Block, Coloured, Infrared, KeepTop, White
@@ -154,7 +156,8 @@ def plain_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Propos
         return MixtureProposal.of_phases(
             model, lambda part: whole_proposal(plain_proposal(card, part, route), part.action)
         )
-    proposal = route_named(route).proposal(model, section_of(card, route), card.sampling.batch)
+    made = route_named(route)
+    proposal = asked(made, "route", "proposal", made.proposal, model, section_of(card, route), card.sampling.batch)
     require(proposal, Proposal, f"the proposal of route {route!r}")
     return proposal
 
@@ -251,7 +254,7 @@ def refuse_coarse(
     """
     if not isinstance(proposal, Integrated):
         return None
-    draw = proposal.draw(N_DOUBLING, streams.generator("draw"))
+    draw = ask_draw(proposal, N_DOUBLING, streams.generator("draw"))
     rows = sound_rows(draw)
     try:
         return check_doubling(proposal, draw.phi[rows], largest, draw.log_q[rows], largest_mean)

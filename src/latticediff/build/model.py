@@ -10,6 +10,7 @@ import numpy as np
 from ..analysis import ess_reverse
 from ..analysis.gamma import format_error
 from ..errors import UserError
+from ..metropolis.asking import ask_draw
 from ..model.kinds import is_phases
 from ..model.phases import Phases, load_phases
 from ..model.score_model import ScoreModel
@@ -78,7 +79,7 @@ def model_for(
 def _expected_ess(card: Card, model: ScoreModel, route: str) -> str:
     """ESS of a few draws with its error, as text."""
     streams = Streams(card.run.seed).child(f"outside-{route}")
-    draw = build_proposal(card, model, route).draw(N_OUTSIDE, streams.generator("draw"))
+    draw = ask_draw(build_proposal(card, model, route), N_OUTSIDE, streams.generator("draw"))
     try:
         ess = ess_reverse(-np.asarray(model.theory(draw.phi)) - draw.log_q)
     except UserError:  # no draw has a weight

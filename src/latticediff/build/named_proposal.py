@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from .. import registry
+from ..asking import asked
 from ..errors import UserError
 from ..metropolis.contract import Proposal
 
@@ -35,7 +37,8 @@ class NamedProposal:
         """
         given = dict(options.model_extra or {})
         try:
-            made: Proposal = self._make(model, **given)
+            call = functools.partial(self._make, model, **given)
+            made: Proposal = asked(self._make, "proposal", f"{self.name!r} of a model", call, passing=(TypeError,))
         except TypeError as exc:
             told = f"options {', '.join(given)}" if given else "no options"
             raise UserError(f"proposal {self.name!r} cannot be made of a model and {told}: {exc}") from None

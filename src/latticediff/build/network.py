@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from .. import registry
+from ..asking import asked
 from ..contracts import require
 from ..errors import CardError, ModelError, UserError
 from ..gaussian.reference import GaussianReference
@@ -53,7 +55,8 @@ def _make(card: Card) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # first weights follow from the seed, the caller's generator is untouched
         torch.default_generator.manual_seed(card.run.seed)  # and torch.manual_seed would seed those of GPUs too
         try:
-            network = make(ndim=len(card.shape), **card.network.options)
+            call = functools.partial(make, ndim=len(card.shape), **card.network.options)
+            network = asked(make, "network", "call", call, passing=(TypeError,))
         except (TypeError, UserError) as exc:
             raise CardError(f"[network] {card.network.name}: {exc}") from None
     require(network, Network, f"network {card.network.name!r}")

@@ -13,9 +13,10 @@ from ..lattice import check_shape
 from ..provenance import Provenance
 from ..types import Extents, FloatArray, PathLikeStr
 from .convert_checks import Outcome, are_few, check_action, check_identity
+from .foreign import ask_reader, checked_action
 from .interleaving import interleaving_warning
 from .reader import Ensemble
-from .readers import Foreign, Reader, choose_reader
+from .readers import Reader, choose_reader
 from .tables import Numbers
 from .writer import save_ensemble
 
@@ -103,15 +104,7 @@ def convert(
     """
     refuse_existing(out)
     read = choose_reader(path, reader)
-    try:
-        foreign = read(path, **options)
-    except TypeError as exc:
-        raise UserError(f"reader of {path}: {exc}") from exc
-    if not isinstance(foreign, Foreign):
-        raise UserError(
-            f"the reader of {path} returned a {type(foreign).__name__}; the contract"
-            " latticediff.ensemble.readers.Reader wants a Foreign(phis, action)"
-        )
+    foreign = ask_reader(read, path, **options)
     shape = tuple(foreign.phis.shape)
     if len(shape) != action.ndim + 1:
         raise UserError(f"{path} has shape {shape}; expected (n_cfg, *lattice) with {action.ndim} lattice axes")
@@ -140,14 +133,8 @@ def convert(
         raise UserError(f"{path} holds a value that is not finite")
     outcome: Outcome = ("none", float("nan"), float("nan"), "not checked, as asked")
     identity, warning = (float("nan"), float("nan")), ""
-    if check and foreign.action is not None:
-        if np.ndim(foreign.action) != 1:
-            raise FileError(
-                f"{path}: the action has shape {np.shape(foreign.action)}; expected one number for each configuration"
-            )
-        if len(foreign.action) != len(phis):
-            raise FileError(f"{path} has {len(phis)} configurations and {len(foreign.action)} values of the action")
-        outcome = check_action(path, sample, real_array(foreign.action, f"the action in {path}")[: len(sample)], action)
+    if check and (stored := checked_action(path, foreign)) is not None:
+        outcome = check_action(path, sample, stored[: len(sample)], action)
     if lattice is None and outcome[0] == "none" and (not check or are_few(len(sample), n_chains)):
         why = "too few of them to say" if check else outcome[3]
         raise UserError(

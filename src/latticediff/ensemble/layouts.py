@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from .. import registry
 from ..action import Action, Phi4
+from ..asking import asked
 from ..errors import FileError, UserError
 from ..types import PathLikeStr, Shape
 from ..untrusted import printable
@@ -36,7 +37,7 @@ class Published(NamedTuple):
 #: the contract of the entry-point group ``latticediff.layouts``
 Layout = Callable[[PathLikeStr], Published]
 
-_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
+_NUMBER = r"([0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)"
 _WOLFF = rf"k={_NUMBER}_l={_NUMBER}_"
 
 
@@ -162,7 +163,7 @@ def choose_layout(name: str) -> Layout:
 
 
 def _of_another(layout: Layout, name: str, path: PathLikeStr) -> Published:
-    found = layout(path)
+    found = asked(layout, "layout", f"{name!r} of {path}", layout, path)
     if not isinstance(found, Published):
         raise UserError(
             f"layout {name!r} returned a {type(found).__name__}; the contract latticediff.ensemble.layouts.Layout wants"

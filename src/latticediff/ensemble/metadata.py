@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["croissant", "qcdml"]
 
+_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  #: what XML cannot hold
 NAMESPACE = "urn:latticediff:ensemble:1"
 AXES = {1: "t", 2: "xt", 3: "xyt", 4: "xyzt"}  #: QCDml demands x and t
 
@@ -99,13 +101,12 @@ def qcdml(ensemble: Ensemble, about: Mapping[str, str] | None = None) -> str:
         The ensemble cannot be read.
     """
     about = _known(about)
-    ElementTree.register_namespace("", NAMESPACE)
     root = ElementTree.Element(f"{{{NAMESPACE}}}markovChain")
 
     def put(parent: ElementTree.Element, name: str, text: object = None) -> ElementTree.Element:
         child = ElementTree.SubElement(parent, f"{{{NAMESPACE}}}{name}")
         if text is not None:
-            child.text = _text(text)
+            child.text = _NO_XML.sub("\N{REPLACEMENT CHARACTER}", _text(text))
         return child
 
     root.append(ElementTree.Comment(" names of QCDml 2.0, which has no scalar fields: no valid QCDml document "))
@@ -145,7 +146,9 @@ def qcdml(ensemble: Ensemble, about: Mapping[str, str] | None = None) -> str:
     for name, value in _counts(ensemble).items():
         put(more, name, value)
     ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+    # given here and not registered, which would change what a host writes
+    text = ElementTree.tostring(root, encoding="unicode", default_namespace=NAMESPACE)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
 def croissant(ensemble: Ensemble, about: Mapping[str, str] | None = None) -> str:

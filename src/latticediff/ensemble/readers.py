@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .. import registry
+from ..arrays import real_array
 from ..errors import FileError, UserError
 from ..lattice import check_shape
 from ..types import Extents, PathLikeStr, Shape
@@ -47,6 +48,7 @@ _SUFFIXES = {
     **{".npy": "npy", ".npz": "npz", ".h5": "hdf5", ".hdf5": "hdf5", ".jld2": "hdf5"},
     **{".bin": "raw", ".dat": "raw", ".raw": "raw"},
 }
+_POOL = b"latticediff-pool "  #: with which files begin that `latticediff.pool.binary` writes
 _COLUMN_MAJOR = (".jld2",)  # files whose arrays have their axes in the opposite order to what their program shows
 
 
@@ -177,18 +179,18 @@ def read_numbers(path: PathLikeStr, name: str) -> float | None:
         if shape is None or math.prod(shape) != 1:
             return None
         _require_room(members[name], path)
-        return float(archive[name].reshape(()))
+        return float(real_array(archive[name], f"{name} in {path}").reshape(()))
 
 
 def _member_shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Shape | None:
-    """Shape of an array in a ``.npz``, from its first bytes; None if it is no array of numbers."""
+    """Shape of an array in a ``.npz``, from its first bytes; None if it is no array of numbers, be they complex."""
     if not info.filename.endswith(".npy"):
         return None
     with archive.open(info) as member:
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         version = np.lib.format.read_magic(member)
         shape, _, dtype = read.get(version, np.lib.format.read_array_header_2_0)(member)
-    if dtype.kind not in "fiu":
+    if dtype.kind not in "fiuc":  # complex fields are there, and refused by those who asked for them
         return None
     if math.prod(shape) * dtype.itemsize > info.file_size or min(shape, default=0) < 0:
         raise FileError(f"{archive.filename}: {printable(info.filename)} is too short for its shape {shape}")
@@ -237,6 +239,9 @@ def read_raw(path: PathLikeStr, shape: Extents | None = None, dtype: DTypeLike =
     if offset < 0:
         raise UserError(f"offset is {offset}; expected the number of bytes before the fields, at least 0")
     size = regular_file(path, "a file of numbers") - offset
+    with open(path, "rb") as file:
+        if file.read(len(_POOL)) == _POOL:
+            raise FileError(f"{path} is a pool of draws, with a header and their densities; propose it as .h5 instead")
     row = kind.itemsize * math.prod(shape)
     if size <= 0 or size % row:
         raise FileError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,7 @@ class Model(Loaded):
         from pydantic import ValidationError
 
         from .. import registry
+        from ..asking import asked
         from ..build.learned import route_named
         from ..contracts import require
         from ..metropolis.contract import Proposal
@@ -110,7 +112,8 @@ class Model(Loaded):
         except ValidationError as exc:
             first = exc.errors()[0]
             raise UserError(f"route {route}, option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        proposal = made.proposal(self.score_model, section, 256 if batch is None else batch)
+        fields = 256 if batch is None else batch
+        proposal = asked(made, "route", "proposal", made.proposal, self.score_model, section, fields)
         require(proposal, Proposal, f"the proposal of route {route!r}")
         whole: Proposal = whole_proposal(proposal, self.score_model.action)
         return whole
@@ -118,11 +121,14 @@ class Model(Loaded):
     def _named(self, name: str, options: dict[str, Any]) -> Proposal:
         """A proposal of the group ``latticediff.proposals``, made of the model and of options."""
         from .. import registry
+        from ..asking import asked
         from ..contracts import require
         from ..metropolis.contract import Proposal
 
         try:
-            proposal = registry.load("proposals", name)(self.score_model, **options)
+            make = registry.load("proposals", name)
+            call = functools.partial(make, self.score_model, **options)
+            proposal = asked(make, "proposal", f"{name!r} of a model", call, passing=(TypeError,))
         except TypeError as exc:
             raise UserError(
                 f"proposal {name!r} cannot be made of a model and {options or 'no options'}: {exc}"

@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import real_array
 from ..errors import UserError
 from ..metropolis import Draw, IndependenceMetropolis, MultipleTry
-from ..metropolis.asking import ask_draw, ask_weigh, require_sound_values
+from ..metropolis.asking import ask_draw, ask_weigh, fingerprint_of, require_sound_values, told_by
 from ..randomness import Rng, as_generator
 from ..types import Description, FloatArray, Shape
 from .compiling import saying_when_compiling
@@ -141,12 +141,11 @@ class HostProposal(ByBytes):
 
     def describe(self) -> Description:
         """JSON-able parameters of what stands behind."""
-        told = self.contract.describe() if hasattr(self.contract, "describe") else {}
-        return dict(told)
+        return told_by(self.contract)
 
     def fingerprint(self) -> str:
         """Hash of all that decides the density."""
-        return self.contract.fingerprint()
+        return fingerprint_of(self.contract)
 
     def _first_use(self, call: str) -> contextlib.AbstractContextManager[None]:
         if self._used[call]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..asking import named
 from ..errors import UserError
 from ..hmc.checks import check_fields
 from ..types import FloatArray, IntArray
@@ -145,7 +146,7 @@ def sound_draw(draw: Draw) -> Draw:
     return draw._replace(phi=draw.phi[rows], log_q=draw.log_q[rows])
 
 
-def checked_log_weight(log_weight: FloatArray) -> FloatArray:
+def checked_log_weight(log_weight: FloatArray, proposal: object) -> FloatArray:
     r"""Log-weights of proposals, unchanged; NaN and +inf are refused.
 
     -inf is allowed: a proposal that diverged is simply rejected.
@@ -154,6 +155,8 @@ def checked_log_weight(log_weight: FloatArray) -> FloatArray:
     ----------
     log_weight : ndarray, shape (...), float64
         :math:`-S(\phi) - \log q(\phi)`.
+    proposal : object
+        For the message.
 
     Returns
     -------
@@ -167,7 +170,10 @@ def checked_log_weight(log_weight: FloatArray) -> FloatArray:
     """
     sound = log_weight < np.inf
     if not np.all(sound):
-        raise UserError(f"proposal has log_weight {log_weight[~sound][0]}; expected a number below infinity")
+        raise UserError(
+            f"{named(proposal, 'proposal')} has log_weight {log_weight[~sound][0]}; expected a number below infinity: a"
+            " draw that blew up has log_q = +inf"
+        )
     return log_weight
 
 

@@ -20,7 +20,7 @@ from ..markov import Block, ChainState
 from ..randomness import Rng, as_streams
 from ..types import BoolArray, Description, FloatArray, IntArray
 from .accept_reject import bounds, scan, windows
-from .asking import ask_draw, ask_weigh, asked_fingerprint
+from .asking import ask_draw, ask_weigh, asked_fingerprint, fingerprint_of, told_by
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .proposed import COLUMNS, proposed_columns
@@ -95,12 +95,11 @@ class IndependenceMetropolis:
 
     def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble."""
-        inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
         return {
             "name": self.name,
             "refresh": self.refresh,
             "evaluations_per_update": self.evaluations_per_update,
-            "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
+            "proposal": {**told_by(self.proposal), "fingerprint": fingerprint_of(self.proposal)},
         }
 
     @numpy_defaults()
@@ -178,7 +177,7 @@ class IndependenceMetropolis:
         """Proposals as arrays (*counts, ...): phi, action, log_q, log_weight."""
         draw = ask_draw(self.proposal, int(np.prod(counts)), rng.generator("propose"))
         action = self._actions(draw.phi)
-        log_weight = checked_log_weight(-action - draw.log_q)
+        log_weight = checked_log_weight(-action - draw.log_q, self.proposal)
         phi, action, log_q, log_weight = (
             rows.reshape(*counts, *rows.shape[1:]) for rows in (draw.phi, action, draw.log_q, log_weight)
         )

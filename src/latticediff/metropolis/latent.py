@@ -28,6 +28,7 @@ from ..host import numpy_defaults
 from ..markov import Block, ChainState
 from ..types import Description, FloatArray, Shape
 from .accept_reject import bounds
+from .asking import ask_draw, ask_invert, ask_transport, asked_fingerprint, fingerprint_of, told_by
 from .checks import checked_log_weight, checked_start, require_contract, require_dimension, require_weighed, sound_draw
 from .contract import evaluations_to_weigh
 from .moves import in_basis
@@ -98,6 +99,7 @@ class LatentMetropolis:
         shape = tuple(proposal.noise_shape)
         # a path's noise may have all sites, or modes, in one axis: moves see the axes of the lattice
         lead = shape[: -len(lattice)] if shape[-len(lattice) :] == lattice else shape[:-1]
+        self._fingerprint: str | None = None  # of a proposal of others, when it was first asked
         self._lattice, self._noise_shape = lattice, (*lead, *lattice)
         # a move that does not fit is refused now; nothing of this draw is used
         move.correlations((1, *self._noise_shape), lattice, np.random.default_rng(0))
@@ -115,13 +117,12 @@ class LatentMetropolis:
 
     def describe(self) -> Description:
         """JSON-able parameters, stored with every ensemble."""
-        inner = self.proposal.describe() if hasattr(self.proposal, "describe") else {}
         return {
             "name": "latent_metropolis",
             "move": self.move.describe(),
             "tries": self.tries,
             "evaluations_per_update": self.evaluations_per_update,
-            "proposal": {**inner, "fingerprint": self.proposal.fingerprint()},
+            "proposal": {**told_by(self.proposal), "fingerprint": fingerprint_of(self.proposal)},
         }
 
     @numpy_defaults()
@@ -139,12 +140,13 @@ class LatentMetropolis:
         UserError
             All proposals blew up.
         """
-        return self.start(sound_draw(self.proposal.draw(n_chains, rng.generator("start"))).phi)
+        return self.start(sound_draw(ask_draw(self.proposal, n_chains, rng.generator("start"))).phi)
 
     @numpy_defaults()
     def advance(self, state: ChainState, rng: Streams, n_updates: int, thin: int = 1) -> tuple[ChainState, Block]:
         """See `latticediff.markov.Kernel`."""
         check_counts(n_updates, thin)
+        self._fingerprint = asked_fingerprint(self.proposal, self._fingerprint)
         n_chains, is_deterministic = len(state.phi), self.proposal.is_deterministic
         phi, action = state.phi.copy(), np.array(state.action)
         u: Any = None  # None until it is known, which it is in every update
@@ -174,7 +176,7 @@ class LatentMetropolis:
         return ChainState(phi, action, state.update + n_updates, *latent), block
 
     def _invert(self, phi: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        u, log_q = self.proposal.invert(phi, rng)
+        u, log_q = ask_invert(self.proposal, phi, rng)
         return u.reshape(len(phi), *self._noise_shape), require_weighed(log_q)
 
     def _candidate(self, u: FloatArray, rng: Streams) -> tuple[_Candidate, FloatArray | None]:
@@ -191,9 +193,9 @@ class LatentMetropolis:
             candidates = candidates.reshape(-1, *u.shape[1:])
         if move.basis not in (None, has):
             candidates = in_basis(candidates, lattice, move.basis, has)
-        draw = self.proposal.transport(candidates.reshape(-1, *self.proposal.noise_shape))
+        draw = ask_transport(self.proposal, candidates.reshape(-1, *self.proposal.noise_shape))
         action = np.asarray(self.action(draw.phi))
-        log_weight = checked_log_weight(-action - draw.log_q)
+        log_weight = checked_log_weight(-action - draw.log_q, self.proposal)
         if self.tries == 1:
             return _Candidate(draw.phi, action, draw.log_q, candidates), None
         index, log_rest = choose(log_weight.reshape(-1, self.tries), rng.generator("choose").random(len(u)))

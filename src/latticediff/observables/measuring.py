@@ -4,7 +4,6 @@ What there is, stands in `table`; everything else is derived from the means of t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..action import Action
 from ..arrays import real_array
+from ..asking import asked
 from ..errors import UserError
 from ..types import FloatArray
 from .contract import Observable
@@ -80,9 +80,9 @@ def _evaluate(
     if entry not in known:
         if entry.needs:
             given = [_evaluate(need, needed[need], needed, chunk, action, known) for need in entry.needs]
-            values = _called(name, lambda: entry(*given))
+            values = _called(name, entry.function, *given)
         else:
-            values = _called(name, lambda: entry(chunk.phis, action))
+            values = _called(name, entry.function, chunk.phis, action)
         values = real_array(values, f"observable {name!r}", booleans=True)
         if values.shape != (len(chunk.phis),):
             raise UserError(f"observable {name!r} has shape {values.shape}; expected ({len(chunk.phis)},)")
@@ -91,17 +91,21 @@ def _evaluate(
     return known[entry]
 
 
-def _called(name: str, function: Callable[[], Any]) -> Any:
-    """What `function` returns; that it wrote into the fields, which are read-only, is said in one line."""
-    try:
-        return function()
-    except ValueError as exc:
-        if "read-only" not in str(exc):
-            raise
-        raise UserError(
-            f"observable {name!r} writes into the arrays that it is given ({exc}), which other observables read too;"
-            " let it work on a copy"
-        ) from exc
+def _called(name: str, function: Callable[..., Any], *given: Any) -> Any:
+    """What an observable gives; that it wrote into the fields, which are read-only, is said in one line."""
+
+    def call() -> Any:
+        try:
+            return function(*given)
+        except ValueError as exc:
+            if "read-only" not in str(exc):
+                raise
+            raise UserError(
+                f"observable {name!r} writes into the arrays that it is given ({exc}), which other observables read"
+                " too; let it work on a copy"
+            ) from exc
+
+    return asked(function, "observable", f"{name!r} of {len(given[0])} fields", call)
 
 
 def _require_finite(called: str, values: NDArray[Any], chunk: _Chunk) -> None:
@@ -213,7 +217,7 @@ def measure_array(phis: Batches, action: Action, function: Callable[[FloatArray]
     name = getattr(function, "__name__", type(function).__name__)
     for flat, n_chains in _batches(phis, action):
         chunk = _Chunk(_read_only(flat), n_before, n_chains)
-        values = _called(name, partial(function, chunk.phis))
+        values = _called(name, function, chunk.phis)
         if np.iscomplexobj(values):  # part by part through the door
             values = real_array(np.real(values), "observable") + 1j * real_array(np.imag(values), "observable")
         else:

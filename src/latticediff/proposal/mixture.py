@@ -25,6 +25,7 @@ from scipy.special import ndtr
 from ..analysis import reach
 from ..errors import UserError
 from ..metropolis import Draw
+from ..metropolis.asking import ask_draw, ask_transport, ask_weigh
 from ..metropolis.contract import Integrated, LatentProposal, Proposal, evaluations_to_weigh
 from ..model.phases import Parts, Phases
 from ..types import Description, FloatArray, Shape
@@ -116,7 +117,7 @@ class MixtureProposal:
         if not all(isinstance(proposal, LatentProposal) for proposal in self.proposals):
             for row in range(n):  # proposals that only draw: one after the other
                 which = int(np.searchsorted(edges, rng.random(), side="right"))
-                drawn = self.proposals[which].draw(1, rng)
+                drawn = ask_draw(self.proposals[which], 1, rng)
                 phi[row], log_q[row] = drawn.phi[0], self._admitted(drawn, which)[0]
             return Draw(phi, log_q)
         shapes = [proposal.noise_shape for proposal in self.proposals]
@@ -129,7 +130,7 @@ class MixtureProposal:
                 if not len(rows):
                     continue
                 noise = np.ascontiguousarray(normals[rows, 1 : 1 + size]).reshape(-1, *shape)
-                drawn = proposal.transport(noise)
+                drawn = ask_transport(proposal, noise)
                 at = part.start + rows
                 phi[at], log_q[at] = drawn.phi, self._admitted(drawn, which)
         return Draw(phi, log_q)
@@ -145,7 +146,7 @@ class MixtureProposal:
         for which, proposal in enumerate(self.proposals):
             rows = np.flatnonzero(found == which)
             if len(rows):
-                log_q[rows] = proposal.weigh(fields[rows], rng) + math.log(self.probabilities[which])
+                log_q[rows] = ask_weigh(proposal, fields[rows], rng) + math.log(self.probabilities[which])
         return log_q
 
 
@@ -182,7 +183,7 @@ def part_log_z(
     """
     log_weight = np.full(n, -np.inf)
     for part in parts(n, BATCH):
-        drawn = proposal.draw(part.stop - part.start, rng)
+        drawn = ask_draw(proposal, part.stop - part.start, rng)
         inside = (boundaries.of(drawn.phi) == which) & np.isfinite(drawn.log_q)
         log_weight[part][inside] = (-np.asarray(action(drawn.phi)) - drawn.log_q)[inside]
     stayed = np.isfinite(log_weight)

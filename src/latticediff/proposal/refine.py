@@ -39,6 +39,7 @@ from ..arrays import real_array
 from ..errors import UserError
 from ..host import torch_defaults
 from ..metropolis import Draw
+from ..metropolis.asking import ask_invert, ask_transport
 from ..metropolis.contract import LatentProposal, evaluations_to_weigh
 from ..types import Description, FloatArray, Shape
 from .fields import parts
@@ -134,7 +135,7 @@ class RefinedProposal:
     def weigh(self, phi: ArrayLike, rng: np.random.Generator) -> FloatArray:
         """log_q of given fields with a backward path drawn from `rng`, (n,) float64."""
         fields: FloatArray = real_array(phi, "phi")
-        last, log_q_inner = self.inner.invert(fields, rng)
+        last, log_q_inner = ask_invert(self.inner, fields, rng)
         action = np.asarray(self.action(fields))
         log_q = np.empty(len(last))
         for part in parts(len(last), self.inner.batch):
@@ -157,7 +158,7 @@ class RefinedProposal:
         return noise, np.log1p(-uniform)
 
     def _transport(self, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
-        draw = self.inner.transport(noise)
+        draw = ask_transport(self.inner, noise)
         return draw.phi, -np.asarray(self.action(draw.phi)) - draw.log_q
 
     def _move(self, state: State, noise: FloatArray, log_u: FloatArray, beta: float) -> State:

@@ -13,6 +13,7 @@ from ..action import OddSites
 from ..action.checkerboard import join, split
 from ..fine import CoarseSites
 from ..metropolis import Draw
+from ..metropolis.asking import ask_draw, ask_transport, ask_weigh
 from ..metropolis.contract import Integrated, evaluations_to_weigh
 from ..types import Description, FloatArray, Shape
 from .fields import checked_fields, parts
@@ -94,11 +95,11 @@ class WholeProposal:
                 normals = rng.standard_normal((part.stop - part.start, size + 1))
                 keys[part] = np.ascontiguousarray(normals[:, -1]).view(np.uint64)
                 noise = np.ascontiguousarray(normals[:, :-1]).reshape(-1, *shape)
-                odd[part], log_q[part] = self.odd.transport(noise)
+                odd[part], log_q[part] = ask_transport(self.odd, noise)
             return odd, log_q, keys
         found = []
         for _ in range(n):  # a proposal that only draws: one after the other
-            phi, log_q = self.odd.draw(1, rng)
+            phi, log_q = ask_draw(self.odd, 1, rng)
             found.append((phi[0], log_q[0], rng.integers(2**64, dtype=np.uint64)))
         fields, densities, names = zip(*found, strict=True) if found else ((), (), ())
         shape = (n, *self.odd.lattice_shape)
@@ -107,7 +108,7 @@ class WholeProposal:
     def weigh(self, phi: ArrayLike, rng: np.random.Generator | None = None) -> FloatArray:
         """log_q of given fields, (n,) float64; NaN for odd sites that their proposal cannot weigh."""
         odd, even = split(checked_fields(phi, self.lattice_shape))
-        return self.odd.weigh(odd, rng) + self.theory.log_conditional(odd, even)
+        return ask_weigh(self.odd, odd, rng) + self.theory.log_conditional(odd, even)
 
     def estimate(self, phi: ArrayLike) -> FloatArray:
         """log_q of given fields by one integration upwards; see `OdeProposal.estimate`."""

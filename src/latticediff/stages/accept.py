@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..action import action_from_description
 from ..atomic import refuse_existing
@@ -94,9 +94,9 @@ def accept(
     with contextlib.ExitStack() as stack:
         pools = [stack.enter_context(contextlib.closing(open_pool(path))) for path in paths]
         _require_one_kind(pools, model)
-        begun = None if not more else _begun(out, pools)
-        n_chains = begun[0] if begun else n_chains
         ranges = _ranges(pools, n)
+        begun = None if not more else _begun(out, pools, ranges)
+        n_chains = begun[0] if begun else n_chains
         for pool in pools:
             require_digest(pool)
         proposal = PoolProposal(pools, ranges, action_from_description(pools[0].header.action))
@@ -118,7 +118,7 @@ def accept(
         for pool, (first, last) in zip(pools, ranges, strict=True):
             if last > first:
                 stack.enter_context(_claimed(pool, first, last))
-        parents = [{"file": pool.path.name, "fingerprint": pool.data_sha256} for pool in pools]
+        parents = [_record(pool, *used) for pool, used in zip(pools, ranges, strict=True) if used[1] > used[0]]
         try:
             with progress.task("accepting", n_updates + (begun[1] if begun else 0)) as task:
                 return run_chain(
@@ -196,12 +196,27 @@ def _require_one_kind(pools: Sequence[Pool], model: PathLikeStr | None) -> None:
                 )
 
 
-def _begun(out: Path, pools: Sequence[Pool]) -> tuple[int, int]:
-    """Chains and updates of the file that is gone on with; refuses pools that are in it already."""
+def _record(pool: Pool, first: int, last: int) -> dict[str, Any]:
+    """Which draws of a pool a chain used, for its file."""
+    stream = [str(pool.header.seed), pool.header.stream]
+    return {"file": pool.path.name, "fingerprint": pool.data_sha256, "stream": stream, "draws": [first, last]}
+
+
+def _holds(parent: Mapping[str, Any], pool: Pool, first: int, last: int) -> bool:
+    """Whether an entry of a chain's file has some of these draws; a longer pool of a stream begins with a shorter."""
+    match parent.get("draws"):
+        case [int(begin), int(end)]:
+            same = parent.get("stream") == _record(pool, first, last)["stream"]
+            return same and max(begin, first) < min(end, last)
+    # of an older file: which draws of the pool it has is not known
+    return bool(parent["fingerprint"] == pool.data_sha256 and first == 0)
+
+
+def _begun(out: Path, pools: Sequence[Pool], ranges: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Chains and updates of the file that is gone on with; refuses draws that are in it already."""
     with Ensemble(out) as chain:
-        used = {parent["fingerprint"] for parent in chain.provenance.parents}
-        for pool in pools:
-            if pool.data_sha256 in used and consumed(pool) == 0:
+        for pool, (first, last) in zip(pools, ranges, strict=True):
+            if any(_holds(parent, pool, first, last) for parent in chain.provenance.parents):
                 raise FileError(
                     f"{pool.path} holds draws that are in {out} already; propose others (another --seed or --stream)"
                 )

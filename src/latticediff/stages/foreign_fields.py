@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ensemble.foreign import ask_reader, checked_action
 from ..ensemble.readers import choose_reader, read_raw
-from ..errors import FileError, UserError
+from ..errors import FileError
 
 if TYPE_CHECKING:
     from ..ensemble.readers import Foreign
@@ -38,24 +39,21 @@ def read_fields(path: PathLikeStr, shape: Shape, whose: str, reader: str | None 
     Raises
     ------
     FileError
-        The file is missing or damaged, or its fields are of another lattice.
+        The file is missing or damaged, its fields are of another lattice, or it has not one value of S for each.
     UserError
-        The reader does not know an option.
+        The reader does not know an option, or breaks its contract; values of S that are no finite numbers.
     """
     given = {key: value for key, value in reading.items() if value is not None}
     read = choose_reader(path, reader)
     if read is read_raw:
         given["shape"] = shape
-    try:
-        found = read(path, **given)
-    except TypeError as exc:
-        raise UserError(f"{path}: reader {reader or read.__name__} cannot be asked like this: {exc}") from None
+    found = ask_reader(read, path, **given)
     if tuple(found.phis.shape[1:]) != shape:
         raise FileError(
             f"{path} holds an array of shape {tuple(found.phis.shape)}; expected (n,"
             f" {', '.join(map(str, shape))}), the lattice of {whose}"
         )
-    return found
+    return found._replace(action=checked_action(path, found))
 
 
 def require_theory(path: PathLikeStr, stored: FloatArray, action: FloatArray, theory: Any, size: int) -> None:

@@ -189,15 +189,15 @@ def _draw(
     for start in range(0, n, step):
         rows = real_array(found.phis[start : start + step], f"{path}: the fields", finite=True, order="C")
         rows, part = np.repeat(rows, copies, axis=0), slice(start * copies, (start + len(rows)) * copies)
-        phi, log_q = given.draw(rows, rng)
-        S = np.asarray(action(phi))
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            phi, log_q = given.draw(rows, rng)
+            S = np.asarray(action(phi))
+        if not np.isfinite(S).all():
+            raise UserError(f"{path}: fields up to {np.abs(rows).max():.3g}, whose fine fields have no finite action")
         arrays["phi"][part], arrays["action"][part], arrays["log_q"][part] = phi, S, log_q
         arrays["log_weight"][part] = given.log_constraint(phi, rows) - S - log_q
     if found.action is not None:
-        own = real_array(found.action, f"{path}: the action", finite=True)
-        if own.shape != (n,):
-            raise FileError(f"{path} has {n} fields and an action of shape {own.shape}; expected one number for each")
-        arrays["log_weight_whole"] = arrays["log_weight"] + np.repeat(own, copies)
+        arrays["log_weight_whole"] = arrays["log_weight"] + np.repeat(found.action, copies)
     return arrays
 
 

@@ -18,6 +18,7 @@ from ..pool import PoolHeader, write_pool
 from ..pool.files import checked_suffix
 from ..pool.header import Rows
 from ..streams import Streams
+from ..testing.proposals import require_kept
 
 if TYPE_CHECKING:
     from ..types import PathLikeStr
@@ -84,6 +85,7 @@ def propose(
     model = load(name, device=device)
     proposal = model.proposal(route, **(options or {}))
     branch = Streams(seed).child("pool").child(str(stream))
+    require_kept(proposal.contract, max_doubling)
     density = getattr(proposal.contract, "inner", proposal.contract)
     refuse_coarse(density, max_doubling, branch, "more --steps, or --max-doubling", math.inf)
     header = PoolHeader(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import refuse_existing
-from ..build.learned import accept_density, build_kernel, section_of
+from ..build.learned import accept_density, build_kernel, plain_proposal, section_of
 from ..build.model import model_for
 from ..ensemble import run_chain, run_directory
 from ..errors import FileError
@@ -14,6 +14,7 @@ from ..host import torch_defaults
 from ..job.log import JsonLog
 from ..job.progress import Progress
 from ..streams import Streams
+from ..testing.proposals import require_kept
 from .generate import provenance_of
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def sample(
     model = model_for(card, folder, route, outside, progress)
     kernel, section = build_kernel(card, model, route), section_of(card, route)
     accept_density(card, model, route)
+    if route not in ("ode", "sde"):
+        require_kept(plain_proposal(card, model, route), card.sampling.max_doubling)
     streams = streams or Streams(card.run.seed).child(route)
 
     def start() -> tuple[ChainState, Streams]:

@@ -27,6 +27,7 @@ from ..errors import StopRequested
 from ..host import torch_defaults
 from ..job.progress import Progress
 from ..metropolis import doubling_error
+from ..metropolis.asking import ask_draw, ask_weigh
 from ..metropolis.checks import require_density, sound_rows
 from ..metropolis.contract import Integrated
 from ..streams import Streams
@@ -125,7 +126,7 @@ def weigh(
     with progress.task(f"weighing, {name or route.upper()}", len(phis)) as task:
         for start in range(0, len(phis), card.sampling.batch):
             part = slice(start, start + card.sampling.batch)
-            log_weight[part] = -action(phis[part]) - require_density(proposal.weigh(phis[part], rng))
+            log_weight[part] = -action(phis[part]) - require_density(ask_weigh(proposal, phis[part], rng))
             task.reach(min(part.stop, len(phis)))
             if stop is not None and (reason := stop()):
                 raise StopRequested(
@@ -137,13 +138,13 @@ def weigh(
     density: Proposal = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if isinstance(density, Integrated):
         some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
-        draw = density.draw(N_DOUBLING, streams.generator("doubling"))
+        draw = ask_draw(density, N_DOUBLING, streams.generator("doubling"))
         rows = sound_rows(draw)
         # neither is None: the density is integrated
         arrays["doubling"] = cast("FloatArray", doubling_error(density, some))
         arrays["doubling_draws"] = cast("FloatArray", doubling_error(density, draw.phi[rows], draw.log_q[rows]))
     if card.sampling.kernel.move != "independence":
-        draw = proposal.draw(min(N_REVERSE, card.sampling.n_forward), rng)
+        draw = ask_draw(proposal, min(N_REVERSE, card.sampling.n_forward), rng)
         arrays["log_weight_reverse"] = -action(draw.phi) - draw.log_q
     with whole(path) as file:
         np.savez(file, **cast(dict[str, Any], arrays))  # NumPy takes a bool beside them

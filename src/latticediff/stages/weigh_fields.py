@@ -87,8 +87,7 @@ def weigh_fields(
             phi = real_array(found.phis[part], f"{fields}: the fields", finite=True, order="C")
             arrays["action"][part] = proposal.action(phi)
             if found.action is not None:
-                stored = np.asarray(found.action[part], float)
-                require_theory(fields, stored, arrays["action"][part], model.action, phi[0].size)
+                require_theory(fields, found.action[part], arrays["action"][part], model.action, phi[0].size)
             arrays["log_q"][part], arrays["log_weight"][part] = proposal.weigh(phi, rng)
             task.reach(part.stop)
             if stop is not None and (reason := stop()):

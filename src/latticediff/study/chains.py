@@ -14,6 +14,7 @@ from ..composite import Sequence
 from ..errors import UserError
 from ..hmc import tune
 from ..lattice import volume
+from ..metropolis.asking import ask_weigh
 from ..observables.derived import binder, chi, chi_abs, xi_second_moment
 from ..streams import Streams
 from .fields import FieldSums
@@ -195,7 +196,7 @@ def _ess(cell: Cell, built: Built, info: dict[str, Any], streams: Streams) -> De
         finite = weights[np.isfinite(weights)]
         found["log_weights"] = {"drawn": _histogram(finite - finite.mean())}
     phis, told = _target_fields(cell, streams.child("target"))
-    log_q = built.proposing.proposal.weigh(phis.reshape(-1, *cell.shape), streams.generator("weigh"))
+    log_q = ask_weigh(built.proposing.proposal, phis.reshape(-1, *cell.shape), streams.generator("weigh"))
     log_weight = -action_of(cell)(phis.reshape(-1, *cell.shape)) - log_q
     log_weight = log_weight.reshape(phis.shape[:2]).T  # (n_chains, n): chains are what may be correlated
     if np.isnan(log_weight).any():

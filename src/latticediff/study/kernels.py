@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..hmc import HMC, tune
 from ..local_updates import LocalMetropolis
 from ..markov import ActionKernel, ChainState, kernel_from_description
+from ..metropolis.asking import ask_draw
 from ..streams import Streams
 from .samplers import SAMPLERS
 from .timing import timed
@@ -83,7 +84,7 @@ def begin(cell: Cell, built: Built, streams: Streams) -> ChainState:
         state = built.proposing.hot_start(cell.n_chains, streams)
         return cast(ChainState, state if built.proposing is built.kernel else built.kernel.start(state.phi))
     # moves of the noise: from fields that the model proposes
-    draw = built.proposing.proposal.draw(cell.n_chains, streams.generator("start"))
+    draw = ask_draw(built.proposing.proposal, cell.n_chains, streams.generator("start"))
     return cast(ChainState, built.kernel.start(draw.phi))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from inspect import isfunction
 from typing import Any
 
 import numpy as np
@@ -47,8 +46,9 @@ def raise_faults(thing: object, what: str, find: Callable[[], Faults]) -> None:
     except UserError as exc:
         faults = [" ".join(str(exc).split())]
     if faults:
-        called = f"{what} {thing.__module__}.{thing.__qualname__}" if isfunction(thing) else named(thing, what)
-        error = ContractError("\n".join([f"{called} breaks its contract:", *(f"- {line}" for line in faults)]))
+        error = ContractError(
+            "\n".join([f"{named(thing, what)} breaks its contract:", *(f"- {line}" for line in faults)])
+        )
         error.faults = tuple(faults)
         raise error
 

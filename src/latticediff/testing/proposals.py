@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays import real_array
-from ..metropolis.asking import ask_draw, ask_weigh, require_sound_values
+from ..asking import is_ours, named
+from ..errors import UserError
+from ..metropolis.asking import ask_draw, ask_weigh, fingerprint_of, require_sound_values, told_by
 from ..metropolis.contract import Draw, LatentProposal, Proposal
 from ..types import FloatArray
 from .faults import Faults, lacking, raise_faults
 from .one_site import density_faults
 
-__all__ = ["check_proposal", "proposal_faults"]
+__all__ = ["check_proposal", "proposal_faults", "require_kept"]
 
 _N_SIGMA = 5.0
 
@@ -68,7 +70,7 @@ def proposal_faults(proposal: Any, seed: int = 5, tolerance: float = 1e-2) -> Fa
     """What is wrong with a dozen draws of a proposal, a line each."""
     if faults := lacking(proposal, Proposal):
         return faults
-    before = proposal.fingerprint()
+    before = fingerprint_of(proposal)
     whole = ask_draw(proposal, 12, np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     parts = [ask_draw(proposal, n, rng) for n in (1, 4, 7)]
@@ -81,11 +83,29 @@ def proposal_faults(proposal: Any, seed: int = 5, tolerance: float = 1e-2) -> Fa
     if proposal.is_deterministic and not np.allclose(log_q[sound], whole.log_q[sound], rtol=0, atol=tolerance):
         off = np.abs(log_q[sound] - whole.log_q[sound]).max()
         faults.append(f"weigh and draw give one field log_q that differ by {off:.3g}; chains that use both are biased")
-    if not isinstance(before, str):
-        faults.append(f"its fingerprint is {type(before).__name__}; expected text")
-    elif proposal.fingerprint() != before:
+    if fingerprint_of(proposal) != before:
         faults.append("its fingerprint changes from call to call")
+    told_by(proposal)
     return faults
+
+
+def require_kept(proposal: Proposal, tolerance: float) -> None:
+    """Refuse a proposal of another package that breaks its contract within a dozen draws, before a file is made of it.
+
+    Parameters
+    ----------
+    proposal : Proposal
+        One of this package passes untried.
+    tolerance : float
+        As of `check_proposal`.
+
+    Raises
+    ------
+    UserError
+        In one line.
+    """
+    if not is_ours(proposal) and (faults := proposal_faults(proposal, tolerance=tolerance)):
+        raise UserError(f"{named(proposal, 'proposal')} breaks its contract: {'; '.join(faults)}")
 
 
 def _sound(draw: Draw) -> Draw:
@@ -112,12 +132,9 @@ def _hidden_paths(proposal: Any, draw: Draw, seed: int) -> Faults:
 
 
 def _weighing(proposal: Any, phi: FloatArray, seed: int, tolerance: float) -> Faults:
-    """Given fields: left as they are, of one weight in any batch, and led back from their noise."""
+    """Given fields: of one weight in any batch, and led back from their noise."""
     faults: Faults = []
-    before = phi.copy()
     log_q = ask_weigh(proposal, phi, np.random.default_rng(seed))
-    if not np.array_equal(phi, before):
-        return ["weigh writes into the fields that it is given; let it work on a copy"]
     if not proposal.is_deterministic:
         return faults
     finite = np.isfinite(log_q)

@@ -4,6 +4,7 @@ Those of other packages are found through the entry-point group ``latticediff.fi
 """
 
 from ... import registry
+from ...asking import asked
 from ..model import RunResult
 from ..style import FigureRecord, styled
 from .chains import autocorrelation, distribution, history, log_weights
@@ -36,5 +37,5 @@ def draw(run: RunResult) -> list[FigureRecord]:
     """All figures for which the run has data, as a list of `FigureRecord`."""
     with styled():
         installed = [registry.load("figures", name) for name in registry.names("figures")]
-        records = [figure(run) for figure in (*FIGURES, *installed)]
+        records = [asked(figure, "figure", "call", figure, run) for figure in (*FIGURES, *installed)]
     return [record for record in records if record is not None]
