@@ -95,7 +95,8 @@ def made_model(model: ScoreModel, folder: PathLikeStr) -> str:
     quality = f"; ESS of the {found['proposal']} route {', '.join(ess)}" if ess else ""
     seconds = model.card.get("finetune", model.card.get("training", {})).get("seconds")
     time = "" if seconds is None else f", {seconds:.3g} s of training steps"
-    return f"{folder}: a model of {model.theory!r} on {'x'.join(map(str, model.shape))}{time}{quality}"
+    lattice = "x".join(map(str, model.lattice)) + (", odd sites" if model.lattice != model.shape else "")
+    return f"{folder}: a model of {model.theory!r} on {lattice}{time}{quality}"
 
 
 def made_run(folder: PathLikeStr) -> str:
