@@ -58,7 +58,9 @@ def asked(
     """
     try:
         return function(*arguments)
-    except (UserError, StopRequested, MemoryError, *passing):
+    except (UserError, StopRequested, MemoryError):
+        raise
+    except passing:
         raise
     except ImportError as exc:
         if is_ours(thing):

@@ -41,6 +41,7 @@ __all__ = [
     "accept_density",
     "build_kernel",
     "build_proposal",
+    "largest_doubling",
     "on_own_scheme",
     "on_uniform_grid",
     "passing_proposal",
@@ -218,12 +219,18 @@ def accept_density(card: Card, model: ScoreModel | Phases, route: str) -> float 
         The spread is larger than that, or no draw has a density.
     """
     # annealed paths are random; the density below them is not
-    proposal, largest = plain_proposal(card, model, route), card.sampling.max_doubling
+    proposal = plain_proposal(card, model, route)
     if not isinstance(proposal, Integrated):
         return None
     streams = Streams(card.run.seed).child(f"doubling-{route}")
     remedy = f"in the card: sampling.{route}.steps = {2 * section_of(card, route).steps}, or sampling.max_doubling"
-    return refuse_coarse(proposal, math.inf if largest == "any" else largest, streams, remedy)
+    return refuse_coarse(proposal, largest_doubling(card), streams, remedy)
+
+
+def largest_doubling(card: Card) -> float:
+    """The spread of the change of log_q under twice the steps that a card allows; inf allows any."""
+    largest = card.sampling.max_doubling
+    return math.inf if largest == "any" else largest
 
 
 def refuse_coarse(

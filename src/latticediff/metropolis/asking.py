@@ -148,14 +148,15 @@ def require_sound_values(proposal: Proposal, draw: Draw, call: str | None = None
     return draw
 
 
-def ask_weigh(proposal: Proposal, phi: FloatArray, rng: np.random.Generator) -> FloatArray:
+def ask_weigh(proposal: Proposal, phi: FloatArray, rng: np.random.Generator | None) -> FloatArray:
     """``proposal.weigh(phi, rng)``, checked for type and shape; NaN, a field that cannot be weighed, passes.
 
     Parameters
     ----------
     proposal : Proposal
     phi : ndarray, shape (n, *lattice), float64
-    rng : numpy.random.Generator
+    rng : numpy.random.Generator, optional
+        None for a proposal that needs none.
 
     Returns
     -------
@@ -167,8 +168,9 @@ def ask_weigh(proposal: Proposal, phi: FloatArray, rng: np.random.Generator) -> 
         A proposal of another package raised, wrote into the fields, or gave something else than one number for each.
     """
     call = f"weigh of {len(phi)} fields"
+    generator: Any = rng
     if is_ours(proposal):
-        return _numbers(proposal, call, "log_q", proposal.weigh(phi, rng), (len(phi),))
+        return _numbers(proposal, call, "log_q", proposal.weigh(phi, generator), (len(phi),))
     given = phi.copy()  # a chain stands at these fields
     answer = asked(proposal, "proposal", call, proposal.weigh, given, rng)
     if not np.array_equal(given, phi):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..atomic import refuse_existing
-from ..build.learned import accept_density, build_kernel, plain_proposal, section_of
+from ..build.learned import accept_density, build_kernel, largest_doubling, plain_proposal, section_of
 from ..build.model import model_for
 from ..ensemble import run_chain, run_directory
 from ..errors import FileError
@@ -86,7 +86,7 @@ def sample(
     kernel, section = build_kernel(card, model, route), section_of(card, route)
     accept_density(card, model, route)
     if route not in ("ode", "sde"):
-        require_kept(plain_proposal(card, model, route), card.sampling.max_doubling)
+        require_kept(plain_proposal(card, model, route), largest_doubling(card))
     streams = streams or Streams(card.run.seed).child(route)
 
     def start() -> tuple[ChainState, Streams]:
