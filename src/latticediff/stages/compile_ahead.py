@@ -106,7 +106,6 @@ def main() -> None:
     from ..host import torch_defaults
 
     with suppress(Exception), torch_defaults():
-        os.nice(5)  # the run goes first
         use_once(parse_card(sys.stdin.read()))
 
 
