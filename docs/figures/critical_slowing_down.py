@@ -16,6 +16,7 @@ NAMES = {
     "cluster": "cluster",
     "learned": "learned, accurate",
     "fast": "learned, fast",
+    "coarse": "coarse to fine",
 }
 QUANTITIES = (
     ("tau_int", rf"{TAU} of $|m|$, updates", 1.0),

@@ -18,14 +18,15 @@ PUBLISHED = [(32, 0.66, "continuous flow, 2021"), (32, 0.904, "continuous flow, 
 def main():
     rows = [json.loads(line) for line in (HERE.parent / "ess-table.jsonl").read_text().splitlines()]
     rows = sorted((r for r in rows if r["model"].startswith("phi4-A-L")), key=lambda r: r["shape"][0])
-    fast, odd = ([r for r in rows if r["model"].endswith(end)] for end in ("-fast", "-odd"))
-    rows = [r for r in rows if r not in fast and r not in odd]
+    fast, odd, coarse = ([r for r in rows if r["model"].endswith(end)] for end in ("-fast", "-odd", "-coarse"))
+    rows = [r for r in rows if r not in fast + odd + coarse]
     L = np.array([r["shape"][0] for r in rows])
     lines = [
         (rows, "ess_reverse", "o", "-", "all sites, reverse"),
         (rows, "ess_forward", "s", "--", "all sites, forward"),
         (odd, "ess_reverse", "P", "-", "odd sites, reverse"),
         (fast, "ess_reverse", "D", ":", "fast models, reverse"),
+        (coarse, "ess_reverse", "X", "-.", "coarse to fine, reverse"),
     ]
     with styled():
         figure, ax = new_figure(3.6)
