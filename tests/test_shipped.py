@@ -73,12 +73,16 @@ assert "torch" not in sys.modules and "numba" not in sys.modules
     assert [json.loads(line)["name"] for line in lines] == model_names()
 
 
-def test_the_cheapest_model_of_a_theory_is_the_fast_one():
-    assert cheapest_model(Phi4.A(-4.0, 6.008).describe(), (8, 8)) == "phi4-A-L8-fast"
+def test_the_cheapest_model_of_a_theory_is_the_coarse_or_the_fast_one():
+    assert cheapest_model(Phi4.A(-4.0, 6.008).describe(), (8, 8)) == "phi4-A-L8-coarse"
+    assert cheapest_model(Phi4.A(-4.0, 4.32).describe(), (128, 128)) == "phi4-A-L128-fast"
     assert cheapest_model(Phi4.H(0.27, 0.022).describe(), (16, 16)) == "phi4-H-L16"
     assert cheapest_model(Phi4.A(-4.0, 6.008).describe(), (8, 8), all_sites=True) == "phi4-A-L8"
     assert {row["name"] for row in describe_models() if row["sites"] == "odd"} == {
         *(f"phi4-A-L{extent}-{family}" for extent in (8, 16, 32, 64, 128) for family in ("fast", "odd")),
+    }
+    assert {row["name"] for row in describe_models() if row["sites"] == "coarse"} == {
+        f"phi4-A-L{extent}-coarse" for extent in (8, 16, 32, 64)
     }
     families = {row["name"]: row["family"] for row in describe_models()}
     assert families["phi4-A-L8-fast"] == "fast" and families["phi4-A-L8"] == "accurate"
@@ -99,7 +103,7 @@ def test_sample_takes_the_cheapest_model_by_itself(tmp_path):
     command = [sys.executable, "-m", "latticediff", "sample", card, "--out", tmp_path / "ode.h5", "--route"]
     done = subprocess.run([*command, "ode"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "model: phi4-A-L8-fast, which comes with the package" in done.stderr
+    assert "model: phi4-A-L8-coarse, which comes with the package" in done.stderr
     done = subprocess.run([*command, "sde"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr == (
         "error: --route sde wants a --model: shipped ones are tuned for --route ode\n"
@@ -108,7 +112,7 @@ def test_sample_takes_the_cheapest_model_by_itself(tmp_path):
     assert done.returncode == 2 and done.stderr == "error: route is 'nope'; expected one of ode, sde\n"
 
 
-@pytest.mark.parametrize(("given", "evaluations"), [((), 11), (("--set", "sampling.ode.steps=16"), 16)])
+@pytest.mark.parametrize(("given", "evaluations"), [((), 10), (("--set", "sampling.ode.steps=16"), 16)])
 def test_the_cheapest_model_brings_its_integrator(tmp_path, given, evaluations):
     """Whatever the card says, which was not written for it; what is said on the command line counts."""
     card, out = tmp_path / "card.toml", tmp_path / "ode.h5"

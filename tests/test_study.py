@@ -468,7 +468,7 @@ def test_a_learned_cell_has_both_effective_sample_sizes():
     text = ONE.replace('"hmc"]', '"fast"]').replace("m2 = 1.0\nlam = 0.5", "m2 = -4.0\nlam = 6.008")
     text = text.replace("[4, 4]", "[8, 8]")
     cell = next(cell for cell in cells_of(text) if cell.sampler == "fast")
-    assert (cell.model_name, cell.paid[0] > 10) == ("phi4-A-L8-fast", True)
+    assert (cell.model_name, cell.paid[0] > 10) == ("phi4-A-L8-coarse", True)
     row = run_chain(cell)
     for direction in ("reverse", "forward"):
         assert 0.99 < row[f"ess_{direction}"][0] < 1

@@ -42,7 +42,7 @@ def require_first_weights(card: Card) -> None:
 
 
 def _shipped_like(card: Card) -> list[PathLikeStr]:
-    """Names of shipped models with the card's network, those of its theory and lattice first."""
+    """Names of shipped models with the card's network and sites, those of its theory and lattice first."""
     from ..build.network import build_network
 
     bare = card.model_copy(update={"training": card.training.model_copy(update={"init": None})})
@@ -51,7 +51,11 @@ def _shipped_like(card: Card) -> list[PathLikeStr]:
     ranked = []
     for name in model_names():
         theirs = read_card(name)
-        if theirs["network"] != ours or len(theirs["shape"]) != len(card.shape):
+        if (
+            theirs["network"] != ours
+            or theirs.get("sites", "all") != card.training.sites
+            or len(theirs["shape"]) != len(card.shape)
+        ):
             continue
         other = theirs["action"] != theory
         ranked.append((other, tuple(theirs["shape"]) != tuple(card.shape), theirs["shape"], name))
