@@ -473,7 +473,7 @@ def test_a_learned_cell_has_both_effective_sample_sizes():
     for direction in ("reverse", "forward"):
         assert 0.99 < row[f"ess_{direction}"][0] < 1
     assert row["acceptance"] > 0.95
-    assert row["evaluations_per_update"] == 11
+    assert row["evaluations_per_update"] == 10
     assert row["tau_int"]["m"][0] < 1
     assert row["training_seconds"] > 10
 
