@@ -13,7 +13,6 @@ from ..config.sections import ProposalSection
 from ..contracts import require
 from ..ensemble import start_fields
 from ..errors import UserError
-from ..fine import CoarseSites
 from ..host import torch_defaults
 from ..metropolis import IndependenceMetropolis, LatentMetropolis, MultipleTry, check_doubling
 from ..metropolis.asking import ask_draw
@@ -112,11 +111,6 @@ def build_proposal(card: Card, model: ScoreModel | Phases, route: str) -> Propos
             raise UserError(f"rungs anneal one model; for coexisting phases take sampling.{route}.rungs = 1")
         return proposal
     rungs = getattr(section, "rungs", 1)
-    if rungs > 1 and isinstance(model.action, CoarseSites):
-        raise UserError(
-            "the theory of coarse sites has no exact action, to which rungs could anneal; take"
-            f" sampling.{route}.rungs = 1, or a model of the odd sites"
-        )
     if rungs > 1:
         proposal = registry.load("proposals", "refined")(proposal, rungs, section.rung_step)
     return whole_proposal(proposal, model.action)

@@ -49,7 +49,6 @@ class CoarseSites:
     ndim = 2
     is_symmetric = True
     unit_vectors = None
-    hopping = 0.0  # of what is quartic and local; all couplings are in the quadratic form
     minima = (0.0,)
 
     def __init__(self, law: FineLaw, couplings: ArrayLike = (0.0,) * 5) -> None:
@@ -146,14 +145,14 @@ class CoarseSites:
         """`force`, computed once for every field of the training data."""
         rows = fields.astype(np.float32)
         names = [row.tobytes() for row in rows]
-        if new := [number for number, name in enumerate(names) if name not in self._forces]:
+        known = {name: self._forces[name] for name in names if name in self._forces}
+        if new := [number for number, name in enumerate(names) if name not in known]:
+            found = self.force(rows[new].astype(np.float64)).astype(np.float32)
+            known |= zip((names[i] for i in new), found, strict=True)
             if (len(self._forces) + len(new)) * 2 * self.law.geometry.n > KEPT:
                 self._forces.clear()
-            found = self.force(rows[new].astype(np.float64)).astype(np.float32)
-            self._forces |= zip((names[i] for i in new), found, strict=True)
-            if len(self._forces) < len(set(names)):  # cleared: more fields than are kept
-                return self.force(rows.astype(np.float64)).astype(np.float32).astype(np.float64)
-        return np.array([self._forces[name] for name in names], np.float64)
+            self._forces |= known
+        return np.array([known[name] for name in names], np.float64)
 
     def digest(self) -> str:
         """Hex SHA-256 of the law's weights and of the couplings."""

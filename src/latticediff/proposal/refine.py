@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays import real_array
 from ..errors import UserError
+from ..fine import CoarseSites
 from ..host import torch_defaults
 from ..metropolis import Draw
 from ..metropolis.asking import ask_invert, ask_transport
@@ -85,7 +86,7 @@ class RefinedProposal:
     Raises
     ------
     UserError
-        No rung, a step outside (0, 1], or an inner proposal that does not show its noise.
+        No rung, a step outside (0, 1], an inner proposal that does not show its noise, or one of coarse sites.
     """
 
     is_deterministic = False
@@ -99,6 +100,11 @@ class RefinedProposal:
             raise UserError(f"rungs is {rungs!r}; expected an integer of at least 1")
         if not 0 < step <= 1:
             raise UserError(f"step is {step!r}; expected a number above 0, at most 1 (a fresh draw)")
+        if action is None and isinstance(inner.model.action, CoarseSites):
+            raise UserError(
+                "the theory of coarse sites has no exact action, to which rungs could anneal; take rungs = 1, or a"
+                " model of the odd sites"
+            )
         self.inner, self.rungs, self.step = inner, int(rungs), float(step)
         self.action = inner.model.action if action is None else action
         self.lattice_shape = cast(Shape, inner.lattice_shape)  # a map from noise is for one lattice

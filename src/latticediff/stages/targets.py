@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from ..build.learned import refuse_coarse
 from ..config.sections import SamplingSection
 from ..errors import UserError
-from ..fine import CoarseSites
 from ..proposal import RefinedProposal
 from ..proposal.own import own_proposal
 from ..proposal.whole import whole_proposal
@@ -106,11 +105,6 @@ def refined(
     if route == "sde" and (method or grid):
         raise UserError(f"route sde got {method or grid!r}; method and grid are those of the ODE, leave them out")
     inner = own_proposal(model, route, batch, **options)
-    if rungs > 1 and isinstance(model.action, CoarseSites):
-        raise UserError(
-            "the theory of coarse sites has no exact action, to which rungs could anneal; leave rungs out, or take a"
-            " model of the odd sites"
-        )
     own = action if model.theory is model.action else None  # odd sites are annealed to their own theory
     return whole_proposal(inner if rungs == 1 else RefinedProposal(inner, rungs, step, own), model.action)
 
