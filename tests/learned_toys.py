@@ -58,3 +58,47 @@ def model(action, shape, strength, sigmas=(0.05, 4.0), propagator=None, seed=0, 
 def normal(shape, seed, dtype=torch.float64):
     """A standard normal tensor."""
     return torch.as_tensor(np.random.default_rng(seed).normal(size=shape), dtype=dtype)
+
+
+def card_of_part(training, finetune_steps):
+    """A small card of 8x8 whose network learns a part of the sites, both routes included."""
+    return f"""
+[run]
+seed = 5
+[action]
+convention = "A"
+m2 = -4.0
+lam = 6.008
+[lattice]
+shape = [8, 8]
+[hmc]
+n_chains = 8
+n_warmup = 100
+n_updates = 400
+thin = 2
+[gate]
+enforce = false
+[network]
+features = 4
+hidden = 8
+[training]
+{training}
+batch = 32
+[finetune]
+steps = {finetune_steps}
+batch = 8
+[sampling]
+batch = 64
+n_forward = 64
+max_doubling = "any"
+[sampling.ode]
+n_chains = 4
+n_warmup = 2
+n_updates = 40
+steps = 6
+[sampling.sde]
+n_chains = 4
+n_warmup = 2
+n_updates = 20
+steps = 8
+"""

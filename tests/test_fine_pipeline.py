@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from learned_toys import card_of_part
 
 from latticediff.build.learned import build_kernel, build_proposal
 from latticediff.build.network import check_network
@@ -23,48 +24,7 @@ from latticediff.stages.run import run
 from latticediff.stages.targets import refined
 from latticediff.stages.train import train
 
-CARD = """
-[run]
-seed = 5
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [8, 8]
-[hmc]
-n_chains = 8
-n_warmup = 100
-n_updates = 400
-thin = 2
-[gate]
-enforce = false
-[network]
-features = 4
-hidden = 8
-[training]
-sites = "coarse"
-fine_steps = 60
-steps = 40
-batch = 32
-[finetune]
-steps = 6
-batch = 8
-[sampling]
-batch = 64
-n_forward = 64
-max_doubling = "any"
-[sampling.ode]
-n_chains = 4
-n_warmup = 2
-n_updates = 40
-steps = 6
-[sampling.sde]
-n_chains = 4
-n_warmup = 2
-n_updates = 20
-steps = 8
-"""
+CARD = card_of_part('sites = "coarse"\nfine_steps = 60\nsteps = 40', 6)
 
 
 @pytest.fixture(scope="module")

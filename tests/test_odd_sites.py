@@ -11,8 +11,8 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
+from learned_toys import card_of_part, network, normal
 from learned_toys import model as toy_model
-from learned_toys import network, normal
 
 from latticediff._kernels.single_site import build
 from latticediff.action import LocalAction, OddSites, Phi4, free_propagator
@@ -533,47 +533,7 @@ def test_a_toy_model_of_all_sites_is_its_own_whole():
 
 # --- the pipeline ----------------------------------------------------------------------------------------------------
 
-CARD = """
-[run]
-seed = 5
-[action]
-convention = "A"
-m2 = -4.0
-lam = 6.008
-[lattice]
-shape = [8, 8]
-[hmc]
-n_chains = 8
-n_warmup = 100
-n_updates = 400
-thin = 2
-[gate]
-enforce = false
-[network]
-features = 4
-hidden = 8
-[training]
-sites = "odd"
-steps = 100
-batch = 32
-[finetune]
-steps = 10
-batch = 8
-[sampling]
-batch = 64
-n_forward = 64
-max_doubling = "any"
-[sampling.ode]
-n_chains = 4
-n_warmup = 2
-n_updates = 40
-steps = 6
-[sampling.sde]
-n_chains = 4
-n_warmup = 2
-n_updates = 20
-steps = 8
-"""
+CARD = card_of_part('sites = "odd"\nsteps = 100', 10)
 
 
 @pytest.fixture(scope="module")
