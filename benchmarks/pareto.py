@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from latticediff.analysis import ess_reverse, field_series, integration_bias, tau_int
 from latticediff.metropolis import IndependenceMetropolis, doubling_error
@@ -31,7 +32,7 @@ FIGURE = Path(__file__).parent.parent / "docs" / "figures" / "pareto.png"
 FACTORS = (0.6, 0.75, 1.0, 1.4)
 LARGEST = 2048
 SITES = 2**21  # of all draws of a row
-FAMILIES = {"fast": "-fast", "odd sites": "-odd", "accurate": ""}
+FAMILIES = {"coarse": "-coarse", "fast": "-fast", "odd sites": "-odd", "accurate": ""}
 SOUND = 2e-3  # bias, in standard deviations of an observable, above which a point is drawn open
 
 
@@ -91,7 +92,7 @@ def plot(rows):
         extents = sorted({row["L"] for row in rows})
         for extent, colour in zip(extents, COLOURS, strict=False):
             here = [row for row in rows if row["L"] == extent]
-            for (family, end), marker in zip(FAMILIES.items(), MARKERS, strict=False):
+            for end, marker in zip(FAMILIES.values(), MARKERS, strict=False):
                 mine = [row for row in here if row["model"] == f"phi4-A-L{extent}{end}"]
                 for sound in (True, False):
                     some = [row for row in mine if (row["bias"] <= SOUND) == sound]
@@ -99,14 +100,21 @@ def plot(rows):
                         [1e6 * row["processor_seconds_per_independent_abs_m"] for row in some],
                         [1 - row["ess_reverse"][0] for row in some],
                         marker=marker, ls="", color=colour, mfc=colour if sound else "none",
-                        label=f"L = {extent}, {family}" if sound else None,
                     )  # fmt: skip
                 for row in mine:
                     at = 1e6 * row["processor_seconds_per_independent_abs_m"], 1 - row["ess_reverse"][0]
                     ax.annotate(str(row["evaluations"]), at, xytext=(4, 3), textcoords="offset points", fontsize=6)
         ax.set(xscale="log", yscale="log", ylabel="1 - ESS of a proposal")
         ax.set_xlabel(rf"processor time of an independent $|m|$, 2 {TAU} proposals, in µs")
-        ax.legend(ncols=2, fontsize=7)
+        sizes = [
+            Line2D([], [], marker="o", ls="", color=colour, label=f"L = {extent}")
+            for extent, colour in zip(extents, COLOURS, strict=False)
+        ]
+        families = [
+            Line2D([], [], marker=marker, ls="", color="0.4", label=family)
+            for family, marker in zip(FAMILIES, MARKERS, strict=False)
+        ]
+        ax.legend(handles=[*sizes, *families], ncols=2, fontsize=7, loc="upper left")
         figure.savefig(FIGURE, dpi=200, metadata={"Software": None})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latticediff.config import parse_card
-from latticediff.stages import estimate
+from latticediff.stages.costs import sampling
 from latticediff.stages.small import small_finetuner, small_trainer
 from latticediff.training import TrainingPlan
 from latticediff.training.loop import run_to_the_end
@@ -40,7 +40,7 @@ def one_call(monkeypatch):
         work()
         return 1.0
 
-    monkeypatch.setattr(estimate, "_timed", timed)
+    monkeypatch.setattr(sampling, "timed", timed)
 
 
 def test_even_sites_are_drawn_beside_fields_of_the_theory():
@@ -51,7 +51,7 @@ def test_even_sites_are_drawn_beside_fields_of_the_theory():
     )
     proposal = SimpleNamespace(theory=theory, odd=SimpleNamespace(draw=lambda n, rng: None))
     phis = np.ones((5, 8, 4))
-    found = estimate._draw_seconds(proposal, 10, np.random.default_rng(1), phis)
+    found = sampling.draw_seconds(proposal, 10, np.random.default_rng(1), phis)
     assert found == pytest.approx(1 / 10 + 1 / 5)
     assert seen[0][0] is phis or np.array_equal(seen[0][0], phis)
     assert seen[0][1].dtype == np.uint64 and len(seen[0][1]) == 5

@@ -27,6 +27,7 @@ from ..training.finetune import FineTuner, FineTuningPlan
 from ..training.ranks import data_parallel, local_device
 from .finetune_figures import figures, summary
 from .finish import finishing
+from .finish_cost import finish_work
 from .train import (
     CHECKPOINT,
     clear_checkpoint,
@@ -152,7 +153,7 @@ def finetune(
         # what describes the first training stays true of the network
         about |= {key: model.card[key] for key in ("training", "licence") if key in model.card}
         own, *further = tasks
-        with finishing(progress, "score power", "figures before and after", "time grid", "ESS") as done:
+        with finishing(progress, finish_work(card, tasks, tuner.network, figures=True)) as done:
             tuned = finish_model(
                 tuner.averaged(), own.gaussian, model.noise, own.data, about, card.run.seed, further=further
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,14 @@ FINISHING = "finishing the model"  #: as progress calls it
 
 
 @contextmanager
-def finishing(progress: Progress, *parts: str) -> Iterator[Callable[[], None]]:
-    """Show the work that follows the last step: one line that names its parts, and a bar that counts them.
+def finishing(progress: Progress, parts: Mapping[str, int]) -> Iterator[Callable[[], None]]:
+    """Show the work that follows the last step: one line that names its parts, and a bar of what they cost.
 
     Parameters
     ----------
     progress : Progress
-    *parts : str
-        Their names, in order.
+    parts : mapping of str to int
+        Their names, in order, and the work of each, in any unit.
 
     Yields
     ------
@@ -32,5 +32,6 @@ def finishing(progress: Progress, *parts: str) -> Iterator[Callable[[], None]]:
         To be called without arguments after each part.
     """
     progress.say(f"{FINISHING}: {', '.join(parts)}")
-    with progress.task(FINISHING, len(parts)) as task:
-        yield task.advance
+    left = iter(parts.values())
+    with progress.task(FINISHING, sum(parts.values())) as task:
+        yield lambda: task.advance(next(left))

@@ -26,6 +26,7 @@ from ..training.calibrate import finish_model
 from ..training.ranks import ALONE, data_parallel, local_device
 from .fine_law import coarse_theory
 from .finish import finishing
+from .finish_cost import finish_work
 from .first_weights import require_first_weights
 from .model_metrics import metrics, weighed
 from .model_place import CHECKPOINT, LOG, clear_checkpoint, holds_model
@@ -261,7 +262,7 @@ def _save_models(card: Card, trainer: Trainer, about: Description, folder: Path,
             continue  # of a call that was killed after this
         step, network = networks[name]
         text = {**about, "training": {**about["training"], "step": step}} if len(networks) > 1 else about
-        with finishing(progress, "score power", "time grid", "ESS") as done:
+        with finishing(progress, finish_work(card, trainer.tasks, network, figures=False)) as done:
             model = finish_model(network, own.gaussian, trainer.noise, own.data, text, card.run.seed, further)
             row = bill.training_row(
                 bill.SCORE_MATCHING,
