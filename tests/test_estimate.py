@@ -1,5 +1,6 @@
 """What a dry run counts, and that what an untrained network does badly is not taken for the cost of a trained one."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from latticediff.config import parse_card
 from latticediff.stages.costs import sampling
+from latticediff.stages.finish import finishing
+from latticediff.stages.finish_cost import finish_work
 from latticediff.stages.small import small_finetuner, small_trainer
 from latticediff.training import TrainingPlan
 from latticediff.training.loop import run_to_the_end
@@ -105,3 +108,22 @@ class Steps:
     def advance(self):
         self.step += 1
         return self.loss
+
+
+@pytest.mark.parametrize("figures", [False, True])
+def test_the_bar_of_what_follows_a_training_counts_evaluations(figures):
+    card = parse_card(CARD)
+    trainer = small_trainer(card, np.random.default_rng(1).standard_normal((64, 8, 8)))
+    work = finish_work(card, trainer.tasks, trainer.network, figures)
+    shown = ["score power", *["figures before and after"] * figures, "time grid", "ESS"]
+    assert list(work) == shown and work["time grid"] == 1  # a uniform grid is not fitted
+    assert work["ESS"] == 1000 * (1 + 3) * 4 * card.sampling.ode.steps  # draws, weighing by three passages, Runge-Kutta
+    if figures:
+        assert work["figures before and after"] == 2 * 2000 * (1 + 3 + 6) * 4 * card.finetune.integration_steps
+    seen = []
+    task = SimpleNamespace(advance=seen.append)
+    progress = SimpleNamespace(say=seen.append, task=lambda name, total: seen.append(total) or nullcontext(task))
+    with finishing(progress, work) as done:
+        for _ in work:
+            done()
+    assert seen == [f"finishing the model: {', '.join(shown)}", sum(work.values()), *work.values()]
