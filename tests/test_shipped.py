@@ -14,6 +14,7 @@ from latticediff.errors import ModelError
 from latticediff.model.shipped import cheapest_model, describe_models, model_folder, model_names
 from latticediff.model.storage import load_model
 from latticediff.proposal import OdeProposal
+from latticediff.stages.made import made_model
 
 
 def test_a_path_that_exists_comes_before_a_name(tmp_path, monkeypatch):
@@ -71,6 +72,11 @@ assert "torch" not in sys.modules and "numba" not in sys.modules
     lines = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.splitlines()
     assert [json.loads(line) for line in lines] == describe_models()
     assert [json.loads(line)["name"] for line in lines] == model_names()
+
+
+@pytest.mark.parametrize(("end", "told"), [("", "8x8"), ("-fast", "8x8, odd sites"), ("-coarse", "8x8, coarse sites")])
+def test_what_was_made_names_the_sites_of_a_model(end, told):
+    assert f" on {told}" in made_model(load_model(f"phi4-A-L8{end}"), "model")
 
 
 def test_the_cheapest_model_of_a_theory_is_the_coarse_or_the_fast_one():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..action import Part
 from ..analysis import ess_reverse
 from ..analysis.gamma import format_error
 from ..untrusted import parse_json, read_text
@@ -95,7 +96,8 @@ def made_model(model: ScoreModel, folder: PathLikeStr) -> str:
     quality = f"; ESS of the {found['proposal']} route {', '.join(ess)}" if ess else ""
     seconds = model.card.get("finetune", model.card.get("training", {})).get("seconds")
     time = "" if seconds is None else f", {seconds:.3g} s of training steps"
-    lattice = "x".join(map(str, model.lattice)) + (", odd sites" if model.lattice != model.shape else "")
+    part = f", {model.action.sites} sites" if isinstance(model.action, Part) else ""
+    lattice = "x".join(map(str, model.lattice)) + part
     return f"{folder}: a model of {model.theory!r} on {lattice}{time}{quality}"
 
 
