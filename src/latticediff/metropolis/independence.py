@@ -27,7 +27,7 @@ from .proposed import COLUMNS, proposed_columns
 from .totals import actions_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from ..action import Action
     from ..streams import Streams
@@ -131,9 +131,9 @@ class IndependenceMetropolis:
         elif state.log_q is None:
             log_q = require_weighed(ask_weigh(self.proposal, state.phi, rng.generator("start")))
             state = state._replace(log_q=log_q)
-        pieces: list[tuple[NDArray[Any], ...]] = [
-            (np.empty((0, *state.phi.shape)), *(np.empty((0, n_chains), kind) for kind in (float, bool)))
-        ]
+        n_kept = (state.update + n_updates) // thin - state.update // thin
+        phi, action = np.empty((n_kept, *state.phi.shape)), np.empty((n_kept, n_chains))
+        taken, stored, done = np.empty((n_updates, n_chains), bool), 0, 0
         drawn = {name: [np.empty((0, n_chains))] for name in ("log_weight", *COLUMNS)}
         for length in windows(n_updates, n_chains * self.tries, self.batch):
             candidates = self._candidates(length, n_chains, rng)
@@ -145,13 +145,11 @@ class IndependenceMetropolis:
                 log_q = cast(FloatArray, state.log_q)  # known: found above where it was not
                 accepted, source = scan(limits, candidates.log_weight, -state.action - log_q)
             kept = np.flatnonzero((state.update + 1 + np.arange(length)) % thin == 0)
-            pieces.append(
-                (
-                    _fields_after(state.phi, candidates.phi, source[kept]),
-                    _fields_after(state.action, candidates.action, source[kept]),
-                    accepted,
-                )
-            )
+            here = slice(stored, stored + len(kept))
+            _fields_after(state.phi, candidates.phi, source[kept], phi[here])
+            _fields_after(state.action, candidates.action, source[kept], action[here])
+            taken[done : done + length] = accepted
+            stored, done = here.stop, done + length
             for name, rows in candidates.drawn.items():
                 drawn[name].append(rows)
             last: dict[str, Any] = {
@@ -159,9 +157,8 @@ class IndependenceMetropolis:
                 for name, before in (("phi", state.phi), ("action", state.action), ("log_q", state.log_q))
             }
             state = ChainState(**last, update=state.update + length)
-        phi, action, accepted = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
         return state, Block(
-            phi, action, {"accepted": accepted, **{name: np.concatenate(rows) for name, rows in drawn.items()}}
+            phi, action, {"accepted": taken, **{name: np.concatenate(rows) for name, rows in drawn.items()}}
         )
 
     def _candidates(self, n_updates: int, n_chains: int, rng: Streams) -> Candidates:
@@ -197,8 +194,11 @@ class IndependenceMetropolis:
         return accepted, source
 
 
-def _fields_after(before: FloatArray, fresh: FloatArray, source: IntArray) -> FloatArray:
+def _fields_after(before: FloatArray, fresh: FloatArray, source: IntArray, out: FloatArray | None = None) -> FloatArray:
     """Rows (n_kept, n_chains, ...) picked by `source` from `fresh` (n_updates, n_chains, ...), -1 from `before`."""
-    rows = fresh[np.maximum(source, 0), np.arange(len(before))]
-    np.copyto(rows, before, where=(source < 0).reshape(*source.shape, *[1] * (before.ndim - 1)))
+    one_by_one = fresh.reshape(-1, *before.shape[1:])
+    places = np.maximum(source, 0) * len(before) + np.arange(len(before))
+    rows = one_by_one.take(places, axis=0, out=out, mode="clip")  # the places are right; "raise" would copy `out`
+    kept, chain = np.nonzero(source < 0)
+    rows[kept, chain] = before[chain]
     return rows
