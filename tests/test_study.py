@@ -74,7 +74,7 @@ shape = [4, 4]
 def quickly():
     """Scans and timings as short as they can be: what they find is not looked at here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latticediff.stages.study.ROUND_SECONDS", 0.01)
+        patch.setattr("latticediff.stages.study_after.ROUND_SECONDS", 0.01)
         patch.setattr("latticediff.study.kernels.SCAN", 40)
         patch.setattr("latticediff.study.kernels.SCAN_SECONDS", 0.002)
         yield
@@ -273,7 +273,7 @@ def test_only_what_is_missing_runs(done, tmp_path):
 
 
 def test_a_failed_cell_leaves_the_others_and_is_tried_again(tmp_path, monkeypatch):
-    import latticediff.stages.study as stage
+    import latticediff.stages.study_cells as stage
 
     def fails(cell):
         if cell.sampler == "hmc":
@@ -570,7 +570,7 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_a_failed_cell_makes_the_exit_code(tmp_path, capsys, monkeypatch):
-    import latticediff.stages.study as stage
+    import latticediff.stages.study_cells as stage
 
     monkeypatch.setattr(stage, "run_chain", lambda cell: run_chain(Cell(**{**vars(cell), "sampler": "nothing"})))
     (tmp_path / "card.toml").write_text(ONE)

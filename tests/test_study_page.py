@@ -26,7 +26,8 @@ PILOTS = [
     {"trajectory_length": 2.0, "target_acceptance": 0.85, "tau_int": [None, None], "cost": [None, None]},
 ]
 WEIGHTS = {"low": -0.3, "high": 0.3, "counts": [2, 8, 2]}
-FIGURES = 12
+FIGURES = 13
+FILM = {"sigma": [4.0, 0.5, 0.0], "fields": [[[4.0, None], [None, -4.0]]] * 2 + [[[0.5, 0.1], [0.2, -0.5]]]}
 
 
 def cell(theory, extent, sampler, tau, seconds):
@@ -66,6 +67,7 @@ def cell(theory, extent, sampler, tau, seconds):
             else {}
         ),
         **({"training_seconds": 200.0, "data_seconds": 7.0} if learned else {}),
+        **({"film": FILM} if learned and extent < 32 else {}),
     }
 
 
@@ -168,6 +170,21 @@ def test_figures_have_their_numbers_and_the_same_bytes_every_time(document, tmp_
     found = {(row["sampler"], float(row["L"])): float(row["value"]) for row in rows}
     for row in document["cells"]:
         assert found[row["sampler"], row["L"]] == row["cost"]["processor_seconds"]["abs_m"][0]
+
+
+def test_the_film_is_of_the_slowest_theory_that_has_one(document, tmp_path):
+    record = next(record for record in draw_study(document) if record.name == "film")
+    assert "16x16" in record.title  # at 32x32 none was made
+    assert "A plane of 2×2 sites is shown" in record.caption
+    assert "Grey sites are drawn at the end" in record.caption
+    assert record.header == ("sampler", "sigma", "y", "x", "value")
+    # sites that are not drawn yet are no rows
+    assert record.rows[:3] == [("fast", 4.0, 0, 0, 4.0), ("fast", 4.0, 1, 1, -4.0), ("fast", 0.5, 0, 0, 4.0)]
+    assert len(record.rows) == 2 + 2 + 4
+    titles = [ax.get_title(loc="left") for ax in record.figure.axes]
+    assert titles == ["fast model\nσ = 4", "σ = 0.5", "the field φ"]
+    bare = {**document, "cells": [{k: v for k, v in row.items() if k != "film"} for row in document["cells"]]}
+    assert "film" not in {record.name for record in draw_study(bare)}
 
 
 def test_a_study_along_a_coupling_has_it_for_its_axis(document):

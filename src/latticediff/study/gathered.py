@@ -66,6 +66,7 @@ def gathered(
     skipped: Sequence[str] = (),
     command: str = "",
     untrained: Sequence[str] = (),
+    film: Mapping[str, Any] | None = None,
 ) -> Description:
     """The document of a study.
 
@@ -83,6 +84,8 @@ def gathered(
         That made it.
     untrained : sequence of str
         Models that could not be trained, and why.
+    film : dict, optional
+        Of the cell of kind "film".
 
     Returns
     -------
@@ -91,6 +94,9 @@ def gathered(
     """
     cells: list[Description] = []
     failed = list(untrained)
+    shown: Description = {}
+    if film is not None and "films" in film:
+        shown = {film["cell"]["settings"]["cells"][name]: found for name, found in film["films"].items()}
     for (number, sampler), result in results.items():
         if "failed" in result:
             failed.append(f"{result['title']}: {result['failed']}")
@@ -106,6 +112,7 @@ def gathered(
                 **{key: result[key] for key in KEPT if key in result},
                 "seconds_per_update": price,
                 "cost": costs_of(result, price),
+                **({"film": found} if (found := shown.get(result["digest"])) else {}),
             }
         )
     document: Description = {
@@ -138,7 +145,7 @@ def gathered(
         "known": held_against(cells, [theory.known for theory in theories]),
         "timing_warnings": [w for number in sorted(timings) for w in timings[number].get("warnings", ())],
         "skipped": list(skipped),
-        "failed": failed + [f"{t['title']}: {t['failed']}" for t in timings.values() if "failed" in t],
+        "failed": failed + [f"{t['title']}: {t['failed']}" for t in (*timings.values(), film) if t and "failed" in t],
     }
     document["verdict"] = verdict(document)
     return document

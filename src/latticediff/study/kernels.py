@@ -169,7 +169,8 @@ def _learned(cell: Cell, told: Description | None = None) -> Built:
         move: Any = Coloured(EPS)
         latent = LatentMetropolis(own_proposal(model), action, move)
         return Built(latent, float(latent.evaluations_per_update), {}, is_learned=True)
-    kernel = IndependenceMetropolis(proposal_for(model, "sde" if cell.sampler == "sde" else "ode"), action)
+    route = "sde" if SAMPLERS[cell.sampler].is_stochastic else "ode"
+    kernel = IndependenceMetropolis(proposal_for(model, route), action)
     if cell.sampler != "fast_hmc":
         return Built(kernel, float(kernel.evaluations_per_update), {}, is_learned=True)
     if told is None:

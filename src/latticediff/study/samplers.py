@@ -24,6 +24,7 @@ class Sampler(NamedTuple):
     family: str | None = None  #: of its model, see `latticediff.study.models`; None: classical
     counted: str | None = None  #: what its evaluations are; None: updates have no count in common with others
     decisive: str = "m"  #: observable whose tau_int ends the chain
+    is_stochastic: bool = False  #: whether its model draws by the reverse SDE, and not by the flow
 
     @property
     def is_learned(self) -> bool:
@@ -82,6 +83,7 @@ SAMPLERS = {
             "Metropolis chain of proposals by the reverse SDE of the accurate model, weighed by their path.",
             family="accurate",
             counted=NETWORK,
+            is_stochastic=True,
         ),
         Sampler(
             "partial",

@@ -9,7 +9,8 @@ import numpy as np
 from ..style import TAU, FigureRecord, legend, new_figure, styled
 from .study_axes import Document, dress, horizontal, looks, plot, points_of
 from .study_chains import autocorrelations, histograms, histories, log_weights, pilots
-from .study_physics import configurations, finite_size, propagator
+from .study_fields import configurations, film
+from .study_physics import finite_size, propagator
 
 __all__ = ["draw_study"]
 
@@ -39,6 +40,7 @@ def draw_study(document: Document) -> list[FigureRecord]:
             autocorrelations(document),
             histograms(document),
             log_weights(document),
+            film(document),
             pilots(document),
             finite_size(document),
             propagator(document),
