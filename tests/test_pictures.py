@@ -120,14 +120,15 @@ def test_a_film_along_a_path_ends_where_the_draw_does_and_shows_the_levels_of_it
     np.testing.assert_array_equal(again.fields, found.fields)
 
 
-def test_even_sites_come_last_along_a_path_too():
+@pytest.mark.parametrize(("name", "share"), [("phi4-A-L8-fast", 1 / 2), ("phi4-A-L8-coarse", 1 / 4)])
+def test_sites_that_follow_from_others_come_last_along_a_path_too(name, share):
     from latticediff.model.storage import load_model
     from latticediff.proposal.film import path_frames
 
-    found = path_frames(load_model("phi4-A-L8-fast"), np.random.default_rng(1))
-    odd, even = split(found.fields)
-    assert np.isfinite(odd).all() and np.isfinite(even[-1]).all()
-    assert np.isnan(even[:-1]).all()
+    found = path_frames(load_model(name), np.random.default_rng(1))
+    assert (np.isfinite(found.fields[:-1]).mean(axis=(1, 2)) == share).all()
+    assert np.isnan(split(found.fields[:-1])[1]).all()
+    assert np.isfinite(found.fields[-1]).all()
 
 
 def test_figures_of_fields_say_what_they_show():

@@ -22,7 +22,7 @@ from latticediff.study.cell import Cell, read_result, result_path, write_result
 from latticediff.study.chains import observed, run_chain
 from latticediff.study.costs import cost_of, paid_back_after, ratio_of
 from latticediff.study.fits import power_law
-from latticediff.study.gathered import compared, fitted
+from latticediff.study.gathered import compared, fitted, held_against
 from latticediff.study.kernels import rebuild
 from latticediff.study.plan import describe_plan, plan_study, study_status
 from latticediff.study.quantities import OBSERVABLES
@@ -178,6 +178,31 @@ def test_a_named_model_must_exist_even_where_missing_ones_are_skipped():
         plan_study(parse_study(text, ["study.missing=skip"]))
     with pytest.raises(ModelError, match="no model in nowhere/at-all"):
         plan_study(parse_study(text.replace("phi4-A-L88", "nowhere/at-all")))
+
+
+AT_8 = ONE.replace("m2 = 1.0\nlam = 0.5", "m2 = -4.0\nlam = 6.008").replace("[4, 4]", "[8, 8]")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "named", "reason"),
+    [
+        ("fast", 'fast = "phi4-A-L16-fast"', "fast at 8x8.*phi4-A-L16-fast was trained for .*lam=4.98.*lam=6.008"),
+        ("sde", 'accurate = "phi4-H-L16"', "sde at 8x8.*trained for"),
+        ("fast_hmc", 'fast_hmc = "phi4-A-L16-coarse"', "fast_hmc at 8x8.*phi4-A-L16-coarse was trained for"),
+        ("partial", 'partial = "phi4-A-L8-coarse"', "partial at 8x8.*of the coarse sites alone.*a model of all sites"),
+        ("partial", 'accurate = "phi4-A-L8-odd"', "partial at 8x8.*of the odd sites alone"),
+    ],
+)
+def test_a_named_model_that_does_not_fit_is_said_before_anything_runs(sampler, named, reason, tmp_path):
+    text = AT_8.replace('"hmc"]', f'"{sampler}"]') + f"models = {{ {named} }}\n"
+    with pytest.raises(CardError, match=f"{reason}.*missing = .skip"):
+        study(parse_study(text), tmp_path / "out")
+    plan = plan_study(parse_study(text, ["study.missing=skip"]))
+    assert [name for _, name in plan.cells] == ["hmc_unit"]
+    assert sampler in plan.skipped[0]
+    with pytest.raises(UserError, match=reason):  # none is trained in its place
+        study(parse_study(text, ["study.missing=train"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_shipped_models_are_found_by_lattice_and_couplings():
@@ -409,6 +434,8 @@ def row_of(extent, sampler, tau, seconds, average=1.0, **more):
         "sampler": sampler,
         "L": extent,
         "tau_int": pair,
+        "n_updates": 5500,
+        "n_dropped": 500,
         "average": {key: [average, 0.01] for key in keys},
         "cost": {"processor_seconds": cost},
         **more,
@@ -457,6 +484,27 @@ def test_a_deviation_is_called_one_only_beyond_what_chance_explains():
     assert verdict(document_of([])) == ["Nothing was measured: every cell failed or is missing."]
 
 
+def test_a_chain_of_few_tau_int_is_held_against_nothing():
+    """What a study of mine called a deviation of 3.8 sigma: 16 updates of a sampler whose tau_int is 3."""
+    cells = [row_of(8, "hmc", 2.0, 1e-3), row_of(8, "fast", 3.0, 1e-3, average=1.3)]
+    cells[1] |= {"n_updates": 16, "n_dropped": 1}
+    cells[1]["tau_int"] = {**cells[1]["tau_int"], "action": [0.7, 0.1]}  # of which it is long enough: 15 > 14
+    found = compared(cells, "hmc")
+    assert [row["observable"] for row in found["rows"]] == ["action"]
+    assert [row["observable"] for row in found["short"]] == ["abs_m", "m2", "shell"]
+    said = verdict(document_of(cells))[-1]
+    assert "1 of 1 averages deviate" in said
+    assert "and 3 averages of chains that are too short could not be compared" in said
+    cells[1]["tau_int"]["action"] = [0.8, 0.1]
+    said = verdict(document_of(cells))[-1]
+    assert said == "4 averages of chains that are too short could not be compared."
+    # the reference may be the short one
+    cells[0], cells[1] = {**cells[0], "n_updates": 30, "n_dropped": 3}, row_of(8, "fast", 0.5, 1e-3)
+    assert len(compared(cells, "hmc")["short"]) == 4
+    known = held_against(cells, [{"abs_m": [1.0, 0.1], "chi": [1.0, 0.1]}])
+    assert [(row["sampler"], row["observable"]) for row in known["short"]] == [("hmc", "abs_m")]
+
+
 def test_several_couplings_on_one_lattice_are_no_series_in_extent():
     assert fitted([row_of(8, "hmc", 2.0, 1e-3), row_of(8, "hmc", 3.0, 1e-3), row_of(16, "hmc", 3.0, 1e-3)], 8) == []
 
@@ -478,15 +526,19 @@ def test_a_learned_cell_has_both_effective_sample_sizes():
     assert row["training_seconds"] > 10
 
 
-@pytest.mark.parametrize("sampler", ["partial", "fast_hmc"])
-def test_chains_that_combine_models_are_exact_and_can_be_timed(sampler):
-    text = ONE.replace('"hmc"]', f'"{sampler}"]').replace("m2 = 1.0\nlam = 0.5", "m2 = -4.0\nlam = 6.008")
-    exact, cell = cells_of(text.replace("[4, 4]", "[8, 8]"))
+@pytest.mark.parametrize(
+    ("sampler", "model"),
+    [("partial", "phi4-A-L8"), ("fast_hmc", "phi4-A-L8-coarse"), ("sde", "phi4-A-L8-coarse")],
+)
+def test_chains_that_combine_models_are_exact_and_can_be_timed(sampler, model):
+    named = f'models = {{ sde = "{model}" }}\n' if sampler == "sde" else ""
+    exact, cell = cells_of(AT_8.replace('"hmc"]', f'"{sampler}"]') + named)
+    assert cell.model_name == model
     row, reference = run_chain(cell), run_chain(exact)
     for key in ("abs_m", "action"):
         (a, da), (b, db) = row["average"][key], reference["average"][key]
         assert abs(a - b) < 5 * math.hypot(da, db)
-    assert 0.9 < row["ess_forward"][0] < 1
+    assert 0.7 < row["ess_forward"][0] < 1
     assert rebuild(cell, json.loads(json.dumps(row))).kernel.describe() == row["kernel"]
 
 

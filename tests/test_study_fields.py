@@ -108,6 +108,9 @@ def test_values_that_are_known_are_held_against_every_sampler(tmp_path):
         {
             "theory": 0,
             "sampler": name,
+            "n_updates": 110,
+            "n_dropped": 10,
+            "tau_int": {key: [1.0, 0.1] for key in ("m", "abs_m", "m2", "action", "shell")},
             "average": {"abs_m": [1.0 + shift, 0.03]},
             "derived": {"binder": [0.2, 0.03]},
         }

@@ -58,7 +58,7 @@ def _costs(document: Document) -> Table:
             for key in ("abs_m", "m2", "action") if kind == "processor_seconds" else ("abs_m",):
                 pair = cost.get(kind, {}).get(key)
                 cells.append(DASH if pair is None else shown(*pair))
-        rows.append((*_head(document, cell), *cells, cell["counted"] or DASH))
+        rows.append((*_head(document, cell), *cells, (cell["counted"] or DASH, "wrap")))
     caption = (
         "Price of an independent value, 2 τ_int updates of one chain among many, on one thread; all samplers of one"
         " theory were measured in turn. Wall time and evaluations are those of |m|. Evaluations of different kinds are"
@@ -120,19 +120,23 @@ def _ess(document: Document) -> Table:
 def _averages(document: Document) -> Table:
     compared, names = document["comparisons"], ("abs_m", "m2", "action", "shell")
     sigma = {(r["theory"], r["sampler"], r["observable"]): r["sigma"] for r in compared["rows"]}
+    short = {(r["theory"], r["sampler"], r["observable"]) for r in compared.get("short", ())}
     limit = compared["threshold"] or 0.0
     rows: list[tuple[Cell, ...]] = []
     for cell in _cells(document):
         shown: list[Cell] = []
         for key in names:
-            off = sigma.get((cell["theory"], cell["sampler"], key))
+            which = cell["theory"], cell["sampler"], key
+            off = sigma.get(which)
             text = _pair(cell["average"][key]) + ("" if off is None else f", {off:+.1f}σ".replace("-", "−"))
+            text += ", short" if which in short else ""
             shown.append((text, "bad" if off is not None and abs(off) > limit else ""))
         rows.append((*_head(document, cell), *shown))
     label = document["samplers"][document["reference"]]["label"]
     caption = (
         f"Averages, and how far from those of {label} in joint standard errors. {compared['n']} comparisons: one beyond"
         f" {limit:.1f}σ happens in {100 * compared['chance']:.0f} % of correct studies."
+        + (" Short: one of the two chains has fewer than 20 τ_int, and its error is not known." if short else "")
     )
     return Table(caption, ("theory", "sampler", *(f"⟨{document['observables'][key]}⟩" for key in names)), rows)
 

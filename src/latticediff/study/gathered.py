@@ -26,6 +26,7 @@ __all__ = ["STUDY_VERSION", "compared", "fitted", "gathered", "held_against", "r
 STUDY_VERSION = 1  #: of the document; additions do not change it
 COMPARED = ("abs_m", "m2", "action", "shell")  #: averages held against those of the reference
 CHANCE = 0.05  #: with which a correct study has a deviation that is called one
+MIN_TAUS = 20  #: of a shorter chain no error is known, and nothing is held against anything
 KEPT = (
     "acceptance",
     "n_updates",
@@ -208,20 +209,29 @@ def compared(cells: Sequence[Mapping[str, Any]], reference: str) -> Description:
     -------
     dict
         ``rows``, how many they are (``n``), the ``threshold`` in standard errors that a correct study passes with
-        probability `CHANCE` in any of them, and ``beyond``, how many are beyond it.
+        probability `CHANCE` in any of them, ``beyond``, how many are beyond it, and ``short``: what is not compared,
+        since a chain is shorter than `MIN_TAUS` of its tau_int.
     """
     rows: list[Description] = []
+    short: list[Description] = []
     for cell in cells:
         theirs = next((c for c in cells if c["theory"] == cell["theory"] and c["sampler"] == reference), None)
         if theirs is None or cell is theirs:
             continue
         for key in COMPARED:
             (a, da), (b, db) = cell["average"][key], theirs["average"][key]
-            if (joint := math.hypot(da, db)) > 0:
-                rows.append(
-                    {"theory": cell["theory"], "sampler": cell["sampler"], "observable": key, "sigma": (a - b) / joint}
-                )
-    return _judged(rows)
+            which = {"theory": cell["theory"], "sampler": cell["sampler"], "observable": key}
+            if _is_short(cell, key) or _is_short(theirs, key):
+                short.append(which)
+            elif (joint := math.hypot(da, db)) > 0:
+                rows.append({**which, "sigma": (a - b) / joint})
+    return _judged(rows, short)
+
+
+def _is_short(cell: Mapping[str, Any], key: str) -> bool:
+    """Whether a chain is too short for its average; a function of averages is as slow as the slowest of them."""
+    slow = max(cell["tau_int"][name][0] for name in ([key] if key in OBSERVABLES else ("abs_m", "m2", "shell")))
+    return bool(cell["n_updates"] - cell["n_dropped"] < MIN_TAUS * slow)
 
 
 def held_against(cells: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Sequence[float]]]) -> Description:
@@ -239,27 +249,24 @@ def held_against(cells: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str
         As `compared`.
     """
     rows: list[Description] = []
+    short: list[Description] = []
     for cell in cells:
         found = {**cell["average"], **cell.get("derived", {})}
         for key, (b, db) in known[cell["theory"]].items():
-            if key in found:
-                (a, da) = found[key]
-                rows.append(
-                    {
-                        "theory": cell["theory"],
-                        "sampler": cell["sampler"],
-                        "observable": key,
-                        "value": [a, da],
-                        "known": [b, db],
-                        "sigma": (a - b) / math.hypot(da, db),
-                    }
-                )
-    return _judged(rows)
+            if key not in found:
+                continue
+            (a, da) = found[key]
+            which = {"theory": cell["theory"], "sampler": cell["sampler"], "observable": key}
+            if _is_short(cell, key):
+                short.append(which)
+            else:
+                rows.append({**which, "value": [a, da], "known": [b, db], "sigma": (a - b) / math.hypot(da, db)})
+    return _judged(rows, short)
 
 
-def _judged(rows: list[Description]) -> Description:
+def _judged(rows: list[Description], short: list[Description]) -> Description:
     """Rows, and the deviation that so many correct ones exceed with probability `CHANCE`."""
     n = len(rows)
     threshold = float(-special.ndtri(CHANCE / 2 / n)) if n else None
     beyond = sum(abs(row["sigma"]) > threshold for row in rows) if threshold else 0
-    return {"n": n, "threshold": threshold, "beyond": beyond, "chance": CHANCE, "rows": rows}
+    return {"n": n, "threshold": threshold, "beyond": beyond, "chance": CHANCE, "rows": rows, "short": short}

@@ -25,6 +25,7 @@ class Sampler(NamedTuple):
     counted: str | None = None  #: what its evaluations are; None: updates have no count in common with others
     decisive: str = "m"  #: observable whose tau_int ends the chain
     is_stochastic: bool = False  #: whether its model draws by the reverse SDE, and not by the flow
+    wants_all_sites: bool = False  #: whether a model of a part of the sites does not serve it
 
     @property
     def is_learned(self) -> bool:
@@ -72,8 +73,8 @@ SAMPLERS = {
         Sampler(
             "fast",
             "fast model",
-            "Metropolis chain of independent proposals by the ODE of the fast model, which has fewer features and"
-            " steps.",
+            "Metropolis chain of independent proposals by the ODE of the fast model: fewer features and steps,"
+            " and mostly a part of the sites, from which the others follow by laws of one site.",
             family="fast",
             counted=NETWORK,
         ),
@@ -92,6 +93,7 @@ SAMPLERS = {
             " (coloured, eps = 0.5).",
             family="accurate",
             counted=NETWORK,
+            wants_all_sites=True,
         ),
         Sampler(
             "fast_hmc",

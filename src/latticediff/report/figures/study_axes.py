@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ..numbers import value_error
-from ..style import COLOURS, DASHES, MARKERS
+from ..style import COLOURS, DASHES, MARKERS, log_axis
 
 __all__ = ["Document", "Shown", "dress", "hardest", "horizontal", "looks", "plot", "points_of"]
 
@@ -112,4 +112,4 @@ def dress(ax: Any, axis: str, x: list[float], log: bool = False) -> None:
         ax.set_xticks(sorted(set(x)), [f"{value:g}" for value in sorted(set(x))])
         ax.set_xticks([], minor=True)
     if log:
-        ax.set_yscale("log")
+        log_axis(ax)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..style import FigureRecord, legend, new_figure
+from ..style import FigureRecord, legend, log_axis, new_figure, plain_numbers
 from .study_axes import Document, hardest
 
 __all__ = ["autocorrelations", "histograms", "histories", "log_weights", "pilots"]
+
+UPDATES = 200  #: of a history, at most
 
 
 def histories(document: Document) -> FigureRecord | None:
@@ -17,11 +19,10 @@ def histories(document: Document) -> FigureRecord | None:
     place, here = hardest(document, "history")
     if not here:
         return None
-    length = min(200, *(len(shown.cell["history"]) for shown in here)) if len(here) > 1 else 200
     figure, axes = new_figure(0.6 + 0.75 * len(here), nrows=len(here), sharex=True, sharey=True, squeeze=False)
     rows: list[Any] = []
     for ax, shown in zip(axes[:, 0], here, strict=True):
-        m = shown.cell["history"][:length]
+        m = shown.cell["history"][:UPDATES]
         ax.plot(range(1, len(m) + 1), m, color=shown.colour, lw=0.9)
         ax.set_title(shown.label, fontsize=9)
         ax.grid(visible=False)
@@ -136,7 +137,7 @@ def pilots(document: Document) -> FigureRecord | None:
     here = [shown for shown in here if _pilots(shown.cell)]
     if not here:
         return None
-    figure, (left, right) = new_figure(3.2, ncols=2)
+    figure, (left, right) = new_figure(3.2, ncols=2, sharey=True)
     rows: list[Any] = []
     for cell, sampler, name, colour, marker, _ in here:
         tried = _pilots(cell)
@@ -152,8 +153,10 @@ def pilots(document: Document) -> FigureRecord | None:
                 label=name if ax is left else None,
             )
         rows += [(sampler, p["trajectory_length"], p["target_acceptance"], *p["cost"]) for p in tried]
-    left.set(xlabel="trajectory length", ylabel="gradients per independent |m|", xscale="log", yscale="log")
-    right.set(xlabel="acceptance aimed at", yscale="log")
+    left.set(xlabel="trajectory length", ylabel="gradients per independent |m|", xscale="log")
+    plain_numbers(left.xaxis)
+    log_axis(left)  # and with it the right one
+    right.set(xlabel="acceptance aimed at")
     legend(figure, left, outside=True)
     return FigureRecord(
         "pilots",
