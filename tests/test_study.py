@@ -7,12 +7,14 @@ a plain sum up to the recorded window.
 import json
 import math
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from latticediff.cli import main
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
+from latticediff.job.progress import Progress
 from latticediff.markov import ChainState
 from latticediff.signals import StopReason
 from latticediff.stages.study import rewrite_page, study
@@ -24,7 +26,7 @@ from latticediff.study.costs import cost_of, paid_back_after, ratio_of
 from latticediff.study.fits import power_law
 from latticediff.study.gathered import compared, fitted, held_against
 from latticediff.study.kernels import rebuild
-from latticediff.study.plan import describe_plan, plan_study, study_status
+from latticediff.study.plan import describe_plan, estimated, plan_study, study_status
 from latticediff.study.quantities import OBSERVABLES
 from latticediff.study.timing import Price, timed
 from latticediff.study.verdict import verdict
@@ -326,6 +328,34 @@ def test_a_stop_keeps_what_is_done(tmp_path):
         study(parse_study(SMALL), tmp_path / "out", stop=stop)
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 1
     assert len(json.loads((tmp_path / "out" / "study.json").read_text())["cells"]) == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_study_says_what_its_last_cell_found(tmp_path, jobs, monkeypatch):
+    seen = []
+
+    def reach(status, done, total, numbers, work):
+        seen.append((done, total, numbers, work))
+
+    monkeypatch.setattr("latticediff.job.status.Status.reach", reach)
+    progress = Progress()
+    with progress.seen_at(tmp_path / "out"):
+        document = study(parse_study(ONE), tmp_path / "out", jobs=jobs, progress=progress)
+    cells = seen[:2]
+    assert [row[:2] for row in cells] == [(1, 2), (2, 2)]
+    found = {(c["tau_int"]["abs_m"][0], c["acceptance"]) for c in document["cells"]}
+    assert {(numbers["tau_int"], numbers["acceptance"]) for *_, numbers, _ in cells} == found
+    # the work is that of the plan: a search is dearer than a chain
+    total = sum(map(estimated, cells_of(ONE)))
+    assert cells[-1][3] == (pytest.approx(total), pytest.approx(total))
+
+
+def test_parts_are_seen_beside_each_other(tmp_path, monkeypatch):
+    where = []
+    monkeypatch.setattr(Progress, "seen_at", lambda self, out: where.append(str(out)) or nullcontext())
+    (tmp_path / "card.toml").write_text(ONE)
+    assert run(tmp_path / "card.toml", "--out", tmp_path / "out", "--part", "2/2", "-q") == 0
+    assert where == [str(tmp_path / "out.part-2-of-2")]
 
 
 def test_parts_of_an_array_and_processes_find_the_same(done, tmp_path):

@@ -28,14 +28,15 @@ __all__ = ["keep", "run_all", "tried", "work"]
 
 def run_all(out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: StopCheck | None) -> Any:
     """Run cells and write what they found; gives the reason of a stop, or None."""
-    with progress.task("cells", len(todo)) as task:
+    with progress.task("cells", len(todo), work=sum(map(estimated, todo))) as task:
         if jobs == 1 or len(todo) < 2:
             for cell in todo:
                 if stop is not None and (reason := stop()):
                     return reason
                 progress.say(f"{cell.title}, {estimated(cell):.0f} s at most")
-                keep(out, cell, work(cell), progress)
-                task.advance()
+                found = work(cell)
+                keep(out, cell, found, progress)
+                task.advance(1, estimated(cell), **_worth_showing(found))
             return None
         threads = max(1, (os.cpu_count() or 1) // jobs)
         context = multiprocessing.get_context("spawn")  # threads do not survive a fork
@@ -45,8 +46,9 @@ def run_all(out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: St
             for future in as_completed(waiting):
                 if future.cancelled():
                     continue
-                keep(out, waiting[future], _found(future), progress)
-                task.advance()
+                found = _found(future)
+                keep(out, waiting[future], found, progress)
+                task.advance(1, estimated(waiting[future]), **_worth_showing(found))
                 if stop is not None and (reason := stop()):
                     pool.shutdown(wait=False, cancel_futures=True)
                     for running, cell in waiting.items():
@@ -54,6 +56,15 @@ def run_all(out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: St
                             keep(out, cell, _found(running), progress)
                     return reason
     return None
+
+
+def _worth_showing(found: Description) -> dict[str, float]:
+    """What those who watch are told of the last cell; nothing of one that failed."""
+    if "failed" in found:
+        return {}
+    told: dict[str, float] = {"tau_int": found["tau_int"]["abs_m"][0], "acceptance": found["acceptance"]}
+    ess = found.get("ess_reverse") or found.get("ess_forward")
+    return {**told, "ESS": ess[0]} if ess else told
 
 
 def _found(future: Future[Description]) -> Description:
