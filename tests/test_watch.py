@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from latticediff.cli import main
@@ -169,3 +170,16 @@ def test_what_is_not_running_is_said(tmp_path, capsys):
     status_path(tmp_path / "other").write_text("[]")
     watch(tmp_path / "other", code=2)
     assert "is no progress of a command" in capsys.readouterr().err
+
+
+def test_a_block_of_proposals_tells_its_ess():
+    """That of `ess_reverse`; a draw of weight zero counts, and a block of nothing else has none."""
+    from latticediff.analysis import ess_reverse
+    from latticediff.stages.sample import _worth_showing
+
+    log_weight = np.append(np.random.default_rng(1).normal(500.0, 1.0, (20, 8)), [[-np.inf] * 8], axis=0)
+    told = _worth_showing({"accepted": np.ones((21, 8)), "log_weight": log_weight})
+    assert told == {"acceptance": 1.0, "ESS": pytest.approx(ess_reverse(log_weight.ravel()).value, rel=1e-12)}
+    nothing = {"accepted": np.zeros((1, 8)), "log_weight": np.full((1, 8), -np.inf)}
+    assert _worth_showing(nothing) == {"acceptance": 0.0}
+    assert _worth_showing({"accepted": np.zeros((1, 8))}) == {"acceptance": 0.0}
