@@ -389,6 +389,8 @@ def test_tau_int_and_averages_are_those_of_the_raw_chains(sampler):
         # what the mean takes away is given back, by the window over the number of entries
         given_back = (2 * row["window"][key] + 1) / chains.size
         assert row["tau_int"][key][0] == pytest.approx(max(0.5, plain) * (1 + given_back), rel=0.02)
+    # 16 independent chains: their spread is the error
+    assert 0 < row["acceptance_error"] < 0.1 and 0.5 < row["acceptance"] <= 1
     assert row["history"][:3] == pytest.approx(values[0, 0, :3].tolist(), rel=1e-4)
     assert sum(row["histogram"]["counts"]) == values[0].size
 
@@ -434,6 +436,16 @@ def test_every_cost_and_ratio_of_the_document_follows_from_its_chains_and_prices
         if cell["evaluations_per_update"] is not None:
             expected = 2 * cell["tau_int"]["m"][0] * cell["evaluations_per_update"]
             assert cell["cost"]["evaluations"]["m"][0] == pytest.approx(expected)
+    for number in range(3):
+        unit, other = (
+            next(c for c in document["cells"] if (c["theory"], c["sampler"]) == (number, name))
+            for name in ("hmc_unit", "hmc")
+        )
+        assert unit["cost"]["gradient_equivalents"] == unit["cost"]["evaluations"]
+        gradient = unit["seconds_per_update"]["processor"][0] / unit["evaluations_per_update"]
+        for key, (value, error) in other["cost"]["gradient_equivalents"].items():
+            assert value == pytest.approx(other["cost"]["processor_seconds"][key][0] / gradient, rel=1e-12)
+            assert error > 0
     for row in document["ratios"]:
         ours, theirs = (
             next(c for c in document["cells"] if (c["theory"], c["sampler"]) == (row["theory"], name))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from scipy import special
 
 from ..provenance import commit, version
-from .costs import costs_of, paid_back_after, ratio_of
+from .costs import costs_of, in_gradients, paid_back_after, ratio_of
 from .fits import power_law
 from .quantities import DERIVED, OBSERVABLES
-from .samplers import SAMPLERS
+from .samplers import GRADIENTS, SAMPLERS
 from .verdict import verdict
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ CHANCE = 0.05  #: with which a correct study has a deviation that is called one
 MIN_TAUS = 20  #: of a shorter chain no error is known, and nothing is held against anything
 KEPT = (
     "acceptance",
+    "acceptance_error",
     "n_updates",
     "n_chains",
     "n_dropped",
@@ -116,6 +117,10 @@ def gathered(
                 **({"film": found} if (found := shown.get(result["digest"])) else {}),
             }
         )
+    for number in range(len(theories)):
+        here = [cell for cell in cells if cell["theory"] == number]
+        for cell, table in zip(here, in_gradients(here, _unit(here, card.study.reference)), strict=True):
+            cell["cost"]["gradient_equivalents"] = table
     document: Description = {
         "study_version": STUDY_VERSION,
         "name": card.study.name,
@@ -152,6 +157,13 @@ def gathered(
     return document
 
 
+def _unit(cells: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any] | None:
+    """The cell whose gradients are the unit of costs: of the reference if it has some, else of the first plain HMC."""
+    order = (reference, "hmc", "hmc_unit")
+    counted = [cell for cell in cells if cell["sampler"] in order and cell["counted"] == GRADIENTS]
+    return min(counted, key=lambda cell: order.index(cell["sampler"]), default=None)
+
+
 def fitted(cells: Sequence[Mapping[str, Any]], fit_from: int) -> list[Description]:
     """Exponents z of tau_int and of every cost, by sampler and observable, from extent `fit_from` on.
 
@@ -186,7 +198,8 @@ def ratios(cells: Sequence[Mapping[str, Any]], reference: str, observable: str =
         if None in pair:
             continue
         value, error = ratio_of(pair[0], pair[1])
-        setup = (cell.get("training_seconds") or 0.0) + (cell.get("data_seconds") or 0.0)
+        training, data = cell.get("training_seconds") or 0.0, cell.get("data_seconds") or 0.0
+        setup = training + data
         found.append(
             {
                 "theory": cell["theory"],
@@ -196,6 +209,8 @@ def ratios(cells: Sequence[Mapping[str, Any]], reference: str, observable: str =
                 "value": value,
                 "error": error,
                 "setup_seconds": setup,
+                "training_seconds": training,
+                "data_seconds": data,
                 "paid_back_after": paid_back_after(setup, pair[0][0], pair[1][0]),
             }
         )

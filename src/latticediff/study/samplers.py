@@ -10,7 +10,7 @@ from ..registry import nearest
 if TYPE_CHECKING:
     from ..action import Action
 
-__all__ = ["SAMPLERS", "Sampler", "lacking", "sampler_named"]
+__all__ = ["GRADIENTS", "SAMPLERS", "Sampler", "lacking", "sampler_named"]
 
 GRADIENTS, NETWORK = "gradients", "network evaluations"
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..style import FigureRecord, legend, log_axis, new_figure, plain_numbers
 from .study_axes import Document, hardest
 
-__all__ = ["autocorrelations", "histograms", "histories", "log_weights", "pilots"]
+__all__ = ["acceptance", "autocorrelations", "histograms", "histories", "log_weights", "pilots"]
 
 UPDATES = 200  #: of a history, at most
 
@@ -168,6 +168,45 @@ def pilots(document: Document) -> FigureRecord | None:
         ("sampler", "trajectory_length", "acceptance", "cost", "error"),
         rows,
     )
+
+
+def acceptance(document: Document) -> FigureRecord | None:
+    """Acceptance against the knob: what the tuning of trajectories has met at every step size."""
+    place, here = hardest(document, "kernel")
+    tuned = [(shown, found) for shown in here if (found := _tuned(shown.cell["kernel"]))]
+    if not tuned:
+        return None
+    figure, ax = new_figure(3.0)
+    rows: list[Any] = []
+    for shown, (length, _, met) in tuned:
+        sizes = [length / steps for steps, _ in met]
+        shares = [share for _, share in met]
+        ax.plot(sizes, shares, shown.marker, color=shown.colour, mfc="white", label=shown.label)
+        ax.plot(sizes[-1], shares[-1], shown.marker, color=shown.colour)
+        rows += [(shown.sampler, size, steps, share) for size, (steps, share) in zip(sizes, met, strict=True)]
+    for aim in sorted({target for _, (_, target, _) in tuned}):
+        ax.axhline(aim, color="#999999", lw=0.9, label="aimed at")
+    ax.set(xlabel="step size", ylabel="acceptance", ylim=(None, 1))
+    legend(figure, ax, outside=True)
+    return FigureRecord(
+        "acceptance",
+        f"Acceptance against step size, {place}",
+        "Every round of the tuning of a trajectory of given length, some tens of updates of all chains; filled: the"
+        " last one. Mixtures show the tuning of the trajectories in them.",
+        f"Acceptance of the rounds of tuning against step size at {place}.",
+        figure,
+        ("sampler", "step_size", "n_steps", "acceptance"),
+        rows,
+    )
+
+
+def _tuned(kernel: Any) -> tuple[float, float, list[Any]] | None:
+    """Trajectory length, acceptance aimed at and the (steps, acceptance) of a tuning; of a mixture, of its first."""
+    for part in (kernel, *(kernel or {}).get("parts", ())):
+        tuning = (part or {}).get("tuning") or {}
+        if tuning.get("n_steps_and_acceptance"):
+            return part["trajectory_length"], tuning["target_acceptance"], tuning["n_steps_and_acceptance"]
+    return None
 
 
 def _pilots(cell: Any) -> list[Any]:
