@@ -21,8 +21,9 @@ def _cells(document: Document) -> list[Any]:
     return sorted(document["cells"], key=lambda cell: (cell["theory"], order.index(cell["sampler"])))
 
 
-def _head(document: Document, cell: Mapping[str, Any]) -> tuple[str, str]:
-    return document["theories"][cell["theory"]]["label"], document["samplers"][cell["sampler"]]["label"]
+def _head(document: Document, cell: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    label = document["samplers"][cell["sampler"]]["label"]
+    return document["theories"][cell["theory"]]["label"], (label, "wrap")
 
 
 def _pair(pair: Any) -> str:
