@@ -74,7 +74,7 @@ def film(document: Document) -> FigureRecord | None:
         "film",
         f"From noise to field, {place}",
         "One draw of every model on its way: x_σ = φ + noise of width σ, at falling σ, by the probability flow (ODE) or"
-        " along a path of the reverse SDE. All flows of one kind of model begin with the same noise. Each picture has"
+        " along a path of the reverse SDE. Flows of the same sites begin with the same noise. Each picture has"
         " its own colour scale, since noise is larger than field."
         + (" Grey sites are drawn at the end, from their law given the others." if grey else "")
         + _window(document, here[0].cell["theory"], films[0][1][0]),
