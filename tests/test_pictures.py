@@ -11,8 +11,8 @@ from test_report import make_chain, make_run
 
 from latticediff.action.checkerboard import split
 from latticediff.errors import UserError
+from latticediff.lattice import planes
 from latticediff.report import Film, Histogram
-from latticediff.report.fields import planes
 from latticediff.report.figures import draw
 from latticediff.stages.pictures import denoised, histogram_edges, pictures, site_histogram
 
@@ -100,6 +100,35 @@ def test_even_sites_come_last():
     assert np.isfinite(odd).all()
     assert np.isnan(even[:-1]).all()
     assert np.isfinite(even[-1]).all()
+
+
+def test_a_film_along_a_path_ends_where_the_draw_does_and_shows_the_levels_of_its_ladder():
+    from latticediff.proposal import SdeProposal
+    from latticediff.proposal.film import flow_frames, path_frames
+
+    made = model(QUARTIC, SHAPE, 0.2, sigmas=(0.02, 4.0))
+    proposal = SdeProposal(made)
+    flow = flow_frames(made, np.random.default_rng(5))
+    found = path_frames(made, np.random.default_rng(5))
+    noise = np.random.default_rng(5).standard_normal((1, *proposal.noise_shape))
+    np.testing.assert_array_equal(found.fields[-1], proposal.transport(noise).phi[0])
+    assert found.sigma[-1] == flow.sigma[-1] == 0
+    ladder = np.sqrt(proposal.process.variances[1:])
+    for shown, wanted in zip(found.sigma[:-1], flow.sigma[:-1], strict=True):
+        assert shown == ladder[np.abs(np.log(ladder / wanted)).argmin()]
+    again = path_frames(made, np.random.default_rng(5))
+    np.testing.assert_array_equal(again.fields, found.fields)
+
+
+@pytest.mark.parametrize(("name", "share"), [("phi4-A-L8-fast", 1 / 2), ("phi4-A-L8-coarse", 1 / 4)])
+def test_sites_that_follow_from_others_come_last_along_a_path_too(name, share):
+    from latticediff.model.storage import load_model
+    from latticediff.proposal.film import path_frames
+
+    found = path_frames(load_model(name), np.random.default_rng(1))
+    assert (np.isfinite(found.fields[:-1]).mean(axis=(1, 2)) == share).all()
+    assert np.isnan(split(found.fields[:-1])[1]).all()
+    assert np.isfinite(found.fields[-1]).all()
 
 
 def test_figures_of_fields_say_what_they_show():

@@ -136,6 +136,19 @@ def test_free_field_path_weight_is_z_for_every_path(compiled):
     np.testing.assert_allclose(-FREE(draw.phi) - log_q, free_log_z(FREE, SHAPE), atol=2e-3)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_path_of_the_free_field_is_at_every_level_the_noised_field(compiled):
+    """<x^2> = mean of G, and v_i; ends where the draw ends, bit for bit. Levels at five standard errors."""
+    proposal = SdeProposal(model(FREE, SHAPE, 0.0), steps=5, compiled=compiled)
+    noise = rng(7).standard_normal((4000, *proposal.noise_shape))
+    sigma, fields = proposal.path(noise)
+    assert (np.diff(sigma) < 0).all() and sigma[-1] == 0 and len(sigma) == len(fields) == 6
+    np.testing.assert_array_equal(fields[-1], proposal.transport(noise).phi)
+    each = free_propagator(FREE, SHAPE).mean()
+    for level, x in zip(sigma, fields, strict=True):
+        assert abs(deviation((x**2).mean(axis=(1, 2)), each + level**2)) < N_SIGMA
+
+
 def one_site_integral(power=0):
     return quad(lambda x: x**power * math.exp(-float(ONE_SITE(np.array([x])))), -10, 10)[0]
 

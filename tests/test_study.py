@@ -7,12 +7,14 @@ a plain sum up to the recorded window.
 import json
 import math
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from latticediff.cli import main
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
+from latticediff.job.progress import Progress
 from latticediff.markov import ChainState
 from latticediff.signals import StopReason
 from latticediff.stages.study import rewrite_page, study
@@ -22,9 +24,9 @@ from latticediff.study.cell import Cell, read_result, result_path, write_result
 from latticediff.study.chains import observed, run_chain
 from latticediff.study.costs import cost_of, paid_back_after, ratio_of
 from latticediff.study.fits import power_law
-from latticediff.study.gathered import compared, fitted
+from latticediff.study.gathered import compared, fitted, held_against
 from latticediff.study.kernels import rebuild
-from latticediff.study.plan import describe_plan, plan_study, study_status
+from latticediff.study.plan import describe_plan, estimated, plan_study, study_status
 from latticediff.study.quantities import OBSERVABLES
 from latticediff.study.timing import Price, timed
 from latticediff.study.verdict import verdict
@@ -74,7 +76,7 @@ shape = [4, 4]
 def quickly():
     """Scans and timings as short as they can be: what they find is not looked at here."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("latticediff.stages.study.ROUND_SECONDS", 0.01)
+        patch.setattr("latticediff.stages.study_after.ROUND_SECONDS", 0.01)
         patch.setattr("latticediff.study.kernels.SCAN", 40)
         patch.setattr("latticediff.study.kernels.SCAN_SECONDS", 0.002)
         yield
@@ -180,6 +182,31 @@ def test_a_named_model_must_exist_even_where_missing_ones_are_skipped():
         plan_study(parse_study(text.replace("phi4-A-L88", "nowhere/at-all")))
 
 
+AT_8 = ONE.replace("m2 = 1.0\nlam = 0.5", "m2 = -4.0\nlam = 6.008").replace("[4, 4]", "[8, 8]")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "named", "reason"),
+    [
+        ("fast", 'fast = "phi4-A-L16-fast"', "fast at 8x8.*phi4-A-L16-fast was trained for .*lam=4.98.*lam=6.008"),
+        ("sde", 'accurate = "phi4-H-L16"', "sde at 8x8.*trained for"),
+        ("fast_hmc", 'fast_hmc = "phi4-A-L16-coarse"', "fast_hmc at 8x8.*phi4-A-L16-coarse was trained for"),
+        ("partial", 'partial = "phi4-A-L8-coarse"', "partial at 8x8.*of the coarse sites alone.*a model of all sites"),
+        ("partial", 'accurate = "phi4-A-L8-odd"', "partial at 8x8.*of the odd sites alone"),
+    ],
+)
+def test_a_named_model_that_does_not_fit_is_said_before_anything_runs(sampler, named, reason, tmp_path):
+    text = AT_8.replace('"hmc"]', f'"{sampler}"]') + f"models = {{ {named} }}\n"
+    with pytest.raises(CardError, match=f"{reason}.*missing = .skip"):
+        study(parse_study(text), tmp_path / "out")
+    plan = plan_study(parse_study(text, ["study.missing=skip"]))
+    assert [name for _, name in plan.cells] == ["hmc_unit"]
+    assert sampler in plan.skipped[0]
+    with pytest.raises(UserError, match=reason):  # none is trained in its place
+        study(parse_study(text, ["study.missing=train"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_shipped_models_are_found_by_lattice_and_couplings():
     text = """
 [study]
@@ -273,7 +300,7 @@ def test_only_what_is_missing_runs(done, tmp_path):
 
 
 def test_a_failed_cell_leaves_the_others_and_is_tried_again(tmp_path, monkeypatch):
-    import latticediff.stages.study as stage
+    import latticediff.stages.study_cells as stage
 
     def fails(cell):
         if cell.sampler == "hmc":
@@ -301,6 +328,34 @@ def test_a_stop_keeps_what_is_done(tmp_path):
         study(parse_study(SMALL), tmp_path / "out", stop=stop)
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 1
     assert len(json.loads((tmp_path / "out" / "study.json").read_text())["cells"]) == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_study_says_what_its_last_cell_found(tmp_path, jobs, monkeypatch):
+    seen = []
+
+    def reach(status, done, total, numbers, work):
+        seen.append((done, total, numbers, work))
+
+    monkeypatch.setattr("latticediff.job.status.Status.reach", reach)
+    progress = Progress()
+    with progress.seen_at(tmp_path / "out"):
+        document = study(parse_study(ONE), tmp_path / "out", jobs=jobs, progress=progress)
+    cells = seen[:2]
+    assert [row[:2] for row in cells] == [(1, 2), (2, 2)]
+    found = {(c["tau_int"]["abs_m"][0], c["acceptance"]) for c in document["cells"]}
+    assert {(numbers["tau_int"], numbers["acceptance"]) for *_, numbers, _ in cells} == found
+    # the work is that of the plan: a search is dearer than a chain
+    total = sum(map(estimated, cells_of(ONE)))
+    assert cells[-1][3] == (pytest.approx(total), pytest.approx(total))
+
+
+def test_parts_are_seen_beside_each_other(tmp_path, monkeypatch):
+    where = []
+    monkeypatch.setattr(Progress, "seen_at", lambda self, out: where.append(str(out)) or nullcontext())
+    (tmp_path / "card.toml").write_text(ONE)
+    assert run(tmp_path / "card.toml", "--out", tmp_path / "out", "--part", "2/2", "-q") == 0
+    assert where == [str(tmp_path / "out.part-2-of-2")]
 
 
 def test_parts_of_an_array_and_processes_find_the_same(done, tmp_path):
@@ -334,6 +389,8 @@ def test_tau_int_and_averages_are_those_of_the_raw_chains(sampler):
         # what the mean takes away is given back, by the window over the number of entries
         given_back = (2 * row["window"][key] + 1) / chains.size
         assert row["tau_int"][key][0] == pytest.approx(max(0.5, plain) * (1 + given_back), rel=0.02)
+    # 16 independent chains: their spread is the error
+    assert 0 < row["acceptance_error"] < 0.1 and 0.5 < row["acceptance"] <= 1
     assert row["history"][:3] == pytest.approx(values[0, 0, :3].tolist(), rel=1e-4)
     assert sum(row["histogram"]["counts"]) == values[0].size
 
@@ -379,6 +436,16 @@ def test_every_cost_and_ratio_of_the_document_follows_from_its_chains_and_prices
         if cell["evaluations_per_update"] is not None:
             expected = 2 * cell["tau_int"]["m"][0] * cell["evaluations_per_update"]
             assert cell["cost"]["evaluations"]["m"][0] == pytest.approx(expected)
+    for number in range(3):
+        unit, other = (
+            next(c for c in document["cells"] if (c["theory"], c["sampler"]) == (number, name))
+            for name in ("hmc_unit", "hmc")
+        )
+        assert unit["cost"]["gradient_equivalents"] == unit["cost"]["evaluations"]
+        gradient = unit["seconds_per_update"]["processor"][0] / unit["evaluations_per_update"]
+        for key, (value, error) in other["cost"]["gradient_equivalents"].items():
+            assert value == pytest.approx(other["cost"]["processor_seconds"][key][0] / gradient, rel=1e-12)
+            assert error > 0
     for row in document["ratios"]:
         ours, theirs = (
             next(c for c in document["cells"] if (c["theory"], c["sampler"]) == (row["theory"], name))
@@ -409,6 +476,8 @@ def row_of(extent, sampler, tau, seconds, average=1.0, **more):
         "sampler": sampler,
         "L": extent,
         "tau_int": pair,
+        "n_updates": 5500,
+        "n_dropped": 500,
         "average": {key: [average, 0.01] for key in keys},
         "cost": {"processor_seconds": cost},
         **more,
@@ -457,6 +526,27 @@ def test_a_deviation_is_called_one_only_beyond_what_chance_explains():
     assert verdict(document_of([])) == ["Nothing was measured: every cell failed or is missing."]
 
 
+def test_a_chain_of_few_tau_int_is_held_against_nothing():
+    """What a study of mine called a deviation of 3.8 sigma: 16 updates of a sampler whose tau_int is 3."""
+    cells = [row_of(8, "hmc", 2.0, 1e-3), row_of(8, "fast", 3.0, 1e-3, average=1.3)]
+    cells[1] |= {"n_updates": 16, "n_dropped": 1}
+    cells[1]["tau_int"] = {**cells[1]["tau_int"], "action": [0.7, 0.1]}  # of which it is long enough: 15 > 14
+    found = compared(cells, "hmc")
+    assert [row["observable"] for row in found["rows"]] == ["action"]
+    assert [row["observable"] for row in found["short"]] == ["abs_m", "m2", "shell"]
+    said = verdict(document_of(cells))[-1]
+    assert "1 of 1 averages deviate" in said
+    assert "and 3 averages of chains that are too short could not be compared" in said
+    cells[1]["tau_int"]["action"] = [0.8, 0.1]
+    said = verdict(document_of(cells))[-1]
+    assert said == "4 averages of chains that are too short could not be compared."
+    # the reference may be the short one
+    cells[0], cells[1] = {**cells[0], "n_updates": 30, "n_dropped": 3}, row_of(8, "fast", 0.5, 1e-3)
+    assert len(compared(cells, "hmc")["short"]) == 4
+    known = held_against(cells, [{"abs_m": [1.0, 0.1], "chi": [1.0, 0.1]}])
+    assert [(row["sampler"], row["observable"]) for row in known["short"]] == [("hmc", "abs_m")]
+
+
 def test_several_couplings_on_one_lattice_are_no_series_in_extent():
     assert fitted([row_of(8, "hmc", 2.0, 1e-3), row_of(8, "hmc", 3.0, 1e-3), row_of(16, "hmc", 3.0, 1e-3)], 8) == []
 
@@ -478,15 +568,19 @@ def test_a_learned_cell_has_both_effective_sample_sizes():
     assert row["training_seconds"] > 10
 
 
-@pytest.mark.parametrize("sampler", ["partial", "fast_hmc"])
-def test_chains_that_combine_models_are_exact_and_can_be_timed(sampler):
-    text = ONE.replace('"hmc"]', f'"{sampler}"]').replace("m2 = 1.0\nlam = 0.5", "m2 = -4.0\nlam = 6.008")
-    exact, cell = cells_of(text.replace("[4, 4]", "[8, 8]"))
+@pytest.mark.parametrize(
+    ("sampler", "model"),
+    [("partial", "phi4-A-L8"), ("fast_hmc", "phi4-A-L8-coarse"), ("sde", "phi4-A-L8-coarse")],
+)
+def test_chains_that_combine_models_are_exact_and_can_be_timed(sampler, model):
+    named = f'models = {{ sde = "{model}" }}\n' if sampler == "sde" else ""
+    exact, cell = cells_of(AT_8.replace('"hmc"]', f'"{sampler}"]') + named)
+    assert cell.model_name == model
     row, reference = run_chain(cell), run_chain(exact)
     for key in ("abs_m", "action"):
         (a, da), (b, db) = row["average"][key], reference["average"][key]
         assert abs(a - b) < 5 * math.hypot(da, db)
-    assert 0.9 < row["ess_forward"][0] < 1
+    assert 0.7 < row["ess_forward"][0] < 1
     assert rebuild(cell, json.loads(json.dumps(row))).kernel.describe() == row["kernel"]
 
 
@@ -570,7 +664,7 @@ def test_the_command(tmp_path, capsys):
 
 
 def test_a_failed_cell_makes_the_exit_code(tmp_path, capsys, monkeypatch):
-    import latticediff.stages.study as stage
+    import latticediff.stages.study_cells as stage
 
     monkeypatch.setattr(stage, "run_chain", lambda cell: run_chain(Cell(**{**vars(cell), "sampler": "nothing"})))
     (tmp_path / "card.toml").write_text(ONE)

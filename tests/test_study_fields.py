@@ -14,10 +14,10 @@ from latticediff.report.markdown import markdown
 from latticediff.stages.study import study
 from latticediff.stages.study_models import Wanted, models_wanted
 from latticediff.study.card import parse_study
-from latticediff.study.fields import FieldSums, effective_masses, on_axis, one_slice
+from latticediff.study.fields import FieldSums, effective_masses, on_axis
 from latticediff.study.gathered import held_against
 from latticediff.study.models import model_folder_of, model_of
-from latticediff.study.plan import plan_study
+from latticediff.study.plan import plan_study, study_status
 from latticediff.study.samplers import SAMPLERS
 
 CARD = """
@@ -62,8 +62,8 @@ def test_stretches_are_summed_and_the_beginning_is_dropped(phi):
     found = np.array(told["propagator"])
     np.testing.assert_allclose(found[:, 0], kept.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(found[:, 1], kept.std(axis=0, ddof=1) / math.sqrt(10), rtol=1e-12)
-    np.testing.assert_array_equal(told["configuration"], one_slice(phi[-1, 0]))
-    assert np.shape(told["configuration"]) == (4, 6)
+    np.testing.assert_array_equal(told["configuration"], np.round(phi[-1, 0, 0], 2))
+    assert np.shape(told["configuration"]) == (6, 6)
 
 
 def test_too_few_chains_have_no_error():
@@ -108,6 +108,9 @@ def test_values_that_are_known_are_held_against_every_sampler(tmp_path):
         {
             "theory": 0,
             "sampler": name,
+            "n_updates": 110,
+            "n_dropped": 10,
+            "tau_int": {key: [1.0, 0.1] for key in ("m", "abs_m", "m2", "action", "shell")},
             "average": {"abs_m": [1.0 + shift, 0.03]},
             "derived": {"binder": [0.2, 0.03]},
         }
@@ -190,6 +193,67 @@ def test_a_study_trains_what_it_lacks(tmp_path):
     again = study(parse_study(CARD), tmp_path / "out")
     assert [cell["digest"] for cell in again["cells"]] == [cell["digest"] for cell in document["cells"]]
     assert stamp != (tmp_path / "out/study.json").stat().st_mtime_ns
+
+
+# films
+
+LEARNED = """
+[study]
+samplers = ["hmc_unit", "learned", "sde", "partial", "fast"]
+reference = "hmc_unit"
+precision = 0.3
+seconds = 0.3
+n_chains = 16
+sites = 256
+
+[action]
+convention = "A"
+m2 = -4.0
+
+[[line]]
+shape = [8, 8]
+couplings = { lam = 6.008 }
+models = { fast = "phi4-A-L8-fast" }
+
+[[line]]
+shape = [8, 8]
+couplings = { lam = 6.45 }
+models = { accurate = "phi4-A-line", fast = "phi4-A-line" }
+"""
+
+
+def test_every_model_and_route_has_a_film_once_where_the_reference_is_slowest(tmp_path, monkeypatch):
+    import latticediff.stages.study_after as stage
+
+    monkeypatch.setattr(stage, "ROUND_SECONDS", 0.01)
+    monkeypatch.setattr("latticediff.study.chains.N_FORWARD", 64)
+    made = stage.films
+    monkeypatch.setattr(stage, "films", lambda chains: 1 / 0)
+    card, out = parse_study(LEARNED), tmp_path / "out"
+    document = study(card, out)
+    assert [line.split(":")[0] for line in document["failed"]] == ["film at 8x8, lam = 6.008"]
+    assert len(document["cells"]) == 10  # the chains are not lost
+    assert not any("film" in cell for cell in document["cells"])
+    plan = plan_study(card, out)
+    assert [(c.kind, state[:6]) for c, state in study_status(plan, out)][-1] == ("film", "failed")
+    # the same command tries it again, and nothing else
+    monkeypatch.setattr(stage, "films", made)
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    document = study(card, out)
+    after = {path.name: path.stat().st_mtime_ns for path in (out / "cells").iterdir()}
+    assert [name for name in after if after[name] != before[name]] == [f"{plan.film(out).digest}.json"]
+    assert not document["failed"]
+    films = {(cell["theory"], cell["sampler"]): cell["film"] for cell in document["cells"] if "film" in cell}
+    # partial noise goes along the flow of the accurate model, which is shown
+    assert list(films) == [(0, "learned"), (0, "sde"), (0, "fast")]
+    for film in films.values():
+        assert film["sigma"][0] > 1 > film["sigma"][-2] > film["sigma"][-1] == 0
+        assert np.shape(film["fields"]) == (len(film["sigma"]), 8, 8)
+        assert not any(value is None for row in film["fields"][-1] for value in row)
+    assert any(value is None for row in films[0, "fast"]["fields"][0] for value in row)
+    again = made({name: plan.cells[0, name] for name in ("learned", "sde", "fast")})
+    assert again == {name: film for (_, name), film in films.items()}
+    assert (out / "figures/film.svg").is_file()
 
 
 # Markdown

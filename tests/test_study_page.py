@@ -12,7 +12,7 @@ import pytest
 from latticediff.errors import FileError
 from latticediff.report.figures.study import draw_study
 from latticediff.report.figures.study_axes import horizontal
-from latticediff.report.numbers import value_error
+from latticediff.report.numbers import seconds, value_error
 from latticediff.report.study import study_markdown, study_page, write_study
 from latticediff.stages.study import rewrite_page
 from latticediff.study.gathered import compared, fitted, held_against, ratios
@@ -25,8 +25,13 @@ PILOTS = [
     {"trajectory_length": 1.0, "target_acceptance": 0.85, "tau_int": [2.0, 0.1], "cost": [40.0, 2.0]},
     {"trajectory_length": 2.0, "target_acceptance": 0.85, "tau_int": [None, None], "cost": [None, None]},
 ]
+TUNED = {
+    "trajectory_length": 1.0,
+    "tuning": {"target_acceptance": 0.85, "n_steps_and_acceptance": [[4, 0.7], [8, 0.9], [6, 0.84]]},
+}
 WEIGHTS = {"low": -0.3, "high": 0.3, "counts": [2, 8, 2]}
-FIGURES = 12
+FIGURES = 14
+FILM = {"sigma": [4.0, 0.5, 0.0], "fields": [[[4.0, None], [None, -4.0]]] * 2 + [[[0.5, 0.1], [0.2, -0.5]]]}
 
 
 def cell(theory, extent, sampler, tau, seconds):
@@ -41,7 +46,9 @@ def cell(theory, extent, sampler, tau, seconds):
         "digest": f"{theory:04d}{len(sampler):016d}",
         "model": f"phi4-A-L{extent}-fast" if learned else None,
         "acceptance": 0.8766,
-        "n_updates": 400,
+        "acceptance_error": 0.0031,
+        "n_updates": 440,
+        "n_dropped": 30,
         "n_chains": 64,
         "tau_int": taus,
         "window_found": dict.fromkeys(OBSERVABLES, extent < 32),
@@ -49,7 +56,7 @@ def cell(theory, extent, sampler, tau, seconds):
         "evaluations_per_update": 11.0,
         "counted": "gradients",
         "seconds_per_update": {"processor": each, "wall": each},
-        "cost": {"processor_seconds": cost, "wall_seconds": cost, "evaluations": cost},
+        "cost": {"processor_seconds": cost, "wall_seconds": cost, "evaluations": cost, "gradient_equivalents": cost},
         "history": [math.sin(t / 3) for t in range(50)],
         "autocorrelation": [math.exp(-t / tau) for t in range(40)],
         "window": dict.fromkeys(OBSERVABLES, 12),
@@ -58,7 +65,7 @@ def cell(theory, extent, sampler, tau, seconds):
         "propagator": [[10.0 / (1 + j), 0.1] for j in range(extent // 2 + 1)],
         "effective_mass": [[0.5, 0.01], [0.5, 0.1], *[None] * (extent // 2 - 2)],
         "configuration": [[0.5, -0.5], [0.25, 0.0]],
-        "kernel": {"tuning": {"search": {"pilots": PILOTS}}} if sampler == "hmc" else {},
+        "kernel": {"tuning": {"search": {"pilots": PILOTS}}} if sampler == "hmc" else {"parts": [{}, TUNED]},
         **({"log_weights": {"drawn": WEIGHTS, "given": WEIGHTS}} if learned else {}),
         **(
             {"ess_reverse": [0.97, 0.001], "ess_forward": [0.95, 0.002], "forward_fields": "2048 fields"}
@@ -66,6 +73,7 @@ def cell(theory, extent, sampler, tau, seconds):
             else {}
         ),
         **({"training_seconds": 200.0, "data_seconds": 7.0} if learned else {}),
+        **({"film": FILM} if learned and extent < 32 else {}),
     }
 
 
@@ -122,6 +130,9 @@ def test_every_number_of_the_document_is_on_the_page(document, page):
     for row in document["cells"]:
         assert value_error(*row["tau_int"]["m"]) in page
         assert row["digest"] in page
+        for pair in row["cost"]["processor_seconds"].values():
+            assert seconds(*pair).replace(" ", "\u00a0") in page
+        assert "87.66(31)\u00a0%" in page
     for fit in document["fits"]:
         assert value_error(fit["z"], fit["error"]) in page
     for row in document["ratios"]:
@@ -168,6 +179,26 @@ def test_figures_have_their_numbers_and_the_same_bytes_every_time(document, tmp_
     found = {(row["sampler"], float(row["L"])): float(row["value"]) for row in rows}
     for row in document["cells"]:
         assert found[row["sampler"], row["L"]] == row["cost"]["processor_seconds"]["abs_m"][0]
+
+
+def test_acceptance_is_shown_against_the_knob(document):
+    record = next(record for record in draw_study(document) if record.name == "acceptance")
+    assert record.rows == [("fast", 0.25, 4, 0.7), ("fast", 0.125, 8, 0.9), ("fast", pytest.approx(1 / 6), 6, 0.84)]
+
+
+def test_the_film_is_of_the_slowest_theory_that_has_one(document, tmp_path):
+    record = next(record for record in draw_study(document) if record.name == "film")
+    assert "16x16" in record.title  # at 32x32 none was made
+    assert "A plane of 2×2 sites is shown" in record.caption
+    assert "Grey sites are drawn at the end" in record.caption
+    assert record.header == ("sampler", "sigma", "y", "x", "value")
+    # sites that are not drawn yet are no rows
+    assert record.rows[:3] == [("fast", 4.0, 0, 0, 4.0), ("fast", 4.0, 1, 1, -4.0), ("fast", 0.5, 0, 0, 4.0)]
+    assert len(record.rows) == 2 + 2 + 4
+    titles = [ax.get_title(loc="left") for ax in record.figure.axes]
+    assert titles == ["fast model\nσ = 4", "σ = 0.5", "the field φ"]
+    bare = {**document, "cells": [{k: v for k, v in row.items() if k != "film"} for row in document["cells"]]}
+    assert "film" not in {record.name for record in draw_study(bare)}
 
 
 def test_a_study_along_a_coupling_has_it_for_its_axis(document):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from latticediff.cli import main
@@ -58,6 +59,38 @@ def test_the_time_left_is_that_of_the_speed_so_far(tmp_path):
     assert 88 * 0.11 / 1.5 < left < 90 * 0.11 * 1.5
 
 
+def test_units_of_different_length_are_weighed(tmp_path, monkeypatch):
+    """Units of work 1 take 0.3 s each, from the end of the first on; one of 8 is left."""
+    monkeypatch.setattr("latticediff.job.status.SECONDS", 0.0)
+    progress = Progress()
+    with progress.seen_at(tmp_path / "x"), progress.task("cells", 4, work=11) as task:
+        task.advance(1, 1.0)
+        for _ in range(2):
+            time.sleep(0.3)
+            task.advance(1, 1.0)
+        row = read_status(tmp_path / "x")
+    assert (row["done"], row["total"]) == (3, 4)
+    assert 8 * 0.3 / 1.5 < row["seconds_left"] < 8 * 0.3 * 1.5
+
+
+def test_a_command_that_works_in_silence_is_seen_to_live(tmp_path, monkeypatch):
+    monkeypatch.setattr("latticediff.job.status.BEAT", 0.1)
+    out, progress = tmp_path / "x", Progress()
+    with progress.seen_at(out), progress.task("cells", 3) as task:
+        task.advance(1)
+        time.sleep(1.1)
+        task.advance(1, tau_int=0.7)
+        first, stamp = read_status(out), status_path(out).stat().st_mtime_ns
+        time.sleep(0.5)
+        later = read_status(out)
+        assert status_path(out).stat().st_mtime_ns > stamp
+        assert later["seconds_left"] < first["seconds_left"] - 0.2
+        assert {k: v for k, v in later.items() if k not in ("written", "seconds_left")} == {
+            k: v for k, v in first.items() if k not in ("written", "seconds_left")
+        }
+    assert not status_path(out).exists()
+
+
 def test_an_output_that_cannot_have_a_file_beside_it_stops_nothing(tmp_path):
     progress = Progress()
     with progress.seen_at(tmp_path / "nowhere" / "x"), progress.task("work", 2) as task:
@@ -104,6 +137,22 @@ def test_a_run_is_seen_until_it_ends(running, capsys):
     assert "has ended" in follower.communicate(timeout=60)[0]
 
 
+def test_a_file_gets_a_line_now_and_then(tmp_path, monkeypatch, capsys):
+    import latticediff.cli.watching as watching
+
+    rows = [{"task": "cells", "done": n, "total": 9, "written": "", "past": [], "numbers": {}} for n in range(9)]
+    looks = iter([*rows[1:], None])
+    monkeypatch.setattr("latticediff.job.status.read_status", lambda out: next(looks))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    clock = iter(range(0, 1000, 20))
+    monkeypatch.setattr("time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(watching, "_age", lambda row: 0.0)
+    watching._follow(tmp_path / "x", rows[0])
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(" (")[0] for line in said[:-1]] == ["cells: 0 of 9", "cells: 3 of 9", "cells: 6 of 9"]
+    assert said[-1].endswith("has ended")
+
+
 def test_a_killed_run_is_told_by_its_age(running, capsys):
     process, out = running
     process.kill()
@@ -121,3 +170,16 @@ def test_what_is_not_running_is_said(tmp_path, capsys):
     status_path(tmp_path / "other").write_text("[]")
     watch(tmp_path / "other", code=2)
     assert "is no progress of a command" in capsys.readouterr().err
+
+
+def test_a_block_of_proposals_tells_its_ess():
+    """That of `ess_reverse`; a draw of weight zero counts, and a block of nothing else has none."""
+    from latticediff.analysis import ess_reverse
+    from latticediff.stages.sample import _worth_showing
+
+    log_weight = np.append(np.random.default_rng(1).normal(500.0, 1.0, (20, 8)), [[-np.inf] * 8], axis=0)
+    told = _worth_showing({"accepted": np.ones((21, 8)), "log_weight": log_weight})
+    assert told == {"acceptance": 1.0, "ESS": pytest.approx(ess_reverse(log_weight.ravel()).value, rel=1e-12)}
+    nothing = {"accepted": np.zeros((1, 8)), "log_weight": np.full((1, 8), -np.inf)}
+    assert _worth_showing(nothing) == {"acceptance": 0.0}
+    assert _worth_showing({"accepted": np.zeros((1, 8))}) == {"acceptance": 0.0}

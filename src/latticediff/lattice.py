@@ -25,6 +25,7 @@ __all__ = [
     "momenta_along",
     "neighbours",
     "p_hat_squared",
+    "planes",
     "point_symmetries",
     "volume",
 ]
@@ -192,3 +193,23 @@ def axis_orders(shape: Extents, form: FloatArray | None = None) -> list[tuple[in
         return orders
     size = 1e-9 * float(np.abs(form).max())
     return [order for order in orders if np.allclose(form, np.transpose(form, order), rtol=0, atol=size)]
+
+
+def planes(phis: FloatArray, window: int = 64) -> FloatArray:
+    """Two-dimensional windows of fields, for people to look at: the plane of the last two directions at 0.
+
+    Parameters
+    ----------
+    phis : ndarray, shape (n, *lattice), float64
+    window : int
+        Sites along each direction, at most.
+
+    Returns
+    -------
+    ndarray, shape (n, a, b), float64
+        Of one dimension a single row, a = 1.
+    """
+    phis = np.asarray(phis, np.float64)
+    while phis.ndim > 3:
+        phis = phis[:, 0]
+    return (phis[:, None] if phis.ndim == 2 else phis)[:, :window, :window]

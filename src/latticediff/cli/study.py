@@ -76,13 +76,15 @@ def study(
 
     options = [*(f"--set {entry}" for entry in overrides or []), *([f"--along {along}"] if along else [])]
     command = " ".join(["latticediff study", card.name, "--out", out.name, *options])
-    progress = make_progress(quiet)
-    with stop_after(max_walltime) as stop, progress.seen_at(out):
+    progress, share = make_progress(quiet), _part(part)
+    # parts run beside each other, and each says how far it is in a file of its own
+    seen = out if share is None else Path(f"{out}.part-{share[0]}-of-{share[1]}")
+    with stop_after(max_walltime) as stop, progress.seen_at(seen):
         found = run(
             asked,
             out,
             jobs=jobs,
-            part=_part(part),
+            part=share,
             models_alone=models,
             progress=progress,
             stop=stop,

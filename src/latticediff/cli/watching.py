@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 LOOK = 1.0  #: seconds between two looks
+LINE = 60.0  #: seconds between two lines of one task, in a file
 SILENT = 120.0  #: seconds without a sign of life after which that is said
 
 
@@ -45,7 +46,7 @@ def watch(
 
 
 def _follow(out: Path, row: dict[str, Any] | None) -> None:
-    """Show the status until its file is gone: in one place on a terminal, a line at each new task elsewhere."""
+    """Show the status until its file is gone: in one place on a terminal; else a line at each new task and minute."""
     import sys
     import time
 
@@ -55,11 +56,12 @@ def _follow(out: Path, row: dict[str, Any] | None) -> None:
     from ..job.status import read_status
 
     if not sys.stdout.isatty():
-        told = None
+        told, when = None, 0.0
         while row is not None:
-            if told != (row["task"], len(row["past"])):
+            now = time.monotonic()
+            if told != (row["task"], len(row["past"])) or now - when >= LINE:
                 say(_line(row))
-                told = row["task"], len(row["past"])
+                told, when = (row["task"], len(row["past"])), now
             time.sleep(LOOK)
             row = read_status(out)
     else:

@@ -18,7 +18,8 @@ and ``log_weight = -S(x_0) - log q`` is exact on the space of paths. Sums in flo
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,11 +114,25 @@ class ReverseProcess:
         log_q : array, shape (n,), float64
             Density of the path, that of the forward path given the field divided out.
         """
+        x, log_q = deque(self.walk(noise), maxlen=1).pop()  # memory of one level alone
+        return x / self.alphas[0], log_q + self.modes.volume * math.log(self.alphas[0])
+
+    def walk(self, noise: Array) -> Iterator[tuple[Array, Array]]:
+        """Level by level what `down` does.
+
+        Yields
+        ------
+        x : array, shape (n, *layout), float64
+            x_i for i = N to 0, in the coordinates of the process: divided by ``alphas[i]`` it has the variance v_i.
+        log_q : array, shape (n,), float64
+            Of the path so far.
+        """
         modes, alphas = self.modes, self.alphas
         sign, white = self.vacua.enter(noise[:, 0])
         x = self.vacua.fields(sign, modes.multiply(white, self.prior**0.5))
         log_q = self.vacua.admit(sign, x, self._log_prior(white))
         x = alphas[-1] * x
+        yield x, log_q
         for i in range(self.n_steps, 0, -1):
             exploded = x / alphas[i]
             s = modes.score(exploded, i)
@@ -125,7 +140,7 @@ class ReverseProcess:
             lower = alphas[i - 1] * (exploded + self.deltas[i - 1] * s + step)
             log_q = log_q + log_p - modes.volume * math.log(alphas[i - 1]) - self._log_forward(lower, x, i)
             x = lower
-        return x / alphas[0], log_q + modes.volume * math.log(alphas[0])
+            yield x, log_q
 
     def up(self, phi: Array, noise: Array) -> Array:
         """Draw a forward path from the field and weigh it.

@@ -11,9 +11,9 @@ class Pace:
     """Units of work done, and when; the first piece of work compiles, so speed is measured from its end on."""
 
     def __init__(self) -> None:
-        self._from: tuple[float, int] | None = None
+        self._from: tuple[float, float] | None = None
 
-    def seconds_left(self, done: int, total: int) -> float | None:
+    def seconds_left(self, done: float, total: float) -> float | None:
         """Time that `total` units will still take now that `done` of them are; None while that is not known."""
         now = time.monotonic()
         if self._from is None:

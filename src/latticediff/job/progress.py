@@ -22,10 +22,23 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class Task:
-    """A piece of work that takes a while, and how much of it is done; this one shows nothing."""
+    """A piece of work that takes a while, and how much of it is done; this one shows nothing.
 
-    def __init__(self, name: str, total: int, initial: int = 0) -> None:
+    Parameters
+    ----------
+    name : str
+    total : int
+        Units.
+    initial : int
+        Those that are done before.
+    work : float, optional
+        All that is to be done, where units differ in length: the time left follows from it. Default: `total`.
+    """
+
+    def __init__(self, name: str, total: int, initial: int = 0, work: float | None = None) -> None:
         self.name, self.total, self.done = name, total, initial
+        self.work: float = total if work is None else work
+        self.worked: float = initial
 
     def __enter__(self) -> Self:
         return self
@@ -33,9 +46,10 @@ class Task:
     def __exit__(self, *exc_info: object) -> None:
         pass
 
-    def advance(self, n: int = 1, **info: float) -> None:
-        """Count `n` more units as done; `info` are numbers worth showing."""
+    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
+        """Count `n` more units as done, `work` of all the work; `info` are numbers worth showing."""
         self.done += n
+        self.worked += n if work is None else work
 
     def reach(self, done: int, **info: float) -> None:
         """Set the number of units that are done in all; `info` as in `advance`."""
@@ -43,18 +57,18 @@ class Task:
 
 
 class _BarTask(Task):
-    def __init__(self, name: str, total: int, initial: int = 0) -> None:
+    def __init__(self, name: str, total: int, initial: int = 0, work: float | None = None) -> None:
         from tqdm import tqdm
 
-        super().__init__(name, total, initial)
+        super().__init__(name, total, initial, work)
         # tqdm's own guess would count what the first piece of work compiles
         shape = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
         self._bar = tqdm(total=total, initial=initial, desc=name, unit_scale=True, dynamic_ncols=True, bar_format=shape)
         self._pace = Pace()
 
-    def advance(self, n: int = 1, **info: float) -> None:
-        super().advance(n)
-        seconds = self._pace.seconds_left(self.done, self.total)
+    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
+        super().advance(n, work)
+        seconds = self._pace.seconds_left(self.worked, self.work)
         left = [] if seconds is None else [f"about {_short(seconds)} left"]
         numbers = [f"{key} {value:.4g}" for key, value in info.items()]
         self._bar.set_postfix_str(", ".join(left + numbers), refresh=False)
@@ -72,13 +86,13 @@ def _short(seconds: float) -> str:
 
 
 class _LineTask(Task):
-    def __init__(self, name: str, total: int, initial: int = 0) -> None:
-        super().__init__(name, total, initial)
+    def __init__(self, name: str, total: int, initial: int = 0, work: float | None = None) -> None:
+        super().__init__(name, total, initial, work)
         self._said, self._pace = time.monotonic(), Pace()
 
-    def advance(self, n: int = 1, **info: float) -> None:
-        super().advance(n)
-        seconds, now = self._pace.seconds_left(self.done, self.total), time.monotonic()
+    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
+        super().advance(n, work)
+        seconds, now = self._pace.seconds_left(self.worked, self.work), time.monotonic()
         if now - self._said < SECONDS_BETWEEN_LINES:
             return
         self._said = now
@@ -91,7 +105,7 @@ class _WrittenTask(Task):
     """Another task, and beside it how much is done in the file of a `Status`."""
 
     def __init__(self, shown: Task, status: Status) -> None:
-        super().__init__(shown.name, shown.total, shown.done)
+        super().__init__(shown.name, shown.total, shown.done, shown.work)
         self._shown, self._status = shown, status
 
     def __enter__(self) -> Self:
@@ -102,10 +116,10 @@ class _WrittenTask(Task):
     def __exit__(self, *exc_info: object) -> None:
         self._shown.__exit__(*exc_info)
 
-    def advance(self, n: int = 1, **info: float) -> None:
-        super().advance(n)
-        self._shown.advance(n, **info)
-        self._status.reach(self.done, self.total, info)
+    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
+        super().advance(n, work)
+        self._shown.advance(n, work, **info)
+        self._status.reach(self.done, self.total, info, (self.worked, self.work))
 
 
 class Progress:
@@ -116,9 +130,9 @@ class Progress:
         self._status: Status | None = None
         self._warns = not quiet if warns is None else warns
 
-    def task(self, name: str, total: int, initial: int = 0) -> Task:
-        """A context manager that shows how much of `name` is done."""
-        shown = self._task(name, total, initial)
+    def task(self, name: str, total: int, initial: int = 0, work: float | None = None) -> Task:
+        """A context manager that shows how much of `name` is done; arguments as of `Task`."""
+        shown = self._task(name, total, initial, work)
         return shown if self._status is None else _WrittenTask(shown, self._status)
 
     @contextmanager

@@ -1,7 +1,7 @@
 """How far a command is, in a small file beside its output, for `latticediff watch` in another terminal or node.
 
-The file ``OUT.progress.json`` is there as long as the command runs: replaced as a whole at most once a second, removed
-at the end. One that stays behind is of a command that was killed.
+The file ``OUT.progress.json`` is there as long as the command runs: replaced as a whole at most once a second, and
+after 20 to 40 seconds of silence once more; removed at the end. One that stays behind is of a command that was killed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from .pace import Pace
 __all__ = ["Status", "read_status", "status_path", "written"]
 
 SECONDS = 1.0  #: between two writings
+BEAT = 20.0  #: after which a command whose work is silent says that it lives
 BYTES = 1 << 16  #: a status is some hundred
 
 
@@ -47,6 +49,8 @@ class Status:
         self.path, self.past = path, list[str]()
         self.has_written = False
         self._name, self._pace, self._last, self._began = "", Pace(), -math.inf, datetime.now(UTC)
+        self._row: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def begin(self, name: str, done: int, total: int) -> None:
         """A new task begins, with `done` of `total` units done before."""
@@ -55,9 +59,9 @@ class Status:
         self._name, self._pace, self._last, self._began = name, Pace(), -math.inf, datetime.now(UTC)
         self._write(done, total, {}, None)
 
-    def reach(self, done: int, total: int, numbers: dict[str, float]) -> None:
-        """`done` units are done; written if the last writing is long enough ago."""
-        left = self._pace.seconds_left(done, total)
+    def reach(self, done: int, total: int, numbers: dict[str, float], work: tuple[float, float] | None = None) -> None:
+        """`done` units are done, and of the work as much; written if the last writing is long enough ago."""
+        left = self._pace.seconds_left(*(work or (done, total)))
         if time.monotonic() - self._last >= SECONDS or done >= total:
             self._write(done, total, numbers, left)
 
@@ -76,17 +80,37 @@ class Status:
             "past": self.past,
         }
         self.has_written = True
+        with self._lock:
+            self._row = row
+            self._seal(row)
+
+    def _seal(self, row: dict[str, Any]) -> None:
         with suppress(FileError, OSError):  # nobody's work ends because a spectator sees nothing
             sealed_text(self.path, json.dumps(row), sync=False)
+
+    def beat(self, ended: threading.Event) -> None:
+        """Write the last row once more every `BEAT` seconds, until it has ended: units may take many minutes."""
+        while not ended.wait(BEAT):
+            with self._lock:
+                if not self._row or time.monotonic() - self._last < BEAT:
+                    continue
+                left = self._row["seconds_left"]
+                passed = time.monotonic() - self._last
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                self._seal({**self._row, "written": now, "seconds_left": left and max(0.0, left - passed)})
 
 
 @contextmanager
 def written(out: PathLikeStr) -> Iterator[Status]:
     """A `Status` in the file of `out`, which is removed at the end however that comes."""
-    status = Status(status_path(out))
+    status, ended = Status(status_path(out)), threading.Event()
+    heart = threading.Thread(target=status.beat, args=(ended,), name="progress", daemon=True)
+    heart.start()
     try:
         yield status
     finally:
+        ended.set()
+        heart.join()
         if status.has_written:  # else it may be that of the command which has the output claimed
             with suppress(OSError):
                 status.path.unlink(missing_ok=True)

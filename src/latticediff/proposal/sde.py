@@ -93,6 +93,30 @@ class SdeProposal:
         return Draw(*without_diverged(phi, log_q))
 
     @torch_defaults()
+    def path(self, noise: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The way of `transport`, at every level of the ladder.
+
+        Parameters
+        ----------
+        noise : ndarray, shape (n, *noise_shape), float64
+            All of it at once; memory is that of N + 1 fields for each.
+
+        Returns
+        -------
+        sigma : ndarray, shape (N + 1,), float64
+            Descending to 0.
+        fields : ndarray, shape (N + 1, n, *lattice), float64
+            x_sigma, field and noise of that width; the last are the fields.
+        """
+        walk = self.process.walk(noise if self.compiled else self._fields(noise))
+        levels = zip(reversed(self.process.alphas), walk, strict=True)
+        fields = [self._on_lattice(x / alpha)[: len(noise)] for alpha, (x, _) in levels]
+        return np.sqrt(self.process.variances[::-1]), np.array(fields)
+
+    def _on_lattice(self, x: Any) -> FloatArray:
+        return self._sites().fields(x) if self.compiled else x.cpu().numpy()
+
+    @torch_defaults()
     def weigh(self, phi: ArrayLike, rng: np.random.Generator) -> FloatArray:
         """log_q of given fields with a forward path drawn from `rng`, (n,) float64."""
         return self.invert(phi, rng)[1]

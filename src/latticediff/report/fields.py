@@ -9,20 +9,7 @@ from ..errors import UserError
 from ..types import FloatArray
 from .finite import finite, finite_curve
 
-__all__ = ["Film", "Histogram", "planes"]
-
-WINDOW = 64  #: sites along each direction of what is drawn of a configuration
-
-
-def planes(phis: FloatArray) -> FloatArray:
-    """Two-dimensional windows (n, a, b) of configurations (n, *lattice): the plane of the last two directions at 0.
-
-    At most `WINDOW` sites each way; one dimension is a single row.
-    """
-    phis = np.asarray(phis, np.float64)
-    while phis.ndim > 3:
-        phis = phis[:, 0]
-    return (phis[:, None] if phis.ndim == 2 else phis)[:, :WINDOW, :WINDOW]
+__all__ = ["Film", "Histogram"]
 
 
 @dataclass(frozen=True)

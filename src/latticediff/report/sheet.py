@@ -53,7 +53,7 @@ summary { cursor: pointer; }
 th, td { padding: 0.25rem 0.8rem 0.25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 td.wrap { white-space: normal; } td.long { white-space: normal; min-width: 14rem; }
-thead th { border-bottom: 2px solid var(--soft); }
+thead th { border-bottom: 2px solid var(--soft); white-space: normal; }
 tbody th { font-weight: normal; white-space: normal; min-width: 6rem; } .bad { color: var(--bad); font-weight: 600; }
 figure { margin: 1.4rem 0 2rem; max-width: 47rem; break-inside: avoid; }
 figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--line); box-sizing: border-box; }

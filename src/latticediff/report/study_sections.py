@@ -21,8 +21,9 @@ def _cells(document: Document) -> list[Any]:
     return sorted(document["cells"], key=lambda cell: (cell["theory"], order.index(cell["sampler"])))
 
 
-def _head(document: Document, cell: Mapping[str, Any]) -> tuple[str, str]:
-    return document["theories"][cell["theory"]]["label"], document["samplers"][cell["sampler"]]["label"]
+def _head(document: Document, cell: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    label = document["samplers"][cell["sampler"]]["label"]
+    return document["theories"][cell["theory"]]["label"], (label, "wrap")
 
 
 def _pair(pair: Any) -> str:
@@ -34,7 +35,8 @@ def _taus(document: Document) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for cell in _cells(document):
         taus = [(_pair(cell["tau_int"][key]), "" if cell["window_found"][key] else "bad") for key in names]
-        acceptance = f"{100 * cell['acceptance']:.1f} %"
+        share, error = cell["acceptance"], cell.get("acceptance_error")
+        acceptance = f"{value_error(100 * share, 100 * error)} %" if error else f"{100 * share:.1f} %"
         rows.append((*_head(document, cell), *taus, acceptance, f"{cell['n_chains']} × {cell['n_updates']}"))
     caption = (
         "τ_int = 1/2 + Σ ρ(t) in updates of each sampler, of raw quantities: no symmetry is imposed, and a sampler that"
@@ -48,24 +50,42 @@ def _taus(document: Document) -> Table:
     )
 
 
-def _costs(document: Document) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    kinds = (("processor_seconds", seconds), ("wall_seconds", seconds), ("evaluations", value_error))
+def _costs(document: Document) -> tuple[Table, Table]:
+    names = document["observables"]
+    times: list[tuple[Cell, ...]] = []
+    others: list[tuple[Cell, ...]] = []
+    for cell in _cells(document):
+        cost, head = cell["cost"], _head(document, cell)
+
+        def shown(kind: str, key: str, words: Any, cost: Any = cost) -> str:
+            pair = cost.get(kind, {}).get(key)
+            return DASH if pair is None else str(words(*pair))
+
+        times.append((*head, *(shown("processor_seconds", key, seconds) for key in names)))
+        counts = (shown("gradient_equivalents", "abs_m", value_error), shown("evaluations", "abs_m", value_error))
+        others.append((*head, shown("wall_seconds", "abs_m", seconds), *counts, cell["counted"] or DASH))
+    caption = (
+        "Processor time of an independent value, 2 τ_int updates of one chain among many, on one thread; all samplers"
+        " of one theory were measured in turn. Training is not in it."
+    )
+    beside = (
+        "An independent |m| by other measures: wall time, processor time in units of one gradient of S by"
+        f" {_unit_of(document)} (gradient-equivalents), and evaluations as they are counted, of which those of"
+        " different kinds are not of equal price."
+    )
+    heads = ("wall time", "gradient-equivalents", "evaluations", "of what")
+    return Table(caption, ("theory", "sampler", *names.values()), times), Table(
+        beside, ("theory", "sampler", *heads), others
+    )
+
+
+def _unit_of(document: Document) -> str:
+    """Label of the sampler whose gradients are the unit: its cost in them is what it counts."""
     for cell in _cells(document):
         cost = cell["cost"]
-        cells: list[str] = []
-        for kind, shown in kinds:
-            for key in ("abs_m", "m2", "action") if kind == "processor_seconds" else ("abs_m",):
-                pair = cost.get(kind, {}).get(key)
-                cells.append(DASH if pair is None else shown(*pair))
-        rows.append((*_head(document, cell), *cells, cell["counted"] or DASH))
-    caption = (
-        "Price of an independent value, 2 τ_int updates of one chain among many, on one thread; all samplers of one"
-        " theory were measured in turn. Wall time and evaluations are those of |m|. Evaluations of different kinds are"
-        " not of equal price; seconds are what counts. Training is not in it."
-    )
-    heads = ("processor, |m|", "processor, m²", "processor, S/V", "wall, |m|", "evaluations, |m|", "of what")
-    return Table(caption, ("theory", "sampler", *heads), rows)
+        if cost.get("gradient_equivalents") and cost["gradient_equivalents"] == cost.get("evaluations"):
+            return str(document["samplers"][cell["sampler"]]["label"])
+    return "HMC"
 
 
 def _ratios(document: Document) -> Table:
@@ -73,15 +93,15 @@ def _ratios(document: Document) -> Table:
     for row in document["ratios"]:
         after = row["paid_back_after"]
         paid = "no training" if not row["setup_seconds"] else "never" if after is None else count(after)
-        setup = seconds(row["setup_seconds"]) if row["setup_seconds"] else DASH
-        rows.append((*_head(document, row), value_error(row["value"], row["error"]), setup, paid))
+        setup = [seconds(row[key]) if row.get(key) else DASH for key in ("training_seconds", "data_seconds")]
+        rows.append((*_head(document, row), value_error(row["value"], row["error"]), *setup, paid))
     label = document["samplers"][document["reference"]]["label"]
     caption = (
         f"Processor time of an independent |m| over that of {label}: below 1 is cheaper. Training is that of the model"
-        " and of all models its weights came from, with the generation of their data; it has paid for itself after so"
-        " many independent values."
+        " and of all models its weights came from, data the generation of theirs; both have paid for themselves after"
+        " so many independent values."
     )
-    return Table(caption, ("theory", "sampler", f"over {label}", "training and data", "paid back after"), rows)
+    return Table(caption, ("theory", "sampler", f"over {label}", "training", "data", "paid back after"), rows)
 
 
 def _fits(document: Document) -> Table:
@@ -120,19 +140,23 @@ def _ess(document: Document) -> Table:
 def _averages(document: Document) -> Table:
     compared, names = document["comparisons"], ("abs_m", "m2", "action", "shell")
     sigma = {(r["theory"], r["sampler"], r["observable"]): r["sigma"] for r in compared["rows"]}
+    short = {(r["theory"], r["sampler"], r["observable"]) for r in compared.get("short", ())}
     limit = compared["threshold"] or 0.0
     rows: list[tuple[Cell, ...]] = []
     for cell in _cells(document):
         shown: list[Cell] = []
         for key in names:
-            off = sigma.get((cell["theory"], cell["sampler"], key))
+            which = cell["theory"], cell["sampler"], key
+            off = sigma.get(which)
             text = _pair(cell["average"][key]) + ("" if off is None else f", {off:+.1f}σ".replace("-", "−"))
+            text += ", short" if which in short else ""
             shown.append((text, "bad" if off is not None and abs(off) > limit else ""))
         rows.append((*_head(document, cell), *shown))
     label = document["samplers"][document["reference"]]["label"]
     caption = (
         f"Averages, and how far from those of {label} in joint standard errors. {compared['n']} comparisons: one beyond"
         f" {limit:.1f}σ happens in {100 * compared['chance']:.0f} % of correct studies."
+        + (" Short: one of the two chains has fewer than 20 τ_int, and its error is not known." if short else "")
     )
     return Table(caption, ("theory", "sampler", *(f"⟨{document['observables'][key]}⟩" for key in names)), rows)
 
@@ -203,7 +227,7 @@ def study_sections(document: Document, records: Iterable[FigureRecord]) -> list[
     return [
         Section("Failed", [_notes(("Failed", document["failed"]))]),
         Section("Autocorrelation", [*some("tau_int"), _taus(document), *some("autocorrelation", "history")]),
-        Section("Cost", [*some("cost"), _costs(document), *some("pilots")]),
+        Section("Cost", [*some("cost"), *_costs(document), *some("pilots", "acceptance")]),
         Section("When training pays", [*some("amortised"), _ratios(document)]),
         Section("Exponents", [_fits(document)]),
         Section("Proposals", [*some("ess"), _ess(document), *some("log_weight", "film")]),

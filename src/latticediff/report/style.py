@@ -26,6 +26,7 @@ __all__ = [
     "legend",
     "log_axis",
     "new_figure",
+    "plain_numbers",
     "sigma_axis",
     "styled",
 ]
@@ -159,11 +160,16 @@ def sigma_axis(ax: Axes) -> None:
 def log_axis(ax: Axes) -> None:
     """Make the ordinate logarithmic; where it spans less than two decades its labels are plain numbers."""
     ax.set_yscale("log")
-    low, high = ax.get_ylim()
+    plain_numbers(ax.yaxis)
+
+
+def plain_numbers(axis: Any) -> None:
+    """Label a logarithmic axis of matplotlib with plain numbers where it spans less than two decades."""
+    low, high = axis.get_view_interval()
     if high < 100 * low:
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
-        ax.yaxis.set_minor_locator(NullLocator())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.set_minor_locator(NullLocator())
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..build.configurations import require_finite
-from ..fine import CoarseSites
-from ..host import torch_defaults
-from ..lattice import volume
-from ..report.fields import Film, Histogram, planes
+from ..lattice import planes, volume
+from ..report.fields import Film, Histogram
 from ..streams import Streams
 
 if TYPE_CHECKING:
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["denoised", "histogram_edges", "pictures", "site_histogram"]
 
 N_SHOWN = 4  # configurations of a chain
-N_LEVELS = 6  # of a film, the field itself included
-STEPS = 8  # of Runge-Kutta, from level to level
 VALUES = 2**21  # site values of a histogram, at most
 BINS = 60
 
@@ -66,9 +61,8 @@ def site_histogram(ensemble: Ensemble, edges: FloatArray) -> Histogram | None:
     return Histogram(edges, density.mean(0), density.std(0, ddof=1) / np.sqrt(ensemble.n_chains))
 
 
-@torch_defaults()
 def denoised(card: Card, model: ScoreModel, label: str) -> Film | None:
-    """One draw of a model at falling noise, by Runge-Kutta, from the card's seed.
+    """One draw of a model at falling noise by the probability flow, from the card's seed.
 
     Parameters
     ----------
@@ -82,49 +76,7 @@ def denoised(card: Card, model: ScoreModel, label: str) -> Film | None:
     Film or None
         Of a model of a part of the sites the others are NaN until they are drawn. None of a model whose draw blows up.
     """
-    import torch
+    from ..proposal.film import flow_frames
 
-    from ..diffusion.flow import ProbabilityFlow
-    from ..diffusion.runge_kutta import integrate, scheme
-    from ..diffusion.threads import one_torch_thread
-
-    gaussian: Any = model.gaussian
-    rng = Streams(card.run.seed).child("pictures").generator("film")
-    noise = torch.as_tensor(rng.standard_normal((1, *model.shape))).to(gaussian.device, gaussian.dtype)
-    low, high = model.noise.log_range
-    # nothing is seen to change where the noise is a tenth of the fluctuations of a site
-    visible = max(low, min(high, 0.5 * np.log(0.01 * float(gaussian.g_mean))))
-    levels = np.append(np.linspace(high, visible, N_LEVELS - 1), low)
-    network: Any = model.network
-    flow = ProbabilityFlow(network, gaussian, levels, scheme("rk4"))
-    fields, above = [], levels[0]
-    with torch.no_grad(), one_torch_thread(gaussian.device):
-        sign, y = flow.vacua.enter(noise)
-        for level in levels:
-            steps = np.linspace(above, level, STEPS + 1) if level < above else levels[:1]
-            y, _ = integrate(lambda y, t: flow.slope(y, t, trace=False), y, steps, flow.method)
-            x = flow.vacua.fields(sign, gaussian.colour(y, math.exp(2 * level)))
-            fields.append(x[0].double().cpu().numpy())
-            above = level
-    if not np.isfinite(fields).all():
-        return None
-    return Film(label, np.append(np.exp(levels[:-1]), 0.0), planes(_whole(model, np.array(fields), rng)))
-
-
-def _whole(model: ScoreModel, fields: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Fields of the whole lattice: of a part of the sites the last gets the others, those before have NaN there."""
-    if model.theory is model.action:
-        return fields
-    from ..action.checkerboard import join
-
-    theory: Any = model.action
-    if isinstance(theory, CoarseSites):
-        geometry, key = theory.law.geometry, rng.integers(0, 2**63, size=1, dtype=np.uint64)
-        rows = np.full((len(fields), 2 * geometry.n), np.nan)
-        rows[:, : geometry.n] = fields.reshape(len(fields), -1)
-        rows[-1:] = theory.compiled.draw_by_key(rows[-1:, : geometry.n], key)[0]
-        fields, theory = geometry.odd(rows), theory.exact
-    keys = rng.integers(0, 2**63, size=1, dtype=np.uint64)
-    even = np.full(fields.shape, np.nan)
-    even[-1:] = theory.draw_even(fields[-1:], keys)
-    return join(fields, even)
+    frames = flow_frames(model, Streams(card.run.seed).child("pictures").generator("film"))
+    return None if frames is None else Film(label, frames.sigma, planes(frames.fields))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import special
 
 from ..atomic import refuse_existing
 from ..build.learned import accept_density, build_kernel, largest_doubling, plain_proposal, section_of
@@ -18,6 +21,8 @@ from ..testing.proposals import require_kept
 from .generate import provenance_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..config import Card
     from ..ensemble import Ensemble
     from ..markov import ChainState
@@ -105,8 +110,18 @@ def sample(
             block=max(1, card.sampling.batch // section.n_chains),
             provenance=provenance_of(card, [{"file": Path(folder).name, "fingerprint": model.fingerprint()}]),
             resume=resume,
-            progress=lambda done, total, block: task.reach(done, acceptance=float(block.info["accepted"].mean())),
+            progress=lambda done, total, block: task.reach(done, **_worth_showing(block.info)),
             stop=stop,
         )
     log("sampled", route=name or route, file=path.name, fingerprint=ensemble.fingerprint())
     return ensemble
+
+
+def _worth_showing(info: Mapping[str, Any]) -> dict[str, float]:
+    """What those who watch are told of a block: acceptance and, where proposals have weights, their ESS."""
+    told = {"acceptance": float(np.mean(info["accepted"]))}
+    log_weight = np.ravel(info.get("log_weight", ()))
+    if np.isfinite(log_weight).any():
+        first, second = (special.logsumexp(power * log_weight) for power in (1, 2))
+        told["ESS"] = float(np.exp(2 * first - second)) / log_weight.size
+    return told

@@ -1,17 +1,10 @@
-"""Stage study: every cell of a study that is missing, then all samplers of a theory timed in turn, then the page."""
+"""Stage study: every cell of a study that is missing, timings and films, and the page of all of it."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import shlex
-import signal
-import time
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +15,12 @@ from ..errors import CardError, FileError, StopRequested, UserError
 from ..job.progress import Progress
 from ..report.study import write_study
 from ..signals import StopReason
-from ..streams import Streams
-from ..study.cell import Cell, read_result, write_result
-from ..study.chains import run_chain
+from ..study.cell import read_result
 from ..study.gathered import gathered
-from ..study.kernels import begin, rebuild
-from ..study.plan import Plan, estimated, is_done, plan_study
-from ..study.samplers import SAMPLERS
-from ..study.timing import APART, ROUND_SECONDS, ROUNDS, timed
+from ..study.plan import Plan, is_done, plan_study
 from ..untrusted import parse_json, printable, read_text, status
+from .study_after import show_films, time_all
+from .study_cells import run_all
 from .study_models import Wanted, models_wanted, train_model
 
 if TYPE_CHECKING:
@@ -38,10 +28,9 @@ if TYPE_CHECKING:
     from ..types import Description, PathLikeStr
     from .contract import StopCheck
 
-__all__ = ["rewrite_page", "study", "work"]
+__all__ = ["rewrite_page", "study"]
 
 DOCUMENT = "study.json"
-WARM = 50  #: updates before timing: clusters and proposals cost what they do in equilibrium
 
 
 def study(
@@ -116,9 +105,11 @@ def study(
         if part is not None:
             mine = list(plan.cells.values())[part[0] - 1 :: part[1]]
             todo = [cell for cell in todo if cell in mine]
-        reason = _run_all(out, todo, jobs, progress, stop)
+        reason = run_all(out, todo, jobs, progress, stop)
         if part is None and not reason:
-            reason = _time_all(plan, out, progress, stop)
+            reason = time_all(plan, out, progress, stop)
+            if not reason:
+                show_films(plan, out, progress)
         document: Description = {}
         if part is None:
             document = _gather(plan, out, command, untrained)
@@ -156,121 +147,6 @@ def _train(wanted: list[Wanted], progress: Progress, stop: StopCheck | None) -> 
     return failed, None
 
 
-def _run_all(out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: StopCheck | None) -> Any:
-    """Run cells and write what they found; gives the reason of a stop, or None."""
-    with progress.task("cells", len(todo)) as task:
-        if jobs == 1 or len(todo) < 2:
-            for cell in todo:
-                if stop is not None and (reason := stop()):
-                    return reason
-                progress.say(f"{cell.title}, {estimated(cell):.0f} s at most")
-                _keep(out, cell, work(cell), progress)
-                task.advance()
-            return None
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        context = multiprocessing.get_context("spawn")  # threads do not survive a fork
-        with ProcessPoolExecutor(jobs, context, _few_threads, (threads,)) as pool:
-            # the longest first: none of them is left for the end
-            waiting = {pool.submit(work, cell): cell for cell in sorted(todo, key=estimated, reverse=True)}
-            for future in as_completed(waiting):
-                if future.cancelled():
-                    continue
-                _keep(out, waiting[future], _found(future), progress)
-                task.advance()
-                if stop is not None and (reason := stop()):
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    for running, cell in waiting.items():
-                        if running is not future and not running.cancelled() and not read_result(out, cell):
-                            _keep(out, cell, _found(running), progress)
-                    return reason
-    return None
-
-
-def _found(future: Future[Description]) -> Description:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return {"failed": "its process was killed, for lack of memory perhaps; run again with fewer --jobs"}
-
-
-def _few_threads(threads: int) -> None:
-    import numba
-
-    # a terminal asks every process to stop: the one that leads decides, and cells that run are finished
-    for name in ("SIGINT", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
-
-
-def work(cell: Cell) -> Description:
-    """The result of a cell, or why there is none; whatever goes wrong, the other cells go on."""
-    began = time.perf_counter()
-    try:
-        found = run_chain(cell)
-    except UserError as exc:
-        found = {"failed": " ".join(str(exc).split())}
-    except Exception as exc:  # a defect is recorded whole, and is no reason to lose the night's other cells
-        told = " ".join(str(exc).split())
-        found = {"failed": f"{type(exc).__name__}: {told}", "traceback": traceback.format_exc()}
-    return {**found, "seconds": time.perf_counter() - began}
-
-
-def _keep(out: Path, cell: Cell, found: Description, progress: Progress) -> None:
-    write_result(out, cell, found)
-    if "failed" in found:
-        progress.say(f"failed: {cell.title}: {found['failed']}")
-
-
-def _time_all(plan: Plan, out: Path, progress: Progress, stop: StopCheck | None) -> Any:
-    """Time the chains of every theory in turn, where that is not done; gives the reason of a stop, or None."""
-    with progress.task("timing", len(plan.theories)) as task:
-        for number in range(len(plan.theories)):
-            if stop is not None and (reason := stop()):
-                return reason
-            timing = plan.timing(number, out)
-            if timing is not None and not is_done(read_result(out, timing)):
-                try:
-                    found = _timed(plan, number, out, timing)
-                except UserError as exc:
-                    found = {"failed": " ".join(str(exc).split())}
-                _keep(out, timing, found, progress)
-                for warning in found.get("warnings", ()):
-                    progress.say(f"warning: {warning}")
-            task.advance()
-    return None
-
-
-def _timed(plan: Plan, number: int, out: Path, timing: Cell) -> Description:
-    chains: dict[str, Any] = {}
-    streams = Streams(timing.seed).child("study").child("timing")
-    for name in timing.settings["cells"]:
-        cell = plan.cells[number, name]
-        result: Any = read_result(out, cell)
-        built = rebuild(cell, result)
-        state = begin(cell, built, streams.child(name))
-        warm = 2 if SAMPLERS[name].is_learned else WARM
-        chains[name] = built.kernel, built.kernel.advance(state, streams.child(name), warm, warm)[0]
-    began = time.perf_counter()
-    prices = timed(chains, streams.child("in turn"), ROUND_SECONDS, ROUNDS)
-    disturbed = [name for name, price in prices.items() if price.is_disturbed]
-    warnings = [
-        f"{timing.label}: processor and wall time of {', '.join(disturbed)} differ by more than {100 * APART:.0f} %,"
-        f" the machine had other work; remove cells/{timing.digest}.json and run again on a quiet one"
-    ]
-    return {
-        "kind": "timing",
-        "seconds_per_update": {
-            name: {"processor": list(price.processor), "wall": list(price.wall)} for name, price in prices.items()
-        },
-        "threads": 1,
-        "rounds": ROUNDS,
-        "warnings": warnings if disturbed else [],
-        "seconds": time.perf_counter() - began,
-    }
-
-
 def _results(plan: Plan, out: Path) -> Iterator[tuple[tuple[int, str], Description]]:
     for key, cell in plan.cells.items():
         found = read_result(out, cell)
@@ -287,7 +163,11 @@ def _gather(plan: Plan, out: Path, command: str, untrained: list[str]) -> Descri
         if found is not None:
             timings[number] = found
     command = command or f"latticediff study CARD --out {shlex.quote(out.name)}"
-    document = gathered(plan.card, plan.theories, dict(_results(plan, out)), timings, plan.skipped, command, untrained)
+    film = plan.film(out)
+    shown = None if film is None else read_result(out, film)
+    document = gathered(
+        plan.card, plan.theories, dict(_results(plan, out)), timings, plan.skipped, command, untrained, shown
+    )
     sealed_text(out / "card.toml", plan.card.to_toml())
     sealed_text(out / DOCUMENT, json.dumps(with_digest(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     write_study(document, out)

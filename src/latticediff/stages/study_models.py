@@ -89,9 +89,9 @@ def models_wanted(card: StudyCard, out: PathLikeStr) -> list[Wanted]:
             try:
                 model_of(sampler, theory, out)
             except UserError as exc:
-                if type(exc) is not UserError:
-                    raise  # a model that is named, and is not there
                 family = str(sampler.family)
+                if type(exc) is not UserError or {name, family} & theory.models.keys():
+                    raise  # a model that is named, and is not there or does not fit: none is trained in its place
                 folder = model_folder_of(family, theory, out)
                 found[folder] = Wanted(family, theory, card.study.seed, folder)
     return list(found.values())

@@ -29,13 +29,13 @@ DIGITS = 20  # of the digest, in the names of files
 class Cell:
     """What is to be measured: everything that determines the numbers, JSON-able."""
 
-    kind: str  #: "chain", or "timing" of all samplers of a theory
-    sampler: str  #: of a chain; "" of a timing
+    kind: str  #: "chain"; "timing" of all samplers of a theory; "film" of all its learned ones
+    sampler: str  #: of a chain; "" of the others
     action: Description = field(hash=False)
     shape: tuple[int, ...]
     seed: int
     n_chains: int
-    settings: Description = field(default_factory=dict, hash=False)  #: precision, seconds, budget, or cells timed
+    settings: Description = field(default_factory=dict, hash=False)  #: precision, seconds, budget; or other cells
     model: str = ""  #: fingerprint of the model of a learned sampler
     model_name: str = field(default="", compare=False)  #: where it is; no part of the identity
     label: str = field(default="", compare=False)  #: of the theory, for people
@@ -54,7 +54,7 @@ class Cell:
     @property
     def title(self) -> str:
         """For people: ``hmc at 8x8, lam = 6.008``."""
-        return f"{self.sampler or 'timing'} at {self.label or 'x'.join(map(str, self.shape))}"
+        return f"{self.sampler or self.kind} at {self.label or 'x'.join(map(str, self.shape))}"
 
 
 def result_path(folder: PathLikeStr, cell: Cell) -> Path:

@@ -102,6 +102,7 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description
         "ended_by": ended,
         "chain_seconds": spent,
         "acceptance": info["acceptance"],
+        "acceptance_error": info["acceptance_error"],
         "evaluations_per_update": built.evaluations,
         "counted": SAMPLERS[cell.sampler].counted,
         "tau_int": {key: tau.pair() for key, tau in taus.items()},
@@ -155,7 +156,7 @@ def _until_known(
     done, wanted, began = 0, max(FIRST, FIRST_ALL // cell.n_chains), time.perf_counter()
     block = min(block, LEARNED_BLOCK if built.is_learned else max(1, wanted // 10))
     pieces: list[FloatArray] = []
-    accepted: list[float] = []
+    accepted: Any = 0.0  # of every chain
     weights: list[FloatArray] = []
     while True:
         while done < wanted:
@@ -163,7 +164,7 @@ def _until_known(
             state, found = kernel.advance(state, streams, n)
             pieces.append(observed(found.phi, found.action))
             fields.add(found.phi)
-            accepted.append(n * float(np.mean(found.info["accepted"])))
+            accepted = accepted + np.reshape(found.info["accepted"], (-1, cell.n_chains)).mean(axis=0) * n
             if "log_weight" in found.info:
                 weights.append(np.asarray(found.info["log_weight"], np.float64).ravel())
             done += n
@@ -178,12 +179,18 @@ def _until_known(
         slowest = max(tau_int(value).value for value in values if np.ptp(value) > 0)
         known = tau.error < settings["precision"] * tau.value and values.shape[2] > LEAST_TAUS * slowest
         if known or spent > settings["seconds"]:
-            told = {"n_updates": done, "acceptance": math.fsum(accepted) / done, "log_weight": weights}
+            told = {"n_updates": done, **_acceptance(accepted / done), "log_weight": weights}
             return values, told, spent, "precision" if known else "seconds"
         # the error falls like 1 / sqrt(n), and what is left of the time says how far one may look ahead
         ratio = (tau.error / (settings["precision"] * tau.value)) ** 2
         ahead = min(2.0, max(1.1, 1.1 * ratio), settings["seconds"] / spent)
         wanted = max(done + 1, int(max(ahead, 1.05) * done))
+
+
+def _acceptance(chains: FloatArray) -> dict[str, float | None]:
+    """Mean of the chains, and its error from their spread: they are independent."""
+    error = float(chains.std(ddof=1) / math.sqrt(chains.size)) if chains.size > 1 else None
+    return {"acceptance": float(chains.mean()), "acceptance_error": error}
 
 
 def _ess(cell: Cell, built: Built, info: dict[str, Any], streams: Streams) -> Description:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from ..types import Description
 
-__all__ = ["cost_of", "costs_of", "paid_back_after", "ratio_of"]
+__all__ = ["cost_of", "costs_of", "in_gradients", "paid_back_after", "ratio_of"]
 
 Pair = tuple[float, float]
 
@@ -80,3 +80,33 @@ def costs_of(result: Mapping[str, Any], price: Mapping[str, Any] | None) -> Desc
     for name, each in known.items():
         table[name] = {key: list(cost_of(tau, each)) for key, tau in result["tau_int"].items()}
     return table
+
+
+def in_gradients(cells: Sequence[Mapping[str, Any]], unit: Mapping[str, Any] | None) -> list[Description]:
+    """Processor time of an independent value in units of one gradient of S, of cells of one theory.
+
+    Parameters
+    ----------
+    cells : sequence of dict
+        With `costs_of` under ``cost``.
+    unit : dict or None
+        The cell whose gradients are the unit: ``seconds_per_update`` and ``evaluations_per_update``. Its own costs are
+        its evaluations, which are counted and have no price.
+
+    Returns
+    -------
+    list of dict
+        For every cell, observable to [value, error]; empty where nothing was timed.
+    """
+    price = None if unit is None else unit["seconds_per_update"]
+    if unit is None or price is None:
+        return [{} for _ in cells]
+    each = [value / unit["evaluations_per_update"] for value in price["processor"]]
+    found: list[Description] = []
+    for cell in cells:
+        if cell is unit:
+            found.append(dict(cell["cost"]["evaluations"]))
+        else:
+            table = cell["cost"].get("processor_seconds", {})
+            found.append({key: list(ratio_of(pair, each)) for key, pair in table.items()})
+    return found

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..lattice import volume
+from ..lattice import planes, volume
 from ..observables.derived import effective_mass
 
 if TYPE_CHECKING:
     from ..types import Description, FloatArray
 
-__all__ = ["FieldSums", "effective_masses", "on_axis", "one_slice"]
+__all__ = ["FieldSums", "effective_masses", "on_axis", "shortened"]
 
-SHOWN = 48  #: sites of each axis of the configuration that is kept, at most
+DIGITS = 3  #: of fields that are kept to be looked at, relative to their largest value
 LEAST_CHAINS = 8  #: from which on their spread says something
 
 
@@ -66,14 +66,14 @@ class FieldSums:
         -------
         dict
             ``propagator`` and ``effective_mass``: [value, error] by momentum number and by separation, None where
-            chains are too few or the correlator does not fall; ``configuration``: rows of one field.
+            chains are too few or the correlator does not fall; ``configuration``: rows of a plane of one field.
         """
         assert self._last is not None
         shape = self._last.shape
         kept = [row for row in self._sums if row[0] >= dropped] or self._sums[-1:]
         count = sum(n for _, n, _ in kept)
         total: Any = sum(sums for *_, sums in kept)
-        told: Description = {"configuration": one_slice(self._last).tolist()}
+        told: Description = {"configuration": shortened(planes(self._last[None]))[0].tolist()}
         if total.shape[0] < LEAST_CHAINS:
             return told
         chains = total / count
@@ -110,10 +110,7 @@ def effective_masses(chains: FloatArray, extent: int) -> list[list[float] | None
     return found
 
 
-def one_slice(phi: FloatArray) -> FloatArray:
-    """A field in two dimensions for people to look at: further axes at 0, at most 48 sites of each, three digits."""
-    while phi.ndim > 2:
-        phi = phi[..., 0]
-    phi = np.atleast_2d(phi)[:SHOWN, :SHOWN]
-    digits = 2 - math.floor(math.log10(np.abs(phi).max())) if np.any(phi) else 0
-    return np.asarray(np.round(phi, digits))
+def shortened(fields: FloatArray) -> FloatArray:
+    """Fields to be looked at, rounded to `DIGITS` of the largest of them: a tenth of the text in a file."""
+    top = float(np.nanmax(np.abs(fields), initial=0.0))
+    return np.asarray(np.round(fields, DIGITS - 1 - math.floor(math.log10(top)))) if top else fields

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from scipy import special
 
 from ..provenance import commit, version
-from .costs import costs_of, paid_back_after, ratio_of
+from .costs import costs_of, in_gradients, paid_back_after, ratio_of
 from .fits import power_law
 from .quantities import DERIVED, OBSERVABLES
-from .samplers import SAMPLERS
+from .samplers import GRADIENTS, SAMPLERS
 from .verdict import verdict
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ __all__ = ["STUDY_VERSION", "compared", "fitted", "gathered", "held_against", "r
 STUDY_VERSION = 1  #: of the document; additions do not change it
 COMPARED = ("abs_m", "m2", "action", "shell")  #: averages held against those of the reference
 CHANCE = 0.05  #: with which a correct study has a deviation that is called one
+MIN_TAUS = 20  #: of a shorter chain no error is known, and nothing is held against anything
 KEPT = (
     "acceptance",
+    "acceptance_error",
     "n_updates",
     "n_chains",
     "n_dropped",
@@ -66,6 +68,7 @@ def gathered(
     skipped: Sequence[str] = (),
     command: str = "",
     untrained: Sequence[str] = (),
+    film: Mapping[str, Any] | None = None,
 ) -> Description:
     """The document of a study.
 
@@ -83,6 +86,8 @@ def gathered(
         That made it.
     untrained : sequence of str
         Models that could not be trained, and why.
+    film : dict, optional
+        Of the cell of kind "film".
 
     Returns
     -------
@@ -91,6 +96,9 @@ def gathered(
     """
     cells: list[Description] = []
     failed = list(untrained)
+    shown: Description = {}
+    if film is not None and "films" in film:
+        shown = {film["cell"]["settings"]["cells"][name]: found for name, found in film["films"].items()}
     for (number, sampler), result in results.items():
         if "failed" in result:
             failed.append(f"{result['title']}: {result['failed']}")
@@ -106,8 +114,13 @@ def gathered(
                 **{key: result[key] for key in KEPT if key in result},
                 "seconds_per_update": price,
                 "cost": costs_of(result, price),
+                **({"film": found} if (found := shown.get(result["digest"])) else {}),
             }
         )
+    for number in range(len(theories)):
+        here = [cell for cell in cells if cell["theory"] == number]
+        for cell, table in zip(here, in_gradients(here, _unit(here, card.study.reference)), strict=True):
+            cell["cost"]["gradient_equivalents"] = table
     document: Description = {
         "study_version": STUDY_VERSION,
         "name": card.study.name,
@@ -138,10 +151,17 @@ def gathered(
         "known": held_against(cells, [theory.known for theory in theories]),
         "timing_warnings": [w for number in sorted(timings) for w in timings[number].get("warnings", ())],
         "skipped": list(skipped),
-        "failed": failed + [f"{t['title']}: {t['failed']}" for t in timings.values() if "failed" in t],
+        "failed": failed + [f"{t['title']}: {t['failed']}" for t in (*timings.values(), film) if t and "failed" in t],
     }
     document["verdict"] = verdict(document)
     return document
+
+
+def _unit(cells: Sequence[Mapping[str, Any]], reference: str) -> Mapping[str, Any] | None:
+    """The cell whose gradients are the unit of costs: of the reference if it has some, else of the first plain HMC."""
+    order = (reference, "hmc", "hmc_unit")
+    counted = [cell for cell in cells if cell["sampler"] in order and cell["counted"] == GRADIENTS]
+    return min(counted, key=lambda cell: order.index(cell["sampler"]), default=None)
 
 
 def fitted(cells: Sequence[Mapping[str, Any]], fit_from: int) -> list[Description]:
@@ -178,7 +198,8 @@ def ratios(cells: Sequence[Mapping[str, Any]], reference: str, observable: str =
         if None in pair:
             continue
         value, error = ratio_of(pair[0], pair[1])
-        setup = (cell.get("training_seconds") or 0.0) + (cell.get("data_seconds") or 0.0)
+        training, data = cell.get("training_seconds") or 0.0, cell.get("data_seconds") or 0.0
+        setup = training + data
         found.append(
             {
                 "theory": cell["theory"],
@@ -188,6 +209,8 @@ def ratios(cells: Sequence[Mapping[str, Any]], reference: str, observable: str =
                 "value": value,
                 "error": error,
                 "setup_seconds": setup,
+                "training_seconds": training,
+                "data_seconds": data,
                 "paid_back_after": paid_back_after(setup, pair[0][0], pair[1][0]),
             }
         )
@@ -201,20 +224,29 @@ def compared(cells: Sequence[Mapping[str, Any]], reference: str) -> Description:
     -------
     dict
         ``rows``, how many they are (``n``), the ``threshold`` in standard errors that a correct study passes with
-        probability `CHANCE` in any of them, and ``beyond``, how many are beyond it.
+        probability `CHANCE` in any of them, ``beyond``, how many are beyond it, and ``short``: what is not compared,
+        since a chain is shorter than `MIN_TAUS` of its tau_int.
     """
     rows: list[Description] = []
+    short: list[Description] = []
     for cell in cells:
         theirs = next((c for c in cells if c["theory"] == cell["theory"] and c["sampler"] == reference), None)
         if theirs is None or cell is theirs:
             continue
         for key in COMPARED:
             (a, da), (b, db) = cell["average"][key], theirs["average"][key]
-            if (joint := math.hypot(da, db)) > 0:
-                rows.append(
-                    {"theory": cell["theory"], "sampler": cell["sampler"], "observable": key, "sigma": (a - b) / joint}
-                )
-    return _judged(rows)
+            which = {"theory": cell["theory"], "sampler": cell["sampler"], "observable": key}
+            if _is_short(cell, key) or _is_short(theirs, key):
+                short.append(which)
+            elif (joint := math.hypot(da, db)) > 0:
+                rows.append({**which, "sigma": (a - b) / joint})
+    return _judged(rows, short)
+
+
+def _is_short(cell: Mapping[str, Any], key: str) -> bool:
+    """Whether a chain is too short for its average; a function of averages is as slow as the slowest of them."""
+    slow = max(cell["tau_int"][name][0] for name in ([key] if key in OBSERVABLES else ("abs_m", "m2", "shell")))
+    return bool(cell["n_updates"] - cell["n_dropped"] < MIN_TAUS * slow)
 
 
 def held_against(cells: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Sequence[float]]]) -> Description:
@@ -232,27 +264,24 @@ def held_against(cells: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str
         As `compared`.
     """
     rows: list[Description] = []
+    short: list[Description] = []
     for cell in cells:
         found = {**cell["average"], **cell.get("derived", {})}
         for key, (b, db) in known[cell["theory"]].items():
-            if key in found:
-                (a, da) = found[key]
-                rows.append(
-                    {
-                        "theory": cell["theory"],
-                        "sampler": cell["sampler"],
-                        "observable": key,
-                        "value": [a, da],
-                        "known": [b, db],
-                        "sigma": (a - b) / math.hypot(da, db),
-                    }
-                )
-    return _judged(rows)
+            if key not in found:
+                continue
+            (a, da) = found[key]
+            which = {"theory": cell["theory"], "sampler": cell["sampler"], "observable": key}
+            if _is_short(cell, key):
+                short.append(which)
+            else:
+                rows.append({**which, "value": [a, da], "known": [b, db], "sigma": (a - b) / math.hypot(da, db)})
+    return _judged(rows, short)
 
 
-def _judged(rows: list[Description]) -> Description:
+def _judged(rows: list[Description], short: list[Description]) -> Description:
     """Rows, and the deviation that so many correct ones exceed with probability `CHANCE`."""
     n = len(rows)
     threshold = float(-special.ndtri(CHANCE / 2 / n)) if n else None
     beyond = sum(abs(row["sigma"]) > threshold for row in rows) if threshold else 0
-    return {"n": n, "threshold": threshold, "beyond": beyond, "chance": CHANCE, "rows": rows}
+    return {"n": n, "threshold": threshold, "beyond": beyond, "chance": CHANCE, "rows": rows, "short": short}

@@ -161,15 +161,11 @@ def _learned(cell: Cell, told: Description | None = None) -> Built:
     action = action_of(cell)
     model = load_model(cell.model_name, action=action, shape=cell.shape)
     if cell.sampler == "partial":
-        if model.theory is not model.action:
-            raise UserError(
-                f"{cell.model_name} is of the {model.action.sites} sites alone, whose noise is not that of a whole"
-                " field; name a model of all sites under models for the sampler partial"
-            )
         move: Any = Coloured(EPS)
         latent = LatentMetropolis(own_proposal(model), action, move)
         return Built(latent, float(latent.evaluations_per_update), {}, is_learned=True)
-    kernel = IndependenceMetropolis(proposal_for(model, "sde" if cell.sampler == "sde" else "ode"), action)
+    route = "sde" if SAMPLERS[cell.sampler].is_stochastic else "ode"
+    kernel = IndependenceMetropolis(proposal_for(model, route), action)
     if cell.sampler != "fast_hmc":
         return Built(kernel, float(kernel.evaluations_per_update), {}, is_learned=True)
     if told is None:

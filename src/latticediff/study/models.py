@@ -1,12 +1,13 @@
 """Which model is of a theory on a lattice: one that the card names, a shipped one, or one that the study has trained.
 
-Weights are not loaded here.
+Weights are loaded only of models that a card names, to see that they are of the theory.
 """
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,9 +62,10 @@ def model_of(sampler: Sampler, theory: Theory, out: PathLikeStr | None = None) -
     Raises
     ------
     FileError, ModelError
-        The named model does not exist, or its card is damaged.
+        The named model does not exist, or is damaged.
     UserError
-        No shipped model is of this theory, and none was trained; the message says what to do.
+        The named model is of another theory, or no shipped model is of this one, and none was trained; the message says
+        what to do.
     """
     named = theory.models.get(sampler.name, theory.models.get(sampler.family or ""))
     if named is None:
@@ -83,7 +85,24 @@ def model_of(sampler: Sampler, theory: Theory, out: PathLikeStr | None = None) -
     if status(path) is None:
         raise ModelError(f"{sampler.name}: no model in {named} for {theory.label}; give a folder that `train` wrote")
     about = parse_toml(read_text(path, "the card of a model"), path)
+    if named in theory.models.values():
+        _require_fit(sampler, theory, named, about)
     return ModelUse(named, str(about.get("sha256", "")), training_seconds(about), data_seconds(about))
+
+
+def _require_fit(sampler: Sampler, theory: Theory, named: str, about: Mapping[str, Any]) -> None:
+    """Refuse a named model of another theory or lattice, and one of a part of the sites for moves of a whole noise."""
+    if sampler.wants_all_sites and about.get("sites", "all") != "all":
+        raise UserError(
+            f"{sampler.name} at {theory.label}: {named} is of the {about['sites']} sites alone, whose noise is not that"
+            f' of a whole field; name a model of all sites, models = {{ {sampler.name} = "MODEL" }}'
+        )
+    from ..model.storage import load_model  # torch is wanted from here on
+
+    try:
+        load_model(named, action=theory.action, shape=theory.shape)
+    except ModelError as exc:
+        raise UserError(f"{sampler.name} at {theory.label}: {exc}") from None
 
 
 def _shipped(family: str, action: dict[str, Any], shape: Shape) -> str | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "describe_plan", "estimated", "is_done", "plan_study", "study_status"]
 
 COPIES = 8  #: of the fields of all chains, that a cell may hold at once: a block, candidates, transforms
+FILM_SECONDS = 5.0  #: of a film, for estimates: most of it is loading a network
 GRADIENT_NS = 1.5  #: nanoseconds of a site and gradient, for estimates; Fourier acceleration takes four times as many
 
 
@@ -43,6 +44,26 @@ class Plan:
         settings = {"cells": {c.sampler: c.digest for c in done}, "rounds": ROUNDS, "seconds": ROUND_SECONDS}
         first = done[0]
         return Cell("timing", "", first.action, first.shape, first.seed, first.n_chains, settings, label=first.label)
+
+    def film(self, folder: PathLikeStr) -> Cell | None:
+        """The cell of the films: of the theory with learned chains that are done where |m| of the reference is slowest.
+
+        None where there is none.
+        """
+        done = {key: found for key, c in self.cells.items() if is_done(found := read_result(folder, c))}
+        learned = [key for key in done if SAMPLERS[key[1]].is_learned]
+        if not learned:
+            return None
+
+        def slowness(number: int) -> float:
+            theirs: Any = done.get((number, self.card.study.reference))
+            return theirs["tau_int"]["abs_m"][0] if theirs else 0.0
+
+        slow = max({number for number, _ in learned}, key=lambda number: (slowness(number), number))
+        chains = {name: self.cells[number, name] for number, name in learned if number == slow}
+        first = next(iter(chains.values()))
+        settings = {"cells": {name: cell.digest for name, cell in chains.items()}}
+        return Cell("film", "", first.action, first.shape, first.seed, 1, settings, label=first.label)
 
 
 def plan_study(card: StudyCard, out: PathLikeStr | None = None) -> Plan:
@@ -118,8 +139,9 @@ def _require_memory(theory: Theory, n_chains: int) -> None:
 
 def estimated(cell: Cell) -> float:
     """Seconds that a cell takes at most, about: the chain's, and those of the search for its settings."""
-    if cell.kind == "timing":
-        return float(len(cell.settings["cells"]) * (ROUNDS + 2) * ROUND_SECONDS)
+    if cell.kind != "chain":
+        each = (ROUNDS + 2) * ROUND_SECONDS if cell.kind == "timing" else FILM_SECONDS
+        return float(len(cell.settings["cells"]) * each)
     sites = cell.n_chains * volume(cell.shape)
     budget = cell.settings.get("budget", 20_000)
     search = {"hmc": 1.5 * budget, "fourier_hmc": 6.0 * budget, "cluster": 40_000.0}.get(cell.sampler, 20_000.0)
@@ -140,6 +162,9 @@ def study_status(plan: Plan, folder: PathLikeStr) -> list[tuple[Cell, str]]:
         timing = plan.timing(number, folder)
         if timing is not None:
             rows.append((timing, _state(read_result(folder, timing))))
+    film = plan.film(folder)
+    if film is not None:
+        rows.append((film, _state(read_result(folder, film))))
     return rows
 
 

@@ -10,7 +10,7 @@ from ..registry import nearest
 if TYPE_CHECKING:
     from ..action import Action
 
-__all__ = ["SAMPLERS", "Sampler", "lacking", "sampler_named"]
+__all__ = ["GRADIENTS", "SAMPLERS", "Sampler", "lacking", "sampler_named"]
 
 GRADIENTS, NETWORK = "gradients", "network evaluations"
 
@@ -24,6 +24,8 @@ class Sampler(NamedTuple):
     family: str | None = None  #: of its model, see `latticediff.study.models`; None: classical
     counted: str | None = None  #: what its evaluations are; None: updates have no count in common with others
     decisive: str = "m"  #: observable whose tau_int ends the chain
+    is_stochastic: bool = False  #: whether its model draws by the reverse SDE, and not by the flow
+    wants_all_sites: bool = False  #: whether a model of a part of the sites does not serve it
 
     @property
     def is_learned(self) -> bool:
@@ -71,8 +73,8 @@ SAMPLERS = {
         Sampler(
             "fast",
             "fast model",
-            "Metropolis chain of independent proposals by the ODE of the fast model, which has fewer features and"
-            " steps.",
+            "Metropolis chain of independent proposals by the ODE of the fast model: fewer features and steps,"
+            " and mostly a part of the sites, from which the others follow by laws of one site.",
             family="fast",
             counted=NETWORK,
         ),
@@ -82,6 +84,7 @@ SAMPLERS = {
             "Metropolis chain of proposals by the reverse SDE of the accurate model, weighed by their path.",
             family="accurate",
             counted=NETWORK,
+            is_stochastic=True,
         ),
         Sampler(
             "partial",
@@ -90,6 +93,7 @@ SAMPLERS = {
             " (coloured, eps = 0.5).",
             family="accurate",
             counted=NETWORK,
+            wants_all_sites=True,
         ),
         Sampler(
             "fast_hmc",

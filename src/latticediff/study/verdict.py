@@ -91,9 +91,12 @@ def _cost(document: Mapping[str, Any]) -> str:
 
 def _agreement(document: Mapping[str, Any]) -> str:
     compared, failed = document["comparisons"], len(document["failed"])
-    broken = f"{failed} cell{'s' if failed > 1 else ''} failed" if failed else ""
+    told = [f"{failed} cell{'s' if failed > 1 else ''} failed"] if failed else []
+    if short := len(compared.get("short", ())):
+        told.append(f"{short} average{'s' if short > 1 else ''} of chains that are too short could not be compared")
+    broken = ", and ".join(told)
     if not compared["n"]:
-        return f"{broken}, and nothing could be compared." if broken else ""
+        return f"{broken}{'' if short else ', and nothing could be compared'}." if broken else ""
     n, beyond, limit = compared["n"], compared["beyond"], compared["threshold"]
     if beyond:
         worst = max(compared["rows"], key=lambda row: abs(row["sigma"]))

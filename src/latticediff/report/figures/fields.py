@@ -3,35 +3,13 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from ...types import FloatArray
 from ..model import RunResult
-from ..style import WIDTH, FigureRecord, chain_styles, legend, new_figure, sigma_axis
+from ..style import FigureRecord, chain_styles, legend, new_figure, sigma_axis
+from .images import draw_film, height_of, image, reach_of, scale, site_rows
 
 __all__ = ["configurations", "film", "site_values"]
-
-#: blue and red for the signs, the same lightness for both, white at zero
-COLOURS = "RdBu_r"
-
-
-def _image(ax: Axes, plane: FloatArray, reach: float) -> Any:
-    image = ax.imshow(plane, cmap=COLOURS, vmin=-reach, vmax=reach, interpolation="nearest")
-    ax.set(xticks=[], yticks=[])
-    ax.grid(False)
-    ax.spines[:].set(visible=True, linewidth=0.6, color="#555555")
-    return image
-
-
-def _scale(figure: Figure, axes: Any, image: Any, label: str) -> None:
-    bar = figure.colorbar(image, ax=axes, location="bottom", aspect=40, shrink=0.7, pad=0.03)
-    bar.set_label(label)
-    bar.outline.set(linewidth=0.6)  # type: ignore[operator]
-
-
-def _rows(name: object, number: int, plane: FloatArray) -> list[Any]:
-    return [(name, number, y, x, float(v)) for (y, x), v in np.ndenumerate(plane) if np.isfinite(v)]
 
 
 def configurations(run: RunResult) -> FigureRecord | None:
@@ -42,20 +20,18 @@ def configurations(run: RunResult) -> FigureRecord | None:
     pictures: list[FloatArray] = [chain.configurations for chain in chains if chain.configurations is not None]
     columns = max(map(len, pictures))
     height, width = pictures[0].shape[1:]
-    # the colours end where one site in a hundred does
-    reach = float(np.quantile(np.abs(np.concatenate([p.ravel() for p in pictures])), 0.99)) or 1.0
-    tall = min(1.0, height / width) * (WIDTH - 0.3) / columns
-    figure, axes = new_figure(0.9 + len(chains) * (tall + 0.28), nrows=len(chains), ncols=columns, squeeze=False)
+    reach, tall = reach_of(pictures), height_of(pictures[0][0], columns)
+    figure, axes = new_figure(0.9 + len(chains) * tall, nrows=len(chains), ncols=columns, squeeze=False)
     rows: list[Any] = []
     for line, chain, planes in zip(axes, chains, pictures, strict=True):
         for number, ax in enumerate(line):
             if number < len(planes):
-                image = _image(ax, planes[number], reach)
-                rows += _rows(chain.name, number, planes[number])
+                drawn = image(ax, planes[number], reach)
+                rows += site_rows(planes[number], chain.name, number)
             else:
                 ax.set_axis_off()
         line[0].set_title(chain.label)
-    _scale(figure, axes, image, "φ")
+    scale(figure, axes, drawn, "φ")
     extents = "×".join(map(str, run.shape))
     window = "" if run.shape == (height, width) else f" A plane of {height}×{width} sites of each is shown."
     labels = ", ".join(chain.label for chain in chains)
@@ -76,21 +52,14 @@ def film(run: RunResult) -> FigureRecord | None:
     shown = run.film
     if shown is None:
         return None
-    n, (height, width) = len(shown.sigma), shown.fields.shape[1:]
+    n = len(shown.sigma)
     columns = min(n, 3)
-    tall = min(1.0, height / width) * (WIDTH - 0.3) / columns
     lines = -(-n // columns)
-    figure, axes = new_figure(0.1 + lines * (tall + 0.28), nrows=lines, ncols=columns, squeeze=False)
-    rows: list[Any] = []
-    for number, ax in enumerate(axes.ravel()):
-        if number >= n:
-            ax.set_axis_off()
-            continue
-        plane, sigma = shown.fields[number], shown.sigma[number]
-        _image(ax, plane, 2.2 * float(np.sqrt(np.nanmean(plane**2))) or 1.0)
-        ax.set_facecolor("#cccccc")  # sites that are drawn at the end
-        ax.set_title("the field φ" if sigma == 0 else f"σ = {sigma:.2g}")
-        rows += [(float(sigma), y, x, v) for _, _, y, x, v in _rows("", number, plane)]
+    tall = height_of(shown.fields[0], columns)
+    figure, axes = new_figure(0.1 + lines * tall, nrows=lines, ncols=columns, squeeze=False)
+    rows = draw_film(axes.flat[:n], shown.sigma, shown.fields)
+    for ax in axes.flat[n:]:
+        ax.set_axis_off()
     left = np.isnan(shown.fields).any()
     return FigureRecord(
         "film",

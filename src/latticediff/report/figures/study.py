@@ -8,8 +8,9 @@ import numpy as np
 
 from ..style import TAU, FigureRecord, legend, new_figure, styled
 from .study_axes import Document, dress, horizontal, looks, plot, points_of
-from .study_chains import autocorrelations, histograms, histories, log_weights, pilots
-from .study_physics import configurations, finite_size, propagator
+from .study_chains import acceptance, autocorrelations, histograms, histories, log_weights, pilots
+from .study_fields import configurations, film
+from .study_physics import finite_size, propagator
 
 __all__ = ["draw_study"]
 
@@ -39,7 +40,9 @@ def draw_study(document: Document) -> list[FigureRecord]:
             autocorrelations(document),
             histograms(document),
             log_weights(document),
+            film(document),
             pilots(document),
+            acceptance(document),
             finite_size(document),
             propagator(document),
             configurations(document),

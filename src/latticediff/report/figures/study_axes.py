@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ..numbers import value_error
-from ..style import COLOURS, DASHES, MARKERS
+from ..style import COLOURS, DASHES, MARKERS, log_axis
 
-__all__ = ["Document", "at_theory", "dress", "hardest", "horizontal", "looks", "plot", "points_of"]
+__all__ = ["Document", "Shown", "dress", "hardest", "horizontal", "looks", "plot", "points_of"]
 
 Document = Mapping[str, Any]
+
+
+class Shown(NamedTuple):
+    """A cell, and how its sampler looks in every figure."""
+
+    cell: Any
+    sampler: str
+    label: str
+    colour: str
+    marker: str
+    dashes: Any
 
 
 def horizontal(document: Document) -> tuple[str, list[float]]:
@@ -35,23 +46,31 @@ def looks(document: Document) -> dict[str, tuple[Any, ...]]:
     }
 
 
-def hardest(document: Document, key: str) -> tuple[str, list[Any]]:
-    """The theory where |m| of the reference, else of any sampler, is slowest: its label, and cells that have `key`.
+def hardest(document: Document, key: str) -> tuple[str, list[Shown]]:
+    """Where |m| of the reference, else of any sampler, is slowest of all theories with cells that have `key`.
 
-    Cells are in the order of the samplers of the card; there are none if nothing was measured.
+    Returns
+    -------
+    str
+        Label of the theory.
+    list of Shown
+        Those cells, in the order of the samplers of the card; none where no cell has the key.
     """
-    cells = document["cells"]
+    having = [cell for cell in document["cells"] if cell.get(key)]
+    theories = {cell["theory"] for cell in having}
+    cells = [cell for cell in document["cells"] if cell["theory"] in theories]
     if not cells:
         return "", []
     slow = max(cells, key=lambda cell: (cell["sampler"] == document["reference"], cell["tau_int"]["abs_m"][0]))
-    return at_theory(document, slow["theory"], key)
+    here = [cell for cell in having if cell["theory"] == slow["theory"]]
+    return document["theories"][slow["theory"]]["label"], list(_shown(document, here))
 
 
-def at_theory(document: Document, theory: int, key: str) -> tuple[str, list[Any]]:
-    """Label of a theory and those of its cells that have something under `key`, in the order of the card."""
-    order = list(document["samplers"])
-    found = [cell for cell in document["cells"] if cell["theory"] == theory and cell.get(key)]
-    return document["theories"][theory]["label"], sorted(found, key=lambda cell: order.index(cell["sampler"]))
+def _shown(document: Document, cells: Iterable[Any]) -> Iterator[Shown]:
+    order, styles = list(document["samplers"]), looks(document)
+    for cell in sorted(cells, key=lambda cell: order.index(cell["sampler"])):
+        name = cell["sampler"]
+        yield Shown(cell, name, document["samplers"][name]["label"], *styles[name])
 
 
 def points_of(document: Document, sampler: str, *keys: str) -> list[tuple[float, float, float]]:
@@ -93,4 +112,4 @@ def dress(ax: Any, axis: str, x: list[float], log: bool = False) -> None:
         ax.set_xticks(sorted(set(x)), [f"{value:g}" for value in sorted(set(x))])
         ax.set_xticks([], minor=True)
     if log:
-        ax.set_yscale("log")
+        log_axis(ax)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..style import FigureRecord, legend, new_figure
-from .study_axes import Document, at_theory, hardest, looks
+from ..style import FigureRecord, legend, log_axis, new_figure, plain_numbers
+from .study_axes import Document, hardest
 
-__all__ = ["autocorrelations", "histograms", "histories", "log_weights", "pilots"]
+__all__ = ["acceptance", "autocorrelations", "histograms", "histories", "log_weights", "pilots"]
+
+UPDATES = 200  #: of a history, at most
 
 
 def histories(document: Document) -> FigureRecord | None:
@@ -17,15 +19,14 @@ def histories(document: Document) -> FigureRecord | None:
     place, here = hardest(document, "history")
     if not here:
         return None
-    shown = min(200, *(len(cell["history"]) for cell in here)) if len(here) > 1 else 200
     figure, axes = new_figure(0.6 + 0.75 * len(here), nrows=len(here), sharex=True, sharey=True, squeeze=False)
-    styles, rows = looks(document), []
-    for ax, cell in zip(axes[:, 0], here, strict=True):
-        m = cell["history"][:shown]
-        ax.plot(range(1, len(m) + 1), m, color=styles[cell["sampler"]][0], lw=0.9)
-        ax.set_title(document["samplers"][cell["sampler"]]["label"], fontsize=9)
+    rows: list[Any] = []
+    for ax, shown in zip(axes[:, 0], here, strict=True):
+        m = shown.cell["history"][:UPDATES]
+        ax.plot(range(1, len(m) + 1), m, color=shown.colour, lw=0.9)
+        ax.set_title(shown.label, fontsize=9)
         ax.grid(visible=False)
-        rows += [(cell["sampler"], number, value) for number, value in enumerate(m, 1)]
+        rows += [(shown.sampler, number, value) for number, value in enumerate(m, 1)]
     axes[-1, 0].set(xlabel="update")
     figure.supylabel("m", fontsize=10)
     return FigureRecord(
@@ -45,17 +46,15 @@ def autocorrelations(document: Document) -> FigureRecord | None:
     if not here:
         return None
     figure, ax = new_figure(3.2)
-    styles, rows = looks(document), []
-    for cell in here:
-        colour, marker, dashes = styles[cell["sampler"]]
+    rows: list[Any] = []
+    for cell, sampler, label, colour, marker, dashes in here:
         window = cell.get("window", {}).get("abs_m")
         rho = cell["autocorrelation"]
         last = len(rho) if window is None else min(len(rho), 2 * window + 1)
-        label = document["samplers"][cell["sampler"]]["label"]
         ax.plot(range(1, last), rho[1:last], color=colour, ls=dashes, label=label)
         if window is not None and 0 < window < len(rho):
             ax.plot(window, rho[window], marker, color=colour)
-        rows += [(cell["sampler"], t, value) for t, value in enumerate(rho)]
+        rows += [(sampler, t, value) for t, value in enumerate(rho)]
     ax.axhline(0, color="black", lw=0.8)
     ax.set(xscale="log", xlabel="t, updates", ylabel="ρ(t) of |m|")
     legend(figure, ax, outside=True)
@@ -89,12 +88,10 @@ def histograms(document: Document) -> FigureRecord | None:
     if not here:
         return None
     figure, ax = new_figure(3.0)
-    styles, rows = looks(document), []
-    for cell in here:
-        colour, _, dashes = styles[cell["sampler"]]
-        label = document["samplers"][cell["sampler"]]["label"]
-        found = _steps(ax, cell["histogram"], color=colour, ls=dashes, lw=1.1, label=label)
-        rows += [(cell["sampler"], x, y) for x, y in found]
+    rows: list[Any] = []
+    for shown in here:
+        look = {"color": shown.colour, "ls": shown.dashes, "lw": 1.1, "label": shown.label}
+        rows += [(shown.sampler, x, y) for x, y in _steps(ax, shown.cell["histogram"], **look)]
     ax.set(xlabel="m", ylabel="density")
     legend(figure, ax, outside=True)
     return FigureRecord(
@@ -112,21 +109,14 @@ def log_weights(document: Document) -> FigureRecord | None:
     """log_weight of proposals, among draws and among fields of the target."""
     place, here = hardest(document, "log_weights")
     if not here:
-        # a study may have its models elsewhere than where the reference is slowest
-        weighed = [cell["theory"] for cell in document["cells"] if cell.get("log_weights")]
-        if not weighed:
-            return None
-        place, here = at_theory(document, max(weighed), "log_weights")
+        return None
     figure, ax = new_figure(3.0)
-    styles, rows = looks(document), []
-    for cell in here:
-        colour = styles[cell["sampler"]][0]
-        for kind, dashes in (("drawn", "-"), ("given", ":")):
-            if kind in cell["log_weights"]:
-                words = {"drawn": "its draws", "given": "fields of the target"}[kind]
-                label = f"{document['samplers'][cell['sampler']]['label']}, {words}"
-                found = _steps(ax, cell["log_weights"][kind], color=colour, ls=dashes, lw=1.2, label=label)
-                rows += [(cell["sampler"], kind, x, y) for x, y in found]
+    rows: list[Any] = []
+    for shown in here:
+        for kind, dashes, words in (("drawn", "-", "its draws"), ("given", ":", "fields of the target")):
+            if told := shown.cell["log_weights"].get(kind):
+                look = {"color": shown.colour, "ls": dashes, "lw": 1.2, "label": f"{shown.label}, {words}"}
+                rows += [(shown.sampler, kind, x, y) for x, y in _steps(ax, told, **look)]
     ax.set(xlabel="log_weight, less its mean", ylabel="density")
     legend(figure, ax, outside=True)
     return FigureRecord(
@@ -144,14 +134,12 @@ def log_weights(document: Document) -> FigureRecord | None:
 def pilots(document: Document) -> FigureRecord | None:
     """What the searches for the cheapest HMC have tried: cost against trajectory length."""
     place, here = hardest(document, "kernel")
-    here = [cell for cell in here if _pilots(cell)]
+    here = [shown for shown in here if _pilots(shown.cell)]
     if not here:
         return None
-    figure, (left, right) = new_figure(3.2, ncols=2)
-    styles, rows = looks(document), []
-    for cell in here:
-        colour, marker, _ = styles[cell["sampler"]]
-        name = document["samplers"][cell["sampler"]]["label"]
+    figure, (left, right) = new_figure(3.2, ncols=2, sharey=True)
+    rows: list[Any] = []
+    for cell, sampler, name, colour, marker, _ in here:
         tried = _pilots(cell)
         for ax, key in ((left, "trajectory_length"), (right, "target_acceptance")):
             ax.errorbar(
@@ -164,9 +152,11 @@ def pilots(document: Document) -> FigureRecord | None:
                 mfc="white",
                 label=name if ax is left else None,
             )
-        rows += [(cell["sampler"], p["trajectory_length"], p["target_acceptance"], *p["cost"]) for p in tried]
-    left.set(xlabel="trajectory length", ylabel="gradients per independent |m|", xscale="log", yscale="log")
-    right.set(xlabel="acceptance aimed at", yscale="log")
+        rows += [(sampler, p["trajectory_length"], p["target_acceptance"], *p["cost"]) for p in tried]
+    left.set(xlabel="trajectory length", ylabel="gradients per independent |m|", xscale="log")
+    plain_numbers(left.xaxis)
+    log_axis(left)  # and with it the right one
+    right.set(xlabel="acceptance aimed at")
     legend(figure, left, outside=True)
     return FigureRecord(
         "pilots",
@@ -178,6 +168,45 @@ def pilots(document: Document) -> FigureRecord | None:
         ("sampler", "trajectory_length", "acceptance", "cost", "error"),
         rows,
     )
+
+
+def acceptance(document: Document) -> FigureRecord | None:
+    """Acceptance against the knob: what the tuning of trajectories has met at every step size."""
+    place, here = hardest(document, "kernel")
+    tuned = [(shown, found) for shown in here if (found := _tuned(shown.cell["kernel"]))]
+    if not tuned:
+        return None
+    figure, ax = new_figure(3.0)
+    rows: list[Any] = []
+    for shown, (length, _, met) in tuned:
+        sizes = [length / steps for steps, _ in met]
+        shares = [share for _, share in met]
+        ax.plot(sizes, shares, shown.marker, color=shown.colour, mfc="white", label=shown.label)
+        ax.plot(sizes[-1], shares[-1], shown.marker, color=shown.colour)
+        rows += [(shown.sampler, size, steps, share) for size, (steps, share) in zip(sizes, met, strict=True)]
+    for aim in sorted({target for _, (_, target, _) in tuned}):
+        ax.axhline(aim, color="#999999", lw=0.9, label="aimed at")
+    ax.set(xlabel="step size", ylabel="acceptance", ylim=(None, 1))
+    legend(figure, ax, outside=True)
+    return FigureRecord(
+        "acceptance",
+        f"Acceptance against step size, {place}",
+        "Every round of the tuning of a trajectory of given length, some tens of updates of all chains; filled: the"
+        " last one. Mixtures show the tuning of the trajectories in them.",
+        f"Acceptance of the rounds of tuning against step size at {place}.",
+        figure,
+        ("sampler", "step_size", "n_steps", "acceptance"),
+        rows,
+    )
+
+
+def _tuned(kernel: Any) -> tuple[float, float, list[Any]] | None:
+    """Trajectory length, acceptance aimed at and the (steps, acceptance) of a tuning; of a mixture, of its first."""
+    for part in (kernel, *(kernel or {}).get("parts", ())):
+        tuning = (part or {}).get("tuning") or {}
+        if tuning.get("n_steps_and_acceptance"):
+            return part["trajectory_length"], tuning["target_acceptance"], tuning["n_steps_and_acceptance"]
+    return None
 
 
 def _pilots(cell: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Figures of what a study has measured about the theory: finite-size scaling, propagator, masses, configurations."""
+"""Figures of what a study has measured about the theory: finite-size scaling, propagator, masses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ..style import FigureRecord, legend, new_figure
 from .study_axes import Document, dress, hardest, horizontal, looks, plot, points_of
 
-__all__ = ["configurations", "finite_size", "propagator"]
+__all__ = ["finite_size", "propagator"]
 
 PANELS = ("binder", "chi")
 SYMBOLS = {"binder": "Binder cumulant", "chi": "χ"}
@@ -58,20 +58,19 @@ def propagator(document: Document) -> FigureRecord | None:
     place, here = hardest(document, "propagator")
     if not here:
         return None
-    extent = max(document["theories"][here[0]["theory"]]["shape"])
+    extent = max(document["theories"][here[0].cell["theory"]]["shape"])
     figure, (left, right) = new_figure(3.2, ncols=2)
-    styles, rows = looks(document), []
-    for number, cell in enumerate(here):
-        colour, marker, _ = styles[cell["sampler"]]
+    rows: list[Any] = []
+    for number, (cell, sampler, label, colour, marker, _) in enumerate(here):
         found = np.array(cell["propagator"])
         p2 = 4 * np.sin(np.pi * np.arange(len(found)) / extent) ** 2
         look = {"color": colour, "marker": marker, "mfc": "white", "ls": ""}
-        left.errorbar(p2, found[:, 0], found[:, 1], label=document["samplers"][cell["sampler"]]["label"], **look)
+        left.errorbar(p2, found[:, 0], found[:, 1], label=label, **look)
         masses = [(t, *pair) for t, pair in enumerate(cell["effective_mass"]) if pair]
         for t, value, error in masses:
             right.errorbar(t + 0.06 * (number - len(here) / 2), value, error, **look)
-        rows += [(cell["sampler"], "G", float(x), *map(float, pair)) for x, pair in zip(p2, found, strict=True)]
-        rows += [(cell["sampler"], "m_eff", *mass) for mass in masses]
+        rows += [(sampler, "G", float(x), *map(float, pair)) for x, pair in zip(p2, found, strict=True)]
+        rows += [(sampler, "m_eff", *mass) for mass in masses]
     left.set(xlabel="lattice momentum squared", ylabel="G", yscale="log")
     right.set(xlabel="t", ylabel="effective mass", ylim=(0, None))
     legend(figure, left, outside=True)
@@ -83,35 +82,5 @@ def propagator(document: Document) -> FigureRecord | None:
         f"Propagator and effective mass at {place}, all samplers.",
         figure,
         ("sampler", "quantity", "x", "value", "error"),
-        rows,
-    )
-
-
-def configurations(document: Document) -> FigureRecord | None:
-    """One configuration of every sampler, side by side."""
-    place, here = hardest(document, "configuration")
-    if not here:
-        return None
-    fields = [np.array(cell["configuration"]) for cell in here]
-    top = max(float(np.abs(field).max()) for field in fields) or 1.0
-    columns = 2 if len(here) == 4 else min(3, len(here))
-    lines = -(-len(here) // columns)
-    figure, axes = new_figure(0.4 + 2.1 * lines, nrows=lines, ncols=columns, squeeze=False)
-    rows, drawn = [], None
-    for ax, cell, field in zip(axes.flat, here, fields, strict=False):
-        drawn = ax.imshow(field, vmin=-top, vmax=top, cmap="RdBu_r", interpolation="nearest")
-        ax.set_title(document["samplers"][cell["sampler"]]["label"], fontsize=9)
-        rows += [(cell["sampler"], x, y, float(field[x, y])) for x, y in np.ndindex(*field.shape)]
-    for ax in axes.flat:
-        ax.set_axis_off()
-    if drawn is not None:
-        figure.colorbar(drawn, ax=axes, shrink=0.7, label="φ")
-    return FigureRecord(
-        "configurations",
-        f"One configuration of every sampler, {place}",
-        "The last field of the first chain, all on one scale of colours; of large lattices a corner of 48 sites.",
-        f"One field of every sampler at {place} as a picture.",
-        figure,
-        ("sampler", "x", "y", "phi"),
         rows,
     )
