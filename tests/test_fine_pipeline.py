@@ -12,6 +12,7 @@ from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble
 from latticediff.errors import CardError, FileError, StopRequested, UserError
 from latticediff.fine import CoarseSites
+from latticediff.job.progress import Progress
 from latticediff.model.storage import load_model
 from latticediff.stages.diagnose import diagnose
 from latticediff.stages.estimate import probe
@@ -135,6 +136,25 @@ def test_a_tilted_theory_is_refused_at_once():
     )
     with pytest.raises(CardError, match="not symmetric"):
         check_network(parse_card(tilted))
+
+
+def test_a_law_that_did_not_learn_is_told_and_refused(ensemble, tmp_path, monkeypatch):
+    """Before the network is trained: no flow of the coarse sites makes up for it."""
+    found = []
+    monkeypatch.setattr(CoarseSites, "spread", lambda theory, C: found.pop())
+    found.append(3.1)
+    with pytest.raises(UserError, match=r"variance of 3\.1; expected at most 3: raise training.fine_steps, or take"):
+        train(parse_card(CARD), ensemble, tmp_path / "useless", gate=False)
+    assert not (tmp_path / "useless" / LAW).exists()
+    found.append(float("nan"))
+    with pytest.raises(UserError, match=r"variance of nan; expected"):
+        train(parse_card(CARD), ensemble, tmp_path / "none", gate=False)
+    said = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "warn", said.append)
+    found.append(0.7)
+    train(parse_card(CARD), ensemble, tmp_path / "poor", gate=False, progress=progress)
+    assert [line for line in said if "variance of 0.7, which holds ESS below 0.5" in line]
 
 
 def test_several_ensembles_are_refused(ensemble, tmp_path):
