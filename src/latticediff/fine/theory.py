@@ -118,7 +118,7 @@ class CoarseSites:
         rows = np.clip(rows, -edge, edge)
         keys = np.array([_key(row) for row in rows], np.uint64)
         drawn = self.compiled.draw_by_key(rows, keys)[0]
-        # whole blocks of rows: torch rounds matrix products of a few rows differently, and bits may not tell the company
+        # whole blocks of rows: torch rounds products of a few rows differently, and bits may not tell the company
         full = np.concatenate([drawn, np.zeros((-len(drawn) % BLOCK, drawn.shape[1]))])
         with one_torch_thread(torch.device("cpu")):
             parts = [self._gradient(full[i : i + BATCH]) for i in range(0, len(full), BATCH)]
