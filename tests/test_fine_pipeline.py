@@ -14,12 +14,15 @@ from latticediff.errors import CardError, FileError, StopRequested, UserError
 from latticediff.fine import CoarseSites
 from latticediff.job.progress import Progress
 from latticediff.model.storage import load_model
+from latticediff.report.numbers import scheme_text
+from latticediff.stages.beside import told
 from latticediff.stages.diagnose import diagnose
 from latticediff.stages.estimate import probe
 from latticediff.stages.finetune import finetune
 from latticediff.stages.generate import generate
 from latticediff.stages.info import info
 from latticediff.stages.line import card_of
+from latticediff.stages.made import made_model
 from latticediff.stages.model_place import LAW
 from latticediff.stages.run import run
 from latticediff.stages.targets import refined
@@ -68,6 +71,14 @@ def test_its_figures_are_those_of_whole_fields(run_folder, tmp_path):
     w = np.exp(log_weight - log_weight.max())
     value, error = card["metrics"]["ess_reverse"]
     assert abs(w.sum() ** 2 / (w**2).sum() / len(w) - value) < max(0.1, 6 * error)
+
+
+def test_the_part_and_the_scheme_are_told(run_folder):
+    model = load_model(run_folder / "model")
+    assert "on 8x8, coarse sites" in made_model(model, run_folder / "model")
+    proposal = build_proposal(parse_card(CARD), model, "ode").describe()
+    assert scheme_text(proposal).startswith("ode, ") and "6 steps" in scheme_text(proposal)
+    assert told(run_folder / "model", {"proposal": proposal}).startswith("ridge, 4 features, coarse sites; ode, ")
 
 
 def test_what_a_run_costs_is_told(run_folder):

@@ -95,11 +95,11 @@ class ColourLaw(nn.Module):
     def count_in(self, unit: float) -> None:
         """Turn the weights into those of a field that is counted in this many of the units it had."""
         powers = unit ** torch.arange(1, DEGREE + 1)
-        self.read *= unit
-        self.linear *= unit * powers[:, None]
-        self.odd *= powers[:, None]
-        self.even *= powers[:, None]
-        self.constant *= powers
+        self.read.mul_(unit)
+        self.linear.mul_(unit * powers[:, None])
+        self.odd.mul_(powers[:, None])
+        self.even.mul_(powers[:, None])
+        self.constant.mul_(powers)
 
     def forward(self, context: Tensor) -> Tensor:
         """theta, (n, sites, DEGREE), of contexts (n, sites, m)."""

@@ -95,7 +95,8 @@ def made_model(model: ScoreModel, folder: PathLikeStr) -> str:
     quality = f"; ESS of the {found['proposal']} route {', '.join(ess)}" if ess else ""
     seconds = model.card.get("finetune", model.card.get("training", {})).get("seconds")
     time = "" if seconds is None else f", {seconds:.3g} s of training steps"
-    lattice = "x".join(map(str, model.lattice)) + (", odd sites" if model.lattice != model.shape else "")
+    part = getattr(model.action, "sites", None)
+    lattice = "x".join(map(str, model.lattice)) + (f", {part} sites" if part else "")
     return f"{folder}: a model of {model.theory!r} on {lattice}{time}{quality}"
 
 
