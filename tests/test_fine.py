@@ -395,6 +395,16 @@ def test_the_parts_of_the_force_are_the_force(model):
     assert np.array_equal(one, theory.force(C)[2:3])  # no memory, no company
 
 
+@pytest.mark.parametrize(("cubic", "b"), [(0.5, 0.125), (-0.1, 0.0)])
+def test_the_baseline_has_no_pole(law, monkeypatch, cubic, b):
+    """A cosine has a negative quartic term, at which ``1 + 12 b c phi^2`` would vanish; the linear part takes over."""
+    monkeypatch.setattr(CoarseSites, "force", lambda theory, C: -(3 * C + cubic * C**3))
+    C = np.random.default_rng(5).uniform(-1, 1, (400, *SHAPE))
+    theory = CoarseSites.fitted(law, C)
+    assert theory.b == pytest.approx(b)
+    assert theory.couplings[0] == pytest.approx(3 if b else 3 - 0.1 * 0.6, abs=0.01)  # <C^4> / <C^2> = 0.6
+
+
 def test_forces_are_the_same_when_they_are_forgotten(model, monkeypatch):
     C = 0.4 * np.random.default_rng(6).standard_normal((9, *SHAPE))
     expected = model.action.wider_force(C)

@@ -68,7 +68,11 @@ class CoarseSites:
         across = sum(np.roll(C, (s, t), (1, 2)) for s in (1, -1) for t in (1, -1))
         straight = sum(np.roll(C, s, a) for s in (2, -2) for a in (1, 2))
         columns = np.stack([C, near, across, straight, 4 * C**3], -1).reshape(-1, 5)
-        return cls(law, np.linalg.lstsq(columns, -bare.force(C).ravel(), rcond=None)[0])
+        slope = -bare.force(C).ravel()
+        found = np.linalg.lstsq(columns, slope, rcond=None)[0]
+        if found[4] < 0:  # the baseline divides by 1 + 12 b c phi^2
+            found = np.append(np.linalg.lstsq(columns[:, :4], slope, rcond=None)[0], 0.0)
+        return cls(law, found)
 
     def spread(self, C: FloatArray) -> float:
         """Variance of log_weight at given coarse sites, (n, M1, M2): half the mean square between two draws of F.
