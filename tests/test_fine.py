@@ -102,9 +102,13 @@ def test_a_site_sees_what_lies_at_its_offsets():
     assert set(geometry.beside.ravel()) <= drawn
 
 
-@pytest.mark.parametrize("shape", [(12, 12), (4, 4), (8, 16), (8, 8, 8), (9, 9)])
-def test_a_lattice_without_coarse_sites_is_refused(shape):
-    with pytest.raises(UserError, match=r"(two multiples of 8|sites = odd)"):
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [((12, 12), "odd"), ((4, 4), "odd"), ((8, 16), "all"), ((24, 16), "all"), ((8, 8, 8), "all"), ((9, 9), "all")],
+)
+def test_a_lattice_without_coarse_sites_is_refused(shape, remedy):
+    """With a remedy that is one: not every lattice without coarse sites has odd ones."""
+    with pytest.raises(UserError, match=rf"two multiples of 8.*training\.sites = {remedy}\)$"):
         coarse_shape(shape)
 
 
@@ -255,6 +259,45 @@ def test_the_marginal_action_has_its_gradient():
         assert torch.allclose(found[:, at], (up - down) / (2 * STEP), atol=1e-6)
 
 
+class Lifted(Polynomial):
+    """A polynomial with a constant beside."""
+
+    lift = 0.0
+
+    def potential(self, phi):
+        return super().potential(phi) + self.lift
+
+
+@pytest.mark.parametrize("lift", [100.0, -100.0])
+def test_a_constant_of_the_action_does_not_matter(lift):
+    theory = Lifted(2.0, [0.0, 0.0, 0.0, 6.008])
+    plain, theory.lift = CompiledLaw(shaken(theory)), lift
+    coarse, u = inputs()
+    for found, expected in zip(CompiledLaw(shaken(theory)).draw(coarse, u), plain.draw(coarse, u), strict=True):
+        assert np.allclose(found, expected, atol=1e-3)  # V is rounded
+
+
+@pytest.mark.parametrize("theory", [Phi4.A(0.3, 0.0), Phi4.A(0.05, 0.005), SineGordon(0.5, 1.0, 2.0, ndim=2)])
+def test_points_lie_no_further_apart_than_a_density_is_wide(theory):
+    """Of a site between neighbours at zero, where V is nearly quadratic and constant fields may go far."""
+    site = shaken(theory).site
+    phi = np.linspace(-2, 2, 4001)
+    weight = np.exp(-theory.potential(phi))
+    width = math.sqrt((weight * phi**2).sum() / weight.sum())
+    assert 2 * site.edge / (interpolant.N - 1) < 1.05 * width
+
+
+def test_a_law_in_another_unit_is_the_same():
+    law = shaken()
+    rows = torch.as_tensor(np.concatenate(inputs(6)[:1] * 2, 1)).float()
+    before, numbers = law.log_q(rows), copy.deepcopy(law.numbers())
+    law.count_in(4.0)
+    assert not np.allclose(law.numbers()["laws.0.read"], numbers["laws.0.read"])
+    assert torch.allclose(law.log_q(rows), before, atol=1e-4)
+    law.count_in(1.0)
+    assert all(np.array_equal(values, numbers[name]) for name, values in law.numbers().items())
+
+
 # training, theory, proposals
 
 
@@ -291,6 +334,44 @@ def model(ensemble):
     return ScoreModel.for_flow(network, gaussian, NoiseRange(0.03, 1.5 * gaussian.g_max**0.5))
 
 
+def test_the_size_of_fields_does_not_matter_to_the_training(ensemble):
+    """The same theory of fields four times as large; in units of theirs the forces would be off by 1e4 times more."""
+    off = []
+    for size in (1, 4):
+        theory = OddSites(Polynomial(2.0 / size**2, [0.0, 0.0, 0.0, 6.008 / size**4]))
+        law = FineLaw(theory, SHAPE)
+        assert law.site.unit == size
+        off.append(match_forces(law, size * law.geometry.rows(split(ensemble)[0]), 60, seed=1) * size**2)
+        assert law.unit == 1
+    assert off[1] == pytest.approx(off[0], rel=0.05)
+
+
+def test_the_spread_is_that_of_weights_at_given_coarse_sites(model, ensemble):
+    """Against draws by quantiles of another source; that of a law that does not fit is large."""
+    theory, C = model.action, model.restrict(ensemble[:2000])
+    law, rng, found = theory.law, np.random.default_rng(8), []
+    for _ in range(12):
+        rows, log_q = theory.compiled.draw(C.reshape(len(C), -1), 1 - rng.random((len(C), 16)))
+        found.append(-law.site.theory(law.geometry.odd(rows)) - log_q)
+    assert theory.spread(C) == pytest.approx(np.var(found, axis=0, ddof=1).mean(), rel=0.3)
+    assert CoarseSites(shaken()).spread(C) > 3 * theory.spread(C)
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 31])
+def test_a_force_does_not_tell_its_company(model, n):
+    """Bits: what a resumed training computes again is computed beside other fields."""
+    C = 0.4 * np.random.default_rng(0).standard_normal((62, *SHAPE))
+    together = model.action.force(C)
+    for first in range(0, len(C) - n + 1, n):
+        assert np.array_equal(model.action.force(C[first : first + n]), together[first : first + n])
+
+
+def test_no_fields_have_no_densities(model):
+    whole = whole_proposal(OdeProposal(model, 8), model.action)
+    assert whole.weigh(np.zeros((0, 8, 8))).shape == whole.estimate(np.zeros((0, 8, 8))).shape == (0,)
+    assert whole.draw(0, np.random.default_rng(1)).phi.shape == (0, 8, 8)
+
+
 def test_the_theory_of_coarse_sites_keeps_the_contracts(model):
     theory = model.action
     assert isinstance(theory, Part) and isinstance(theory, Expandable) and isinstance(theory, Wider)
@@ -312,6 +393,16 @@ def test_the_parts_of_the_force_are_the_force(model):
     )
     one = theory.force(C[2:3])
     assert np.array_equal(one, theory.force(C)[2:3])  # no memory, no company
+
+
+@pytest.mark.parametrize(("cubic", "b"), [(0.5, 0.125), (-0.1, 0.0)])
+def test_the_baseline_has_no_pole(law, monkeypatch, cubic, b):
+    """A cosine has a negative quartic term, at which ``1 + 12 b c phi^2`` would vanish; the linear part takes over."""
+    monkeypatch.setattr(CoarseSites, "force", lambda theory, C: -(3 * C + cubic * C**3))
+    C = np.random.default_rng(5).uniform(-1, 1, (400, *SHAPE))
+    theory = CoarseSites.fitted(law, C)
+    assert theory.b == pytest.approx(b)
+    assert theory.couplings[0] == pytest.approx(3 if b else 3 - 0.1 * 0.6, abs=0.01)  # <C^4> / <C^2> = 0.6
 
 
 def test_forces_are_the_same_when_they_are_forgotten(model, monkeypatch):

@@ -12,13 +12,17 @@ from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble
 from latticediff.errors import CardError, FileError, StopRequested, UserError
 from latticediff.fine import CoarseSites
+from latticediff.job.progress import Progress
 from latticediff.model.storage import load_model
+from latticediff.report.numbers import scheme_text
+from latticediff.stages.beside import told
 from latticediff.stages.diagnose import diagnose
 from latticediff.stages.estimate import probe
 from latticediff.stages.finetune import finetune
 from latticediff.stages.generate import generate
 from latticediff.stages.info import info
 from latticediff.stages.line import card_of
+from latticediff.stages.made import made_model
 from latticediff.stages.model_place import LAW
 from latticediff.stages.run import run
 from latticediff.stages.targets import refined
@@ -67,6 +71,14 @@ def test_its_figures_are_those_of_whole_fields(run_folder, tmp_path):
     w = np.exp(log_weight - log_weight.max())
     value, error = card["metrics"]["ess_reverse"]
     assert abs(w.sum() ** 2 / (w**2).sum() / len(w) - value) < max(0.1, 6 * error)
+
+
+def test_the_part_and_the_scheme_are_told(run_folder):
+    model = load_model(run_folder / "model")
+    assert "on 8x8, coarse sites" in made_model(model, run_folder / "model")
+    proposal = build_proposal(parse_card(CARD), model, "ode").describe()
+    assert scheme_text(proposal).startswith("ode, ") and "6 steps" in scheme_text(proposal)
+    assert told(run_folder / "model", {"proposal": proposal}).startswith("ridge, 4 features, coarse sites; ode, ")
 
 
 def test_what_a_run_costs_is_told(run_folder):
@@ -135,6 +147,25 @@ def test_a_tilted_theory_is_refused_at_once():
     )
     with pytest.raises(CardError, match="not symmetric"):
         check_network(parse_card(tilted))
+
+
+def test_a_law_that_did_not_learn_is_told_and_refused(ensemble, tmp_path, monkeypatch):
+    """Before the network is trained: no flow of the coarse sites makes up for it."""
+    found = []
+    monkeypatch.setattr(CoarseSites, "spread", lambda theory, C: found.pop())
+    found.append(3.1)
+    with pytest.raises(UserError, match=r"variance of 3\.1; expected at most 3: raise training.fine_steps, or take"):
+        train(parse_card(CARD), ensemble, tmp_path / "useless", gate=False)
+    assert not (tmp_path / "useless" / LAW).exists()
+    found.append(float("nan"))
+    with pytest.raises(UserError, match=r"variance of nan; expected"):
+        train(parse_card(CARD), ensemble, tmp_path / "none", gate=False)
+    said = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "warn", said.append)
+    found.append(0.7)
+    train(parse_card(CARD), ensemble, tmp_path / "poor", gate=False, progress=progress)
+    assert [line for line in said if "variance of 0.7, which holds ESS below 0.5" in line]
 
 
 def test_several_ensembles_are_refused(ensemble, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from learned_toys import network, normal, some_propagator
 from metropolis_toys import without_divergence
 
+from latticediff._kernels import adjoint
 from latticediff.action import Modulated, Phi4, Polynomial, SineGordon
 from latticediff.build.configurations import fresh_configurations, start_of
 from latticediff.diffusion.compiled import CompiledFlow
@@ -110,6 +111,23 @@ def test_gradients_are_those_of_automatic_differentiation(case):
         end, log_q = kind(net, gaussian, grid, method).up(start, gradients=True)
         loss = (end.double() * upstream).sum() + (log_q * weights).sum()
         results.append((end, log_q, *torch.autograd.grad(loss, (start, *net.parameters()))))
+    for fast, plain in zip(*results, strict=True):
+        plain = plain.double()
+        torch.testing.assert_close(fast.double(), plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(2, 1), (3, 2)])
+def test_gradients_keep_within_their_arrays(inputs, outputs, monkeypatch):
+    """The kernel as plain Python, which refuses an index beyond an array; with two inputs it once wrote beyond one."""
+    backward = adjoint.backward.py_func  # with globals of its own
+    monkeypatch.setitem(backward.__globals__, "slope_backward", adjoint.slope_backward.py_func)
+    monkeypatch.setattr(adjoint, "backward", backward)
+    shape, method, results = (4, 2), scheme("rk4"), []
+    gaussian, net = reference("even", shape, torch.float32), network(**options(shape), inputs=inputs, outputs=outputs)
+    grid, x, weights = NoiseRange(0.1, 1.2).grid(1), 0.4 * normal((4, *shape), 5, torch.float32), normal((4,), 7)
+    for kind in (DifferentiableFlow, ProbabilityFlow):
+        log_q = kind(net, gaussian, grid, method).up(x, gradients=True)[1]
+        results.append(torch.autograd.grad((log_q * weights).sum(), tuple(net.parameters())))
     for fast, plain in zip(*results, strict=True):
         plain = plain.double()
         torch.testing.assert_close(fast.double(), plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))

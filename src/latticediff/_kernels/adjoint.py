@@ -151,7 +151,8 @@ def backward(
     J, V = inner.shape[1], inner.shape[2]
     F, M = kernels_in.shape[1], outer.shape[1]
     size, framed, n_stages = V * lanes, source.shape[0], weights.shape[0]
-    fields, d_out = np.empty((J, size), np.float32), np.empty((M, size), np.float32)
+    # three fields are wanted as scratch where the local force is given by pieces, whatever the network reads
+    fields, d_out = np.empty((max(J, 3), size), np.float32), np.empty((M, size), np.float32)
     framed_fields, framed_d_fields = np.zeros(J * framed + LANES, np.float32), np.zeros(J * framed + LANES, np.float32)
     framed_d_out = np.zeros(M * framed + LANES, np.float32)
     h, dg, g = np.zeros(F * TILE, np.float32), np.zeros(F * TILE, np.float32), np.zeros(F * TILE, np.float32)

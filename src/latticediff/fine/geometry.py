@@ -42,9 +42,14 @@ def coarse_shape(shape: Extents) -> Shape:
     """
     shape = check_shape(shape)
     if len(shape) != 2 or shape[0] % 8 or shape[1] % 8 or shape[0] % shape[1]:
+        try:
+            half_shape(shape)
+            remedy = "train on the odd sites (training.sites = odd)"
+        except UserError:
+            remedy = "train on all sites (training.sites = all)"
         raise UserError(
             f"lattice shape {shape} has no array of coarse sites; expected two multiples of 8, the first a multiple of"
-            " the second, such as (16, 16) or (32, 16); else train on the odd sites (training.sites = odd)"
+            f" the second, such as (16, 16) or (32, 16); else {remedy}"
         )
     return shape[0] // 2, shape[1] // 2
 
@@ -125,7 +130,7 @@ class Geometry:
 
     def rows(self, odd: FloatArray) -> FloatArray:
         """Rows (n, 2 M1 M2) of arrays of odd sites (n, *half_shape)."""
-        return np.take(odd.reshape(len(odd), -1), self._places, axis=1)
+        return np.take(odd.reshape(len(odd), 2 * self.n), self._places, axis=1)
 
     def odd(self, rows: FloatArray) -> FloatArray:
         """The inverse of `rows`."""

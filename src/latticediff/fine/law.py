@@ -13,7 +13,7 @@ theta_k odd functions of the context for odd k and even ones for even k. Theory 
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -69,9 +69,11 @@ class ColourLaw(nn.Module):
         Where the context lies.
     seed : int
         Of the first weights.
+    unit : float
+        Of fields, for the first weights.
     """
 
-    def __init__(self, offsets: list[Offset], seed: int) -> None:
+    def __init__(self, offsets: list[Offset], seed: int, unit: float) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         m = len(offsets)
@@ -87,6 +89,17 @@ class ColourLaw(nn.Module):
         self.is_odd: Tensor
         parity = torch.arange(1, DEGREE + 1) % 2 == 1
         self.register_buffer("is_odd", parity.float(), persistent=False)
+        self.count_in(1 / unit)  # these numbers are meant for fields in units
+
+    @torch.no_grad()
+    def count_in(self, unit: float) -> None:
+        """Turn the weights into those of a field that is counted in this many of the units it had."""
+        powers = unit ** torch.arange(1, DEGREE + 1)
+        self.read.mul_(unit)
+        self.linear.mul_(unit * powers[:, None])
+        self.odd.mul_(powers[:, None])
+        self.even.mul_(powers[:, None])
+        self.constant.mul_(powers)
 
     def forward(self, context: Tensor) -> Tensor:
         """theta, (n, sites, DEGREE), of contexts (n, sites, m)."""
@@ -119,18 +132,26 @@ class FineLaw(nn.Module):
     def __init__(self, theory: OddSites, shape: Shape, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.site, self.geometry = Site(theory), Geometry(shape)
-        self.laws = nn.ModuleList([ColourLaw(offsets, seed) for seed, offsets in enumerate(CONTEXTS)])
+        self.laws = nn.ModuleList([ColourLaw(offsets, seed, self.site.unit) for seed, offsets in enumerate(CONTEXTS)])
         self.contexts = [torch.as_tensor(self.geometry.context(k)) for k in range(LEARNED)]
         self._beside = torch.as_tensor(self.geometry.beside)
         self._fine = [torch.as_tensor(self.geometry.n + sites) for sites in self.geometry.colours]
         self.ab = torch.cat(self._fine[:-1])  #: numbers of colours a and b in rows
         x, weights = np.polynomial.legendre.leggauss(NODES)
         nodes, edge = self.site.edge * x, self.site.edge
+        self.unit = 1.0  #: in which the weights count fields
         self._powers = torch.as_tensor(np.array([nodes**k for k in range(1, DEGREE + 1)])).to(dtype)
         self._series = torch.as_tensor(np.polynomial.chebyshev.chebvander(x, N_F - 1)).to(dtype)
         self._log_weight = torch.as_tensor(np.log(edge * weights) - self.site.potential(nodes)).to(dtype)
         self._table = torch.as_tensor(self.site.table).to(dtype)
         self.to(dtype)
+
+    def count_in(self, unit: float) -> None:
+        """Turn the weights into those of fields in units of this size; what is stored and drawn from has size one."""
+        for law in self.laws:
+            cast(ColourLaw, law).count_in(unit / self.unit)
+        self._powers /= (unit / self.unit) ** torch.arange(1, DEGREE + 1)[:, None]
+        self.unit = unit
 
     def potential(self, f: Tensor) -> Tensor:
         """V of sites, once differentiable."""
@@ -140,9 +161,9 @@ class FineLaw(nn.Module):
         """P and ``log int exp(P) df`` of the sites of colour k, (n, n_sites) each."""
         f = x[:, self._fine[k]]
         if k < LEARNED:
-            theta = self.laws[k](x[:, self.contexts[k]])
+            theta = self.laws[k](x[:, self.contexts[k]] / self.unit)
             nodes = theta @ self._powers
-            here: Any = sum(theta[..., n] * f ** (n + 1) for n in range(DEGREE))
+            here: Any = sum(theta[..., n] * (f / self.unit) ** (n + 1) for n in range(DEGREE))
         else:
             series = chebyshev(x[:, self._beside].sum(-1) / self.site.widest, self._table.shape[1]) @ self._table.T
             series = series.sum(2)

@@ -4,6 +4,7 @@ An even site y between the site f and three others, whose sum is s, contributes 
 exponent of f; it is kept as a double Chebyshev series in f and s.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ __all__ = ["Site"]
 REACH = 47.0  # of the action per site of a constant field above the least, where densities end: exp(-47)
 N_F, N_S = 16, 56  #: terms of the double series
 POWERS, TERMS = 9, 24  #: terms of the shorter series by powers of f
+POINTS = 14.0  # of the interpolant on either side of zero, a width apart
+SMALL = 1e-4  # a field where V' is linear
+EDGE = 1.8  # of fields that are counted in units of one
 
 
 class Site:
@@ -33,6 +37,9 @@ class Site:
         Densities of a site live on ``|f| <= edge``.
     widest : float
         Largest |s|, three sites of that size.
+    unit : float
+        Power of two in which fields are counted where sixth powers of them are fitted: the edge is `EDGE` of these, but
+        for a factor below 1.5.
     table : ndarray, shape (N_F, N_S), float64
         Coefficients of ``T_k(f / edge) T_l(s / widest)``.
 
@@ -50,23 +57,30 @@ class Site:
             )
         self.theory: Any = theory
         self.c = theory.hopping
+        self._zero = float(self.theory.whole.potential(np.zeros(1))[0])
         self.edge = self._edge()
         self.widest = 3 * self.edge
+        self.unit = 2.0 ** round(math.log2(self.edge / EDGE))
         nodes = [np.cos(np.pi * (np.arange(n) + 0.5) / n) for n in (N_F, N_S)]
         value = theory.log_z(self.c * (self.edge * nodes[0][:, None] + self.widest * nodes[1]))[0]
         inverse = [np.linalg.inv(chebyshev.chebvander(x, len(x) - 1)) for x in nodes]
         self.table: FloatArray = inverse[0] @ value @ inverse[1].T
 
     def _edge(self) -> float:
-        """The largest value where a constant field's action per site is REACH above the least."""
+        """The largest value where a constant field's action per site is REACH above the least.
+
+        It is less where the interpolant's points would lie further apart than the width of a density.
+        """
         phi = np.geomspace(1e-6, 1e6, 48_001)
-        with np.errstate(over="ignore"):
-            rise = self.theory.whole.potential(phi) - 2 * abs(self.c) * phi**2
-        return float(phi[np.flatnonzero(rise - min(0.0, float(rise.min())) <= REACH)[-1]])
+        with np.errstate(over="ignore", invalid="ignore"):
+            rise = self.potential(phi) - 2 * abs(self.c) * phi**2
+        edge = float(phi[np.flatnonzero(rise - min(0.0, float(np.nanmin(rise))) <= REACH)[-1]])
+        bend = float(self.derivative(np.array([SMALL]))[0]) / SMALL
+        return min(edge, POINTS * bend**-0.5) if bend > 0 else edge
 
     def potential(self, f: FloatArray) -> FloatArray:
-        """V of sites."""
-        return self.theory.whole.potential(f)
+        """V of sites, counted from V(0): a constant of the action is none of the law's."""
+        return self.theory.whole.potential(f) - self._zero
 
     def derivative(self, f: FloatArray) -> FloatArray:
         """V' of sites."""
@@ -82,6 +96,7 @@ class Site:
         value = self.theory.log_z(self.c * (f[:, None] + self.widest * s))[0]
         V = self.potential(f)
         heavy = np.exp(-0.15 * (V - V.min()))[:, None]  # where the density lives
-        powers = np.vander(f, POWERS, increasing=True)
+        powers = np.vander(f / self.unit, POWERS, increasing=True)
         by_f = np.linalg.lstsq(heavy * powers, heavy * value, rcond=None)[0]
+        by_f /= self.unit ** np.arange(POWERS)[:, None]
         return by_f @ np.linalg.pinv(chebyshev.chebvander(s, TERMS - 1)).T

@@ -26,7 +26,7 @@ from .law import FineLaw
 
 __all__ = ["CoarseSites"]
 
-BATCH = 512
+BLOCK, BATCH = 16, 512  # rows of which a batch is a multiple, and at once
 KEPT = 2**25  # numbers of forces that are kept
 FIXED = np.uint64(19_830_905)  # key of the quantiles at which `CoarseSites.__call__` holds F
 
@@ -68,7 +68,24 @@ class CoarseSites:
         across = sum(np.roll(C, (s, t), (1, 2)) for s in (1, -1) for t in (1, -1))
         straight = sum(np.roll(C, s, a) for s in (2, -2) for a in (1, 2))
         columns = np.stack([C, near, across, straight, 4 * C**3], -1).reshape(-1, 5)
-        return cls(law, np.linalg.lstsq(columns, -bare.force(C).ravel(), rcond=None)[0])
+        slope = -bare.force(C).ravel()
+        found = np.linalg.lstsq(columns, slope, rcond=None)[0]
+        if found[4] < 0:  # the baseline divides by 1 + 12 b c phi^2
+            found = np.append(np.linalg.lstsq(columns[:, :4], slope, rcond=None)[0], 0.0)
+        return cls(law, found)
+
+    def spread(self, C: FloatArray) -> float:
+        """Variance of log_weight at given coarse sites, (n, M1, M2): half the mean square between two draws of F.
+
+        ESS is no more than about exp(-spread), whatever flow the coarse sites have.
+        """
+        rows, _ = self._rows(C)
+        values = []
+        for number in (1, 2):
+            keys = np.random.default_rng([int(FIXED), number]).integers(2**64, size=len(rows), dtype=np.uint64)
+            x, log_q = self.compiled.draw_by_key(rows, keys)
+            values.append(self.exact(self.law.geometry.odd(x)) + log_q)
+        return float(0.5 * np.mean((values[0] - values[1]) ** 2))
 
     @staticmethod
     def whole_shape(shape: Extents) -> Shape:
@@ -105,9 +122,11 @@ class CoarseSites:
         rows = np.clip(rows, -edge, edge)
         keys = np.array([_key(row) for row in rows], np.uint64)
         drawn = self.compiled.draw_by_key(rows, keys)[0]
+        # whole blocks of rows: torch rounds products of a few rows differently, and bits may not tell the company
+        full = np.concatenate([drawn, np.zeros((-len(drawn) % BLOCK, drawn.shape[1]))])
         with one_torch_thread(torch.device("cpu")):
-            parts = [self._gradient(drawn[i : i + BATCH]) for i in range(0, len(drawn), BATCH)]
-        return -np.concatenate(parts or [rows]).reshape(shape)
+            parts = [self._gradient(full[i : i + BATCH]) for i in range(0, len(full), BATCH)]
+        return -np.concatenate(parts or [rows])[: len(rows)].reshape(shape)
 
     @torch.enable_grad()
     def _gradient(self, rows: FloatArray) -> FloatArray:

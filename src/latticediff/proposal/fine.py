@@ -79,7 +79,7 @@ class FineProposal:
         return self._with_fine(draw.phi, draw.log_q, keys)
 
     def _with_fine(self, coarse: FloatArray, log_q: FloatArray, keys: Any) -> Draw:
-        rows, fine = self.theory.compiled.draw_by_key(coarse.reshape(len(coarse), -1), keys)
+        rows, fine = self.theory.compiled.draw_by_key(coarse.reshape(len(coarse), self.theory.law.geometry.n), keys)
         return Draw(self.theory.law.geometry.odd(rows), log_q + fine)
 
     def _parts(self, odd: ArrayLike) -> tuple[FloatArray, FloatArray]:

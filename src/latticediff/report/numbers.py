@@ -165,7 +165,14 @@ def scheme_text(proposal: Mapping[str, Any]) -> str:
     'ode, adams5, 20 steps, optimised grid'
     >>> scheme_text({"name": "ode", "steps": 16, "method": "rk4"})
     'ode, rk4, 16 steps, uniform grid'
+
+    Of one that adds the other sites to a part of them, the part's is told:
+
+    >>> scheme_text({"name": "whole", "odd": {"name": "ode", "steps": 16, "method": "rk4"}})
+    'ode, rk4, 16 steps, uniform grid'
     """
+    for part in ("odd", "coarse"):  # of `WholeProposal` and of `FineProposal`
+        proposal = proposal.get(part, proposal)
     if "inner" in proposal:
         return f"{scheme_text(proposal['inner'])}, {proposal['rungs']} rungs"
     words = [proposal["name"], *(proposal[key] for key in ("method", "kernel") if key in proposal)]

@@ -205,5 +205,4 @@ def told(model: PathLikeStr, algorithm: Mapping[str, Any]) -> str:
     words.append(f"{card.get('sites', 'all')} sites")
     last = [algorithm, *algorithm.get("parts", ())][-1]  # what goes before the proposals is told elsewhere
     proposal = last.get("proposal", {})
-    proposal = proposal.get("odd", proposal)
     return ", ".join(words) + (f"; {scheme_text(proposal)}" if "name" in proposal else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..action import OddSites
-from ..errors import FileError, StopRequested
+from ..errors import FileError, StopRequested, UserError
 from ..fine import CoarseSites, FineLaw, coarse_shape
 from ..host import torch_defaults
 from ..model.shipped import model_folder
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["coarse_theory"]
 
 FIELDS = 2000  # whose forces tell the couplings that a network works around
+POOR, USELESS = 0.3, 3.0  # variances of log_weight by the fine sites alone
 
 
 @torch_defaults()
@@ -66,7 +68,7 @@ def coarse_theory(
     Raises
     ------
     UserError
-        A theory or lattice that has no coarse sites.
+        A theory or lattice that has no coarse sites, or whose fine ones the law does not learn.
     FileError
         The folder holds the law of another run.
     StopRequested
@@ -74,6 +76,7 @@ def coarse_theory(
     """
     law, section = FineLaw(OddSites(card.theory()), coarse_shape(card.shape)), card.training
     about = {"ensemble": ensemble.parent()["fingerprint"], "steps": section.fine_steps, "seed": card.run.seed}
+    about |= {"held_out": section.held_out}  # whose forces are not matched
     about |= {"action": card.theory().describe(), "shape": list(card.shape), "init": _first(card, law)}
     found = read_checkpoint(folder / LAW)
     if found is None and ranks.writes:
@@ -83,10 +86,12 @@ def coarse_theory(
         mismatch = _train(card, law, rows, progress, stop)
         coarse = rows[:FIELDS, : law.geometry.n].reshape(-1, *law.geometry.shape)
         theory = CoarseSites.fitted(law, coarse)
+        spread = theory.spread(coarse)
+        _judge(spread, progress)
         seconds = time.perf_counter() - began
         tensors = dict(law.state_dict()) | {"couplings": torch.as_tensor(theory.couplings)}
         write_checkpoint(folder / LAW, tensors, {"identity": about, "seconds": seconds})
-        log("fine law", steps=section.fine_steps, mismatch=mismatch, seconds=seconds)
+        log("fine law", steps=section.fine_steps, mismatch=mismatch, spread=spread, seconds=seconds)
     ranks.any(False, torch.device("cpu"))  # the others wait for the file
     tensors, meta = found or read_checkpoint(folder / LAW) or ({}, {})
     if meta.get("identity") != about:
@@ -105,6 +110,21 @@ def _first(card: Card, law: FineLaw) -> str | None:
     model = load_model(init)
     law.load_state_dict(model.action.law.state_dict())
     return model.fingerprint()
+
+
+def _judge(spread: float, progress: Progress) -> None:
+    """Say that a law is poor, and refuse one that no flow of the coarse sites could make up for."""
+    remedy = "raise training.fine_steps, or take training.sites = odd"
+    if not spread <= USELESS:
+        raise UserError(
+            f"the law of the fine sites gives log_weight a variance of {spread:.3g}; expected at most {USELESS:g}:"
+            f" {remedy}"
+        )
+    if spread > POOR:
+        progress.warn(
+            f"the law of the fine sites alone gives log_weight a variance of {spread:.2g}, which holds ESS below"
+            f" {math.exp(-spread):.2g}; {remedy}"
+        )
 
 
 def _train(card: Card, law: FineLaw, rows: Any, progress: Progress, stop: StopCheck | None) -> float:

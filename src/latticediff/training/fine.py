@@ -61,7 +61,8 @@ def match_forces(
     optimizer = OPTIMIZERS["soap"](law.parameters(), RATE)
     generator = torch.Generator().manual_seed(seed)
     batch = min(len(rows), max(8, VALUES // rows.shape[1]))
-    mean = 0.0
+    mean, unit = 0.0, law.site.unit
+    law.count_in(unit)  # the optimiser's steps are of one size for all weights, and those of sixth powers are not
     with one_torch_thread(torch.device("cpu")):
         x = torch.as_tensor(rows).float()
         force = _forces(law, x)
@@ -71,7 +72,7 @@ def match_forces(
             index = torch.randint(len(x), (batch,), generator=generator)
             loss = ((force[index] + _gradient(law, x[index])) ** 2).mean()
             optimizer.zero_grad()
-            loss.backward()
+            (unit**2 * loss).backward()
             torch.nn.utils.clip_grad_norm_(law.parameters(), CLIP)
             optimizer.step()
             mean = loss.item() if step == 0 else mean + MEAN * (loss.item() - mean)
@@ -84,6 +85,7 @@ def match_forces(
                 told(step + 1, mean)
             if stop is not None and stop():
                 break
+    law.count_in(1.0)
     return mean
 
 
