@@ -21,6 +21,7 @@ from latticediff.model.storage import load_model, save_model
 from latticediff.networks.embedding import coupling_features
 from latticediff.proposal import OdeProposal
 from latticediff.stages.sample import sample
+from latticediff.stages.small import small_trainer
 from latticediff.stages.train import train
 from latticediff.training import Task, Trainer, TrainingData, TrainingPlan
 from latticediff.training.calibrate import finish_model
@@ -267,6 +268,21 @@ def test_card_names_further_ensembles():
     with pytest.raises(CardError, match=r"\[training\.ensembles\] has no key 'fil' \(did you mean 'file'\?\)"):
         parse_card(text + 'fil = "b.h5"\n')
 
+STRIPES = """
+[action]
+name = "modulated"
+hopping = 1.0
+next_nearest = -0.45
+a = 0.2
+b = 0.25
+[lattice]
+shape = [8, 8]
+[hmc]
+n_chains = 8
+[training]
+sigma_max_factor = 1.5
+"""
+
 
 def test_one_model_for_several_files_samples_between_them(tmp_path):
     for name, mass, shape in (("a", 0.6, (4, 4)), ("b", 1.4, (4, 4)), ("c", 1.0, (4, 6))):
@@ -278,8 +294,8 @@ def test_one_model_for_several_files_samples_between_them(tmp_path):
     assert [(m.action.couplings["m2"], m.shape) for m in model.members] == [(1.4, (4, 4)), (1.0, (4, 6))]
     seen = np.mean([coupling_features(theory.action) for theory in model.theories()], axis=0)
     assert np.allclose(model.network.embed.couplings[0], seen, rtol=1e-6)
-    # the noise drowns the largest zero mode, that of m2 = 0.6
-    widest = max(float(model.gaussian.propagator_full[0, 0]), *(float(m.propagator[0, 0]) for m in model.members))
+    # the noise drowns the largest mode, the zero mode of m2 = 0.6
+    widest = max(float(model.gaussian.propagator_full.max()), *(float(m.propagator.max()) for m in model.members))
     assert model.noise.sigma_max == pytest.approx(4 * widest**0.5)
     assert [parent["file"] for parent in model.card["further_ensembles"]] == ["b.h5", "c.h5"]
     between = parse_card(CARD, ["action.m2=1.2", "lattice.shape=[4, 6]"])
@@ -289,3 +305,15 @@ def test_one_model_for_several_files_samples_between_them(tmp_path):
         sample(parse_card(CARD, ["action.m2=2.0"]), tmp_path / "model", "ode", tmp_path / "other.h5")
     with pytest.raises(FileError, match="is of action"):
         train(card, files[::-1], tmp_path / "second")
+
+
+def test_the_noise_drowns_the_largest_mode_wherever_it_is():
+    """Stripes: the largest mode is that of their period, and the zero mode is next to nothing."""
+    card = parse_card(STRIPES)
+    rng, x = np.random.default_rng(3), np.arange(8)
+    waves = 3.0 * np.cos(2 * np.pi * x / 4 + 2 * np.pi * rng.random((64, 1)))
+    trainer = small_trainer(card, waves[:, :, None] + 0.1 * rng.standard_normal((64, 8, 8)))
+    power = (np.abs(np.fft.fftn(trainer.data.train.numpy(), axes=(1, 2))) ** 2).mean(0) / 64
+    assert power[0, 0] < 0.05 and power.max() > 50
+    # both axes share what stripes along one have
+    assert trainer.noise.sigma_max == pytest.approx(1.5 * (0.5 * power.max()) ** 0.5, rel=0.02)

@@ -87,8 +87,8 @@ def build_trainer(
     section = card.training
     gaussians = references(sources, section.phase)
     tasks = [Task(gaussian, source.data, source.frequency) for gaussian, source in zip(gaussians, sources, strict=True)]
-    # the noise has to drown the largest fluctuation of all
-    widest = max(float(task.gaussian.propagator_full.flatten()[0]) for task in tasks)
+    # the noise has to drown the largest fluctuation of all, which need not be the zero mode's
+    widest = max(task.gaussian.g_max for task in tasks)
     noise = NoiseRange(section.sigma_min, section.sigma_max_factor * widest**0.5)
     for task in tasks:
         check_vacua(task.gaussian, noise.sigma_max)
