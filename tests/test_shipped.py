@@ -88,7 +88,7 @@ def test_the_cheapest_model_of_a_theory_is_the_coarse_or_the_fast_one():
         *(f"phi4-A-L{extent}-{family}" for extent in (8, 16, 32, 64, 128) for family in ("fast", "odd")),
     }
     assert {row["name"] for row in describe_models() if row["sites"] == "coarse"} == {
-        f"phi4-A-L{extent}-coarse" for extent in (8, 16, 32, 64)
+        f"phi4-A-L{extent}-coarse" for extent in (8, 16, 32, 64, 128)
     }
     families = {row["name"]: row["family"] for row in describe_models()}
     assert families["phi4-A-L8-fast"] == "fast" and families["phi4-A-L8"] == "accurate"
