@@ -36,6 +36,7 @@ OTHERS = (
     ("[action] of name = sine_gordon", actions.SineGordonOptions),
     ("[action] of name = modulated", actions.ModulatedOptions),
     ("[action] of name = external_field", actions.ExternalFieldOptions),
+    ("[action] of name = random_mass", actions.RandomMassOptions),
     ("[action] of name = on", actions.ONOptions),
     ("[network] of name = ridge", learning.RidgeOptions),
     ("[network] of name = conservative_ridge", learning.SharedRidgeOptions),

@@ -135,7 +135,8 @@ class GaussianReference:
         vacuum: float = 0.0,
         one_sided: bool = False,
     ) -> None:
-        require(action, Expandable, f"action {action!r}, which the learned side cannot expand,")
+        for theory in (action, action.of) if isinstance(action, Sourced) else (action,):
+            require(theory, Expandable, f"action {theory!r}, which the learned side cannot expand,")
         self.one_sided = bool(one_sided) or not action.is_symmetric
         full = torch.as_tensor(real_array(propagator, "propagator"))
         self.shape = check_shape(full.shape, action.ndim)
