@@ -64,13 +64,14 @@ class RandomMass:
     """
 
     name = "random_mass"
+    network = "gated_ridge"  #: which a card has that names none
 
     def __init__(self, of: Action, mass: ArrayLike) -> None:
         r = checked(mass, of, KIND)
         self.of: Any = of  #: the theory without the random mass
         self.mass: FloatArray = r  #: r, (*lattice), float64, read-only
         self.ndim, self.hopping = of.ndim, of.hopping
-        self.is_symmetric = bool(getattr(of, "is_symmetric", False))  #: S(-phi) = S(phi), as without the mass
+        self.is_symmetric = bool(getattr(of, "is_symmetric", True))  #: S(-phi) = S(phi), as without the mass
         self.unit_vectors = None  #: the axes of the array are those of the lattice
         self._refuse_unbounded()
 
@@ -159,6 +160,19 @@ class RandomMass:
         """V and V' of the theory without the mass, which a kernel adds by itself."""
         found: NumbaPotential = self.of.numba_potential()
         return found
+
+    def quadratic_form(self, shape: Extents) -> FloatArray:
+        """K(k) of the theory without the mass; see `latticediff.gaussian.contract.Massive`."""
+        form: FloatArray = self.of.quadratic_form(shape)
+        return form
+
+    def local_force(self, phi: Field, variance: Field | float = 0.0, vacuum: float = 0.0) -> Field:
+        """That of the theory without the mass."""
+        return self.of.local_force(phi, variance, vacuum)
+
+    def local_curvature(self, phi: Field, variance: Field | float = 0.0) -> Field:
+        """That of the theory without the mass."""
+        return self.of.local_curvature(phi, variance)
 
     def describe(self) -> Description:
         """Name, the description of the theory without the mass, and r as nested lists of numbers."""

@@ -21,6 +21,11 @@ class SiteTerms(NamedTuple):
         """Whether there are such numbers at all."""
         return self.mass is not None or self.field is not None
 
+    def is_like(self, other: "SiteTerms") -> bool:
+        """Whether the other theory is this one but for the values of its numbers: one S_0, with the same kinds."""
+        kinds = [(terms.mass is None, terms.field is None) for terms in (self, other)]
+        return kinds[0] == kinds[1] and bool(self.of.describe() == other.of.describe())
+
 
 def site_terms(action: Any) -> SiteTerms:
     """The parts of a theory; one that is the same at every site is its own first part."""

@@ -20,7 +20,7 @@ from ..cluster import Cluster
 from ..composite import Sequence
 from ..config import Card, parse_card
 from ..config.learning import RidgeOptions
-from ..config.networks import VectorRidgeOptions
+from ..config.networks import GatedRidgeOptions, VectorRidgeOptions
 from ..errors import UserError
 from ..gaussian.contract import Expandable, Quartic
 from ..gaussian.vacua import APART
@@ -63,7 +63,8 @@ class _Pilot(NamedTuple):
 def is_bare(card: Card) -> bool:
     """Whether a card names nothing but a run, an action and a lattice."""
     # reading a card fills in the options of its network
-    filled = {"ridge": RidgeOptions, "vector_ridge": VectorRidgeOptions}.get(card.network.name)
+    kinds = {"ridge": RidgeOptions, "vector_ridge": VectorRidgeOptions, "gated_ridge": GatedRidgeOptions}
+    filled = kinds.get(card.network.name)
     as_filled = filled is not None and card.network.options == filled().model_dump()
     return card.model_fields_set <= {*GIVEN, "network"} and as_filled
 
