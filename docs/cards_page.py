@@ -41,6 +41,7 @@ OTHERS = (
     ("[network] of name = ridge", learning.RidgeOptions),
     ("[network] of name = conservative_ridge", learning.SharedRidgeOptions),
     ("[network] of name = vector_ridge", networks.VectorRidgeOptions),
+    ("[network] of name = gated_ridge", networks.GatedRidgeOptions),
     ("[network] of name = residual", networks.ResidualOptions),
     ("[network] of name = unet", networks.UnetOptions),
     ("an entry of training.ensembles", sections.EnsembleEntry),

@@ -15,6 +15,7 @@ import tomli_w
 
 from ..action import OddSites
 from ..action.checkerboard import half_shape
+from ..action.site_terms import site_terms
 from ..analysis import tau_int
 from ..cluster import Cluster
 from ..composite import Sequence
@@ -201,6 +202,8 @@ def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
         return "single", f"phase: no symmetry phi -> -phi; expanded around <m> = {m.mean():.3g}"
     if hasattr(action, "components"):
         return "symmetric", f"phase: |m| = {np.abs(m).mean():.3g}; {action.components} components: expanded around zero"
+    if site_terms(action).mass is not None:
+        return "symmetric", f"phase: |m| = {np.abs(m).mean():.3g}; a random mass: expanded around zero"
     size, width = np.abs(m).mean(), np.abs(m).std()
     apart = size / max(width, 1e-12)
     if (pilot.clusters or _keeps(pilot)) and apart > APART + 2:

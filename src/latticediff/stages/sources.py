@@ -60,8 +60,8 @@ def references(sources: Sequence[Source], phase: str = "symmetric") -> list[Gaus
     for action in actions:
         if not site_terms(action).is_like(site_terms(first)):
             raise UserError(
-                f"{action!r} beside {first!r}; one network learns one theory with many external fields or random masses:"
-                " train on ensembles that differ in the field or the mass alone"
+                f"{action!r} beside {first!r}; one network learns one theory with many external fields or random"
+                " masses: train on ensembles that differ in the field or the mass alone"
             )
     return in_disorder(sources)
 
