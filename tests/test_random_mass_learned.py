@@ -380,6 +380,20 @@ def test_the_reverse_process_of_a_mass_has_its_density_too(trained):
     assert ess(action, draw) > 0.4
 
 
+def test_one_network_learns_masses_and_fields_together(tmp_path):
+    inner = '[action]\nname = "external_field"\nwidth = 0.4\nseed = {seed}\n[action.of]\nname = "random_mass"'
+    text = LEARN.replace('[action]\nname = "random_mass"', inner).replace("[action.of]\nconv", "[action.of.of]\nconv")
+    cards, files = [parse_card(text.format(seed=seed)) for seed in (0, 1, 2, 3, 4, 5, 99)], []
+    for number, own in enumerate(cards[:-1]):
+        files.append(tmp_path / f"{number}.h5")
+        generate(own, files[-1])
+    train(cards[0], files, tmp_path / "model")
+    model, action = load_model(tmp_path / "model"), cards[-1].theory()
+    draw = proposal_for(model.at(action)).draw(1000, np.random.default_rng(1))
+    assert ess(action, draw) > 0.7
+    assert ess(action, proposal_for(model).draw(1000, np.random.default_rng(1))) < 0.5
+
+
 def test_a_model_of_masses_is_stored_and_loaded_for_another_one(trained, tmp_path):
     action = card(7).theory()
     there = load_model(trained / "model", action=action, shape=(4, 4))
