@@ -1,16 +1,18 @@
-"""phi^4 in random fields that the network has never seen: ESS, acceptance and averages against HMC in the same field.
+"""phi^4 in random fields, or with random masses, that the network has never seen, against HMC with the same numbers.
 
     python benchmarks/random_field.py --out DIR [--card configs/random-field.toml] [--train 48] [--test 20] [--json]
+    python benchmarks/random_field.py --out DIR --card configs/random-mass.toml
 
 In DIR: ensembles of the card in `--train` fields (``action.seed = 1, 2, ...``), one network trained and fine-tuned on
 all of them, and for each of `--test` further seeds a row
 
 - ``ess``, ``ess_forward`` of the model in that field, of `N_DRAWS` proposals and of HMC's configurations,
 - ``acceptance`` of the exact chain of its proposals,
-- ``chi2``: of <phi_x> at all sites, chain of the model against HMC, over their number: 1 if they agree, errors being
-  those of chains of either,
-- ``tau_int_m``: of m in proposals, and in trajectories of HMC as the card tunes it;
-- ``cost_ratio``: processor time for an independent m, proposals over HMC, timed in turns.
+- ``chi2``: of <phi_x> at all sites, or of <phi_x^2> where phi -> -phi is a symmetry, chain of the model against HMC,
+  over their number: 1 if they agree, errors being those of chains of either,
+- ``tau_int_m``: of m, or of |m| with the symmetry, in proposals, in trajectories of HMC as the card tunes it, and where
+  clusters are valid in trajectories with one Wolff cluster each;
+- ``cost_ratio``: processor time for an independent m, proposals over HMC, timed in turns, and over HMC with clusters.
 
 What is there already is not made again.
 """
@@ -25,6 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from latticediff.analysis import tau_int
+from latticediff.cluster import Cluster
+from latticediff.composite import Sequence
 from latticediff.config import load_card
 from latticediff.ensemble import Ensemble
 from latticediff.errors import GateError
@@ -38,7 +42,7 @@ from latticediff.stages.train import train
 from latticediff.streams import Streams
 
 UNSEEN = 1_000  # seeds of fields that are measured begin above
-N_DRAWS, N_CHAINS, N_UPDATES = 2_000, 32, 150
+N_DRAWS, N_CHAINS, N_UPDATES, N_CLUSTER_UPDATES = 2_000, 32, 150, 2_000
 ROUNDS = 5
 
 
@@ -55,9 +59,9 @@ def ensemble(card_path, folder, seed):
     return path, card
 
 
-def site_means(phis, n_chains):
-    """``<phi_x>`` and its error from chains, (*lattice) each; phis (n, *lattice) ordered by update, then by chain."""
-    chains = phis.reshape(-1, n_chains, *phis.shape[1:]).mean(axis=0)
+def site_means(values, n_chains):
+    """Means at every site and their errors from chains, (*lattice) each; (n, *lattice) by update, then by chain."""
+    chains = values.reshape(-1, n_chains, *values.shape[1:]).mean(axis=0)
     return chains.mean(axis=0), chains.std(axis=0, ddof=1) / math.sqrt(n_chains)
 
 
@@ -84,21 +88,35 @@ def row(model, path, card, seed):
     start = kernel.start(phis[-N_CHAINS:] if len(phis) >= N_CHAINS else np.resize(phis, (N_CHAINS, *phis.shape[1:])))
     state, block = kernel.advance(start, Streams(seed), N_UPDATES)
     chain = block.phi.reshape(-1, *phis.shape[1:])
-    ours, error = site_means(chain, N_CHAINS)
-    theirs, other = site_means(phis, n_chains)
+    power = 2 if action.is_symmetric else 1
+    ours, error = site_means(chain**power, N_CHAINS)
+    theirs, other = site_means(phis**power, n_chains)
+    order = np.abs if action.is_symmetric else np.asarray
     axes = tuple(range(1, phis.ndim))
-    hmc_m = phis.mean(axis=axes).reshape(-1, n_chains).T
+    hmc_m = order(phis.mean(axis=axes)).reshape(-1, n_chains).T
     hmc = HMC.from_description(action, kernels)
     theirs_state = hmc.start(phis[-n_chains:])
-    seconds = {"ours": [], "hmc": []}
+    samplers = [("ours", kernel, state, 20), ("hmc", hmc, theirs_state, 200)]
+    with_clusters = {}
+    if action.is_symmetric:
+        both = Sequence([hmc, Cluster(action, "wolff")])
+        samplers.append(("cluster", both, both.start(phis[-n_chains:]), 200))
+        _, found = both.advance(samplers[-1][2], Streams(seed), N_CLUSTER_UPDATES)
+        with_clusters["tau_int_m_cluster"] = tau_int(
+            order(found.phi.mean(axis=tuple(range(2, found.phi.ndim)))).T
+        ).value
+    seconds = {name: [] for name, *_ in samplers}
     for _ in range(ROUNDS):
-        for name, sampler, at, updates in (("ours", kernel, state, 20), ("hmc", hmc, theirs_state, 200)):
+        for name, sampler, at, updates in samplers:
             begin = time.process_time()
             sampler.advance(at, Streams(seed), updates, thin=updates)
             seconds[name].append((time.process_time() - begin) / (updates * len(at.phi)))
-    our_m = chain.mean(axis=axes).reshape(-1, N_CHAINS).T
+    our_m = order(chain.mean(axis=axes)).reshape(-1, N_CHAINS).T
     tau, tau_hmc = tau_int(our_m).value, tau_int(hmc_m).value * thin
-    cost = statistics.median(seconds["ours"]) * tau / (statistics.median(seconds["hmc"]) * tau_hmc)
+    ours_each = statistics.median(seconds["ours"]) * tau
+    if with_clusters:
+        theirs_each = statistics.median(seconds["cluster"]) * with_clusters["tau_int_m_cluster"]
+        with_clusters["cost_ratio_cluster"] = ours_each / theirs_each
     return {
         "seed": seed,
         "ess": reverse,
@@ -107,8 +125,9 @@ def row(model, path, card, seed):
         "chi2": float(np.mean((ours - theirs) ** 2 / (error**2 + other**2))),
         "tau_int_m_hmc": tau_hmc,
         "tau_int_m": tau,
-        "cost_ratio": cost,
-        "m": float(theirs.mean()),
+        "cost_ratio": ours_each / (statistics.median(seconds["hmc"]) * tau_hmc),
+        **with_clusters,
+        f"mean_phi{power if power > 1 else ''}": float(theirs.mean()),
     }
 
 

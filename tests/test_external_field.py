@@ -431,7 +431,7 @@ def test_a_field_beside_another_theory_is_not_one_training(tmp_path):
     for lam in ("6.0", "7.0"):
         files.append(tmp_path / f"{lam}.h5")
         generate(parse_card(text.replace("lam = 6.0", f"lam = {lam}")), files[-1])
-    with pytest.raises(UserError, match=r"lam=7.*beside.*lam=6.*differ in the field alone"):
+    with pytest.raises(UserError, match=r"lam=7.*beside.*lam=6.*differ in the field or the mass alone"):
         train(card(1), files, tmp_path / "model")
     broken = parse_card(text, ["training.phase=broken"])
     with pytest.raises(UserError, match="no two equal vacua"):

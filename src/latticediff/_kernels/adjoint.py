@@ -9,7 +9,7 @@ group on one thread: they do not depend on the number of threads.
 import numpy as np
 
 from .compile import cached, cached_sums
-from .flow import transform
+from .flow import respond, transform
 from .pieces import cubic_pieces
 from .ridge import LANES, TILE, add_outer, correlate, enframe, inverse_sqrt, scatter, stacked
 
@@ -18,13 +18,36 @@ half, eight = np.float32(0.5), np.float32(8.0)
 
 
 @cached_sums
-def activate_backward(h, amplitudes, kappa, inside, tau, n, dg, g, d_amplitudes, d_kappa):
+def activate_backward(h, amplitudes, by_site, kappa, inside, tau, n, dg, g, d_amplitudes, d_by_site, d_kappa):
     """Overwrite dg by dh, write the features g, and add the gradients of amplitudes and kappa.
 
     ``dh = dg g'(h) + tau kappa g''(h)`` with ``g'' = h [-3 a1 r^5 + a2 (8 r^6 - 2 r^4)]``; `tau` is the
-    cotangent of the trace at each site.
+    cotangent of the trace at each site. Where amplitudes differ from site to site their gradients do, too.
     """
-    for f in range(amplitudes.shape[0]):
+    for f in range(amplitudes.shape[0] if by_site.shape[2] > 0 else 0):
+        a1, a2, k = amplitudes[f, 0], amplitudes[f, 1], kappa[f]
+        b1, b2, e1, e2 = by_site[f, 0], by_site[f, 1], d_by_site[f, 0], d_by_site[f, 1]
+        hf, df, gf = h[f * TILE : (f + 1) * TILE], dg[f * TILE : (f + 1) * TILE], g[f * TILE : (f + 1) * TILE]
+        d1 = d2 = dk = zero
+        for s in range(n):
+            x = hf[s]
+            r = inverse_sqrt(one + x * x)
+            r2, c1, c2 = r * r, a1 + b1[s], a2 + b2[s]
+            r3, r4 = r * r2, r2 * r2
+            upstream, t = df[s] * inside[s], tau[s]
+            first, second = one + r2 - two * r4, eight * r2 * r4 - two * r4
+            gf[s] = inside[s] * x * (c1 * r + c2 * (one - r2))
+            dk += t * (c1 * r3 + c2 * first)
+            at1, at2 = upstream * x * r + t * k * r3, upstream * x * (one - r2) + t * k * first
+            e1[s] += at1
+            e2[s] += at2
+            d1 += at1
+            d2 += at2
+            df[s] = upstream * (c1 * r3 + c2 * first) + t * k * x * (c2 * second - three * c1 * r3 * r2)
+        d_amplitudes[f, 0] += d1
+        d_amplitudes[f, 1] += d2
+        d_kappa[f] += dk
+    for f in range(0 if by_site.shape[2] > 0 else amplitudes.shape[0]):
         a1, a2, k = amplitudes[f, 0], amplitudes[f, 1], kappa[f]
         hf, df, gf = h[f * TILE : (f + 1) * TILE], dg[f * TILE : (f + 1) * TILE], g[f * TILE : (f + 1) * TILE]
         d1 = d2 = dk = zero
@@ -49,8 +72,8 @@ def activate_backward(h, amplitudes, kappa, inside, tau, n, dg, g, d_amplitudes,
 def slope_backward(
     state, d_slope, d_trace, level, lanes, extents, matrices, transposes, pairs, source, inside, offsets, first,
     kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces, raised,
-    fields, framed_fields, d_out, framed_d_out, framed_d_fields, h, dg, g, P, tau, work,
-    d_state, d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
+    answer, by_site, fields, framed_fields, d_out, framed_d_out, framed_d_fields, h, dg, g, P, tau, work,
+    d_state, d_kernels_in, d_amplitudes, d_kernels_out, d_kappa, d_by_site,
 ):  # fmt: skip
     """Transposed derivative of `flow.slope` at one stage, for `lanes` configurations; scratch arrays are passed in.
 
@@ -95,8 +118,9 @@ def slope_backward(
         correlate(kernels_in[level], framed_fields, into, first + start, count, h)
         correlate(transposed_out[level], framed_d_out, outward, first + start, count, dg)
         activate_backward(
-            h, amplitudes[level], kappa[level], inside[start:], tau, count, dg, g, d_amplitudes[row], d_kappa[row]
-        )
+            h, amplitudes[level], by_site[level][:, :, start:], kappa[level], inside[start:], tau, count, dg, g,
+            d_amplitudes[row], d_by_site[row][:, :, start:], d_kappa[row],
+        )  # fmt: skip
         if learn:
             add_outer(g, framed_d_out, outward, first + start, count, d_kernels_out[row])
             add_outer(dg, framed_fields, into, first + start, count, d_kernels_in[row])
@@ -124,6 +148,7 @@ def slope_backward(
         rise = (three * q * (square + width) - two * three * q * c * yb * local) * inverse
         bend = two * three * q * (yb - c * local - two * c * yb * rise) * inverse
         work[x] = half * (rise * d_out[0, x] + weight * np.float32(d_trace[x % lanes]) * bend)
+    respond(answer[level], lanes, half, d_out[0], work)
     for x in range(size):
         y[x] = work[x]  # the gradient of the second field starts from here
     for j in range(J):
@@ -145,7 +170,7 @@ def backward(
     begin, end, d_states, d_integrals, stages, step, stage_level, matrix, weights,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
     kernels_in, transposed_in, amplitudes, transposed_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
-    d_kernels_in, d_amplitudes, d_kernels_out, d_kappa,
+    answer, by_site, d_kernels_in, d_amplitudes, d_kernels_out, d_kappa, d_by_site,
 ):  # fmt: skip
     """From cotangents of the end to those of the start, `d_states` in place; table gradients, one row per group."""
     J, V = inner.shape[1], inner.shape[2]
@@ -173,9 +198,9 @@ def backward(
                 slope_backward(
                     stages[i, n, s], d_slopes[s], d_trace, stage_level[n, s], lanes, extents, matrices, transposes,
                     pairs, source, inside, offsets, first, kernels_in, transposed_in, amplitudes, transposed_out, kappa,
-                    inner, outer, linear, numbers, pieces, raised, fields, framed_fields, d_out, framed_d_out,
-                    framed_d_fields, h, dg, g, P, tau, work, d_stage,
-                    d_kernels_in[i], d_amplitudes[i], d_kernels_out[i], d_kappa[i],
+                    inner, outer, linear, numbers, pieces, raised, answer, by_site, fields, framed_fields, d_out,
+                    framed_d_out, framed_d_fields, h, dg, g, P, tau, work, d_stage,
+                    d_kernels_in[i], d_amplitudes[i], d_kernels_out[i], d_kappa[i], d_by_site[i],
                 )  # fmt: skip
                 for x in range(size):
                     d_state[x] += d_stage[x]

@@ -44,6 +44,11 @@ class Levels(NamedTuple, Generic[Array]):
     #: float32, added to the first coefficients of the second input: (V,) in an external field, (1,) around vacua, (0,)
     raised: Array
     pull: Array  #: (n_levels, V) float64: constant part of the slope in an external field; (n_levels, 0) without
+    #: (n_levels, V) float32: the baseline's answer to a random mass, by half of the second input; (n_levels, 0) without
+    answer: Array
+    #: float32, added to the amplitudes at a site; tensors (n_levels, F, 2, V), in `lanes` (n_levels, V, F, 2), here
+    #: (n_levels, F, 2, n_run); V and n_run are 0 where all sites are alike
+    by_site: Array
 
 
 @cached
@@ -121,13 +126,30 @@ def transform(extents, matrices, transposes, pairs, lanes, inverse, x, work):
 
 
 @cached
-def activate_and_sum(h, amplitudes, kappa, inside, n, g, density):
-    """The features, and ``sum_f kappa_f g_f'(h_f)`` at every site of a tile."""
+def respond(answer, lanes, factor, source, out):
+    """``out_x += answer_x * factor * source_x``, `lanes` configurations interleaved."""
+    for k in range(answer.shape[0]):
+        multiplier = factor * answer[k]
+        for a in range(lanes):
+            out[k * lanes + a] += multiplier * source[k * lanes + a]
+
+
+@cached
+def activate_and_sum(h, amplitudes, by_site, kappa, inside, n, g, density):
+    """The features, and ``sum_f kappa_f g_f'(h_f)`` at every site of a tile; `by_site` (F, 2, n), or of no sites."""
     for s in range(n):
         density[s] = np.float32(0.0)
     for f in range(amplitudes.shape[0]):
         a1, a2, k = amplitudes[f, 0], amplitudes[f, 1], kappa[f]
         hf, gf = h[f * TILE : (f + 1) * TILE], g[f * TILE : (f + 1) * TILE]
+        if by_site.shape[2] > 0:
+            b1, b2 = by_site[f, 0], by_site[f, 1]
+            for s in range(n):
+                r = inverse_sqrt(one + hf[s] * hf[s])
+                r2, c1, c2 = r * r, a1 + b1[s], a2 + b2[s]
+                gf[s] = inside[s] * hf[s] * (c1 * r + c2 * (one - r2))
+                density[s] += k * (c1 * r * r2 + c2 * (one + r2 - two * r2 * r2))
+            continue
         for s in range(n):
             r = inverse_sqrt(one + hf[s] * hf[s])
             r2 = r * r
@@ -138,7 +160,7 @@ def activate_and_sum(h, amplitudes, kappa, inside, n, g, density):
 @cached
 def slope(
     state, level, lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull, answer, by_site,
     fields, framed_fields, h, g, P, density, framed_out, work, derivative, trace,
 ):  # fmt: skip
     """``d state / d log sigma`` and the trace, for `lanes` configurations; scratch arrays are passed in."""
@@ -165,7 +187,9 @@ def slope(
     for start in range(0, run, TILE):
         count = min(TILE, run - start)
         correlate(kernels_in[level], framed_fields, into, first + start, count, h)
-        activate_and_sum(h, amplitudes[level], kappa[level], inside[start:], count, g, density)
+        activate_and_sum(
+            h, amplitudes[level], by_site[level][:, :, start:], kappa[level], inside[start:], count, g, density
+        )
         correlate(kernels_out[level], g, features, 0, count, P)
         for m in range(M):
             scatter(P[m * T * TILE :], offsets, first + start, count, framed_out[m * framed :])
@@ -190,6 +214,7 @@ def slope(
             for x in range(size):
                 out[x] = scale * out[x] + y[x]
                 trace[x % lanes] += weight * fields[0][x]
+            respond(answer[level], lanes, one, work, out)
         elif m == 0:
             for x in range(size):
                 yb = half * y[x]
@@ -201,6 +226,7 @@ def slope(
                 fields[0][x] = (three * q * (square + width) - two * three * q * c * yb * local) * denominator
             for x in range(size):
                 trace[x % lanes] += weight * fields[0][x]
+            respond(answer[level], lanes, half, y, out)
         else:
             for x in range(size):
                 out[x] *= scale
@@ -222,7 +248,7 @@ def slope(
 def flow(
     begin, end, states, integrals, stages, step, stage_level, matrix, weights,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull, answer, by_site,
 ):  # fmt: skip
     """Runge-Kutta along the grid for groups begin .. end-1, in place.
 
@@ -258,7 +284,8 @@ def flow(
                 slope(
                     stage, stage_level[n, s], lanes, extents, matrices, transposes, pairs, source, sites, inside,
                     offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
-                    raised, pull, fields, framed_fields, h, g, P, density, framed_out, work, slopes[s], trace,
+                    raised, pull, answer, by_site, fields, framed_fields, h, g, P, density, framed_out, work,
+                    slopes[s], trace,
                 )  # fmt: skip
                 for a in range(lanes):
                     integral[a] += step[n] * weights[s] * trace[a]
@@ -272,7 +299,7 @@ def flow(
 def slopes(
     begin, end, states, level, derivatives,
     lanes, extents, matrices, transposes, pairs, source, sites, inside, offsets, first,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull, answer, by_site,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 at one noise level."""
     J, V = inner.shape[1], inner.shape[2]
@@ -288,5 +315,6 @@ def slopes(
         slope(
             states[i], level, lanes, extents, matrices, transposes, pairs, source, sites, inside,
             offsets, first, kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces,
-            raised, pull, fields, framed_fields, h, g, P, density, framed_out, work, derivatives[i], trace,
+            raised, pull, answer, by_site, fields, framed_fields, h, g, P, density, framed_out, work,
+            derivatives[i], trace,
         )  # fmt: skip

@@ -244,7 +244,8 @@ def build(
     """The entry points for one potential, dimension and lane count; or for so many links, whatever they are.
 
     With components `ndim` counts the axes of the lattice alone, and the potential is one of the square of their length.
-    With an external field the table of rows is a pair: that table, and the field in a buffer of the same layout.
+    With an external field or a random mass the table of rows is three things: that table, and h and r in buffers of the
+    same layout.
 
     Compilation happens at the first call. Built-in potentials are cached on disk; a user's own is
     compiled once per process.

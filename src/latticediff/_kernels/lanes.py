@@ -36,11 +36,18 @@ def activation(h, c1, c2):
 
 
 @cached
-def features(kernels, amplitudes, kappa, taps, x, y, keep, u, size, g):
+def amplitude(amplitudes, by_site, x, f, which):
+    """An amplitude of a feature at a site: the common one, and what it has there beyond it, if anything."""
+    common = amplitudes[f, which]
+    return spread(common + by_site[x, f, which] if by_site.shape[0] > 0 else common)
+
+
+@cached
+def features(kernels, amplitudes, by_site, kappa, taps, x, y, keep, u, size, g):
     """Features of sites x and y into `g`, and ``sum_f kappa_f g_f'(h_f)`` of both; `keep` is 0 for a y that is x again.
 
-    `kernels` (F / BLOCK * J * T * BLOCK,), `amplitudes` (F, 2); `taps` (V * T,) where the field at each offset from a
-    site lies; `u` (J * size) the input fields. F is a multiple of BLOCK.
+    `kernels` (F / BLOCK * J * T * BLOCK,), `amplitudes` (F, 2), `by_site` (V or 0, F, 2); `taps` (V * T,) where the
+    field at each offset from a site lies; `u` (J * size) the input fields. F is a multiple of BLOCK.
     """
     T, F = taps.shape[0] * LANES // size, amplitudes.shape[0]
     J = u.shape[0] // size
@@ -56,10 +63,12 @@ def features(kernels, amplitudes, kappa, taps, x, y, keep, u, size, g):
     dx = dy = spread(zero)
     kept = spread(keep)
     for f in range(F):
-        c1, c2, weight = spread(amplitudes[f, 0]), spread(amplitudes[f, 1]), spread(kappa[f])
+        weight = spread(kappa[f])
+        c1, c2 = amplitude(amplitudes, by_site, x, f, 0), amplitude(amplitudes, by_site, x, f, 1)
         value, derivative = activation(load(g, 2 * f * LANES), c1, c2)
         store(g, 2 * f * LANES, value)
         dx = dx + weight * derivative
+        c1, c2 = amplitude(amplitudes, by_site, y, f, 0), amplitude(amplitudes, by_site, y, f, 1)
         value, derivative = activation(load(g, (2 * f + 1) * LANES), c1, c2)
         store(g, (2 * f + 1) * LANES, kept * value)
         dy = dy + weight * derivative
@@ -130,7 +139,7 @@ def local_part(pieces, n, u, V, out, work, rest):
 @cached
 def slope(
     state, level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull, answer, by_site,
     u, out, g, work, scratch, rest, derivative,
 ):  # fmt: skip
     """``d state / d log sigma`` of one group into `derivative`; returns the trace, a vector of float64.
@@ -151,15 +160,24 @@ def slope(
         field = u[j * size : (j + 1) * size]
         transform(extents, sizes, order, plain, pairs, backs, True, field, work, scratch)
     total = local_part(pieces[level], numbers[level], u, V, out, work, rest)
+    for x in range(answer.shape[1]):  # to a random mass; its trace is in numbers
+        at = x * LANES
+        store(out, at, load(out, at) + spread(half * answer[level, x]) * load(u, size + at))
     for at in range(size, M * size, LANES):
         store(out, at, spread(zero))
     trace = spread(numbers[level, 4]) + spread(numbers[level, 3]) * total
     F = amplitudes.shape[1]
     # taken once: an array that is made in a loop is counted by an atomic instruction each time
-    A, B, alpha, weights = kernels_in[level], kernels_out[level], amplitudes[level], kappa[level]
+    A, B, alpha, weights, beyond = (
+        kernels_in[level],
+        kernels_out[level],
+        amplitudes[level],
+        kappa[level],
+        by_site[level],
+    )
     for x in range(0, V, 2):
         y, keep = (x + 1, one) if x + 1 < V else (x, zero)
-        trace = trace + features(A, alpha, weights, into, x, y, keep, u, size, g)
+        trace = trace + features(A, alpha, beyond, weights, into, x, y, keep, u, size, g)
         scatter(B, F, outward, x, y, g, out)
     for m in range(M):
         field = out[m * size : (m + 1) * size]
@@ -180,7 +198,7 @@ def slope(
 def flow(
     begin, end, states, integrals, step, stage_level, increments, last, weights, depth,
     extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull, answer, by_site,
 ):  # fmt: skip
     """Explicit steps along the grid for groups begin .. end-1, in place.
 
@@ -216,6 +234,7 @@ def flow(
                     trace = slope(
                         state, stage_level[n, s], extents, sizes, order, plain, pairs, forths, backs, into, outward,
                         kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+                        answer, by_site,
                         u, out, g, work, scratch, rest, slopes[s % depth * size : (s % depth + 1) * size],
                     )  # fmt: skip
                     integral = integral + spread(step[n] * weights[s]) * trace
@@ -226,7 +245,7 @@ def flow(
 @cached
 def slopes(
     begin, end, states, level, derivatives, extents, sizes, order, plain, pairs, forths, backs, into, outward,
-    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+    kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull, answer, by_site,
 ):  # fmt: skip
     """``d state / d log sigma`` of groups begin .. end-1 of `states` (n, V) at one noise level."""
     J, V = inner.shape[1], inner.shape[2]
@@ -241,6 +260,7 @@ def slopes(
         slope(
             state, level, extents, sizes, order, plain, pairs, forths, backs, into, outward,
             kernels_in, amplitudes, kernels_out, kappa, inner, outer, linear, numbers, pieces, raised, pull,
+            answer, by_site,
             u, out, g, work, scratch, rest, derivative,
         )  # fmt: skip
         separate(derivative, i, derivatives)

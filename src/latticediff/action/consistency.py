@@ -13,11 +13,11 @@ import numpy as np
 from ..errors import UserError
 from ..types import FloatArray
 from .contract import Action
-from .external_field import ExternalField
 from .links import links_of, lowest
 from .on import ON
+from .site_terms import site_terms
 
-__all__ = ["check_compiled", "refuse_field"]
+__all__ = ["check_compiled", "refuse_site_terms"]
 
 _OWN = "latticediff.action."  #: the classes of this room are compared by tests, for all values of their parameters
 _EXTENTS = (5, 4, 3, 2)
@@ -26,27 +26,27 @@ _FAR: FloatArray = np.exp2(np.arange(-4.0, 200.0))  #: fields at which a lower b
 _checked: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
-def check_compiled(action: Action, in_field: bool = False) -> None:
+def check_compiled(action: Action, by_site: bool = False) -> None:
     """Refuse an action that its links and its Numba-callable potential do not describe.
 
     Parameters
     ----------
     action : Action
         Looked at once; actions of this package are taken at their word.
-    in_field : bool
-        Whether the kernel adds an external field by itself (`ExternalField`); others would sample without it.
+    by_site : bool
+        Whether the kernel adds an external field and a random mass by itself (`latticediff.action.site_terms`); others
+        would sample without them.
 
     Raises
     ------
     UserError
         One line that names what differs: `potential`, `potential_derivative`, the derivative of the potential,
-        `force` or `__call__`; or a potential that does not hold the field; or an external field that the kernel
-        does not know.
+        `force` or `__call__`; or a potential that does not hold the field; or an external field or a random mass
+        that the kernel does not know.
     """
-    if not in_field:
-        refuse_field(action)
-    if isinstance(action, ExternalField):
-        action = action.of
+    if not by_site:
+        refuse_site_terms(action)
+    action = site_terms(action).of
     if type(action).__module__.startswith(_OWN) or _checked.get(id(action)) is action:
         return
     _compare(action)
@@ -57,13 +57,18 @@ def check_compiled(action: Action, in_field: bool = False) -> None:
         return
 
 
-def refuse_field(action: Action) -> None:
-    """Refuse a theory in an external field, which a kernel with one potential for all sites leaves out, and O(N)."""
+def refuse_site_terms(action: Action, mass: bool = True) -> None:
+    """Refuse what a kernel with one potential for all sites leaves out: a field, a random mass if `mass`, and O(N)."""
     if isinstance(action, ON):
         action.numba_potential()  # which says what knows several components
-    if isinstance(action, ExternalField):
+    terms = site_terms(action)
+    if terms.field is not None:
         raise UserError(
             f"{action!r}: this kernel knows no external field; HMC with unit masses does: no hmc.cluster, no hmc.mass"
+        )
+    if terms.mass is not None and mass:
+        raise UserError(
+            f"{action!r}: this kernel knows no random mass; HMC with unit masses does (no hmc.mass), and clusters do"
         )
 
 

@@ -3,7 +3,8 @@ r"""Any theory in an external field that differs from site to site,
 .. math:: S(\phi) = S_0(\phi) - \sum_x h_x \phi_x .
 
 With h drawn at random and held fixed it is a random-field model (Imry and Ma, Phys. Rev. Lett. 35 (1975) 1399): no
-symmetry is left, and clusters built on phi -> -phi do not apply.
+symmetry is left, and clusters built on phi -> -phi do not apply. S_0 may have a random mass beside
+(`latticediff.action.random_mass`).
 """
 
 from collections.abc import Mapping
@@ -15,13 +16,14 @@ from numpy.typing import ArrayLike
 from ..arrays import real_array
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
-from ..untrusted import regular_file
-from .contract import Action, NumbaPotential, action_from_description, action_from_options, check_options
+from .contract import Action, NumbaPotential, action_from_description
+from .disorder import Kind, checked, from_options, normal_values
 from .links import Link, links_of
+from .random_mass import RandomMass
 
 __all__ = ["ExternalField", "normal_field"]
 
-WIDEST = 1e100  #: of normal h_x
+KIND = Kind("external_field", "external field", "h", within=("external_field",))
 
 Field = TypeVar("Field", bound=Any)  # an array of NumPy or torch, or a number
 
@@ -34,11 +36,7 @@ def normal_field(shape: Extents, width: float, seed: int) -> FloatArray:
     UserError
         A width that is not a finite number of at least 0, or a negative seed.
     """
-    if not 0 <= width <= WIDEST:
-        raise UserError(f"the external field has width = {width}; expected a number from 0 to {WIDEST:g}")
-    if isinstance(seed, bool) or int(seed) != seed or seed < 0:
-        raise UserError(f"the external field has seed = {seed!r}; expected an integer of at least 0")
-    return width * np.random.Generator(np.random.Philox(int(seed))).standard_normal(tuple(shape))
+    return normal_values(shape, width, seed, KIND)
 
 
 class ExternalField:
@@ -62,16 +60,9 @@ class ExternalField:
     is_symmetric = False  #: S(-phi) is not S(phi)
 
     def __init__(self, of: Action, field: ArrayLike) -> None:
-        if hasattr(of, "components"):
-            raise UserError(f"{of!r} takes no external field: h_x is a number, and its fields have components")
-        if isinstance(of, ExternalField) or getattr(of, "unit_vectors", None) is not None:
-            raise UserError(f"{of!r} takes no external field; add it to the theory on the whole lattice, once")
-        h = real_array(field, "external field").copy()
-        if h.ndim != of.ndim:
-            raise UserError(f"the external field has shape {h.shape}; the theory {of!r} has {of.ndim} dimensions")
-        if not np.isfinite(h).all():
-            raise UserError("the external field has values that are not finite; expected a number for each site")
-        h.setflags(write=False)
+        h = checked(field, of, KIND)
+        if isinstance(of, RandomMass) and of.mass.shape != h.shape:
+            raise UserError(f"the external field has shape {h.shape}; the random mass beside it {of.mass.shape}")
         self.of: Any = of  #: the theory without the field
         self.field: FloatArray = h  #: h, (*lattice), float64, read-only
         self.ndim, self.hopping = of.ndim, of.hopping
@@ -157,42 +148,4 @@ class ExternalField:
         UserError
             An unknown or missing key, both kinds of field at once, or a file that holds no such array.
         """
-        check_options(options, ("of", "width", "seed", "file"), cls.name)
-        action = _theory(options["of"], ndim, shape)
-        drawn = [key for key in ("width", "seed") if options.get(key) is not None]
-        if (options.get("file") is not None) == bool(drawn) or len(drawn) == 1:
-            raise UserError(
-                f"{cls.name} has {', '.join(drawn) or 'no field'}{' beside file' if options.get('file') else ''};"
-                ' expected width and seed, of normal h_x, or file = "h.npy"'
-            )
-        if drawn:
-            return cls(action, normal_field(shape, float(options["width"]), options["seed"]))
-        return cls(action, _read_field(options["file"], shape))
-
-
-def _theory(options: Any, ndim: int, shape: Extents) -> Any:
-    """The theory without the field, of the keys of ``of``; errors say that they are of these."""
-    inner = dict(options)
-    name = inner.pop("name", "phi4")
-    if name == ExternalField.name:
-        raise UserError(f"of is an {name} again; expected a theory without a field: all of h goes into one")
-    try:
-        return action_from_options(name, inner, ndim, shape)
-    except KeyError as exc:
-        raise UserError(f"of ({name}) lacks {exc.args[0]}") from None
-    except (UserError, TypeError) as exc:
-        raise UserError(f"of ({name}): {exc}") from None
-
-
-def _read_field(path: str, shape: Extents) -> FloatArray:
-    """h of a ``.npy`` file."""
-    regular_file(path, "a .npy file of the external field")
-    try:
-        field = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        field = None
-    if not isinstance(field, np.ndarray):
-        raise UserError(f"{path} is no .npy file; expected one array of h, written by numpy.save")
-    if field.shape != tuple(shape):
-        raise UserError(f"{path} holds an array of shape {field.shape}; the lattice is {tuple(shape)}")
-    return field
+        return cls(*from_options(options, ndim, shape, KIND))

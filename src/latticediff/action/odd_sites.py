@@ -23,9 +23,9 @@ from ..errors import UserError
 from ..lattice import check_shape, momenta
 from ..types import Description, Extents, FloatArray, IntArray, Shape
 from .checkerboard import NEIGHBOURS, UNIT_VECTORS, split, tables, whole_shape
-from .external_field import ExternalField
 from .links import only_nearest
 from .single_site import REACH, SingleSite
+from .site_terms import site_terms
 
 __all__ = ["OddSites"]
 
@@ -54,7 +54,7 @@ class OddSites:
     unit_vectors = UNIT_VECTORS
 
     def __init__(self, whole: Any) -> None:
-        if isinstance(whole, ExternalField):
+        if site_terms(whole).are_any:
             raise UserError(f"{whole!r}: even sites are integrated out where all are alike; take training.sites = all")
         if hasattr(whole, "components"):
             raise UserError(f"{whole!r}: sites of several components are not integrated out; take training.sites = all")

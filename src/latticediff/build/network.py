@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .. import registry
+from ..action.site_terms import site_terms
 from ..asking import asked
 from ..contracts import require
 from ..errors import CardError, ModelError, UserError
@@ -61,6 +62,7 @@ def _make(card: Card) -> nn.Module:
             raise CardError(f"[network] {card.network.name}: {exc}") from None
     require(network, Network, f"network {card.network.name!r}")
     _require_components(network, card)
+    _require_mass(network, card)
     return network
 
 
@@ -77,6 +79,18 @@ def _require_components(network: nn.Module, card: Card) -> None:
         raise CardError(
             f"[network] {card.network.name} is of fields of several components, and {action!r} has one; take"
             ' network.name = "ridge"'
+        )
+
+
+def _require_mass(network: nn.Module, card: Card) -> None:
+    """Refuse a network that does not see a random mass for a theory that has one, and the other way round."""
+    action: Any = card.theory()
+    wanted, taken = site_terms(action).mass is not None, getattr(network, "takes_mass", False)
+    if wanted != taken:
+        has, other = ("has", "gated_ridge") if wanted else ("has none", "ridge")
+        raise CardError(
+            f"[network] {card.network.name} {'sees' if taken else 'does not see'} a random mass, and {action!r} {has}"
+            f'{" one" if wanted else ""}; take network.name = "{other}"'
         )
 
 

@@ -11,9 +11,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..action import Action
-from ..action.consistency import check_compiled, refuse_field
+from ..action import Action, RandomMass
+from ..action.consistency import check_compiled, refuse_site_terms
 from ..action.links import only_nearest
+from ..action.site_terms import site_terms
 from ..errors import UserError
 from ..hmc.checks import check_actions, check_counts, check_fields
 from ..host import numpy_defaults
@@ -30,7 +31,7 @@ class Cluster:
     Parameters
     ----------
     action : LocalAction
-        With a positive hopping coefficient and a potential that is even in phi.
+        With a positive hopping coefficient and a potential that is even in phi; a random mass may be in it.
     method : {"swendsen-wang", "wolff"}
     n_clusters : int
         Cluster decompositions (Swendsen-Wang) or single clusters (Wolff) per update.
@@ -49,7 +50,7 @@ class Cluster:
             raise UserError(f"cluster method is {method!r}; expected 'swendsen-wang' or 'wolff'")
         if isinstance(n_clusters, bool) or int(n_clusters) != n_clusters or n_clusters < 1:
             raise UserError(f"n_clusters is {n_clusters!r}; expected an integer of at least 1")
-        refuse_field(action)
+        refuse_site_terms(action, mass=False)
         if not only_nearest(action):
             raise UserError(
                 f"{action!r} couples more than nearest neighbours, or not alike along all axes; clusters are built on"
@@ -58,9 +59,10 @@ class Cluster:
         if not action.hopping > 0:
             raise UserError(f"hopping coefficient is {action.hopping:g}; cluster updates need it positive")
         probe = np.linspace(0.1, 3, 16)
-        if not np.allclose(action.potential(probe), action.potential(-probe), rtol=1e-12, atol=0):
+        alike = site_terms(action).of  # a random mass is even, whatever its values
+        if not np.allclose(alike.potential(probe), alike.potential(-probe), rtol=1e-12, atol=0):
             raise UserError("the potential is not even in phi; cluster updates would change its value")
-        check_compiled(action)
+        check_compiled(action, by_site=True)
         self.action = action
         self.method = method
         self.n_clusters = int(n_clusters)
@@ -93,6 +95,9 @@ class Cluster:
             phi, action, np.uint64(state.update), np.uint64(thin), sites.tables(tuple(shape))[0], params,
             self.action.hopping, self.method == "wolff", self.n_clusters, keys, kept_phi, kept_action, flipped,
         )  # fmt: skip
+        if isinstance(self.action, RandomMass):  # no flip changes its term, which the kernel leaves out
+            action += self.action.mass_term(phi.reshape(fields.shape))
+            kept_action += self.action.mass_term(kept_phi.reshape(n_kept, n_chains, *shape))
         info = {"accepted": np.ones(flipped.shape, bool), "flipped": flipped}
         block = Block(kept_phi.reshape(n_kept, n_chains, *shape), kept_action, info)
         return ChainState(phi.reshape(fields.shape), action, state.update + n_updates), block

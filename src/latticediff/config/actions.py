@@ -12,7 +12,14 @@ from pydantic import Field
 from ..action.on import MOST_COMPONENTS
 from .sections import Section
 
-__all__ = ["ExternalFieldOptions", "ModulatedOptions", "ONOptions", "PolynomialOptions", "SineGordonOptions"]
+__all__ = [
+    "ExternalFieldOptions",
+    "ModulatedOptions",
+    "ONOptions",
+    "PolynomialOptions",
+    "RandomMassOptions",
+    "SineGordonOptions",
+]
 
 Hopping = float | Annotated[list[float], Field(min_length=1, max_length=4)]
 
@@ -62,6 +69,15 @@ class ExternalFieldOptions(Section):
     width: Annotated[float, Field(ge=0)] | None = None  #: standard deviation of h_x
     seed: Annotated[int, Field(ge=0)] | None = None  #: of h_x, whatever the seed of the run
     file: str | None = None  #: a .npy file of h, in place of both
+
+
+class RandomMassOptions(Section):
+    """See `latticediff.action.random_mass.RandomMass`: a theory, and normal r_x or those of a file."""
+
+    of: dict[str, Any]  #: the theory without the random mass, with the keys of an ``[action]``
+    width: Annotated[float, Field(ge=0)] | None = None  #: standard deviation of r_x
+    seed: Annotated[int, Field(ge=0)] | None = None  #: of r_x, whatever the seed of the run
+    file: str | None = None  #: a .npy file of r, in place of both
 
 
 class ONOptions(Section):

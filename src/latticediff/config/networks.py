@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from .sections import Section, Width
+from .sections import RidgeOptions, Section, Width
 
-__all__ = ["ResidualOptions", "UnetOptions", "VectorRidgeOptions"]
+__all__ = ["GatedRidgeOptions", "ResidualOptions", "UnetOptions", "VectorRidgeOptions"]
 
 
 def odd(size: int) -> int:
@@ -46,6 +46,12 @@ class UnetOptions(DeepOptions):
 
     channels: Width = 8
     levels: Annotated[int, Field(ge=1, le=8)] = 2
+
+
+class GatedRidgeOptions(RidgeOptions):
+    """See `latticediff.networks.ridge.gated.GatedRidgeNetwork`, the default of theories with a random mass."""
+
+    channels: Width = 16  #: numbers of the random mass around a site that the features see
 
 
 class VectorRidgeOptions(Section):

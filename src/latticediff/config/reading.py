@@ -116,8 +116,10 @@ def parse_card(
 def _with_network(data: dict[str, Any]) -> None:
     """Name the network of a theory that wants another one than most, unless the card names one."""
     action, network = data.get("action"), data.get("network", {})
-    if not isinstance(action, dict) or not isinstance(network, dict) or "components" not in action:
+    if not isinstance(action, dict) or not isinstance(network, dict) or not {"components", "of"} & set(action):
         return
+    if action.get("name") == "external_field" and isinstance(action["of"], dict):
+        action = action["of"]  # a field has no wishes of its own
     if "name" in network or action.get("name") not in registry.names("actions"):
         return
     wanted = getattr(registry.load("actions", action["name"]), "network", None)

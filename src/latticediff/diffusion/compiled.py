@@ -90,6 +90,8 @@ class CompiledRidge:
             _single(tables.pieces.numpy()),
             _single(tables.raised.numpy()),
             tables.pull.double().numpy(),
+            _single(tables.answer.numpy()),
+            _single(pad(tables.by_site.permute(0, 3, 1, 2), (0, 0, 0, features)).numpy()),
         )
 
     def transform(self, fields: FloatArray, inverse: bool = False) -> FloatArray:

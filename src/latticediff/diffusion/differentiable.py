@@ -57,8 +57,8 @@ class _Passage(torch.autograd.Function):
         levels = ridge.levels
         # (F, J T) and (F, M T): gradients have the kernels' rows as features, whatever the tables' layout
         kernels_out = np.ascontiguousarray(levels.kernels_out.swapaxes(1, 2))
-        likes = levels.kernels_in, levels.amplitudes, kernels_out, levels.kappa
-        rows = [len(levels.kappa)] * 4 if ctx.learn else [0, 1, 0, 1]
+        likes = levels.kernels_in, levels.amplitudes, kernels_out, levels.kappa, levels.by_site
+        rows = [len(levels.kappa)] * 5 if ctx.learn else [0, 1, 0, 1, 1]
         gradients = [
             np.zeros((len(d_packed), n_rows, *like.shape[1:]), np.float32)
             for n_rows, like in zip(rows, likes, strict=True)
@@ -73,7 +73,8 @@ class _Passage(torch.autograd.Function):
         d_states = torch.from_numpy(unpack(d_packed, n, ridge.lanes))
         if not ctx.learn:
             return None, None, d_states
-        d_in, d_amplitudes, d_out, d_kappa = (torch.from_numpy(g.sum(axis=0)) for g in gradients)
+        *sums, d_by_site = (g.sum(axis=0) for g in gradients)
+        d_in, d_amplitudes, d_out, d_kappa = map(torch.from_numpy, sums)
         features, columns, rows = flow.sizes
         return (
             None,
@@ -83,6 +84,7 @@ class _Passage(torch.autograd.Function):
             d_amplitudes,
             d_out[:, :features, :rows].transpose(1, 2),
             d_kappa,
+            ridge.from_frame(d_by_site, flow.tables.by_site.shape[-1]),
         )
 
 
@@ -109,7 +111,24 @@ class TapedRidge(CompiledRidge):
             _single(tables.pieces),
             _single(tables.raised),
             tables.pull.double().numpy(),
+            _single(tables.answer),
+            self._framed(tables.by_site),
         )
+
+    def _framed(self, by_site: Tensor) -> NDArray[np.float32]:
+        """Numbers of sites (n, F, 2, V) along the run of the frame, (n, F, 2, n_run); there is none for no sites."""
+        if by_site.shape[-1] == 0:
+            return _single(by_site)
+        place = self.frame.first + np.arange(len(self.frame.inside))
+        source = self.frame.source[np.minimum(place, len(self.frame.source) - 1)]  # beyond the lattice any will do
+        return _single(by_site[..., torch.from_numpy(source // self.lanes)])
+
+    def from_frame(self, gradients: NDArray[np.float32], n_sites: int) -> Tensor:
+        """Sums (n, F, 2, V) over what the run of the frame has of every site: the transpose of what laid them out."""
+        if n_sites == 0:
+            return torch.zeros(*gradients.shape[:3], 0)
+        on_sites = gradients[..., self.frame.sites - self.frame.first]
+        return torch.from_numpy(on_sites.reshape(*gradients.shape[:3], n_sites, self.lanes).sum(axis=-1))
 
     def _geometry(self) -> tuple[Any, ...]:
         return self.lanes, self.extents, self.matrices, self.transposes, self.pairs, *self.frame, *self.levels
@@ -161,7 +180,7 @@ class DifferentiableFlow(CompiledFlow):
         return unpack(packed, len(states), ridge.lanes), integrals.ravel()[: len(states)]
 
     def _pass(self, states: Tensor, up: bool, weights: bool = True) -> tuple[Tensor, Tensor]:
-        return _Passage.apply(self, up, states, *(self.tables[:4] if weights else ()))
+        return _Passage.apply(self, up, states, *((*self.tables[:4], self.tables.by_site) if weights else ()))
 
     def _modes(self, fields: Tensor, inverse: bool = False) -> Tensor:
         """Between fields (n, *lattice) and the real Fourier basis (n, V), float64, differentiable."""

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from ..action import Action, ExternalField
+from ..action import Action
+from ..action.site_terms import site_terms
 from ..errors import FileError, UserError
 from ..lattice import check_shape
 from ..streams import Streams
@@ -76,7 +77,7 @@ def site_width(action: Action) -> float:
     if hasattr(action, "site_width"):
         width: float = action.site_width()
         return width
-    alone = action.of if isinstance(action, ExternalField) else action  # the field moves sites, and widens none much
+    alone = site_terms(action).of  # a field moves sites, and neither it nor a random mass widens them much
     for reach in 2.0 ** np.arange(-6, 13):  # the first range whose ends carry no weight
         phi = np.linspace(-reach, reach, 4001)
         log_p = -alone.potential(phi)

@@ -29,9 +29,10 @@ from ..errors import UserError
 from .local_response import local_part, with_slope
 from .reference import GaussianReference, Signs
 
-__all__ = ["implicit_baseline", "local_response"]
+__all__ = ["implicit_baseline", "local_response", "site_response"]
 
 LEAST = 0.1  # of lambda
+HALF = 0.5  # least of the denominator of a random mass, which then is at most doubled
 
 
 def local_response(gaussian: GaussianReference, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,6 +46,19 @@ def local_response(gaussian: GaussianReference, C: Tensor) -> tuple[Tensor, Tens
     """
     c = gaussian.expand(gaussian.at_origin(C))
     return c, (1 - 12 * gaussian.quartic * gaussian.vacuum**2 * c).clamp(min=LEAST)
+
+
+def site_response(gaussian: GaussianReference, C: Tensor) -> Tensor | None:
+    """The baseline's answer to a random mass, ``delta_x y_x`` in the local part: delta (n or 1, *lattice), or None.
+
+    ``Delta / max(1 + c Delta, 1/2)`` with `GaussianReference.mass_shift`: r_x without noise, and with it what the mean
+    of a site gives way to (theory page, eq. 12e).
+    """
+    shift = gaussian.mass_shift(C)
+    if shift is None:
+        return None
+    c = gaussian.expand(gaussian.at_origin(C))
+    return shift / (1 + c * shift).clamp(min=HALF)
 
 
 def implicit_baseline(
@@ -100,6 +114,10 @@ def implicit_baseline(
         local, slope = with_slope(gaussian, y, gaussian.expand(gaussian.at_origin(C)), signs)
     else:
         local, slope = local_part(gaussian, y, gaussian.expand(gaussian.at_origin(C)), signs), None
+    shift = site_response(gaussian, C)
+    if shift is not None:
+        local = local + shift * y
+        slope = None if slope is None else slope + shift
     if slope is None:
         return moved, local, None
     over_sites = slope.flatten(1).sum(1, dtype=torch.float64)

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from ..types import Description, Extents, FloatArray
 
-__all__ = ["Expandable", "Quartic", "Sourced", "UnitVectors", "Wider"]
+__all__ = ["Expandable", "Massive", "Quartic", "Sourced", "UnitVectors", "Wider"]
 
 Field = TypeVar("Field", bound=Any)  # an array of NumPy or torch; what goes in comes out
 
@@ -63,6 +63,17 @@ class Sourced(Expandable, Protocol):
 
     of: Any  #: Expandable, the theory without the field
     field: FloatArray  #: h, (*lattice), float64
+
+
+@runtime_checkable
+class Massive(Expandable, Protocol):
+    r"""A theory with a random mass, :math:`S = S_0 + \frac12 \sum_x r_x \phi_x^2`: K and F are those of :math:`S_0`.
+
+    It may be the theory of a `Sourced` one.
+    """
+
+    of: Any  #: Expandable, the theory without the mass
+    mass: FloatArray  #: r, (*lattice), float64
 
 
 @runtime_checkable

@@ -36,7 +36,7 @@ from ..fourier import ROOT_HALF, basis_from_momenta, exchange, oblique_pairs, re
 from ..host import torch_defaults
 from ..lattice import check_shape
 from ..types import FloatArray, IntArray
-from .contract import Expandable, Quartic, Sourced, UnitVectors, Wider
+from .contract import Expandable, Massive, Quartic, Sourced, UnitVectors, Wider
 from .vacua import signs_of
 
 __all__ = ["Exchange", "GaussianReference", "Signs"]
@@ -67,6 +67,16 @@ def check_components(action: Any, propagator: Tensor, has_vacuum: object) -> Non
             f"the propagator has shape {tuple(propagator.shape)}; expected ({action.components}, *lattice), the same"
             " for every component"
         )
+
+
+def _layers(action: Any) -> list[Any]:
+    """The theory, and below it those without external field and random mass, the last one the same at every site."""
+    layers = [action]
+    if isinstance(action, Sourced):
+        layers.append(action.of)
+    if isinstance(layers[-1], Massive):
+        layers.append(layers[-1].of)
+    return layers
 
 
 class Exchange:
@@ -135,7 +145,9 @@ class GaussianReference:
         vacuum: float = 0.0,
         one_sided: bool = False,
     ) -> None:
-        require(action, Expandable, f"action {action!r}, which the learned side cannot expand,")
+        theories = _layers(action)
+        for theory in theories:
+            require(theory, Expandable, f"action {theory!r}, which the learned side cannot expand,")
         self.one_sided = bool(one_sided) or not action.is_symmetric
         full = torch.as_tensor(real_array(propagator, "propagator"))
         self.shape = check_shape(full.shape, action.ndim)
@@ -146,7 +158,7 @@ class GaussianReference:
         self.action: Any = action  #: Expandable; what else it has is asked of it where it is wanted
         if isinstance(action, Sourced) and vacuum:
             raise UserError(f"vacuum is {vacuum}; a theory in an external field is expanded around its response to it")
-        self._local: Any = action.of if isinstance(action, Sourced) else action
+        self._local: Any = theories[-1]
         #: whether the local force is ``4 b phi^3``, for which baseline and compiled flows have closed forms
         self.is_cubic = isinstance(self._local, Quartic) and (isinstance(action, Sourced) or not self.one_sided)
         #: N of fields (n, N, *lattice), whose components all multipliers treat alike; None for those of one number
@@ -177,6 +189,12 @@ class GaussianReference:
             if action.field.shape != self.shape:
                 raise UserError(f"the external field has shape {action.field.shape}; the propagator {self.shape}")
             self.response = np.fft.ifftn(full.numpy() * np.fft.fftn(action.field)).real
+        #: random mass r, (*lattice), float64 on the CPU; None without one
+        self.mass: FloatArray | None = next((theory.mass for theory in theories if isinstance(theory, Massive)), None)
+        if self.mass is not None and self.mass.shape != self.shape:
+            raise UserError(f"the random mass has shape {self.mass.shape}; the propagator {self.shape}")
+        if self.mass is not None and vacuum:
+            raise UserError(f"vacuum is {vacuum}; a theory with a random mass is expanded around zero alone")
         bases: list[Any] = [real_fourier(extent) for extent in self.shape]
         pairs = oblique_pairs(self.shape, self.is_oblique)
         if self.volume <= DENSE:  # one product for all axes
@@ -187,6 +205,8 @@ class GaussianReference:
         self._cosines: dict[Any, Any] = {}
         self._elsewhere: dict[tuple[torch.device, torch.dtype], GaussianReference] = {}
         self._mean: Tensor | None = None
+        #: the same on the device of the filters, in their precision
+        self.masses = None if self.mass is None else torch.as_tensor(self.mass.copy()).to(self.device, dtype)
         #: ``(K - G^-1) * mu``, (*lattice): the part of `delta_force` that does not depend on phi; None without a field
         self.pull: Tensor | None = None
         if self.response is not None:
@@ -215,6 +235,11 @@ class GaussianReference:
     def has_field(self) -> bool:
         """Whether the theory is in an external field."""
         return self.response is not None
+
+    @property
+    def has_disorder(self) -> bool:
+        """Whether the theory has an external field or a random mass: numbers that differ from site to site."""
+        return self.has_field or self.mass is not None
 
     @property
     def has_vacuum(self) -> bool:
@@ -341,7 +366,24 @@ class GaussianReference:
             force = force + signs * self.tilt
         if self.pull is not None:
             force = force + self.pull
+        if self.masses is not None:
+            force = force + self.masses * phi
         return force + self.action.wider_force(phi) if isinstance(self.action, Wider) else force
+
+    def mass_shift(self, C: Tensor) -> Tensor | None:
+        r"""What of the random mass is left at a noise level, (n, *lattice), for posterior covariances C (n, *lattice).
+
+        Where the mass of a site is larger its neighbourhood fluctuates less, and the quartic term with it: to first
+        order in r, ``Delta(k) = r(k) / (1 + 12 b B(k))`` with B the transform of ``C(x)^2`` (theory page, eq. 12e). It
+        is r without noise, where C(x) vanishes. None without a random mass.
+        """
+        if self.masses is None:
+            return None
+        bubble = self.to_distances(C) ** 2
+        # an even function of x: its transform on the basis, for a sum over sites of f(x) cos(k x)
+        form = torch.fft.fftn(bubble, dim=tuple(range(-self.ndim, 0))).real
+        moved = torch.fft.fftn(self.masses, dim=tuple(range(-self.ndim, 0))) / (1 + 12 * self.quartic * form)
+        return torch.fft.ifftn(moved, dim=tuple(range(-self.ndim, 0))).real
 
     @functools.cached_property
     def quartic(self) -> float:

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..action import ON, Action, ExternalField
+from ..action import ON, Action
 from ..action.consistency import check_compiled
 from ..action.links import links_of, only_nearest
+from ..action.site_terms import site_terms
 from ..errors import UserError
 from ..host import numpy_defaults
 from ..lattice import volume
@@ -82,7 +83,7 @@ class HMC:
             raise UserError(f"n_leapfrog is {n_leapfrog!r}; expected an integer of at least 1")
         if not 0 <= jitter < 1:
             raise UserError(f"jitter is {jitter!r}; expected a number from 0 to below 1")
-        check_compiled(action, in_field=mass is None)
+        check_compiled(action, by_site=mass is None)
         if mass is not None:
             fourier.check_links(action)
         self.action = action
@@ -144,8 +145,10 @@ class HMC:
                 table, size, couplings = linked.geometry(shape, lanes, links_of(self.action))
                 n_links = len(couplings)
             rows_of: Any = table
-            if isinstance(self.action, ExternalField):
-                rows_of = table, sourced.buffer(self.action.field, size, lanes, n_links > 0)
+            terms = site_terms(self.action)
+            if terms.are_any:
+                both = [np.zeros(shape) if numbers is None else numbers for numbers in (terms.field, terms.mass)]
+                rows_of = table, *(sourced.buffer(numbers, size, lanes, n_links > 0) for numbers in both)
             compiled = kernels.build(value, derivative, len(shape), lanes, n_links, rows_of is not table)
             rows, row = np.uint64(volume(shape[:-1])), np.uint64(shape[-1] * lanes)
             geometry = rows_of, rows, row, np.uint64(size), params, couplings

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..action import ON, ExternalField
+from ..action import ON
 from ..action.consistency import check_compiled
 from ..action.links import only_nearest
+from ..action.site_terms import site_terms
 from ..errors import UserError
 from ..lattice import check_shape
 from ..types import FloatArray, IntArray, Shape
@@ -23,7 +24,8 @@ def actions_of(action: Any) -> Callable[[FloatArray], FloatArray]:
     It is compiled for nearest neighbours of one strength and a potential that Numba can call; an own action whose parts
     do not say the same (`latticediff.action.consistency`) is asked itself.
     """
-    if isinstance(action, ExternalField | ON) or not hasattr(action, "numba_potential") or not only_nearest(action):
+    is_plain = not isinstance(action, ON) and not site_terms(action).are_any
+    if not is_plain or not hasattr(action, "numba_potential") or not only_nearest(action):
         return lambda phi: np.asarray(action(phi))
     try:
         check_compiled(action)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..action import OddSites, Part
 from ..action.checkerboard import half_shape
+from ..action.site_terms import site_terms
 from ..diffusion.ladder import NoiseRange
 from ..errors import ModelError
 from ..fine import CoarseSites
-from ..gaussian.contract import Sourced
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
 from ..types import Description, Extents, FloatArray, Shape
@@ -145,7 +145,7 @@ class ScoreModel:
                     " train one there (training.init takes its weights)"
                 )
             action, shape = wanted, lattice
-        if _differ_by_field(own.action, action) and shape == own.shape:
+        if _differ_by_disorder(own.action, action) and shape == own.shape:
             found = Member(action, own.propagator, own.power)
         else:
             found = interpolate(theories, action, shape, outside)
@@ -217,10 +217,10 @@ class ScoreModel:
         return digest.hexdigest()
 
 
-def _differ_by_field(own: Any, other: Any) -> bool:
-    """Whether these are one theory in two external fields, both of which a network serves that learned several."""
-    both = isinstance(own, Sourced) and isinstance(other, Sourced)
-    return both and own.describe() != other.describe() and own.of.describe() == other.of.describe()
+def _differ_by_disorder(own: Any, other: Any) -> bool:
+    """Whether these are one theory in two external fields or with two random masses, both served by one network."""
+    terms = site_terms(own)
+    return terms.are_any and terms.is_like(site_terms(other)) and own.describe() != other.describe()
 
 
 def whole_of(action: Any, shape: Shape) -> tuple[Any, Shape]:

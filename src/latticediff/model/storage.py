@@ -179,7 +179,7 @@ def load_model(
         raise ModelError(
             f"{folder}: {', '.join(differing)} of the card is not that of the weights; the card was altered"
         )
-    if (members or model.gaussian.has_field) and (action is not None or shape is not None):
+    if (members or model.gaussian.has_disorder) and (action is not None or shape is not None):
         return model.at(action, shape)
     if action is not None and action.describe() != model.theory.describe():
         raise ModelError(f"{folder} was trained for {model.theory!r}; wanted {action!r}{_remedy(model, action)}")

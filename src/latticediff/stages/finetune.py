@@ -158,7 +158,7 @@ def finetune(
                 tuner.averaged(), own.gaussian, model.noise, own.data, about, card.run.seed, further=further
             )
             done()
-            shown = [own, *(task for task in further if not task.gaussian.has_field)]
+            shown = [own, *(task for task in further if not task.gaussian.has_disorder)]
             own_figures, *further_figures = (
                 {
                     when: figures(card, ScoreModel.for_flow(of.network, task.gaussian, of.noise), task.data)
@@ -199,7 +199,7 @@ def finetune(
 def _background(model: ScoreModel, source: Source) -> GaussianReference:
     """The reference of an ensemble's theory: with the model's propagator if it knows one, else with a measured one."""
     action: Any = source.action  # refused if it has no Gaussian reference
-    if model.gaussian.has_field:
+    if model.gaussian.has_disorder:
         return model.at(action).gaussian
     for member in model.theories():
         if member.is_of(action, source.data.shape):

@@ -15,12 +15,13 @@ import tomli_w
 
 from ..action import OddSites
 from ..action.checkerboard import half_shape
+from ..action.site_terms import site_terms
 from ..analysis import tau_int
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..config import Card, parse_card
 from ..config.learning import RidgeOptions
-from ..config.networks import VectorRidgeOptions
+from ..config.networks import GatedRidgeOptions, VectorRidgeOptions
 from ..errors import UserError
 from ..gaussian.contract import Expandable, Quartic
 from ..gaussian.vacua import APART
@@ -63,7 +64,8 @@ class _Pilot(NamedTuple):
 def is_bare(card: Card) -> bool:
     """Whether a card names nothing but a run, an action and a lattice."""
     # reading a card fills in the options of its network
-    filled = {"ridge": RidgeOptions, "vector_ridge": VectorRidgeOptions}.get(card.network.name)
+    kinds = {"ridge": RidgeOptions, "vector_ridge": VectorRidgeOptions, "gated_ridge": GatedRidgeOptions}
+    filled = kinds.get(card.network.name)
     as_filled = filled is not None and card.network.options == filled().model_dump()
     return card.model_fields_set <= {*GIVEN, "network"} and as_filled
 
@@ -200,6 +202,8 @@ def _phase(action: Action, pilot: _Pilot, modulated: bool) -> tuple[str, str]:
         return "single", f"phase: no symmetry phi -> -phi; expanded around <m> = {m.mean():.3g}"
     if hasattr(action, "components"):
         return "symmetric", f"phase: |m| = {np.abs(m).mean():.3g}; {action.components} components: expanded around zero"
+    if site_terms(action).mass is not None:
+        return "symmetric", f"phase: |m| = {np.abs(m).mean():.3g}; a random mass: expanded around zero"
     size, width = np.abs(m).mean(), np.abs(m).std()
     apart = size / max(width, 1e-12)
     if (pilot.clusters or _keeps(pilot)) and apart > APART + 2:

@@ -8,11 +8,12 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import bill
+from ..action.site_terms import site_terms
 from ..build.learned_theory import learned_theory
 from ..contracts import require
 from ..ensemble import Ensemble
 from ..errors import UserError
-from ..gaussian.contract import Expandable, Sourced
+from ..gaussian.contract import Expandable
 from ..gaussian.propagator import alike, measured_propagator, measured_vacuum, smooth_propagator
 from ..gaussian.reference import GaussianReference
 from ..host import torch_defaults
@@ -41,33 +42,36 @@ class Source(NamedTuple):
 
 @torch_defaults()
 def references(sources: Sequence[Source], phase: str = "symmetric") -> list[GaussianReference]:
-    """A `GaussianReference` for each source: `gaussian_of` it, or those `in_fields`.
+    """A `GaussianReference` for each source: `gaussian_of` it, or those `in_disorder`.
 
     Raises
     ------
     UserError
-        As `gaussian_of`; or theories in external fields beside others.
+        As `gaussian_of`; or theories with external fields or random masses beside others.
     """
     actions: list[Any] = [source.action for source in sources]
-    if not any(isinstance(action, Sourced) for action in actions):
+    first = next((action for action in actions if site_terms(action).are_any), None)
+    if first is None:
         return [gaussian_of(source, phase) for source in sources]
     if phase == "broken":
-        raise UserError("training.phase is broken; an external field leaves no two equal vacua: leave the key out")
-    first = next(action for action in actions if isinstance(action, Sourced))
+        if site_terms(first).field is not None:
+            raise UserError("training.phase is broken; an external field leaves no two equal vacua: leave the key out")
+        raise UserError("training.phase is broken; with a random mass fields are expanded around zero: leave it out")
     for action in actions:
-        if not isinstance(action, Sourced) or action.of.describe() != first.of.describe():
+        if not site_terms(action).is_like(site_terms(first)):
             raise UserError(
-                f"{action!r} beside {first!r}; one network learns one theory in many external fields: train on"
-                " ensembles that differ in the field alone"
+                f"{action!r} beside {first!r}; one network learns one theory with many external fields or random"
+                " masses: train on ensembles that differ in the field or the mass alone"
             )
-    return in_fields(sources)
+    return in_disorder(sources)
 
 
-def in_fields(sources: Sequence[Source]) -> list[GaussianReference]:
-    r"""References of one theory in several external fields, which share their propagator: the mean connected one.
+def in_disorder(sources: Sequence[Source]) -> list[GaussianReference]:
+    r"""References of one theory in several external fields or with several random masses, which share a propagator.
 
-    With :math:`G(k) = V^{-1} \overline{\langle |\phi_k - \langle\phi_k\rangle|^2 \rangle}`, the bar a mean over the
-    fields, G h is the linear response to h; of a field that no ensemble is of, nothing else is known.
+    It is the mean connected one, :math:`G(k) = V^{-1} \overline{\langle |\phi_k - \langle\phi_k\rangle|^2 \rangle}`,
+    the bar a mean over the fields: G h is the linear response to h, and of a field that no ensemble is of, nothing else
+    is known. Where phi -> -phi is a symmetry, the mean is zero and none is taken off.
     """
     shape = tuple(sources[0].data.shape)
     form = sources[0].action.quadratic_form(shape)  # type: ignore[attr-defined]
@@ -75,6 +79,8 @@ def in_fields(sources: Sequence[Source]) -> list[GaussianReference]:
     for source in sources:
         n = len(source.data.train)
         mean = sum(piece.sum(axis=0) for piece in _pieces(source.data, 0, n)) / n
+        if source.action.is_symmetric:  # type: ignore[attr-defined]
+            mean = 0.0 * mean
         for number, (start, stop) in enumerate(((0, n // 2), (n // 2, n))):
             moved = (piece - mean for piece in _pieces(source.data, start, stop))
             halves[number] = halves[number] + measured_propagator(moved, shape, form=form) / len(sources)

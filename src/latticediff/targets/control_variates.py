@@ -69,10 +69,14 @@ def three_targets(gaussian: GaussianReference, phi: Tensor, z: Tensor, v: Tensor
     # curvature of the quartic term, averaged over a posterior that is narrower by that very curvature
     h = 12 * b * (y * y + c)
     h = 12 * b * (y * y + c / (lift + c * h))
+    if gaussian.masses is not None:
+        h = (h + gaussian.masses).clamp(min=0)
     D = 1 / (lift + c * h)
     root = D.sqrt()
     Mu = root * gaussian.filter(root * (noise - force), C)
     q = 4 * b * (y * y + y * phi + square - 3 * square_0 + 2 * c * D)
+    if gaussian.masses is not None:
+        q = q + gaussian.masses  # which depends on nothing, so that q' stays what it is
     stein = force + q * Mu + (4 * b * c) * D * (y + 2 * phi) + gaussian.filter(Mu, gaussian.linear)
     return stein, force, noise
 
@@ -81,9 +85,10 @@ def _stein(gaussian: GaussianReference, y: Tensor, C: Tensor, noise: Tensor, for
     """T_stein of any local force: q is its mean slope around y, which depends on x alone, so that q' = 0."""
     c = gaussian.expand(gaussian.at_origin(C))
     mean, bend = gaussian.action.local_curvature(gaussian.vacuum), gaussian.action.local_curvature
-    h = bend(y, c) - mean
+    r = 0.0 if gaussian.masses is None else gaussian.masses
+    h = bend(y, c) - mean + r
     D = 1 / (1 + c * h.clamp(min=0))
-    h = bend(y, c * D) - mean
+    h = bend(y, c * D) - mean + r
     root = (1 + c * h.clamp(min=0)).rsqrt()
     Mu = root * gaussian.filter(root * (noise - force), C)
     return force + h * Mu + gaussian.filter(Mu, gaussian.linear)

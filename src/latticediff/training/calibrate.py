@@ -68,7 +68,7 @@ def finish_model(
             measured_power(network, task.gaussian, task.data, grid, seed),
         )
         for task in further
-        if not task.gaussian.has_field
+        if not task.gaussian.has_disorder
     )
     power = measured_power(network, gaussian, data, grid, seed)
     return ScoreModel(network, gaussian, noise, grid, power, card or {}, members)

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..action.site_terms import site_terms
 from ..arrays import real_array
 from ..errors import UserError
-from ..gaussian.contract import Sourced
 from ..host import torch_defaults
 from ..lattice import axis_orders, point_symmetries
 from ..types import BoolArray, Extents, FloatArray, IntArray
@@ -102,9 +102,9 @@ class TrainingData:
         apart_from = TrainingData(phis, n_chains, held_out, device, where, exact) if exact is not None else self
         self.judged: Tensor | StreamedRows = apart_from.held_out
         form = None if theory is None or not hasattr(theory, "quadratic_form") else theory.quadratic_form(self.shape)
-        unmoved = [(tuple(range(len(self.shape))), ())]  # an external field is not the same when moved
+        unmoved = [(tuple(range(len(self.shape))), ())]  # an external field or a random mass is another one when moved
         # nor the fine sites that the force of a coarse one was computed with
-        stays = isinstance(theory, Sourced) or exact is not None
+        stays = site_terms(theory).are_any or exact is not None
         self.symmetries = unmoved if stays else lattice_symmetries(self.shape, form)
         vectors = getattr(theory, "unit_vectors", None)
         self._permutations = None if vectors is None else _site_permutations(self.shape, vectors).to(device)

@@ -21,7 +21,13 @@ def spread_out(g: Tensor, kernels_out: Tensor, taps: Tensor) -> Tensor:
 
 
 def ridge_core(
-    fields: Tensor, kernels_in: Tensor, amplitudes: Tensor, kernels_out: Tensor, taps: Tensor, slopes: bool = False
+    fields: Tensor,
+    kernels_in: Tensor,
+    amplitudes: Tensor,
+    kernels_out: Tensor,
+    taps: Tensor,
+    slopes: bool = False,
+    by_site: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """``sum_f B_f * g_f(A_f * u)`` by gathers and matrix products; any dimension, any device.
 
@@ -35,6 +41,8 @@ def ridge_core(
         ``taps[t, y]`` is the site y + offset_t.
     slopes : bool
         Also return ``sum_y g_f'(h_f(y))``.
+    by_site : tensor, shape (n or 1, F, 2, V), optional
+        Added to the amplitudes at every site.
 
     Returns
     -------
@@ -45,6 +53,8 @@ def ridge_core(
     r2 = 1 / (1 + h * h)
     r = r2.sqrt()
     a1, a2 = amplitudes[..., 0:1], amplitudes[..., 1:2]
+    if by_site is not None:
+        a1, a2 = a1 + by_site[..., 0, :], a2 + by_site[..., 1, :]
     g = h * (a1 * r + a2 * (1 - r2))
     out = spread_out(g, kernels_out, taps)
     if not slopes:

@@ -87,13 +87,14 @@ class RidgeNetwork(Ridge):
         kernels_in, kernels_out = self.kernels(gain_in, gain_out)
         amplitudes, response = self.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
         fields = gaussian.add_vacuum(gaussian.from_modes(modes[:, None] * inner), signs).flatten(2)
-        if self._can_fuse(x, fields, trace):
+        by_site = self.by_site(gaussian, log_sigma)
+        if by_site is None and self._can_fuse(x, fields, trace):
             from .fused import fused_core
 
             outputs, offsets = self.output_kernels(), self.on_array(gaussian)
             out = fused_core(fields, self.A, gain_in, amplitudes, outputs, gain_out, gaussian.shape, offsets)
         else:
-            out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(gaussian), trace)
+            out, slopes = ridge_core(fields, kernels_in, amplitudes, kernels_out, self.taps(gaussian), trace, by_site)
         out = out.unflatten(2, gaussian.shape)
         linear, local, total = implicit_baseline(gaussian, modes, W, C, trace, signs, response, D)
         out = (gaussian.to_modes(out) * outer).sum(1) + linear
@@ -106,6 +107,10 @@ class RidgeNetwork(Ridge):
         assert total is not None and slopes is not None  # both were asked for
         kappa = self.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
         return R, total + (kappa.double() * slopes.double()).sum(1)
+
+    def by_site(self, gaussian: GaussianReference, log_sigma: Tensor) -> Tensor | None:
+        """What amplitudes have at a site beyond the common ones; None: nothing, as here."""
+        return None
 
     def level_tables(self, gaussian: GaussianReference, log_sigma: ArrayLike) -> Levels[Tensor]:
         """The network at fixed noise levels as tables for the compiled flow; see `tables.level_tables`."""

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..._kernels.flow import Levels
-from ...gaussian.baseline import local_response
+from ...gaussian.baseline import local_response, site_response
 from ...gaussian.local_response import local_spline
 from ...gaussian.reference import GaussianReference
 
@@ -61,12 +61,18 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         pull = (C * gaussian.to_modes(gaussian.pull) / root[:, 0]).flatten(1)
     elif gaussian.constant:
         raised = torch.full((1,), 2 * gaussian.constant * math.sqrt(gaussian.volume), dtype=gaussian.dtype)
+    answer, by_site = torch.zeros(n, 0), network.by_site(gaussian, levels)
+    weight, linear_trace = gaussian.at_origin(W * C if D is None else W * C * D), gaussian.at_origin(linear)
+    linear_trace = linear_trace * gaussian.volume
+    if gaussian.mass is not None:
+        answer = site_response(gaussian, C).flatten(1)  # type: ignore[union-attr]  # there is a mass
+        linear_trace = linear_trace + weight * answer.sum(1)
     numbers = [
         scale,
         torch.full_like(scale, 4 * gaussian.quartic),
         c.flatten(),
-        gaussian.at_origin(W * C if D is None else W * C * D),
-        gaussian.at_origin(linear) * gaussian.volume,
+        weight,
+        linear_trace,
         lift.flatten(),
         c.flatten() - gaussian.vacuum**2,
         torch.full_like(scale, gaussian.tilt),
@@ -85,4 +91,6 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         pieces=pieces,
         raised=raised,
         pull=pull,
+        answer=answer,
+        by_site=torch.zeros(n, network.features, 2, 0) if by_site is None else by_site,
     )
