@@ -4,7 +4,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from latticediff.action import Phi4
+from latticediff.action import OddSites, Phi4, SineGordon
 from latticediff.action.conventions import CONVENTIONS
 from latticediff.errors import UserError
 from latticediff.gaussian.reference import GaussianReference
@@ -26,6 +26,14 @@ def test_coupling_features_do_not_depend_on_the_normalisation_of_the_field(name)
     assert_allclose(coupling_features(Phi4(name, couplings, 3)), features, rtol=1e-12)
     # and they do tell another theory
     assert max(abs(x - y) for x, y in zip(coupling_features(Phi4.A(-4.5, 5.0, 3)), features, strict=True)) > 0.05
+
+
+def test_odd_sites_have_the_couplings_of_the_whole_lattice():
+    theory = Phi4.H(0.27, 0.022, ndim=2)
+    assert coupling_features(OddSites(theory)) == coupling_features(theory)
+    assert coupling_features(OddSites(theory)) != coupling_features(OddSites(Phi4.H(0.26, 0.022, ndim=2)))
+    with pytest.raises(UserError, match="conditioned = false"):
+        coupling_features(OddSites(SineGordon(1.0, 1.0, 1.0)))
 
 
 def test_only_a_conditioned_embedding_sees_the_couplings():

@@ -35,7 +35,8 @@ def coupling_features(action: Phi4) -> tuple[float, ...]:
     Parameters
     ----------
     action : latticediff.action.Phi4
-        With `hopping` c, `a` and ``b >= 0`` of :math:`-c \sum_\mu \phi\phi' + a\phi^2 + b\phi^4` in `ndim` dimensions.
+        With `hopping` c, `a` and ``b >= 0`` of :math:`-c \sum_\mu \phi\phi' + a\phi^2 + b\phi^4` in `ndim` dimensions;
+        or the theory of a part of its sites, which has the couplings of the `whole`.
 
     Returns
     -------
@@ -47,11 +48,12 @@ def coupling_features(action: Phi4) -> tuple[float, ...]:
     UserError
         Another theory, of whose couplings these three would not tell all.
     """
-    if not isinstance(getattr(action, "whole", action), Phi4):
+    whole = getattr(action, "whole", action)
+    if not isinstance(whole, Phi4):
         raise UserError(
             f"a conditioned network knows the couplings of phi^4, not of {action!r}; take network.conditioned = false"
         )
-    couplings = action.hopping * action.ndim, action.a, math.sqrt(action.b)
+    couplings = whole.hopping * whole.ndim, whole.a, math.sqrt(whole.b)
     total = sum(abs(value) for value in couplings)
     return tuple(SPREAD * value / total for value in couplings)
 
