@@ -3,8 +3,9 @@ r"""Statistics of Markov chains: errors, autocorrelation times, weights and gate
 Rooms: `chains` and `log_weights` (what is let in), `result` (a number with its error), `fluctuations` (autocorrelation
 function), `gamma` (Gamma method, derived quantities), `estimates` (tables, comparisons), `spectrum` (correlators,
 effective masses), `ess`, `tails` and `weights` (of log-weights: ESS, Pareto shape, all of it), `free_energy` (log Z),
-`reweighting` (averages at other couplings), `beside` (a chain and the weights of its proposals),
-`integration_bias` (of a density), `convergence` (thermalisation, R-hat, tau_exp, chain length),
+`reweighting` (averages at other couplings), `finite_size` and `crossings` (many sizes along a coupling),
+`beside` (a chain and the weights of its proposals), `integration_bias` (of a density),
+`convergence` (thermalisation, R-hat, tau_exp, chain length),
 `resampling` (blocked jackknife and bootstrap), `gates` (what an ensemble must pass before anything is
 trained on it: `chain_gates` and `identity_gates`, each a `gate`).
 

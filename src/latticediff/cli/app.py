@@ -12,6 +12,7 @@ import typer
 from . import (
     blocking,
     cluster_jobs,
+    critical,
     densities,
     embedding,
     ensembles,
@@ -71,6 +72,7 @@ PARTS = (
     densities,
     lines,
     study,
+    critical,
     tuning,
     installation,
 )
