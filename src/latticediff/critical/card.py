@@ -45,7 +45,7 @@ class CriticalSection(Section):
     window: Fraction = 0.25
     couplings: Annotated[int, Field(ge=4, le=1000)] = 41  #: of the analysis
     beside: Annotated[list[Literal["hmc", "cluster"]], Field(default_factory=lambda: ["hmc"])]
-    budget: Count = 40_000  #: force evaluations of each chain that the search for the cheapest HMC may spend
+    budget: Count = 400_000  #: force evaluations of each chain that the search for the cheapest HMC may spend
     max_doubling: Positive = 0.01  #: spread of log_q under twice the steps that draws may have
     power: Positive = 1.75  #: omega of the leading correction to scaling
     fit_last: Annotated[int, Field(ge=2, le=100)] = (

@@ -201,14 +201,18 @@ def _fields(
     spread = refuse_coarse(proposal, settings.max_doubling, streams.child("doubling"), remedy)
     start = _last_fields(place.data(kappa), size.hmc_chains)
     with one_thread():
-        kernels: dict[str, Any] = {name: _kernel(name, place, cards, action, card) for name in settings.beside}
+        kernels: dict[str, Any] = {
+            name: _kernel(name, place, cards, action, card, progress) for name in settings.beside
+        }
         found = sampled(action, proposal, size.draws, kernels, start, streams, stop)
     found.about["doubling"] = spread
     write_fields(path, found, identity)
     return found
 
 
-def _kernel(name: str, place: Place, cards: dict[float, Card], action: Phi4, card: CriticalCard) -> Any:
+def _kernel(
+    name: str, place: Place, cards: dict[float, Card], action: Phi4, card: CriticalCard, progress: Progress
+) -> Any:
     """HMC searched for the fewest gradients per independent |m|, or its trajectory and a Swendsen-Wang update in turn.
 
     One search serves all couplings of a size, at the one nearest to the critical one.
@@ -224,6 +228,11 @@ def _kernel(name: str, place: Place, cards: dict[float, Card], action: Phi4, car
             raise UserError(
                 f"the search for the cheapest HMC of {place.label}: {exc} (critical.budget in the card)"
             ) from None
+        if found.describe()["tuning"]["search"].get("budget_ended"):
+            progress.warn(
+                f"the search for the cheapest HMC of {place.label} was ended by its budget, its HMC may be far from the"
+                " cheapest; raise critical.budget in the card"
+            )
         sealed_text(path, json.dumps(with_digest(found.describe())))
     told = check_digest(parse_json(read_text(path, "a kernel"), path), path)
     hmc: Any = kernel_from_description(action, told)
