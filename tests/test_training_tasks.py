@@ -268,6 +268,7 @@ def test_card_names_further_ensembles():
     with pytest.raises(CardError, match=r"\[training\.ensembles\] has no key 'fil' \(did you mean 'file'\?\)"):
         parse_card(text + 'fil = "b.h5"\n')
 
+
 STRIPES = """
 [action]
 name = "modulated"

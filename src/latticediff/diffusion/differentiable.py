@@ -19,7 +19,8 @@ from .._kernels.flow import Levels
 from .._kernels.ridge import frame
 from .._kernels.threads import over_groups
 from ..fourier import real_fourier
-from ..gaussian.reference import Exchange, GaussianReference
+from ..gaussian.exchange import Exchange
+from ..gaussian.reference import GaussianReference
 from ..networks.contract import Compiled, Differentiable
 from ..types import FloatArray
 from .compiled import CompiledFlow, CompiledRidge

@@ -32,80 +32,20 @@ from torch import Tensor
 from ..arrays import real_array
 from ..contracts import require
 from ..errors import UserError
-from ..fourier import ROOT_HALF, basis_from_momenta, exchange, oblique_pairs, real_fourier
+from ..fourier import basis_from_momenta, exchange, oblique_pairs, real_fourier
 from ..host import torch_defaults
 from ..lattice import check_shape
-from ..types import FloatArray, IntArray
+from ..types import FloatArray
+from .admissible import check_components, check_mirrored, layers_of
 from .contract import Expandable, Massive, Quartic, Sourced, UnitVectors, Wider
+from .exchange import Exchange
 from .vacua import signs_of
 
-__all__ = ["Exchange", "GaussianReference", "Signs"]
+__all__ = ["GaussianReference", "Signs"]
 
 Signs = Tensor | float  #: signs of the vacua, (n, 1, ..., 1), or one number for all fields
 
 DENSE = 128  # sites up to which one matrix for all axes beats one per axis
-
-
-def _check_mirrored(form: FloatArray, action: Any) -> None:
-    """Refuse a K(k) that is not even in every component of k: it is not diagonal in the basis of sines and cosines."""
-    for axis in range(form.ndim):
-        if not np.allclose(form, np.roll(np.flip(form, axis), 1, axis), rtol=0, atol=1e-9 * np.abs(form).max()):
-            raise UserError(
-                f"{action!r}: K(k) changes under k_{axis + 1} -> -k_{axis + 1}; the learned side wants couplings that"
-                " come with their mirror images, such as both diagonals"
-            )
-
-
-def check_components(action: Any, propagator: Tensor, has_vacuum: object) -> None:
-    """Refuse what would single out a direction in the space of the components: a propagator, or a vacuum."""
-    if has_vacuum:
-        raise UserError(
-            f"{action!r} is expanded around zero alone, its vacua are a sphere; take training.phase = symmetric"
-        )
-    if propagator.shape[0] != action.components or not bool((propagator == propagator[:1]).all()):
-        raise UserError(
-            f"the propagator has shape {tuple(propagator.shape)}; expected ({action.components}, *lattice), the same"
-            " for every component"
-        )
-
-
-def _layers(action: Any) -> list[Any]:
-    """The theory, and below it those without external field and random mass, the last one the same at every site."""
-    layers = [action]
-    if isinstance(action, Sourced):
-        layers.append(action.of)
-    if isinstance(layers[-1], Massive):
-        layers.append(layers[-1].of)
-    return layers
-
-
-class Exchange:
-    """The exchange of mode pairs of an oblique lattice for tensors (..., *lattice); without pairs nothing happens.
-
-    Parameters
-    ----------
-    pairs : ndarray, shape (n_pairs, 2), int64
-        See `latticediff.fourier.oblique_pairs`.
-    volume : int
-    device : torch.device
-    dtype : torch.dtype
-    """
-
-    def __init__(self, pairs: IntArray, volume: int, device: torch.device, dtype: torch.dtype) -> None:
-        self.is_idle = not len(pairs)
-        own, other, partner = np.ones(volume), np.zeros(volume), np.arange(volume)
-        own[pairs[:, 0]], own[pairs[:, 1]] = ROOT_HALF, -ROOT_HALF
-        other[pairs.ravel()] = ROOT_HALF
-        partner[pairs[:, 0]], partner[pairs[:, 1]] = pairs[:, 1], pairs[:, 0]
-        self._own, self._other = (torch.as_tensor(values).to(device, dtype) for values in (own, other))
-        self._partner = torch.as_tensor(partner).to(device)
-
-    def __call__(self, modes: Tensor, ndim: int) -> Tensor:
-        """``sum`` and ``difference / 2^(1/2)`` of every pair, of the last `ndim` axes taken as one."""
-        if self.is_idle:
-            return modes
-        flat = modes.flatten(-ndim)
-        return (flat * self._own + flat[..., self._partner] * self._other).reshape(modes.shape)
 
 
 class GaussianReference:
@@ -145,7 +85,7 @@ class GaussianReference:
         vacuum: float = 0.0,
         one_sided: bool = False,
     ) -> None:
-        theories = _layers(action)
+        theories = layers_of(action)
         for theory in theories:
             require(theory, Expandable, f"action {theory!r}, which the learned side cannot expand,")
         self.one_sided = bool(one_sided) or not action.is_symmetric
@@ -178,7 +118,7 @@ class GaussianReference:
         # dS/dphi - G^-1 chi = linear * chi + F(phi) - F'(m_0) phi + s tilt, and what is wider
         form = action.quadratic_form(self.shape)
         if not self.is_oblique:
-            _check_mirrored(form, action)
+            check_mirrored(form, action)
         curvature = action.local_curvature(self.vacuum)
         linear = self._on_basis(form) - 1 / self._G + curvature
         self.linear = linear.to(self.device, dtype)
