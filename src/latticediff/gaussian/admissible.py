@@ -1,4 +1,4 @@
-"""What a theory must be for a Gaussian reference: even in k, alike in all components; and what is below its disorder."""
+"""What a theory must be for a Gaussian reference: even in k, alike in all components; what is below its disorder."""
 
 from typing import Any
 
