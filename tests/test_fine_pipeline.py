@@ -114,8 +114,9 @@ def test_a_killed_training_goes_on_to_the_same_bits(ensemble, tmp_path):
     assert (tmp_path / "cut" / LAW).exists()
     with pytest.raises(FileError, match="go on with --resume"):
         train(card, ensemble, tmp_path / "cut", gate=False)
-    with pytest.raises(FileError, match=r"belongs to another run \(differs in steps"):
-        train(parse_card(CARD, ["training.fine_steps=50"]), ensemble, tmp_path / "cut", gate=False, resume=True)
+    for change, named in (("training.fine_steps=50", "steps"), ("training.held_out=0.25", "held_out")):
+        with pytest.raises(FileError, match=rf"belongs to another run \(differs in {named}"):
+            train(parse_card(CARD, [change]), ensemble, tmp_path / "cut", gate=False, resume=True)
     again = train(card, ensemble, tmp_path / "cut", gate=False, resume=True)
     assert again.fingerprint() == whole.fingerprint()
     assert not (tmp_path / "cut" / LAW).exists()
