@@ -196,3 +196,16 @@ def test_what_cannot_be_used_is_refused_in_one_line():
         with pytest.raises(UserError, match=words) as caught:
             call()
         assert "\n" not in str(caught.value)
+
+
+def test_sources_count_by_their_independent_fields():
+    """At its own coupling every field of a chain weighs the same, and there are n / (2 tau_int) of them that count."""
+    links, m2, shell = states(3)
+    which = np.random.default_rng(5).integers(len(links), size=640)
+    at = np.linspace(0.3, 0.45, 4)
+    chain = Source(3, -at[1] * links[which][None], links[which][None], m2[which][None], shell[which][None], 2.5)
+    found = curves([chain], at, n_blocks=16, n_replicas=10)
+    w = np.exp((at[:, None] - at[1]) * links[which])
+    assert_allclose(found.ess, w.sum(1) ** 2 / (w**2).sum(1) / 5, rtol=1e-9)
+    assert found.ess[1] == pytest.approx(640 / 5) and found.ess[3] < 640 / 5
+    assert_allclose(curves([chain, chain], at, n_blocks=16, n_replicas=10).ess, 2 * found.ess, rtol=1e-12)
