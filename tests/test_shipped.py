@@ -81,7 +81,7 @@ def test_what_was_made_names_the_sites_of_a_model(end, told):
 
 def test_the_cheapest_model_of_a_theory_is_the_coarse_or_the_fast_one():
     assert cheapest_model(Phi4.A(-4.0, 6.008).describe(), (8, 8)) == "phi4-A-L8-coarse"
-    assert cheapest_model(Phi4.A(-4.0, 4.32).describe(), (128, 128)) == "phi4-A-L128-fast"
+    assert cheapest_model(Phi4.A(-4.0, 4.32).describe(), (128, 128)) == "phi4-A-L128-coarse"
     assert cheapest_model(Phi4.H(0.27, 0.022).describe(), (16, 16)) == "phi4-H-L16"
     assert cheapest_model(Phi4.A(-4.0, 6.008).describe(), (8, 8), all_sites=True) == "phi4-A-L8"
     assert {row["name"] for row in describe_models() if row["sites"] == "odd"} == {
