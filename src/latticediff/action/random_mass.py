@@ -11,25 +11,23 @@ it: `latticediff.action.external_field` of a `random_mass` of a theory.
 """
 
 from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays import real_array
 from ..errors import UserError
 from ..types import Description, Extents, FloatArray
-from .contract import Action, NumbaPotential, action_from_description
+from .contract import Action, action_from_description
 from .disorder import Kind, checked, from_options, normal_values
-from .links import Link, links_of, lowest
+from .layered import Layered
+from .links import links_of, lowest
 
 __all__ = ["RandomMass", "normal_mass"]
 
 KIND = Kind("random_mass", "random mass", "r", within=("external_field", "random_mass"), stream=1)
 DENSE = 1024  # sites up to which all eigenvalues are computed
 FAR = (2.0**100, 2.0**200)  # fields at which a potential shows whether it outgrows phi^2
-
-Field = TypeVar("Field", bound=Any)  # an array of NumPy or torch, or a number
 
 
 def normal_mass(shape: Extents, width: float, seed: int) -> FloatArray:
@@ -45,7 +43,7 @@ def normal_mass(shape: Extents, width: float, seed: int) -> FloatArray:
     return normal_values(shape, width, seed, KIND)
 
 
-class RandomMass:
+class RandomMass(Layered):
     """``S_0 + 1/2 sum_x r_x phi_x^2``.
 
     Parameters
@@ -63,16 +61,14 @@ class RandomMass:
         phi^2 it does unless ``K + r`` is positive definite.
     """
 
-    name = "random_mass"
+    name, kind = "random_mass", KIND
     network = "gated_ridge"  #: which a card has that names none
 
     def __init__(self, of: Action, mass: ArrayLike) -> None:
         r = checked(mass, of, KIND)
-        self.of: Any = of  #: the theory without the random mass
+        super().__init__(of, r)
         self.mass: FloatArray = r  #: r, (*lattice), float64, read-only
-        self.ndim, self.hopping = of.ndim, of.hopping
         self.is_symmetric = bool(getattr(of, "is_symmetric", True))  #: S(-phi) = S(phi), as without the mass
-        self.unit_vectors = None  #: the axes of the array are those of the lattice
         self._refuse_unbounded()
 
     def __repr__(self) -> str:
@@ -112,23 +108,6 @@ class RandomMass:
         start = np.ones(sites.size)  # the lowest mode has no nodes where c > 0; and the answer is the same every time
         return float(eigsh(matrix.tocsr(), k=1, which="SA", v0=start, return_eigenvectors=False)[0])
 
-    @property
-    def links(self) -> tuple[Link, ...]:
-        """Those of the theory without the mass."""
-        return links_of(self.of)
-
-    @property
-    def minima(self) -> tuple[float, ...]:
-        """Those of the theory without the mass."""
-        found: tuple[float, ...] = self.of.minima
-        return found
-
-    def _own(self, phi: ArrayLike) -> FloatArray:
-        values: FloatArray = real_array(phi, "phi")
-        if values.shape[values.ndim - self.ndim :] != self.mass.shape:
-            raise UserError(f"phi has shape {values.shape}; the random mass is of the lattice {self.mass.shape}")
-        return values
-
     def __call__(self, phi: ArrayLike) -> FloatArray:
         """S(phi), float64, shape of the leading axes of `phi`, (..., *lattice)."""
         values = self._own(phi)
@@ -155,24 +134,6 @@ class RandomMass:
         """``V'(phi_x) + r_x phi_x`` at every site of fields (..., *lattice)."""
         total: FloatArray = self.of.potential_derivative(phi) + self.mass * phi
         return total
-
-    def numba_potential(self) -> NumbaPotential:
-        """V and V' of the theory without the mass, which a kernel adds by itself."""
-        found: NumbaPotential = self.of.numba_potential()
-        return found
-
-    def quadratic_form(self, shape: Extents) -> FloatArray:
-        """K(k) of the theory without the mass; see `latticediff.gaussian.contract.Massive`."""
-        form: FloatArray = self.of.quadratic_form(shape)
-        return form
-
-    def local_force(self, phi: Field, variance: Field | float = 0.0, vacuum: float = 0.0) -> Field:
-        """That of the theory without the mass."""
-        return self.of.local_force(phi, variance, vacuum)
-
-    def local_curvature(self, phi: Field, variance: Field | float = 0.0) -> Field:
-        """That of the theory without the mass."""
-        return self.of.local_curvature(phi, variance)
 
     def describe(self) -> Description:
         """Name, the description of the theory without the mass, and r as nested lists of numbers."""

@@ -18,17 +18,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ..config.bounds import Count, CountFromZero, Fraction, Positive, Section
-from ..config.overrides import apply_overrides
-from ..errors import CardError, FileError
-from ..registry import nearest
+from ..config.tables import card_data, card_text, first_of_tables
+from ..errors import CardError
 from ..types import PathLikeStr
-from ..untrusted import parse_toml, printable, read_text, status
 
 __all__ = ["CriticalCard", "CriticalSection", "PointSection", "SizeSection", "load_critical", "parse_critical"]
 
@@ -168,41 +166,20 @@ def load_critical(path: PathLikeStr, overrides: Sequence[str] = ()) -> CriticalC
     CardError
         No TOML, an unknown key, or an impossible value.
     """
-    if status(path) is None:
-        raise FileError(f"no card {path}; give the path of a TOML file such as configs/critical-point.toml")
-    return parse_critical(read_text(path, "the card of a critical point"), overrides, str(path))
+    return parse_critical(
+        card_text(path, "the card of a critical point", "configs/critical-point.toml"), overrides, str(path)
+    )
 
 
 def parse_critical(text: str, overrides: Sequence[str] = (), source: str = "card") -> CriticalCard:
     """Read the card of a critical point from TOML text; otherwise like `load_critical`."""
-    try:
-        data = apply_overrides(parse_toml(text, source), overrides)
-    except FileError as exc:
-        raise CardError(str(exc)) from None
+    data = card_data(text, source, overrides)
     if "point" not in data:
         raise CardError(f"{source}: no [[point]] with lam and kappa; see configs/critical-point.toml")
     try:
         return CriticalCard.model_validate(data)
     except ValidationError as exc:
-        raise CardError(f"{source}: {_first(exc)}") from None
+        raise CardError(f"{source}: {first_of_tables(exc, CriticalCard, KEYS, (dict, list))}") from None
 
 
 KEYS: dict[str, type[BaseModel]] = {"critical": CriticalSection, "point": PointSection, "size": SizeSection}
-
-
-def _first(exc: ValidationError) -> str:
-    """One line for the first problem of a card; misspelt keys explain what seems missing, so they come first."""
-    problems = sorted(exc.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    place = [str(part) if isinstance(part, str) else str(part + 1) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        model: Any = KEYS.get(place[0], CriticalCard) if len(place) > 1 else CriticalCard
-        known = list(model.model_fields)
-        where = f"[{' '.join(place[:-1])}]" if len(place) > 1 else "the card"
-        return f"{where} has no key {place[-1]!r}{nearest(place[-1], known) or '; it has ' + ', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"{'.'.join(place)} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    value = problem["input"]
-    told = "" if isinstance(value, dict | list) else f" = {printable(repr(value), 80)}"
-    return f"{'.'.join(place)}{told}: {message[:1].lower()}{message[1:]}".lstrip(": ")

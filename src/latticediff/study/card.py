@@ -27,13 +27,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ..action import Action
 from ..config import parse_card
 from ..config.bounds import Count, CountFromZero, Fraction, Positive, Section
-from ..config.overrides import apply_overrides
 from ..config.sections import ActionSection
-from ..errors import CardError, FileError, UserError
+from ..config.tables import card_data, card_text, first_of_tables
+from ..errors import CardError, UserError
 from ..lattice import check_shape, volume
 from ..registry import nearest
 from ..types import PathLikeStr, Shape
-from ..untrusted import parse_toml, printable, read_text, status
 from .quantities import KNOWABLE
 from .samplers import SAMPLERS, sampler_named
 
@@ -237,17 +236,12 @@ def load_study(path: PathLikeStr, overrides: Sequence[str] = ()) -> StudyCard:
     CardError
         No TOML, an unknown key, or an impossible value.
     """
-    if status(path) is None:
-        raise FileError(f"no card {path}; give the path of a TOML file such as configs/study-quick.toml")
-    return parse_study(read_text(path, "the card of a study"), overrides, str(path))
+    return parse_study(card_text(path, "the card of a study", "configs/study-quick.toml"), overrides, str(path))
 
 
 def parse_study(text: str, overrides: Sequence[str] = (), source: str = "card") -> StudyCard:
     """Read the card of a study from TOML text; otherwise like `load_study`."""
-    try:
-        data = apply_overrides(parse_toml(text, source), overrides)
-    except FileError as exc:
-        raise CardError(str(exc)) from None
+    data = card_data(text, source, overrides)
     if "study" not in data:
         what = "the run-card of a single theory, which `latticediff run` takes" if "lattice" in data else "no such card"
         raise CardError(f"{source}: section [study] is missing, it is {what}; see configs/study-quick.toml")
@@ -258,28 +252,10 @@ def parse_study(text: str, overrides: Sequence[str] = (), source: str = "card") 
                 raise CardError(f"a coupling of {entry.shape} is not finite; expected a number")
         card.theories()
     except ValidationError as exc:
-        raise CardError(f"{source}: {_first(exc)}") from None
+        raise CardError(f"{source}: {first_of_tables(exc, StudyCard, KEYS)}") from None
     except CardError as exc:
         raise CardError(f"{source}: {exc}") from None
     return card
 
 
 KEYS: dict[str, type[BaseModel]] = {"study": StudySection, "line": LineEntry, "published": Published}
-
-
-def _first(exc: ValidationError) -> str:
-    """One line for the first problem of a card; misspelt keys explain what seems missing, so they come first."""
-    problems = sorted(exc.errors(include_url=False), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    place = [str(part) if isinstance(part, str) else str(part + 1) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        model: Any = KEYS.get(place[0], StudyCard) if len(place) > 1 else StudyCard
-        known = list(model.model_fields)
-        where = f"[{' '.join(place[:-1])}]" if len(place) > 1 else "the card"
-        return f"{where} has no key {place[-1]!r}{nearest(place[-1], known) or '; it has ' + ', '.join(known)}"
-    if problem["type"] == "missing":
-        return f"{'.'.join(place)} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    value = problem["input"]
-    told = "" if isinstance(value, dict) else f" = {printable(repr(value), 80)}"
-    return f"{'.'.join(place)}{told}: {message[:1].lower()}{message[1:]}"
