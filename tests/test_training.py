@@ -59,6 +59,20 @@ def test_resumed_training_equals_uninterrupted(tmp_path, uninterrupted):
     assert_same(done, uninterrupted)
 
 
+def test_rows_of_the_log_do_not_show_where_a_training_was_cut(tmp_path):
+    """A row is the mean over steps before and after a stop; without anything left to do the last one is still known."""
+    whole, cut, path = [], [], tmp_path / "checkpoint"
+    trainer().run(log=whole.append, log_every=10)
+    with pytest.raises(StopRequested):
+        trainer().run(path, log=cut.append, log_every=10, stop=stopping_after(13))
+    trainer(seed=5).run(path, log=cut.append, log_every=10)
+    done = trainer(seed=5)
+    done.run(path, log=cut.append, log_every=10)
+    told = [[{**row, "seconds": 0.0} for row in rows] for rows in (whole, cut, [done.last_row])]
+    assert [row["step"] for row in whole] == [10, 20, 24]
+    assert told[1] == told[0] and told[2] == told[0][-1:]
+
+
 def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path, uninterrupted):
     path = tmp_path / "checkpoint"
     stop_in_the_middle(path)

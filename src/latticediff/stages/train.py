@@ -188,12 +188,10 @@ def _run(
 ) -> Mapping[str, Any]:
     """Run the trainer with log, progress, curves and checkpoints; returns the last row of the log."""
     section = card.training
-    rows: list[Mapping[str, Any]] = [{}]
     warned: set[int] = set()
     track = Tracker(checkpoint.parent / "tensorboard") if section.tensorboard and trainer.ranks.writes else None
 
     def record(row: Mapping[str, Any]) -> None:
-        rows.append(row)
         log("training", **row)
         if track is not None:
             track(row)
@@ -224,7 +222,7 @@ def _run(
         )
     if track is not None:
         track.close()
-    return rows[-1]
+    return trainer.last_row
 
 
 def _about(card: Card, trainer: Trainer, last: Mapping[str, Any], law_seconds: float) -> Description:

@@ -53,22 +53,19 @@ def run_to_the_end(
     """
     if checkpoint is not None:
         trainer.restore(checkpoint)
-    losses: list[Any] = []
     told_every = max(1, min(log_every, trainer.plan.steps // TOLD))  # so that the time left is known early
     with one_torch_thread(trainer.gaussian.device):
         trainer.fit()
         while trainer.step < trainer.plan.steps and not trainer.finished:
             began = time.perf_counter()
-            losses.append(trainer.advance())
+            trainer.untold.append(trainer.advance())
             trainer.inspect()
             trainer.seconds += time.perf_counter() - began
             last = trainer.step == trainer.plan.steps
             if trainer.step % log_every == 0 or last or trainer.finished:
-                loss = float(torch.stack(losses).mean())
-                losses = []
-                _tell(trainer, loss, log, progress)
+                _tell(trainer, log, progress)
             elif progress is not None and trainer.step % told_every == 0:
-                progress(trainer.step, trainer.plan.steps, float(torch.stack(losses).mean()))
+                progress(trainer.step, trainer.plan.steps, _mean_loss(trainer))
             if watching is not None and watching.is_due(trainer.step, trainer.plan.steps):
                 _watch(trainer, watching)
             if checkpoint is not None and trainer.step % checkpoint_every == 0:
@@ -79,15 +76,21 @@ def run_to_the_end(
         trainer.save(checkpoint)
 
 
-def _tell(trainer: "Trainer", loss: float, log: Log | None, progress: Told | None) -> None:
+def _mean_loss(trainer: "Trainer") -> float:
+    return float(torch.stack(trainer.untold).mean())
+
+
+def _tell(trainer: "Trainer", log: Log | None, progress: Told | None) -> None:
     """Report the mean loss since the last report; one that is not finite ends the training."""
+    loss, trainer.untold = _mean_loss(trainer), []
     if not math.isfinite(loss):
         raise Diverged(
             f"loss is {loss} at step {trainer.step}; lower {trainer.section}.learning_rate"
             " (the last checkpoint is kept)"
         )
     if log is not None:
-        log(trainer.row(loss))
+        trainer.last_row = trainer.row(loss)
+        log(trainer.last_row)
     if progress is not None:
         progress(trainer.step, trainer.plan.steps, loss)
 

@@ -62,12 +62,15 @@ def save_state(trainer: "Trainer", path: PathLikeStr) -> None:
     for index, state in trainer.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": t for k, t in state.items()}
     tensors |= {f"best.{k}": t for k, t in trainer.best.weights.items()}
+    if trainer.untold:  # a row of the log is a mean over steps before and after a stop
+        tensors["untold.losses"] = torch.stack(trainer.untold)
     meta = {
         "format": FORMAT,
         "step": trainer.step,
         "seconds": trainer.seconds,
         "finished": trainer.finished,
         "best": trainer.best.meta(),
+        "last_row": trainer.last_row,
         "identity": identity(trainer),
         **more,
     }
@@ -92,7 +95,9 @@ def restore_state(trainer: "Trainer", path: PathLikeStr) -> None:
             " go on with the version that wrote it, or remove it"
         )
     _expect_same(path, meta["identity"], identity(trainer), asdict(type(trainer.plan)()))
-    part: dict[str, dict[str, Any]] = {prefix: {} for prefix in ("network", "ema", "optimizer", "best", "kept")}
+    part: dict[str, dict[str, Any]] = {
+        prefix: {} for prefix in ("network", "ema", "optimizer", "best", "kept", "untold")
+    }
     for name, tensor in tensors.items():
         prefix, _, rest = name.partition(".")
         part[prefix][rest] = tensor
@@ -106,6 +111,8 @@ def restore_state(trainer: "Trainer", path: PathLikeStr) -> None:
     trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
     trainer.step, trainer.seconds = meta["step"], meta["seconds"]
     trainer.finished = meta.get("finished", False)
+    trainer.untold = [loss.to(trainer.gaussian.device) for loss in part["untold"].get("losses", ())]
+    trainer.last_row = meta.get("last_row", {})
     if "best" in meta:
         trainer.best.restore(meta["best"], part["best"])
     trainer.load_state_dict(part["kept"], meta)

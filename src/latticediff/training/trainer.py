@@ -71,6 +71,10 @@ class Trainer:
         Ended early, for lack of improvement.
     best : Best
         The best weights watched.
+    untold : list of tensor
+        Losses of the steps since the last row of the log.
+    last_row : dict
+        That row; empty before the first.
 
     Raises
     ------
@@ -105,6 +109,8 @@ class Trainer:
         with one_torch_thread(self.gaussian.device):
             self.objectives = [self._objective_of(task) for task in self.tasks]
         self.step, self.seconds, self.finished, self.best = 0, 0.0, False, Best()
+        self.untold: list[Tensor] = []
+        self.last_row: dict[str, Any] = {}
         self.w0: list[float] | None = None  # of each task, once fitted
         self.optimizer = OPTIMIZERS[plan.optimizer](network.parameters(), plan.learning_rate)
         self.ema = AveragedModel(network, multi_avg_fn=self._average)
