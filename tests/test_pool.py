@@ -9,14 +9,16 @@ import pytest
 import latticediff
 from latticediff.cli import main
 from latticediff.ensemble import Ensemble, run_directory, verify
-from latticediff.errors import StopRequested, UserError
+from latticediff.errors import FileError, StopRequested, UserError
 from latticediff.pool import open_pool, write_pool
 from latticediff.pool.consumed import claim, consumed
 from latticediff.pool.files import require_digest
+from latticediff.signals import StopReason
 from latticediff.stages import accept as accept_stage
 from latticediff.stages.accept import accept
 from latticediff.stages.info import info
 from latticediff.stages.propose import propose
+from latticediff.stages.propose_many import propose_many
 from latticediff.stages.verify import verify as verify_file
 from latticediff.stages.weigh_fields import weigh_fields
 from latticediff.streams import Streams
@@ -377,3 +379,40 @@ def test_info_and_verify_know_pools(pools, name):
     data[data.find(rows(pools / name)[1].phi[5].tobytes())] ^= 1
     (pools / name).write_bytes(data)
     assert "not those that were written" in refusal(verify_file, pools / name)
+
+
+# --- several streams, shared by processes
+
+
+def test_pools_do_not_depend_on_who_fills_them(tmp_path):
+    """Two processes, one, and every stream by itself: the same draws; the same command keeps what is there."""
+    run("propose", L8, "--n", 300, "--streams", 3, "--jobs", 2, "--out", tmp_path / "two.h5", "--quiet")
+    alone = []
+    for k in range(3):
+        propose(L8, 300, tmp_path / f"alone-{k}.h5", stream=k)
+        alone.append(rows(tmp_path / f"alone-{k}.h5")[0].data_sha256)
+    assert [rows(tmp_path / f"two-{k}.h5")[0].data_sha256 for k in range(3)] == alone and len(set(alone)) == 3
+    when = (tmp_path / "two-1.h5").stat().st_mtime_ns
+    (tmp_path / "two-2.h5").unlink()
+    assert propose_many(L8, 300, tmp_path / "two.h5", 3) == [tmp_path / f"two-{k}.h5" for k in range(3)]
+    assert rows(tmp_path / "two-2.h5")[0].data_sha256 == alone[2]
+    assert (tmp_path / "two-1.h5").stat().st_mtime_ns == when
+
+
+def test_pools_of_another_kind_are_not_taken_for_these(tmp_path, capsys):
+    propose(L8, 300, tmp_path / "a-1.h5", stream=1)
+    with pytest.raises(FileError, match=r"a-1.h5 is a pool of another n; choose another --out"):
+        propose_many(L8, 400, tmp_path / "a.h5", 2)
+    with pytest.raises(UserError, match="jobs is 0"):
+        propose_many(L8, 400, tmp_path / "b.h5", 2, jobs=0)
+    with pytest.raises(UserError, match="streams = 0"):
+        propose_many(L8, 400, tmp_path / "b.h5", 0)
+    run("propose", L8, "--jobs", 2, "--out", tmp_path / "b.h5", code=2)
+    assert "say --streams" in capsys.readouterr().err
+
+
+def test_a_stop_keeps_whole_pools(tmp_path):
+    asked = iter(range(100))
+    with pytest.raises(StopRequested, match="whole pools are kept"):
+        propose_many(L8, 300, tmp_path / "a.h5", 3, stop=lambda: StopReason("told", 75) if next(asked) == 1 else None)
+    assert [path.name for path in tmp_path.glob("*.h5")] == ["a-0.h5"]

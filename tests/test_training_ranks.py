@@ -171,6 +171,47 @@ def test_a_signal_stops_all_processes_with_one_checkpoint(folder):
     assert read_checkpoint(folder / "stopped" / "checkpoint.safetensors")[1]["step"] % 20 == 0
 
 
+LONG = ("--set", "training.steps=300", "--set", "training.checkpoint_every=20", "--resume")
+
+
+def kill_a_rank(folder, out, restarts):
+    """Start two processes, kill the second one after the first checkpoint, with SIGKILL; what torchrun ends with."""
+    line = [*command(out, *LONG)]
+    line.insert(line.index("--standalone"), f"--max-restarts={restarts}")
+    process = subprocess.Popen(
+        line, cwd=folder, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / out / "checkpoint.safetensors").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+        os.kill(max(map(int, children.stdout.split())), signal.SIGKILL)
+        _, errors = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_started_again_or_ends_all_and_the_weights_are_the_same(folder):
+    """With --max-restarts torchrun begins anew from the checkpoint; without, all end, and the command goes on."""
+    done = subprocess.run(command("whole", *LONG), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    whole = load_file(folder / "whole" / "weights.safetensors")
+    code, errors = kill_a_rank(folder, "restarted", 1)
+    assert code == 0, errors
+    code, errors = kill_a_rank(folder, "ended", 0)
+    assert code != 0 and "Signal 9" in errors
+    assert 0 < read_checkpoint(folder / "ended" / "checkpoint.safetensors")[1]["step"] < 300
+    assert not (folder / "ended" / "weights.safetensors").exists()
+    again = subprocess.run(command("ended", *LONG), cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    for out in ("restarted", "ended"):
+        assert all(torch.equal(load_file(folder / out / "weights.safetensors")[k], whole[k]) for k in whole), out
+
+
 def test_fine_tuning_gradients_of_the_shares_add_up():
     """Without processes: what each of three would compute of a batch of 7, against the whole."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import UserError
 from .models import known_model, known_models
 from .options import AsJson, MaxWalltime, NewFile, Quiet, say, say_line, stop_after
 
@@ -43,7 +44,16 @@ def propose(
     max_doubling: Annotated[
         float, typer.Option("--max-doubling", help="Largest spread of the change of log_q under twice the steps.")
     ] = 0.1,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
+    streams: Annotated[
+        int | None,
+        typer.Option(
+            "--streams", metavar="K", help="K pools, NAME-0.h5, NAME-1.h5, ...: of --stream and the next ones."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", metavar="N", help="Processes that share the streams.")] = 1,
+    device: Annotated[
+        str, typer.Option("--device", help="cpu, cuda or cuda:1; several --jobs share all devices of cuda.")
+    ] = "cpu",
     max_walltime: MaxWalltime = None,
     quiet: Quiet = False,
 ) -> None:
@@ -54,24 +64,29 @@ def propose(
     \b
     latticediff propose phi4-A-L16 --n 10000 --out pool.h5
     latticediff propose phi4-A-L16 --n 10000 --stream 1 --out pool1.bin
+    latticediff propose phi4-A-L16 --n 10000 --streams 8 --jobs 2 --out pool.h5
     """
     from ..job.progress import make_progress
     from ..stages.propose import propose as fill
+    from ..stages.propose_many import propose_many
 
+    arguments: dict[str, Any] = {
+        "route": route,
+        "seed": seed,
+        "stream": stream,
+        "max_doubling": max_doubling,
+        "device": device,
+        "options": route_options(steps, method, grid),
+        "progress": make_progress(quiet),
+    }
+    if streams is None and jobs != 1:
+        raise UserError(f"--jobs {jobs} processes share streams; say --streams, how many pools there shall be")
     with stop_after(max_walltime) as stop:
-        header = fill(
-            model,
-            n,
-            out,
-            route=route,
-            seed=seed,
-            stream=stream,
-            max_doubling=max_doubling,
-            device=device,
-            options=route_options(steps, method, grid),
-            progress=make_progress(quiet),
-            stop=stop,
-        )
+        if streams is not None:
+            paths = propose_many(model, n, out, streams, jobs=jobs, stop=stop, **arguments)
+            say_line(f"{paths[0]} to {paths[-1].name}: {len(paths)} pools of {n} draws of {Path(model).name}")
+            return
+        header = fill(model, n, out, stop=stop, **arguments)
     lattice = "x".join(map(str, header.shape))
     say_line(
         f"{out}: {header.n} draws on {lattice} of {header.model}, model {header.model_sha256[:12]}, stream {stream}"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..types import PathLikeStr
     from .contract import StopCheck
 
-__all__ = ["propose"]
+__all__ = ["described", "propose"]
 
 VALUES = 2**20  #: field values computed at once
 
@@ -78,16 +78,39 @@ def propose(
     progress = progress or Progress()
     checked_suffix(path)
     refuse_existing(path)
+    header, proposal = described(name, n, route=route, seed=seed, stream=stream, device=device, options=options)
+    branch = Streams(seed).child("pool").child(str(stream))
+    require_kept(proposal.contract, max_doubling)
+    density = getattr(proposal.contract, "inner", proposal.contract)
+    refuse_coarse(density, max_doubling, branch, "more --steps, or --max-doubling", math.inf)
+    with progress.task(f"proposing, {route}", n) as task:
+        write_pool(path, header, _blocks(proposal, n, branch.generator("propose"), task.reach, stop))
+    return header
+
+
+def described(
+    name: PathLikeStr,
+    n: int,
+    *,
+    route: str = "ode",
+    seed: int = 1,
+    stream: int = 0,
+    device: str = "cpu",
+    options: dict[str, Any] | None = None,
+) -> tuple[PoolHeader, HostProposal]:
+    """What a pool with these arguments says of itself, and the proposal that fills it; see `propose`.
+
+    Raises
+    ------
+    ModelError, UserError
+        A model or number that cannot be used.
+    """
     if n < 1:
         raise UserError(f"n = {n}; expected at least one draw")
     if stream < 0:
         raise UserError(f"stream = {stream}; expected at least 0")
     model = load(name, device=device)
     proposal = model.proposal(route, **(options or {}))
-    branch = Streams(seed).child("pool").child(str(stream))
-    require_kept(proposal.contract, max_doubling)
-    density = getattr(proposal.contract, "inner", proposal.contract)
-    refuse_coarse(density, max_doubling, branch, "more --steps, or --max-doubling", math.inf)
     header = PoolHeader(
         n=n,
         shape=proposal.shape,
@@ -101,9 +124,7 @@ def propose(
         seed=seed,
         stream=stream,
     )
-    with progress.task(f"proposing, {route}", n) as task:
-        write_pool(path, header, _blocks(proposal, n, branch.generator("propose"), task.reach, stop))
-    return header
+    return header, proposal
 
 
 def _blocks(
