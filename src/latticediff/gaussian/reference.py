@@ -21,7 +21,6 @@ In an external field h it holds of the fluctuation around the linear response :m
 import copy
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,23 +31,20 @@ from torch import Tensor
 from ..arrays import real_array
 from ..contracts import require
 from ..errors import UserError
-from ..fourier import basis_from_momenta, exchange, oblique_pairs, real_fourier
 from ..host import torch_defaults
 from ..lattice import check_shape
 from ..types import FloatArray
 from .admissible import check_components, check_mirrored, layers_of
 from .contract import Expandable, Massive, Quartic, Sourced, UnitVectors, Wider
-from .exchange import Exchange
+from .filters import Filters
 from .vacua import signs_of
 
 __all__ = ["GaussianReference", "Signs"]
 
 Signs = Tensor | float  #: signs of the vacua, (n, 1, ..., 1), or one number for all fields
 
-DENSE = 128  # sites up to which one matrix for all axes beats one per axis
 
-
-class GaussianReference:
+class GaussianReference(Filters):
     """The Gaussian reference: action, lattice and propagator of one theory, as filters in the real Fourier basis.
 
     Networks take it as an argument, so the same weights serve several lattices or couplings. A *multiplier* is an
@@ -90,7 +86,9 @@ class GaussianReference:
             require(theory, Expandable, f"action {theory!r}, which the learned side cannot expand,")
         self.one_sided = bool(one_sided) or not action.is_symmetric
         full = torch.as_tensor(real_array(propagator, "propagator"))
-        self.shape = check_shape(full.shape, action.ndim)
+        shape = check_shape(full.shape, action.ndim)
+        self.unit_vectors: UnitVectors | None = action.unit_vectors
+        super().__init__(shape, self.unit_vectors is not None, device, dtype)
         if not bool((full > 0).all()):
             raise UserError("propagator has values that are not positive; expected <|phi_k|^2>/V > 0 for every k")
         if not (math.isfinite(vacuum) and (vacuum >= 0 or self.one_sided)):
@@ -107,12 +105,8 @@ class GaussianReference:
             check_components(action, full, vacuum or one_sided)
         self.vacuum = float(vacuum)
         self._is_upper = False
-        self.ndim, self.volume = action.ndim, full.numel()
-        self.dtype, self.device = dtype, torch.device(device)
         self.propagator_full = full  # float64, on the momentum grid
         self.g_max, self.g_mean = float(full.max()), float(full.mean())
-        self.unit_vectors: UnitVectors | None = action.unit_vectors
-        self.is_oblique = self.unit_vectors is not None
         self._G = self._on_basis(full.numpy())
         self.G = self._G.to(self.device, dtype)
         # dS/dphi - G^-1 chi = linear * chi + F(phi) - F'(m_0) phi + s tilt, and what is wider
@@ -135,14 +129,6 @@ class GaussianReference:
             raise UserError(f"the random mass has shape {self.mass.shape}; the propagator {self.shape}")
         if self.mass is not None and vacuum:
             raise UserError(f"vacuum is {vacuum}; a theory with a random mass is expanded around zero alone")
-        bases: list[Any] = [real_fourier(extent) for extent in self.shape]
-        pairs = oblique_pairs(self.shape, self.is_oblique)
-        if self.volume <= DENSE:  # one product for all axes
-            dense = functools.reduce(np.kron, bases)
-            bases, pairs = [exchange(dense.T, pairs).T], pairs[:0]
-        self._bases = [torch.tensor(basis).to(self.device, dtype) for basis in bases]
-        self._exchange = Exchange(pairs, self.volume, self.device, dtype)
-        self._cosines: dict[Any, Any] = {}
         self._elsewhere: dict[tuple[torch.device, torch.dtype], GaussianReference] = {}
         self._mean: Tensor | None = None
         #: the same on the device of the filters, in their precision
@@ -158,9 +144,6 @@ class GaussianReference:
     def __str__(self) -> str:
         """Theory and lattice, for messages."""
         return f"{self.action!r} on {'x'.join(map(str, self.shape))}"
-
-    def _on_basis(self, function: FloatArray) -> Tensor:
-        return torch.as_tensor(basis_from_momenta(function, self.shape, self.is_oblique))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "GaussianReference":
         """The same reference elsewhere or in another precision; made once, for fits of time grids ask often."""
@@ -222,50 +205,6 @@ class GaussianReference:
         upper = copy.copy(self)
         upper._is_upper = True
         return upper
-
-    def expand(self, values: Tensor) -> Tensor:
-        """Numbers (n,) as (n, 1, ..., 1), to multiply fields or multipliers (n, *lattice)."""
-        return values.reshape(-1, *([1] * self.ndim))
-
-    def to_modes(self, x: Tensor) -> Tensor:
-        """Coefficients (..., *lattice) of fields (..., *lattice) in the real Fourier basis."""
-        return self._exchange(self._transform(x, [basis.T for basis in self._bases]), self.ndim)
-
-    def from_modes(self, modes: Tensor) -> Tensor:
-        """Fields (..., *lattice) of coefficients (..., *lattice); the inverse of `to_modes`."""
-        return self._transform(self._exchange(modes, self.ndim), self._bases)
-
-    def _transform(self, x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-        if len(matrices) < self.ndim:
-            return (x.flatten(-self.ndim) @ matrices[0]).reshape(x.shape)
-        for matrix in reversed(matrices):
-            # the transformed axis goes to the front; after all of them the order is the old one
-            x = torch.movedim(x @ matrix, -1, -self.ndim)
-        return x
-
-    def filter(self, x: Tensor, multiplier: Tensor) -> Tensor:
-        """``f * x``: fields (..., *lattice) multiplied by an even function of momentum, given on the basis."""
-        return self.from_modes(self.to_modes(x) * multiplier)
-
-    def at_origin(self, multiplier: Tensor) -> Tensor:
-        """``V^-1 sum_k f(k)``, the value at distance zero, (...), of multipliers (..., *lattice)."""
-        return multiplier.flatten(-self.ndim).mean(-1)
-
-    def to_distances(self, multiplier: Tensor) -> Tensor:
-        """``V^-1 sum_k f(k) cos(k r)`` at every distance r, (..., *lattice), of multipliers (..., *lattice)."""
-        delta = torch.zeros(self.shape, dtype=multiplier.dtype, device=multiplier.device)
-        delta[(0,) * self.ndim] = 1
-        return self.from_modes(multiplier * self.to_modes(delta))
-
-    def at_distances(self, multiplier: Tensor, sites: Tensor) -> Tensor:
-        """`to_distances` at a few sites only: (..., *lattice) -> (..., n_sites), ``sites`` being flat indices."""
-        key = tuple(sites.tolist())
-        if key not in self._cosines:
-            deltas = torch.zeros(len(key) + 1, self.volume, dtype=self.dtype, device=self.device)
-            deltas[torch.arange(len(key) + 1), [0, *key]] = 1
-            modes = self.to_modes(deltas.unflatten(1, self.shape)).flatten(1)
-            self._cosines[key] = (modes[0] * modes[1:]).T.contiguous()
-        return multiplier.flatten(-self.ndim) @ self._cosines[key]
 
     def add_vacuum(self, inputs: Tensor, signs: Signs) -> Tensor:
         """Input fields (n, J, *lattice) of a network, the second one raised from 2 W chi to 2 (s m_0 + W chi).
