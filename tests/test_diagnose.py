@@ -22,6 +22,7 @@ from latticediff.model.shipped import model_names
 from latticediff.model.storage import save_model
 from latticediff.proposal import OdeProposal
 from latticediff.proposal.inversion import invert_passage
+from latticediff.report.diagnosis_page import diagnosis_page
 from latticediff.stages.diagnose import diagnose, diagnosis_of
 
 N_SIGMA = 5  # false alarm 6e-7 a number
@@ -273,3 +274,12 @@ def test_command_writes_the_page_and_refuses_other_folders(folder, tmp_path, cap
         diagnose(folder, tmp_path / "other", n=80)
     with pytest.raises(UserError, match="at least 50"):
         diagnose(folder, tmp_path / "page", n=10)
+
+
+def test_draws_that_cannot_be_inverted_are_counted():
+    """Three steps through a score that is far off: rounds of the inversion do not converge for some of the draws."""
+    found = diagnosis_of(model(FREE, SHAPE, 3.0), "wild", n=100, steps=3, method="rk4", grid="uniform", levels=0)
+    lost, of = found.inversion["lost"]
+    assert 0 < lost < of == 100
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["inversion"]["lost"] == [lost, of]
+    assert f"{lost:.0f} of 100" in diagnosis_page(found, [])

@@ -49,7 +49,8 @@ class Diagnosis:
     shares: dict[str, list[tuple[str, float, float]]]
     integration: "IntegrationBias | None"  #: on exact configurations
     doubling: FloatArray | None  #: epsilon on exact configurations
-    inversion: dict[str, tuple[float, float]]  #: noise -> (median, max), log_q -> (median, max) of a draw inverted
+    #: of draws inverted: noise -> (median, max), log_q -> (median, max), lost -> (number, of how many) if there are any
+    inversion: dict[str, tuple[float, float]]
     integration_draws: "IntegrationBias | None" = None  #: on draws
     score_error: "ScoreError | None" = None
     seed: int = 0

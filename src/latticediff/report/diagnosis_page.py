@@ -153,6 +153,14 @@ def _integration(d: Diagnosis) -> str:
                         ("log_q", "draw inverted: change of log_q, median, largest")):  # fmt: skip
         if name in d.inversion:
             rows.append((label, *blank, "{:.1e}, {:.1e}".format(*d.inversion[name])))
+    if "lost" in d.inversion:
+        rows.append(
+            (
+                "draws that no noise was found for: take more steps",
+                *blank,
+                "{:.0f} of {:.0f}".format(*d.inversion["lost"]),
+            )
+        )
     return table(
         "A chain that weighs with q exp(ε) samples exp(−S − ε): averages move by cov(O, e⁻ᵋ), at most σ_O times the "
         "spread of e⁻ᵋ. A constant ε does nothing: a field has one density, drawn or given.",

@@ -262,7 +262,8 @@ def _integration(
     """The error that integration makes in log_q.
 
     Returns `IntegrationBias` on configurations and on draws; the change of log_q of the former under twice the steps;
-    and how well draws are inverted, as median and largest deviation of noise and log_q. The paths of the SDE have no
+    and how well draws are inverted, as median and largest deviation of noise and log_q, with the number of those for
+    which no noise was found, of how many, if there are any. The paths of the SDE have no
     such error: None, None and an empty dict.
     """
     if not isinstance(proposal, Integrated):
@@ -276,9 +277,12 @@ def _integration(
     of_draws = cast("FloatArray", doubling_error(proposal, drawn, known))
     drawn_bias = integration_bias(of_draws, field_series(drawn, action))
     back, log_q = proposal.invert(drawn)
+    solved = np.isfinite(log_q)  # the passages of a grid that is too coarse need not contract
     changes = {
-        "noise": np.abs(back - noise[usable]).reshape(len(back), -1).max(axis=1),
-        "log_q": np.abs(log_q - known),
+        "noise": np.abs(back - noise[usable]).reshape(len(back), -1).max(axis=1)[solved],
+        "log_q": np.abs(log_q - known)[solved],
     }
     inversion = {name: (float(np.median(c)), float(c.max())) for name, c in changes.items() if len(c)}
+    if not solved.all():
+        inversion["lost"] = (float((~solved).sum()), float(len(solved)))
     return (given, drawn_bias), epsilon, inversion
