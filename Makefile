@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev
 # thread and on two. `make test` runs it with all that this machine has.
 COMPUTES = $(addprefix tests/test_,$(addsuffix .py,kernels folded odd_sites selftest hmc fourier_hmc cluster local_updates composite \
   observables observables_reference analysis_weights metropolis latent knobs steps score ordering screening vacua diffusion orders \
-  time_grid proposal inversion refine differentiable finetune training_objectives free_energy shipped fine totals))
+  time_grid proposal vector_flow inversion refine differentiable finetune training_objectives free_energy shipped fine totals))
 LOWEST = $(subst x86_64,x86-64,$(patsubst arm64,generic,$(patsubst aarch64,generic,$(shell uname -m))))
 
 test-portable: $(VENV)/.installed-dev
