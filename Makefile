@@ -21,7 +21,8 @@ test: $(VENV)/.installed-dev
 # with a home where nothing can be written. `make test` runs it with all that this machine has.
 COMPUTES = $(addprefix tests/test_,$(addsuffix .py,kernels folded odd_sites selftest hmc fourier_hmc cluster local_updates composite \
   observables observables_reference analysis_weights metropolis latent knobs steps score ordering screening vacua diffusion orders \
-  time_grid proposal inversion refine differentiable finetune training_objectives free_energy shipped fine totals random_mass random_mass_learned finite_size external_field))
+  time_grid proposal vector_flow inversion refine differentiable finetune training_objectives free_energy shipped fine totals random_mass \
+  random_mass_learned finite_size external_field))
 LOWEST = $(subst x86_64,x86-64,$(patsubst arm64,generic,$(patsubst aarch64,generic,$(shell uname -m))))
 
 PORTABLE = NUMBA_CPU_NAME=$(LOWEST) NUMBA_CPU_FEATURES= ATEN_CPU_CAPABILITY=default NUMBA_CACHE_DIR=$(abspath $(VENV))/lowered \

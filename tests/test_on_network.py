@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import normal, some_propagator
+from on_toys import network, reference, rotated, rotation, theory, vector_model
 
-from latticediff.action import ON, Phi4
+from latticediff.action import Phi4
 from latticediff.build.network import build_network
 from latticediff.config import parse_card
 from latticediff.diffusion.flow import ProbabilityFlow
@@ -15,9 +16,8 @@ from latticediff.diffusion.ladder import NoiseRange
 from latticediff.diffusion.runge_kutta import scheme
 from latticediff.errors import CardError, ModelError, UserError
 from latticediff.gaussian.reference import GaussianReference
-from latticediff.model.score_model import ScoreModel
 from latticediff.model.storage import load_model, save_model
-from latticediff.networks.contract import ClosedFormTrace, Compiled
+from latticediff.networks.contract import Compiled, Differentiable
 from latticediff.networks.ridge.network import RidgeNetwork
 from latticediff.networks.ridge.normal_ordering import gaussian_mean, slope_ratio
 from latticediff.networks.ridge.vector import VectorRidgeNetwork
@@ -28,33 +28,6 @@ from latticediff.targets.control_variates import three_targets
 
 LEVEL = torch.tensor([-0.7], dtype=torch.float64)
 CASES = [(2, (4, 4)), (3, (5,)), (2, (2, 3, 2)), (1, (4, 3))]
-
-
-def theory(n, ndim, m2=-1.0, lam=1.5):
-    return ON("A", {"m2": m2, "lam": lam}, n, ndim)
-
-
-def reference(n, lattice, dtype=torch.float64, **couplings):
-    propagator = np.broadcast_to(some_propagator(lattice), (n, *lattice)).copy()
-    return GaussianReference(theory(n, len(lattice), **couplings), propagator, dtype=dtype)
-
-
-def network(ndim, seed=0, strength=0.3, kind=VectorRidgeNetwork, **options):
-    """A network whose weights are all random."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        made = kind(ndim, features=5, hidden=8, **options).double()
-        for weights in made.parameters():
-            torch.nn.init.normal_(weights, std=strength)
-    return made.requires_grad_(False)
-
-
-def rotation(n, seed=0):
-    return torch.linalg.qr(normal((n, n), seed))[0]
-
-
-def rotated(x, matrix):
-    return torch.einsum("ab,nb...->na...", matrix, x)
 
 
 def flow_of(n, lattice, steps=6, seed=0, **couplings):
@@ -210,21 +183,12 @@ def test_targets_agree_given_the_noised_field(n):
 # --- models, cards ---------------------------------------------------------------------------------------------------
 
 
-def model(n=2, lattice=(4, 4)):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        made = VectorRidgeNetwork(len(lattice) + 1, features=4, hidden=8, ordered=True, screened=True)
-        torch.nn.init.normal_(made.amplitude.bias, std=0.1)
-    gaussian, noise = reference(n, lattice, torch.float32), NoiseRange(0.05, 3.0)
-    return ScoreModel(made, gaussian, noise, np.array(noise.log_range), np.ones((2, n, *lattice)))
-
-
 def test_model_is_stored_and_proposes_by_both_routes(tmp_path):
-    made = model()
+    made = vector_model()
     save_model(made, tmp_path / "m")
     again = load_model(tmp_path / "m", action=theory(2, 2), shape=(2, 4, 4))
     assert again.fingerprint() == made.fingerprint()
-    assert isinstance(again.network, ClosedFormTrace) and not isinstance(again.network, Compiled)
+    assert isinstance(again.network, Compiled) and not isinstance(again.network, Differentiable)
     ode = OdeProposal(again, steps=10)
     draw = ode.draw(6, np.random.default_rng(3))
     assert draw.phi.shape == (6, 2, 4, 4)

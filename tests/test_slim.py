@@ -7,7 +7,7 @@ import pytest
 import torch
 from learned_toys import QUARTIC, network, normal, some_propagator
 
-from latticediff._kernels import lanes
+from latticediff._kernels import two_sites
 from latticediff._kernels.vectors import LANES
 from latticediff.config import parse_card
 from latticediff.diffusion.compiled import CompiledFlow
@@ -86,7 +86,7 @@ def test_rows_that_only_fill_up_a_block_go_nowhere():
     net, gaussian = slim(2, 1).requires_grad_(False), reference((4, 6))
     flow = CompiledFlow(net, gaussian, np.linspace(1.0, -2.0, 4), scheme("rk4"))
     places = flow.ridge.taps[1].reshape(24, -1) // LANES
-    assert places.shape[1] % lanes.ROWS == 0 and np.all(places[:, 9:] == 24)
+    assert places.shape[1] % two_sites.ROWS == 0 and np.all(places[:, 9:] == 24)
     for row in places[:, :9].T:
         assert sorted(row) == list(range(24))
 

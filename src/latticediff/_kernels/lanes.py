@@ -3,7 +3,7 @@
 The arithmetic is `flow`'s, which keeps what differentiation needs; this one is what proposals use. The state lives in
 an orthonormal real Fourier basis, float64; the inside of the network is float32. All arrays have the lane innermost,
 so neighbours are other rows of a table and any lattice, any dimension and any set of taps is the same code.
-Sites are taken two at a time: `SUMS_IN` sums stay in registers, and every weight that is loaded serves two sites.
+Sites are taken two at a time (`two_sites`).
 
 A lane's bits depend on nothing but its own configuration: not on the batch, the other lanes, or the threads.
 """
@@ -14,16 +14,12 @@ from .compile import cached
 from .folded import scratch_size, transform
 from .pieces import cubic_pieces
 from .rows import interleave, separate
-from .vectors import LANES, add_products, load, narrow, nothing, number, root, spread, store, store_all, widen
+from .stages import advance
+from .two_sites import hidden, scatter
+from .vectors import LANES, load, narrow, root, spread, store, widen
 
 one, two, three, half = np.float32(1.0), np.float32(2.0), np.float32(3.0), np.float32(0.5)
 zero, zero_64 = np.float32(0.0), 0.0
-
-
-#: Features whose sums stay in registers together, for two sites each: twice as many vectors as `ROWS` of the way out
-BLOCK = 8 if LANES == 16 else 4
-ROWS = 5  #: output rows: 9 taps and 18 fill two and four blocks but for a tenth
-SUMS_IN, SUMS_OUT = 2 * BLOCK, 2 * ROWS
 
 
 @cached
@@ -46,20 +42,11 @@ def amplitude(amplitudes, by_site, x, f, which):
 def features(kernels, amplitudes, by_site, kappa, taps, x, y, keep, u, size, g):
     """Features of sites x and y into `g`, and ``sum_f kappa_f g_f'(h_f)`` of both; `keep` is 0 for a y that is x again.
 
-    `kernels` (F / BLOCK * J * T * BLOCK,), `amplitudes` (F, 2), `by_site` (V or 0, F, 2); `taps` (V * T,) where the
-    field at each offset from a site lies; `u` (J * size) the input fields. F is a multiple of BLOCK.
+    `kernels`, `taps` and `g` as in `hidden`; `amplitudes` (F, 2), `by_site` (V or 0, F, 2); `u` (J * size) the input
+    fields.
     """
     T, F = taps.shape[0] * LANES // size, amplitudes.shape[0]
-    J = u.shape[0] // size
-    at = 0
-    for first in range(0, F, BLOCK):
-        sums = nothing(SUMS_IN)
-        for j in range(J):
-            for t in range(T):
-                pair = load(u, j * size + number(taps, x * T + t)), load(u, j * size + number(taps, y * T + t))
-                sums = add_products(sums, kernels, at, pair)
-                at += BLOCK
-        store_all(g, 2 * first * LANES, sums)
+    hidden(kernels, F, taps, T, x, y, u, 0, u.shape[0] // size, size, g, 0)
     dx = dy = spread(zero)
     kept = spread(keep)
     for f in range(F):
@@ -73,40 +60,6 @@ def features(kernels, amplitudes, by_site, kappa, taps, x, y, keep, u, size, g):
         store(g, (2 * f + 1) * LANES, kept * value)
         dy = dy + weight * derivative
     return widen(dx) + widen(kept * dy)
-
-
-@cached
-def deposit(out, place, value):
-    """Add a vector to what lies at a place."""
-    store(out, place, load(out, place) + value)
-
-
-@cached
-def scatter(kernels, F, places, x, y, g, out):
-    """``out_m(x - offset_t) += sum_f B_mft g_f(x)`` and the same of y.
-
-    `kernels` (N * F,), rows m, t in blocks of ROWS up to N; `places` (V * N,) where what a site gives to each row goes,
-    behind the fields for rows that are none.
-    """
-    N = kernels.shape[0] // F
-    at, at_x, at_y = 0, x * N, y * N
-    for _ in range(0, N, ROWS):
-        sums = nothing(SUMS_OUT)
-        for f in range(F):
-            pair = load(g, 2 * f * LANES), load(g, (2 * f + 1) * LANES)
-            sums = add_products(sums, kernels, at, pair)
-            at += ROWS
-        deposit(out, number(places, at_x), sums[0])
-        deposit(out, number(places, at_y), sums[1])
-        deposit(out, number(places, at_x + 1), sums[2])
-        deposit(out, number(places, at_y + 1), sums[3])
-        deposit(out, number(places, at_x + 2), sums[4])
-        deposit(out, number(places, at_y + 2), sums[5])
-        deposit(out, number(places, at_x + 3), sums[6])
-        deposit(out, number(places, at_y + 3), sums[7])
-        deposit(out, number(places, at_x + 4), sums[8])
-        deposit(out, number(places, at_y + 4), sums[9])
-        at_x, at_y = at_x + ROWS, at_y + ROWS
 
 
 @cached
@@ -178,7 +131,7 @@ def slope(
     for x in range(0, V, 2):
         y, keep = (x + 1, one) if x + 1 < V else (x, zero)
         trace = trace + features(A, alpha, beyond, weights, into, x, y, keep, u, size, g)
-        scatter(B, F, outward, x, y, g, out)
+        scatter(B, F, outward, x, y, g, 0, out, 0)
     for m in range(M):
         field = out[m * size : (m + 1) * size]
         transform(extents, sizes, order, plain, pairs, forths, False, field, work, scratch)
@@ -219,17 +172,8 @@ def flow(
         integral = spread(zero_64)
         for n in range(step.shape[0]):
             for s in range(n_stages + 1):
-                count = 0
-                for r in range(max(0, s - depth), s):
-                    b = step[n] * (increments[s, r] if s < n_stages else last[r])
-                    if b != 0.0:
-                        factors[count], rows[count] = b, r % depth * size
-                        count += 1
-                for at in range(0, size if count > 0 else 0, LANES):
-                    moved = load(state, at)
-                    for c in range(count):
-                        moved = moved + spread(factors[c]) * load(slopes, rows[c] + at)
-                    store(state, at, moved)
+                row = increments[s] if s < n_stages else last
+                advance(state, slopes, depth, step[n], row, s, factors, rows)
                 if s < n_stages:
                     trace = slope(
                         state, stage_level[n, s], extents, sizes, order, plain, pairs, forths, backs, into, outward,

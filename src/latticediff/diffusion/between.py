@@ -11,11 +11,10 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._kernels.flow import Levels
 from ..gaussian.reference import GaussianReference
 from ..networks.contract import Compiled
 from ..types import FloatArray
-from .compiled import CompiledFlow, CompiledRidge
+from .compiled import CompiledFlow, CompiledRidge, at_levels
 from .runge_kutta import Method
 
 __all__ = ["FineRidge", "InterpolatedFlow"]
@@ -24,13 +23,13 @@ N_LEVELS = 97  #: of the fine tables
 POINTS = 6  #: levels that an interpolating polynomial goes through
 
 
-class FineRidge(CompiledRidge):
+class FineRidge:
     """A ridge network on a fine uniform grid of noise levels, and by interpolation anywhere within.
 
     Parameters
     ----------
     network, gaussian
-        See `CompiledRidge`.
+        See `latticediff.diffusion.compiled.at_levels`.
     log_range : tuple of float
         Lowest and highest log sigma.
     """
@@ -38,16 +37,16 @@ class FineRidge(CompiledRidge):
     def __init__(self, network: Compiled, gaussian: GaussianReference, log_range: tuple[float, float]) -> None:
         self.network, self.gaussian = network, gaussian
         self.nodes = np.linspace(*log_range, N_LEVELS)
-        super().__init__(network, gaussian, self.nodes)
+        self._ridge = at_levels(network, gaussian, self.nodes)
 
     def at(self, log_sigma: FloatArray) -> CompiledRidge:
         """The network at these levels (n,), which lie within the range but for rounding."""
         first, weights = _lagrange(self.nodes, log_sigma)
-        found = copy.copy(self)
-        found.levels = Levels(
+        found, levels = copy.copy(self._ridge), self._ridge.levels
+        found.levels = type(levels)(
             *(
                 table if name == "raised" else _weighted(table, first, weights)  # the same at every level
-                for name, table in zip(Levels._fields, self.levels, strict=True)
+                for name, table in zip(levels._fields, levels, strict=True)
             )
         )
         return found

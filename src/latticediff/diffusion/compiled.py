@@ -1,114 +1,33 @@
 """A frozen ridge model as tables for the compiled flow: the CPU's way to propose.
 
 `CompiledFlow` does what `latticediff.diffusion.flow.ProbabilityFlow` does, several configurations at a time in
-`latticediff._kernels.lanes`: many times faster, and with the same bits for any batch and any number of threads.
+`latticediff._kernels.lanes` or `latticediff._kernels.vector_flow`: many times faster, and with the same bits for any
+batch and any number of threads.
 """
 
-import copy
 import math
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
 
-from .._kernels import folded
-from .._kernels import lanes as kernels
-from .._kernels.flow import Levels
 from .._kernels.rows import n_groups
 from .._kernels.threads import over_groups
 from .._kernels.vectors import LANES
-from ..fourier import basis_from_momenta
 from ..gaussian.reference import GaussianReference
-from ..gaussian.vacua import vacua
 from ..networks.contract import Compiled
 from ..types import FloatArray
+from .compiled_ridge import COST, CompiledRidge
+from .compiled_vectors import CompiledVectors
 from .runge_kutta import Method
-from .transforms import SiteTransform
 
-__all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge"]
-
-COST = 50  # a network evaluation of a site, in plain site updates; decides whether threads pay
+__all__ = ["CompiledFlow", "CompiledModes", "CompiledRidge", "at_levels"]
 
 
-class CompiledRidge:
-    """A ridge network at fixed noise levels, acting on fields in the real Fourier basis.
-
-    Parameters
-    ----------
-    network : latticediff.networks.contract.Compiled
-    gaussian : GaussianReference
-    log_sigma : ndarray, shape (n_levels,)
-    tables : Levels of tensors, optional
-        What the network's `level_tables` gives; default: computed here in float64.
-    """
-
-    def __init__(
-        self,
-        network: Compiled,
-        gaussian: GaussianReference,
-        log_sigma: FloatArray,
-        tables: Levels[Tensor] | None = None,
-    ) -> None:
-        self.shape, self.volume = gaussian.shape, gaussian.volume
-        self.extents = np.array(self.shape, np.int64)
-        self.sites = SiteTransform(self.shape, gaussian.is_oblique)
-        self.is_oblique, self.pairs = gaussian.is_oblique, self.sites.pairs
-        if tables is None:
-            exact: Any = copy.deepcopy(network)
-            with torch.no_grad():
-                tables = exact.cpu().double().level_tables(gaussian.to("cpu", torch.float64), log_sigma)
-        self._lay_out(network, gaussian, Levels(*(tensor.detach() for tensor in tables)))
-        mean = None if gaussian.response is None else self.transform(gaussian.response[None])[0]
-        self.vacua = vacua(gaussian, "modes", mean)
-        self.propagator = basis_from_momenta(gaussian.propagator_full.numpy(), self.shape, self.is_oblique).ravel()
-
-    def _lay_out(self, network: Compiled, gaussian: GaussianReference, tables: Levels[Tensor]) -> None:
-        """Tables as the kernel wants them: rows in blocks, flat; sums and what is linear in float64."""
-        sizes, order, forth, back = folded.tables(self.shape)
-        self.transforms = sizes, order, np.arange(max(self.shape)), self.pairs, forth, back
-        into = network.taps(gaussian).numpy()
-        outward = np.argsort(into, axis=1)  # the sites y - offset_t
-        outputs = [m * self.volume + outward for m in range(tables.outer.shape[1])]
-        nowhere = len(outputs) * self.volume  # rows that only fill up a block
-        rows = np.concatenate([*outputs, np.full((-len(outputs) * len(into) % kernels.ROWS, self.volume), nowhere)])
-        self.taps = tuple(np.ascontiguousarray(LANES * table.T, np.int32).ravel() for table in (into, rows))
-        features = -tables.amplitudes.shape[1] % kernels.BLOCK
-        pad = torch.nn.functional.pad
-        scaled = tables.kernels_out * tables.numbers[:, 0, None, None]  # the scale of the output, once for all sites
-        n = len(scaled)
-        self.levels = Levels(
-            _single(folded.in_blocks(tables.kernels_in.numpy(), kernels.BLOCK)).reshape(n, -1),
-            _single(pad(tables.amplitudes, (0, 0, 0, features)).numpy()),
-            _single(folded.in_blocks(pad(scaled, (0, features)).numpy(), kernels.ROWS)).reshape(n, -1),
-            _single(pad(tables.kappa, (0, features)).numpy()),
-            _single(tables.inner.numpy()),
-            _single(tables.outer.numpy()),
-            tables.linear.double().numpy(),
-            tables.numbers.double().numpy(),
-            _single(tables.pieces.numpy()),
-            _single(tables.raised.numpy()),
-            tables.pull.double().numpy(),
-            _single(tables.answer.numpy()),
-            _single(pad(tables.by_site.permute(0, 3, 1, 2), (0, 0, 0, features)).numpy()),
-        )
-
-    def transform(self, fields: FloatArray, inverse: bool = False) -> FloatArray:
-        """Between fields (n, *lattice) and the real Fourier basis (n, V), float64; any company gives the same bits."""
-        flat = np.asarray(fields, np.float64).reshape(len(fields), self.volume)
-        return self.sites.to_sites(flat).reshape(-1, *self.shape) if inverse else self.sites.from_sites(flat)
-
-    def _geometry(self) -> tuple[Any, ...]:
-        return self.extents, *self.transforms, *self.taps, *self.levels
-
-    def slope(self, y: FloatArray, level: int) -> FloatArray:
-        """``dy / d log sigma`` of whitened fields (n, V) at the level with this number; float64."""
-        states = np.ascontiguousarray(y)
-        derivatives = np.empty_like(states)
-        work = COST * len(y) * self.volume
-        over_groups(kernels.slopes, n_groups(len(y)), work, states, level, derivatives, *self._geometry())
-        return derivatives
+def at_levels(network: Compiled, gaussian: GaussianReference, log_sigma: FloatArray) -> CompiledRidge:
+    """A network at these noise levels (n,): `CompiledVectors` for a theory of several components."""
+    kind = CompiledRidge if gaussian.components is None else CompiledVectors
+    return kind(network, gaussian, log_sigma)
 
 
 class CompiledFlow:
@@ -145,7 +64,7 @@ class CompiledFlow:
         self.root = np.sqrt(self.ridge.propagator + self.v_min)
 
     def _ridge(self, network: Compiled, gaussian: GaussianReference, levels: FloatArray) -> CompiledRidge:
-        return CompiledRidge(network, gaussian, levels)
+        return at_levels(network, gaussian, levels)
 
     @property
     def evaluations(self) -> int:
@@ -168,8 +87,8 @@ class CompiledFlow:
         """Integrate states (n, V) in the Fourier basis; returns them and the integrated traces (n,)."""
         groups, moved = n_groups(len(states)), np.array(states)
         integrals = np.empty((groups, LANES))
-        arguments = moved, integrals, *self._scheme(up), *self.ridge._geometry()
-        over_groups(kernels.flow, groups, self._work(len(states)), *arguments)
+        arguments = moved, integrals, *self._scheme(up), *self.ridge.geometry()
+        over_groups(self.ridge.flow, groups, self._work(len(states)), *arguments)
         return moved, integrals.ravel()[: len(states)]
 
     def down(self, y: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -202,13 +121,13 @@ class CompiledModes:
     Parameters
     ----------
     network, gaussian
-        See `CompiledRidge`.
+        See `at_levels`.
     variances : ndarray, shape (N + 1,)
         ``v_0 = 0`` and the levels at which the score is wanted.
     """
 
     def __init__(self, network: Compiled, gaussian: GaussianReference, variances: FloatArray) -> None:
-        self.ridge = CompiledRidge(network, gaussian, 0.5 * np.log(variances[1:]))
+        self.ridge = at_levels(network, gaussian, 0.5 * np.log(variances[1:]))
         self.variances = variances
         self.G, self.vacua = self.ridge.propagator, self.ridge.vacua
 
@@ -230,7 +149,3 @@ class CompiledModes:
     def multiply(self, x: FloatArray, multiplier: FloatArray) -> FloatArray:
         """Fields multiplied by an even function of momentum: in this basis a plain product."""
         return x * multiplier
-
-
-def _single(array: NDArray[Any]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(array.astype(np.float32))

@@ -131,7 +131,7 @@ class TapedRidge(CompiledRidge):
         on_sites = gradients[..., self.frame.sites - self.frame.first]
         return torch.from_numpy(on_sites.reshape(*gradients.shape[:3], n_sites, self.lanes).sum(axis=-1))
 
-    def _geometry(self) -> tuple[Any, ...]:
+    def geometry(self) -> tuple[Any, ...]:
         return self.lanes, self.extents, self.matrices, self.transposes, self.pairs, *self.frame, *self.levels
 
 
@@ -176,7 +176,7 @@ class DifferentiableFlow(CompiledFlow):
         ridge = self.ridge
         packed = pack(states, ridge.lanes)
         integrals = np.zeros((len(packed), ridge.lanes))
-        arguments = packed, integrals, stages, *self._scheme(up), *ridge._geometry()
+        arguments = packed, integrals, stages, *self._scheme(up), *ridge.geometry()
         over_groups(kernels.flow, len(packed), self._work(len(states)), *arguments)
         return unpack(packed, len(states), ridge.lanes), integrals.ravel()[: len(states)]
 

@@ -82,15 +82,18 @@ class Compiled(ClosedFormTrace, Protocol):
     """One hidden layer of pointwise functions between small kernels, as tables on which the compiled flow works."""
 
     def on_array(self, gaussian: Any) -> tuple[tuple[int, ...], ...]:
-        """Offsets of the kernels' taps on the array of a lattice."""
+        """Offsets of the kernels' taps on the array of a field."""
         ...
 
     def taps(self, gaussian: Any) -> Tensor:
-        """The site y + offset_t for every tap t and site y of the lattice, (T, V), int64."""
+        """The place y + offset_t for every tap t and place y of a field, (T, V), int64; components keep apart."""
         ...
 
     def level_tables(self, gaussian: Any, log_sigma: Any) -> Any:
-        """`latticediff._kernels.flow.Levels` of tensors at noise levels (n,); gradients flow to the weights."""
+        """Tables of tensors at noise levels (n,), through which gradients flow to the weights.
+
+        `latticediff._kernels.flow.Levels`; for fields of several components `_kernels.vector_flow.VectorLevels`.
+        """
         ...
 
 

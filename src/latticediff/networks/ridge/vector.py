@@ -19,8 +19,10 @@ import itertools
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..._kernels.vector_flow import VectorLevels
 from ...errors import UserError
 from ...gaussian.reference import GaussianReference
 from ...gaussian.vector_baseline import vector_baseline, vector_response
@@ -29,6 +31,7 @@ from .base import N_INPUT, N_OUTPUT, Ridge
 from .core import hidden as hidden_fields
 from .core import spread_out
 from .normal_ordering import gaussian_mean, ordered_amplitudes
+from .vector_tables import vector_tables
 
 __all__ = ["VectorRidgeNetwork", "vector_core"]
 
@@ -118,7 +121,7 @@ class VectorRidgeNetwork(Ridge):
         """Registered name and options, enough to build the network again."""
         return {key: value for key, value in super().describe().items() if key != "conditioned"}
 
-    def _order(
+    def order(
         self,
         gaussian: GaussianReference,
         inner: Tensor,
@@ -178,7 +181,7 @@ class VectorRidgeNetwork(Ridge):
             outer = outer * D[:, None]
         gain_in, amplitudes, gain_out = self.coefficients(gaussian, log_sigma)
         kernels_in, kernels_out = self.kernels(gain_in, gain_out)
-        amplitudes, response = self._order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
+        amplitudes, response = self.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
         fields = gaussian.from_modes(modes[:, None] * inner).flatten(2)
         taps: Any = self.taps(gaussian)
         features, slopes = vector_core(fields, kernels_in, amplitudes, kernels_out, taps, gaussian.components, trace)
@@ -193,3 +196,7 @@ class VectorRidgeNetwork(Ridge):
         assert total is not None and slopes is not None  # both were asked for
         kappa = self.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
         return R, total + (kappa.double() * slopes).sum(1)
+
+    def level_tables(self, gaussian: GaussianReference, log_sigma: ArrayLike) -> VectorLevels[Tensor]:
+        """The network at fixed noise levels as tables for the compiled flow; see `vector_tables.vector_tables`."""
+        return vector_tables(self, gaussian, log_sigma)
