@@ -68,6 +68,8 @@ class PointSection(Section):
     largest: CountFromZero = 0  #: L of the sizes of this point, at most; 0: all of the card
     known: Annotated[list[float], Field(default_factory=list)]  #: [kappa_c, its error] that others have found
     told: str = ""  #: who
+    #: instead of that of all points
+    beside: list[Literal["hmc", "cluster"]] | None = None
 
     @field_validator("known")
     @classmethod
@@ -131,6 +133,10 @@ class CriticalCard(BaseModel):
         """The sizes of a point, the smallest first."""
         return [size for size in self.size if not point.largest or point.largest >= size.L]
 
+    def beside(self, point: PointSection) -> list[str]:
+        """The classical samplers that run beside the draws of a point."""
+        return list(self.critical.beside if point.beside is None else point.beside)
+
     def kappas(self, point: PointSection, size: SizeSection) -> tuple[float, ...]:
         """The couplings of the ensembles, ascending."""
         return tuple(float(f"{point.kappa * (1 + node / size.L):.{DIGITS}g}") for node in self.critical.nodes)
@@ -142,7 +148,7 @@ class CriticalCard(BaseModel):
 
     def to_toml(self) -> str:
         """The effective card; `parse_critical` of it is an equal card."""
-        return tomli_w.dumps(self.model_dump())
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
 def load_critical(path: PathLikeStr, overrides: Sequence[str] = ()) -> CriticalCard:

@@ -14,6 +14,7 @@ from ..atomic import claimed, entries_of, sealed_text
 from ..cluster import Cluster
 from ..composite import Sequence
 from ..config import parse_card
+from ..critical.approach import continuum_limit
 from ..critical.models import Place, cards_of
 from ..critical.results import at_point, costs_of, ratio_error
 from ..critical.series import read_fields, sampled, write_fields
@@ -111,6 +112,10 @@ def critical(
             "card": json.loads(card.model_dump_json()),
             "points": points,
         }
+        learned = [point["samplers"]["learned"] for point in points]
+        columns = [row["g"] for row in learned], *([row["f"][part] for row in learned] for part in (0, 1))
+        if (limit := continuum_limit(*columns)) is not None:
+            document["continuum"] = limit
         text = json.dumps(with_digest(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         sealed_text(out / DOCUMENT, text)
         write_critical(document, out)
@@ -181,16 +186,15 @@ def _fields(
         "steps": size.steps,
         "hmc_chains": size.hmc_chains,
         "seed": settings.seed,
-        "beside": settings.beside,
+        "beside": card.beside(point),
         "budget": settings.budget,
         "model": json_digest(read_card(_model(place))),
         "version": version(),
     }
     if (found := read_fields(path, identity)) is not None:
         return found
-    progress.say(
-        f"sampling {place.label} at kappa = {kappa:g}: {size.draws} draws, {', '.join(settings.beside)} beside"
-    )
+    beside = ", ".join(card.beside(point)) or "nothing"
+    progress.say(f"sampling {place.label} at kappa = {kappa:g}: {size.draws} draws, {beside} beside")
     action: Any = cards[kappa].theory()
     streams = Streams(settings.seed).child("critical").child(f"{place.label}-{kappa!r}")
     model = load_model(_model(place), action=action, shape=(size.L, size.L))
@@ -202,7 +206,7 @@ def _fields(
     start = _last_fields(place.data(kappa), size.hmc_chains)
     with one_thread():
         kernels: dict[str, Any] = {
-            name: _kernel(name, place, cards, action, card, progress) for name in settings.beside
+            name: _kernel(name, place, cards, action, card, progress) for name in card.beside(point)
         }
         found = sampled(action, proposal, size.draws, kernels, start, streams, stop)
     found.about["doubling"] = spread
@@ -249,7 +253,7 @@ def _last_fields(path: Path, n_chains: int) -> FloatArray:
 def _point(
     card: CriticalCard, point: PointSection, fields: dict[int, dict[float, Fields]], paid: dict[int, Description]
 ) -> Description:
-    tables = {name: at_point(card, point, fields, name) for name in ("learned", *card.critical.beside)}
+    tables = {name: at_point(card, point, fields, name) for name in ("learned", *card.beside(point))}
     return {
         "lam": point.lam,
         "samplers": tables,

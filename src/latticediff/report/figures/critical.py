@@ -1,4 +1,4 @@
-"""Figures of a critical point: what crosses, and the couplings and exponents against the size."""
+"""Figures of a critical point: what crosses, couplings and exponents against the size, f against g."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...critical.approach import Approach
 from ..style import COLOURS, DASHES, MARKERS, FigureRecord, legend, new_figure, styled
 
 __all__ = ["draw_critical"]
@@ -17,7 +18,7 @@ QUANTITY = {"xi": "ξ/L", "ratio": "Q"}
 
 
 def draw_critical(document: Mapping[str, Any]) -> list[FigureRecord]:
-    """One figure of curves for each point, and one of all couplings and exponents against L.
+    """One figure of curves for each point, one of all couplings and exponents against L, and one of the continuum.
 
     Parameters
     ----------
@@ -25,7 +26,8 @@ def draw_critical(document: Mapping[str, Any]) -> list[FigureRecord]:
         ``critical.json``.
     """
     with styled():
-        return [*(_curves(point) for point in document["points"]), _sizes(document)]
+        records = [*(_curves(point) for point in document["points"]), _sizes(document)]
+        return [*records, _continuum(document["continuum"])] if "continuum" in document else records
 
 
 def _curves(point: Mapping[str, Any]) -> FigureRecord:
@@ -106,5 +108,44 @@ def _sizes(document: Mapping[str, Any]) -> FigureRecord:
         "Three panels over L: couplings that tend to kappa_c, 1/nu near 1, 2 - eta near 1.75.",
         figure,
         ("lam", "quantity", "what", "L", "value", "error"),
+        rows,
+    )
+
+
+def _continuum(continuum: Mapping[str, Any]) -> FigureRecord:
+    figure, ax = new_figure(3.8)
+    g = np.linspace(0, 1.1 * max(continuum["g"]), 200)[1:]
+    rows = [
+        ("found", x, f, error) for x, f, error in zip(continuum["g"], continuum["f"], continuum["errors"], strict=True)
+    ]
+    for number, fit in enumerate(continuum["fits"]):
+        look: dict[str, Any] = {"color": COLOURS[number + 1], "ls": DASHES[number], "label": fit["form"]}
+        y = Approach(fit["form"], tuple(fit["parameters"]), fit["error"], fit["chi2"], fit["dof"]).at(g)
+        ax.plot(g, y, **look)
+        rows += [(fit["form"], float(x), float(value), "") for x, value in zip(g[::4], y[::4], strict=True)]
+    ax.errorbar(continuum["g"], continuum["f"], continuum["errors"], color=COLOURS[0], marker="o", ls="", label="found")
+    near = -0.02 * g[-1]  # what is at g = 0, beside each other
+    ax.errorbar(
+        [near], [continuum["value"]], [continuum["error"]], color=COLOURS[0], marker="s", ls="", label="its limit"
+    )
+    ax.errorbar(
+        [2 * near],
+        continuum["published"][:1],
+        continuum["published"][1:],
+        color="#000000",
+        marker="X",
+        ls="",
+        label="published",
+    )
+    ax.set(xlabel=r"$g$", ylabel=r"$f = g / \mu^2$")
+    legend(figure, ax, outside=True)
+    return FigureRecord(
+        "continuum",
+        "Towards the continuum",
+        "The critical f against the lattice coupling g, fits of it, and left of g = 0 their limit and the published"
+        " value. Lines: what is taken for the next order; the last knows no factor of a logarithm.",
+        f"Points at {len(continuum['g'])} couplings, three curves that fall and rise, and two values at g = 0.",
+        figure,
+        ("what", "g", "f", "error"),
         rows,
     )
