@@ -79,6 +79,11 @@ def test_the_card_that_comes_along_is_whole():
         ("[[point]]", "[[points]]", r"no \[\[point\]\]"),
         ("lam = 0.5", "lam = 0.5\nlargest = 6", "three sizes"),
         ("window = 0.6", 'beside = ["wolff"]', "hmc"),
+        ("[0.0]", "[0.0, 0.00001]", "steps of 0.01"),
+        ("draws = 4000", "draws = 40", "64 blocks"),
+        ("draws = 4000", "draws = -40", "greater than or equal to 1"),
+        ("[[point]]", "[[elsewhere]]\nlam = 0.1\nkappa_c = [0.3, 0.0]\n[[point]]", "both above 0"),
+        ("[[point]]", "[[elsewhere]]\nlam = 0.1\nkappa = 0.3\n[[point]]", "no key 'kappa' .did you mean 'kappa_c'"),
     ],
 )
 def test_a_card_that_cannot_be_used_is_refused_in_one_line(old, new, words):
@@ -257,7 +262,7 @@ def test_the_command_goes_on_and_says_what_it_found(tmp_path, capsys):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "mine.txt").write_text("mine")
     assert called(["critical", str(tmp_path / "card.toml"), "--out", str(tmp_path / "foreign"), "-q"]) == 2
-    assert "no critical point" in capsys.readouterr().err
+    assert "no folder of a critical point" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -52,7 +52,8 @@ def _cost_sentence(point: Mapping[str, Any]) -> str:
         ratios = []
         for extent in sorted({L for L, _ in rows}):
             learned, other = rows[extent, "learned"], rows[extent, sampler]
-            ratios.append(f"{other['seconds_for_error'] / learned['seconds']:.2g} at L = {extent}")
+            bound = "at most " if other.get("search_ended") else ""
+            ratios.append(f"{bound}{other['seconds_for_error'] / learned['seconds']:.2g} at L = {extent}")
         parts.append(f"{SAMPLERS[sampler]} {', '.join(ratios)}")
     error = 100 * point["cost_error"]
     return (
@@ -62,8 +63,12 @@ def _cost_sentence(point: Mapping[str, Any]) -> str:
 
 
 def _continuum_sentence(continuum: Mapping[str, Any]) -> str:
+    count = len(continuum["g"])
+    couplings = f"{count} couplings" + (
+        f", {continuum['elsewhere']} of them found elsewhere" * bool(continuum["elsewhere"])
+    )
     return (
-        f"g to 0: f_c = {value_error(continuum['value'], continuum['error'])} from {len(continuum['g'])} couplings,"
+        f"g to 0: f_c = {value_error(continuum['value'], continuum['error'])} from {couplings};"
         f" {abs(continuum['sigma']):.1f} sigma from {value_error(*continuum['published'])} (arXiv 2512.16536)."
     )
 

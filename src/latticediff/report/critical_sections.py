@@ -138,16 +138,16 @@ def _pairs(document: Document) -> Table:
 
 def _continuum(document: Document) -> Table:
     rows = []
-    for point in document["points"]:
-        found = point["samplers"]["learned"]
-        distance = found["f"][0] - F_CONTINUUM[0]
+    here = [{**point["samplers"]["learned"], "told": "the draws"} for point in document["points"]]
+    for found in (*here, *document.get("elsewhere", ())):
         rows.append(
             (
-                f"{point['lam']:g}",
+                f"{found['lam']:g}",
+                found["told"] or "elsewhere",
                 f"{found['g']:.5g}",
                 f"{found['mu0_sq']:.6g}",
                 value_error(*found["f"]),
-                f"{distance:+.3f}",
+                f"{found['f'][0] - F_CONTINUUM[0]:+.3f}",
             )
         )
     caption = (
@@ -157,7 +157,7 @@ def _continuum(document: Document) -> Table:
     )
     if "continuum" not in document:
         caption += " Three or more couplings are extrapolated; here are fewer."
-    return Table(caption, ("lam", "g", "mu0²", "f", "f − f_c"), rows)
+    return Table(caption, ("lam", "kappa_c of", "g", "mu0²", "f", "f − f_c"), rows)
 
 
 def _approach(continuum: Mapping[str, Any]) -> Table:
@@ -191,7 +191,7 @@ def _costs(document: Document) -> Table:
                 (
                     f"{point['lam']:g}",
                     str(row["L"]),
-                    SAMPLERS[row["sampler"]],
+                    SAMPLERS[row["sampler"]] + (", search ended by its budget" if row.get("search_ended") else ""),
                     f"{row['error']:.2e}",
                     seconds(row["seconds"]),
                     seconds(row["seconds_for_error"]),
