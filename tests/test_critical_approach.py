@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from scipy.special import k0
 from scipy.stats import chi2 as chi2_law
 
-from latticediff.critical.approach import FORMS, approach, first_order
+from latticediff.critical.approach import FORMS, approach, continuum_limit, first_order
 from latticediff.errors import UserError
 
 G = np.array([0.15, 0.3, 0.6, 1.2, 2.4])
@@ -103,3 +103,16 @@ def test_a_fit_that_does_not_describe_its_points_has_a_larger_error():
 def test_points_that_cannot_be_fitted_are_refused(g, f, error, form, words):
     with pytest.raises(UserError, match=words):
         approach(g, f, error, form)
+
+
+def test_the_limit_is_the_middle_of_both_ends_of_the_next_order():
+    f, error = FORMS["g^2"](G, KNOWN), [0.4, 0.15, 0.06, 0.04, 0.08]
+    found = continuum_limit(G.tolist(), f.tolist(), error)
+    one, other = (approach(G, f, error, form) for form in ("g^2", "g^2 T^4"))
+    assert_allclose(one.value, KNOWN[0], rtol=1e-6)
+    assert_allclose(
+        [found["value"], found["systematic"]], [(one.value + other.value) / 2, (one.value - other.value) / 2]
+    )
+    assert_allclose(found["error"], math.hypot(found["statistical"], found["systematic"]))
+    assert [fit["form"] for fit in found["fits"]] == list(FORMS)
+    assert continuum_limit([0.3, 0.6], [10.0, 10.0], [0.1, 0.1]) is None

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from latticediff.cli import main
+from latticediff.report.critical import verdict_of
+from latticediff.stages.finetune import NothingGained
 
 CARD = """
 [critical]
@@ -99,16 +101,35 @@ def test_the_card_of_another_command_is_not_lost(done, tmp_path, capsys):
     assert (model / "card.toml").read_bytes() == before
 
 
-def test_changed_cards_of_a_folder(again, capsys):
-    """What is trained is kept or refused, never taken for something else."""
-    assert run(WHOLE.replace("max_doubling = 0.1", "max_doubling = 1e-9"), again) == 2
-    assert "max_doubling is 1e-09" in capsys.readouterr().err
-    assert run(WHOLE.replace("[-0.1, 0.0]", "[-0.2, 0.0]"), again) == 2
-    assert "nodes want data-0.323.h5" in capsys.readouterr().err
-    assert run(WHOLE.replace("L = 4\n", "L = 4\nfeatures = 4\n"), again) == 2
-    assert "begun by another card" in capsys.readouterr().err
-    assert run(CARD + "".join(map(SIZE.format, (6, 8, 10))), again) == 2
-    assert "it began with lam0.5-L4/score" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("max_doubling = 0.1", "max_doubling = 1e-9", "max_doubling is 1e-09"),
+        ("[-0.1, 0.0]", "[-0.2, 0.0]", "nodes want data-0.323.h5"),
+        ("L = 4\n", "L = 4\nfeatures = 4\n", "begun by another card"),
+        (SIZE.format(4), "", "it began with lam0.5-L4/score"),
+    ],
+)
+def test_what_was_trained_is_refused_where_the_card_has_changed(again, capsys, old, new, words):
+    larger = SIZE.format(10) if not new else ""
+    assert run(WHOLE.replace(old, new, 1) + larger, again) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_fine_tuning_that_gains_nothing_is_not_tried_twice(again, monkeypatch):
+    tried = []
+
+    def in_vain(card, start, *rest, **options):
+        tried.append(str(start))
+        raise NothingGained("fine-tuning gained nothing: an example")
+
+    monkeypatch.setattr("latticediff.stages.finetune.finetune", in_vain)
+    for path in (again / "models").glob("*/card.toml"):
+        path.unlink()  # as if begun by the card that fine-tunes
+    card = WHOLE.replace("finetune_steps = 0", "finetune_steps = 5")
+    assert run(card, again) == 0 and run(card, again) == 0
+    assert len(tried) == 3
+    assert (again / "critical.md").read_text().count("fine-tuning gained nothing") == 3
 
 
 def test_a_larger_budget_searches_again(again, capsys):
@@ -142,6 +163,9 @@ def test_a_page_without_chains_beside_and_with_points_of_others(done):
     assert document["continuum"]["g"][1:] == [row["g"] for row in document["elsewhere"]]
     assert "from 3 couplings, 2 of them found elsewhere" in page and "| 0.022 | an example | 0.3 |" in page
     assert (done / "figures" / "continuum.png").stat().st_size > 1000
+    assert "Pareto k" not in " ".join(verdict_of(document))
+    document["points"][0]["costs"][1]["pareto_k"] = [0.3, 0.81]
+    assert "L = 6 is 0.81, above 0.7" in " ".join(verdict_of(document))
 
 
 @pytest.mark.slow

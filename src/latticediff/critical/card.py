@@ -119,6 +119,7 @@ class SizeSection(Section):
     learning_rate: Positive = 5e-3
     finetune_steps: CountFromZero = 300
     finetune_batch: Count = 12
+    finetune_learning_rate: Positive = 2e-3
     features: Count = 8
     hmc_chains: Count = 64
 

@@ -28,7 +28,8 @@ def costs_of(fields: ByNode, tables: Mapping[str, Description], paid: Mapping[in
     tables : dict of str to dict
         Sampler to what `at_point` gave for it.
     paid : dict of int to dict
-        L to the seconds that its model cost: ``training`` and ``data``.
+        L to the seconds that its model cost, ``training`` and ``data``, and ``untuned``: whether fine-tuning gained
+        nothing.
 
     Returns
     -------
@@ -56,6 +57,7 @@ def costs_of(fields: ByNode, tables: Mapping[str, Description], paid: Mapping[in
                     "evaluations_for_error": evaluations * factor if math.isfinite(evaluations) else None,
                     "seconds_per_evaluation": seconds / evaluations if math.isfinite(evaluations) else None,
                     "search_ended": any(_ended(row.get("kernel")) for row in told),
+                    "untuned": sampler == "learned" and paid[L]["untuned"],
                     "training": paid[L]["training"] if sampler == "learned" else 0.0,
                     "data": paid[L]["data"] if sampler == "learned" else 0.0,
                     "tau_int": [[row["thin"] * x for x in row["tau_int"]] for row in told if "tau_int" in row],

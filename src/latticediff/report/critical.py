@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..analysis.reweighting import MAX_PARETO_K
 from ..types import PathLikeStr
 from .blocks import Lines, Listing, Section
 from .build import write_figures, write_file
@@ -36,11 +37,23 @@ def verdict_of(document: Document) -> list[str]:
             for name, (label, exact) in ISING.items()
         ]
         lines.append(f"{text}; {', '.join(told)} there, from L = {' and '.join(map(str, exponents['extents']))}.")
+        lines += _tails(point)
         if len(point["samplers"]) > 1:
             lines.append(_cost_sentence(point))
     if "continuum" in document:
         lines.append(_continuum_sentence(document["continuum"]))
     return lines
+
+
+def _tails(point: Mapping[str, Any]) -> list[str]:
+    """Sizes whose weights are too unequal for their averages and errors to be trusted."""
+    worst = {row["L"]: max(row["pareto_k"]) for row in point["costs"] if row["sampler"] == "learned"}
+    return [
+        f"lam = {point['lam']:g}: Pareto k of the weights at L = {extent} is {k:.2f}, above {MAX_PARETO_K:g}: averages"
+        " of these draws and their errors are not to be trusted; train this size longer."
+        for extent, k in worst.items()
+        if k > MAX_PARETO_K
+    ]
 
 
 def _cost_sentence(point: Mapping[str, Any]) -> str:

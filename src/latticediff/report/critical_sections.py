@@ -219,7 +219,7 @@ def _models(document: Document) -> Table:
                 rows.append(
                     (
                         f"{point['lam']:g}",
-                        str(row["L"]),
+                        str(row["L"]) + (" (fine-tuning gained nothing)" if row.get("untuned") else ""),
                         ", ".join(f"{ess:.3f}" for ess in row["ess"]),
                         ", ".join(f"{k:.2f}" for k in row["pareto_k"]),
                         ", ".join(f"{spread:.1e}" for spread in doubling),

@@ -16,7 +16,7 @@ from ..critical.meeting import require_crossings
 from ..critical.models import Place, cards_of
 from ..critical.results import at_point, continuum_of
 from ..digests import with_digest
-from ..errors import FileError
+from ..errors import FileError, StopRequested
 from ..host import torch_defaults
 from ..job.progress import Progress
 from ..provenance import commit, version
@@ -87,7 +87,13 @@ def critical(
             for size in card.sizes(point):
                 place = Place.of(out, point, size)
                 cards = cards_of(card, point, size, before, card.critical.seed + 1000 * number + size.L)
-                paid[size.L] = _train(place, cards, progress, stop)
+                try:
+                    paid[size.L] = _train(place, cards, progress, stop)
+                except StopRequested as exc:  # which says how the single stage goes on
+                    told = str(exc).split("; run the same command")[0]
+                    raise StopRequested(
+                        f"{told}; what is done is kept, run the same command again", exc.exit_code
+                    ) from None
                 fields[size.L] = {
                     kappa: fields_at(card, point, size, place, cards, kappa, progress, stop) for kappa in cards
                 }
@@ -138,20 +144,28 @@ def _train(place: Place, cards: dict[float, Card], progress: Progress, stop: Sto
     paths = [place.data(kappa) for kappa in cards]
     own = cards[max(cards)]
     _require_same(place, cards)
-    if not (place.model / "card.toml").exists() and not (
-        own.finetune.steps == 0 and (place.score / "card.toml").exists()
-    ):
+    tuned = own.finetune.steps > 0 and not place.untuned.exists()
+    if not ((place.model if tuned else place.score) / CARD).exists():
         progress.say(f"training the model of {place.label}, in {place.folder}")
         for kappa, one in cards.items():
             generate(one, place.data(kappa), **options)
         train(own, paths[::-1], place.score, **options)
-        if own.finetune.steps:
+        if tuned:
             try:
                 finetune(own, place.score, paths[::-1], place.model, **options)
             except NothingGained as exc:
-                progress.warn(f"{exc}; going on with the score-matched model")
+                told = str(exc).split("; lower finetune")[0]  # keys of another card
+                remedy = (
+                    "lower finetune_learning_rate of that size, or raise its training_steps, and choose another --out"
+                )
+                progress.warn(f"{place.label}: {told}; going on with the score-matched model, or {remedy}")
+                sealed_text(place.untuned, f"{exc}\n")  # else the same command would try in vain again
     about = read_card(model_of(place))
-    return {"training": bill.training_seconds(about), "data": bill.data_seconds(about) or 0.0}
+    return {
+        "training": bill.training_seconds(about),
+        "data": bill.data_seconds(about) or 0.0,
+        "untuned": place.untuned.exists(),
+    }
 
 
 def _require_same(place: Place, cards: dict[float, Card]) -> None:

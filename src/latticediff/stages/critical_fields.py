@@ -90,7 +90,8 @@ def fields_at(
         kernels: dict[str, Any] = {
             name: _kernel(name, place, cards, action, card, progress) for name in card.beside(point)
         }
-        found = sampled(action, proposal, size.draws, kernels, start, streams, stop)
+        with progress.task(f"drawing, {place.label}", size.draws) as task:
+            found = sampled(action, proposal, size.draws, kernels, start, streams, stop, task.reach)
     found.about["doubling"] = spread
     write_fields(path, found, identity)
     return found

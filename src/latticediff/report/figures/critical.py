@@ -15,6 +15,7 @@ __all__ = ["draw_critical"]
 UNIVERSAL = {"xi": 0.9050488, "ratio": 0.856216}
 LABELS = {"xi": r"$\xi / L$", "ratio": r"$Q = \langle m^2 \rangle^2 / \langle m^4 \rangle$"}
 QUANTITY = {"xi": "ξ/L", "ratio": "Q"}
+FITS = {"g^2": "fit, then $g^2$", "g^2 T^4": "fit, then $g^2 T^4$", "g log g, free": "fit of $g$ and $g \\log g$"}
 
 
 def draw_critical(document: Mapping[str, Any]) -> list[FigureRecord]:
@@ -64,30 +65,29 @@ def _curves(point: Mapping[str, Any]) -> FigureRecord:
 def _sizes(document: Mapping[str, Any]) -> FigureRecord:
     figure, axes = new_figure(6.6, nrows=3, sharex=True)
     rows: list[tuple[Any, ...]] = []
-    number = 0
-    for point in document["points"]:
+    series_of = [(number, point, quantity) for number, point in enumerate(document["points"]) for quantity in LABELS]
+    for place, (number, point, quantity) in enumerate(series_of):
         found = point["samplers"]["learned"]
-        for quantity in LABELS:
-            look: dict[str, Any] = {
-                "color": COLOURS[number % len(COLOURS)],
-                "marker": MARKERS[number % len(MARKERS)],
-                "ls": "",
-                "label": f"lam = {point['lam']:g}, {QUANTITY[quantity]}",
-            }
-            shift = 1.03 ** (number - 1.5)  # beside each other
-            pairs = [pair for pair in found["pairs"] if pair["quantity"] == quantity]
-            series = [
-                [(row["L"], *row["kappa"]) for row in found["fixed"] if row["quantity"] == quantity],
-                [(pair["extents"][0], *pair["inverse_nu"]) for pair in pairs],
-                [(pair["extents"][0], *pair["two_minus_eta"]) for pair in pairs],
-            ]
-            centre = found["kappa_c"]["value"]
-            series[0] = [(L, value / centre - 1, error / centre) for L, value, error in series[0]]
-            for ax, name, points in zip(axes, ("kappa / kappa_c - 1", "1/nu", "2 - eta"), series, strict=True):
-                x, y, error = zip(*points, strict=True)
-                ax.errorbar(np.asarray(x) * shift, y, error, **look)
-                rows += [(point["lam"], quantity, name, *entry) for entry in points]
-            number += 1
+        look: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "mfc": COLOURS[number % len(COLOURS)] if quantity == "xi" else "white",
+            "ls": "",
+            "label": f"lam = {point['lam']:g}, {QUANTITY[quantity]}",
+        }
+        shift = 1.03 ** (place - (len(series_of) - 1) / 2)  # beside each other
+        pairs = [pair for pair in found["pairs"] if pair["quantity"] == quantity]
+        series = [
+            [(row["L"], *row["kappa"]) for row in found["fixed"] if row["quantity"] == quantity],
+            [(pair["extents"][0], *pair["inverse_nu"]) for pair in pairs],
+            [(pair["extents"][0], *pair["two_minus_eta"]) for pair in pairs],
+        ]
+        centre = found["kappa_c"]["value"]
+        series[0] = [(L, value / centre - 1, error / centre) for L, value, error in series[0]]
+        for ax, name, points in zip(axes, ("kappa / kappa_c - 1", "1/nu", "2 - eta"), series, strict=True):
+            x, y, error = zip(*points, strict=True)
+            ax.errorbar(np.asarray(x) * shift, y, error, **look)
+            rows += [(point["lam"], quantity, name, *entry) for entry in points]
     for ax, label, exact in zip(
         axes, (r"$\kappa / \kappa_c - 1$", r"$1/\nu$", r"$2 - \eta$"), (0.0, 1.0, 1.75), strict=True
     ):
@@ -119,7 +119,7 @@ def _continuum(continuum: Mapping[str, Any]) -> FigureRecord:
         ("found", x, f, error) for x, f, error in zip(continuum["g"], continuum["f"], continuum["errors"], strict=True)
     ]
     for number, fit in enumerate(continuum["fits"]):
-        look: dict[str, Any] = {"color": COLOURS[number + 1], "ls": DASHES[number], "label": fit["form"]}
+        look: dict[str, Any] = {"color": COLOURS[number + 1], "ls": DASHES[number], "label": FITS[fit["form"]]}
         y = Approach(fit["form"], tuple(fit["parameters"]), fit["error"], fit["chi2"], fit["dof"]).at(g)
         ax.plot(g, y, **look)
         rows += [(fit["form"], float(x), float(value), "") for x, value in zip(g[::4], y[::4], strict=True)]
@@ -143,7 +143,7 @@ def _continuum(continuum: Mapping[str, Any]) -> FigureRecord:
         "continuum",
         "Towards the continuum",
         "The critical f against the lattice coupling g, fits of it, and left of g = 0 their limit and the published"
-        " value. Lines: what is taken for the next order; the last knows no factor of a logarithm.",
+        " value. Lines: known logarithms and either end of the next order; the last knows no factor of a logarithm.",
         f"Points at {len(continuum['g'])} couplings, three curves that fall and rise, and two values at g = 0.",
         figure,
         ("what", "g", "f", "error"),
