@@ -67,6 +67,18 @@ def test_the_card_that_comes_along_is_whole():
     assert_allclose([low, high], [0.27088 * (1 - 0.25 / 8), 0.27088 * (1 + 0.25 / 8)])
 
 
+def test_the_card_of_several_couplings_is_whole():
+    found = load_critical(Path(__file__).parents[1] / "configs" / "critical-couplings.toml")
+    assert parse_critical(found.to_toml()) == found
+    g = [point.lam / point.kappa**2 for point in found.point] + [
+        row.lam / row.kappa_c[0] ** 2 for row in found.elsewhere
+    ]
+    assert_allclose(g, [0.60, 1.2, 2.4, 0.30], rtol=0.02)  # as its comments say
+    assert [found.beside(point) for point in found.point] == [[], [], []]
+    one = parse_critical(card(4, 6, 8).replace("lam = 0.5", 'lam = 0.5\nbeside = ["cluster"]'))
+    assert one.beside(one.point[0]) == ["cluster"] and one.critical.beside == ["hmc"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
