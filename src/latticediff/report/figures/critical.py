@@ -15,7 +15,11 @@ __all__ = ["draw_critical"]
 UNIVERSAL = {"xi": 0.9050488, "ratio": 0.856216}
 LABELS = {"xi": r"$\xi / L$", "ratio": r"$Q = \langle m^2 \rangle^2 / \langle m^4 \rangle$"}
 QUANTITY = {"xi": "ξ/L", "ratio": "Q"}
-FITS = {"g^2": "fit, then $g^2$", "g^2 T^4": "fit, then $g^2 T^4$", "g log g, free": "fit of $g$ and $g \\log g$"}
+FITS = {
+    "g^2": "known logarithms, $g^2$",
+    "g^2 T^4": "known logarithms, $g^2 T^4$",
+    "g log g, free": r"$g$ and $g \log g$",
+}
 
 
 def draw_critical(document: Mapping[str, Any]) -> list[FigureRecord]:
@@ -64,6 +68,7 @@ def _curves(point: Mapping[str, Any]) -> FigureRecord:
 
 def _sizes(document: Mapping[str, Any]) -> FigureRecord:
     figure, axes = new_figure(6.6, nrows=3, sharex=True)
+    axes[0].set_yscale("symlog", linthresh=1e-4)  # before the points, whose margins are on this scale
     rows: list[tuple[Any, ...]] = []
     series_of = [(number, point, quantity) for number, point in enumerate(document["points"]) for quantity in LABELS]
     for place, (number, point, quantity) in enumerate(series_of):
@@ -93,7 +98,6 @@ def _sizes(document: Mapping[str, Any]) -> FigureRecord:
     ):
         ax.axhline(exact, color="#777777", lw=0.8, ls=":", zorder=0)
         ax.set_ylabel(label)
-    axes[0].set_yscale("symlog", linthresh=1e-4)
     extents = sorted({row["L"] for point in document["points"] for row in point["samplers"]["learned"]["fixed"]})
     axes[2].set_xscale("log")
     axes[2].set_xticks(extents, [str(extent) for extent in extents])
