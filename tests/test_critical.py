@@ -11,11 +11,12 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from latticediff import Phi4, Streams
-from latticediff.analysis.finite_size import curves
+from latticediff.analysis.finite_size import Curves, curves
 from latticediff.cli import main
 from latticediff.critical.card import load_critical, parse_critical
 from latticediff.critical.continuum import critical_ratio, tadpole
 from latticediff.critical.models import Place, cards_of
+from latticediff.critical.results import _exponents
 from latticediff.critical.series import measured, read_fields, sampled, source_of, write_fields
 from latticediff.errors import CardError, FileError, StopRequested, UserError
 from latticediff.hmc import tune
@@ -66,6 +67,18 @@ def test_the_card_that_comes_along_is_whole():
     assert_allclose([low, high], [0.27088 * (1 - 0.25 / 8), 0.27088 * (1 + 0.25 / 8)])
 
 
+def test_the_card_of_several_couplings_is_whole():
+    found = load_critical(Path(__file__).parents[1] / "configs" / "critical-couplings.toml")
+    assert parse_critical(found.to_toml()) == found
+    g = [point.lam / point.kappa**2 for point in found.point] + [
+        row.lam / row.kappa_c[0] ** 2 for row in found.elsewhere
+    ]
+    assert_allclose(g, [0.60, 1.2, 2.4, 0.30], rtol=0.02)  # as its comments say
+    assert [found.beside(point) for point in found.point] == [[], [], []]
+    one = parse_critical(card(4, 6, 8).replace("lam = 0.5", 'lam = 0.5\nbeside = ["cluster"]'))
+    assert one.beside(one.point[0]) == ["cluster"] and one.critical.beside == ["hmc"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -79,6 +92,11 @@ def test_the_card_that_comes_along_is_whole():
         ("[[point]]", "[[points]]", r"no \[\[point\]\]"),
         ("lam = 0.5", "lam = 0.5\nlargest = 6", "three sizes"),
         ("window = 0.6", 'beside = ["wolff"]', "hmc"),
+        ("[0.0]", "[0.0, 0.00001]", "steps of 0.01"),
+        ("draws = 4000", "draws = 40", "64 blocks"),
+        ("draws = 4000", "draws = -40", "greater than or equal to 1"),
+        ("[[point]]", "[[elsewhere]]\nlam = 0.1\nkappa_c = [0.3, 0.0]\n[[point]]", "both above 0"),
+        ("[[point]]", "[[elsewhere]]\nlam = 0.1\nkappa = 0.3\n[[point]]", "no key 'kappa' .did you mean 'kappa_c'"),
     ],
 )
 def test_a_card_that_cannot_be_used_is_refused_in_one_line(old, new, words):
@@ -187,6 +205,12 @@ def test_fields_are_kept_and_damage_is_told(fields, tmp_path):
         source_of(fields, "cluster")
 
 
+def test_progress_is_told_after_each_batch():
+    action, told = Phi4.H(0.1, 0.1, 2), []
+    sampled(action, Normal(), 40_000, {}, np.zeros((8, 4, 4)), Streams(1), reach=told.append)
+    assert told == [16384, 32768, 40000]
+
+
 def test_a_stop_ends_the_sampling(fields):
     action, start = Phi4.H(0.1, 0.1, 2), np.zeros((8, 4, 4))
     with pytest.raises(StopRequested, match="same command again"):
@@ -218,6 +242,35 @@ def test_f_does_not_depend_on_the_convention_and_solves_its_equation():
     assert_allclose(critical_ratio(Phi4.H(**couplings, ndim=2)), f, rtol=1e-9)
     with pytest.raises(UserError, match="3 dimensions"):
         critical_ratio(Phi4.H(0.2, 0.1, 3))
+
+
+def test_f_is_told_far_in_the_broken_phase_too():
+    """mu^2 is 1e-28 there: the bracket of its root has to reach down to it."""
+    action = Phi4.H(kappa=0.36, lam=0.0103, ndim=2)
+    g, bare = (action.in_convention("SL")[0][name] for name in ("lam", "mu0_sq"))
+    mass_squared = g / critical_ratio(action)
+    assert 0 < mass_squared < 1e-20
+    assert_allclose(bare, -3 * g * math.log(32 / mass_squared) / (4 * math.pi), rtol=1e-12)
+    with pytest.raises(UserError, match="broken phase"):
+        critical_ratio(Phi4.H(kappa=3.0, lam=0.001, ndim=2))
+
+
+def test_exponents_are_not_taken_from_the_edge_of_a_window():
+    at = np.linspace(0.30, 0.36, 9)
+    rows = np.random.default_rng(3).normal(1, 0.01, (30, 1))
+
+    def lattice(extent):
+        x = (at - 0.33) * extent
+        m2 = extent**-0.25 * np.exp(x) * rows
+        return Curves(extent, at, m2, m2**2 * (1.17 - 0.1 * x), m2 * extent**2 / (1 + np.exp(3 * x)), np.ones(9))
+
+    pairs = [(lattice(8), lattice(12)), (lattice(12), lattice(16))]
+    inside = _exponents(pairs, {"value": 0.335, "error": 0.001})
+    with pytest.raises(UserError, match=r"kappa_c = 0.37 is outside of 0.3 to 0.36, where L = 12 and 16"):
+        _exponents(pairs, {"value": 0.37, "error": 0.001})
+    # an error that reaches out of the window counts in full
+    near, far = (_exponents(pairs, {"value": 0.335, "error": error})["nu"] for error in (0.02, 0.1))
+    assert inside["nu"]["systematic"] < near["systematic"] < 0.5 * far["systematic"]
 
 
 def called(words):
@@ -257,7 +310,7 @@ def test_the_command_goes_on_and_says_what_it_found(tmp_path, capsys):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "mine.txt").write_text("mine")
     assert called(["critical", str(tmp_path / "card.toml"), "--out", str(tmp_path / "foreign"), "-q"]) == 2
-    assert "no critical point" in capsys.readouterr().err
+    assert "no folder of a critical point" in capsys.readouterr().err
 
 
 @pytest.mark.slow

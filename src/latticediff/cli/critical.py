@@ -35,6 +35,7 @@ def critical(
     latticediff critical configs/critical-point.toml --out critical --max-walltime 1h30m
     """
     import json
+    import shlex
 
     from ..critical.card import load_critical
     from ..job.progress import make_progress
@@ -42,8 +43,8 @@ def critical(
     from ..stages.critical import critical as run
 
     asked = load_critical(card, overrides or [])
-    options = [f"--set {entry}" for entry in overrides or []]
-    command = " ".join(["latticediff critical", card.name, "--out", out.name, *options])
+    options = [word for entry in overrides or [] for word in ("--set", entry)]
+    command = shlex.join(["latticediff", "critical", card.name, "--out", out.name, *options])
     progress = make_progress(quiet)
     with stop_after(max_walltime) as stop, progress.seen_at(out):
         found = run(asked, out, progress=progress, stop=stop, command=command)

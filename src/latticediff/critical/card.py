@@ -28,7 +28,15 @@ from ..config.tables import card_data, card_text, first_of_tables
 from ..errors import CardError
 from ..types import PathLikeStr
 
-__all__ = ["CriticalCard", "CriticalSection", "PointSection", "SizeSection", "load_critical", "parse_critical"]
+__all__ = [
+    "CriticalCard",
+    "CriticalSection",
+    "ElsewhereSection",
+    "PointSection",
+    "SizeSection",
+    "load_critical",
+    "parse_critical",
+]
 
 DIGITS = 7  # of kappa, in the names of files too
 
@@ -68,18 +76,35 @@ class PointSection(Section):
     largest: CountFromZero = 0  #: L of the sizes of this point, at most; 0: all of the card
     known: Annotated[list[float], Field(default_factory=list)]  #: [kappa_c, its error] that others have found
     told: str = ""  #: who
+    #: instead of that of all points
+    beside: list[Literal["hmc", "cluster"]] | None = None
 
     @field_validator("known")
     @classmethod
     def _pair(cls, known: list[float]) -> list[float]:
-        if known and (len(known) != 2 or not known[1] > 0):
-            raise ValueError("expected [kappa_c, error] with an error above 0")
+        if known and (len(known) != 2 or not min(known) > 0):
+            raise ValueError("expected [kappa_c, error], both above 0")
         return known
 
     @property
     def label(self) -> str:
         """Of files: ``lam0.022``."""
         return f"lam{self.lam:g}"
+
+
+class ElsewhereSection(Section):
+    """A critical point that was found elsewhere; it is one more coupling of the continuum limit, and nothing is run."""
+
+    lam: Positive
+    kappa_c: Annotated[list[float], Field(min_length=2, max_length=2)]  #: value, error
+    told: str = ""  #: by whom
+
+    @field_validator("kappa_c")
+    @classmethod
+    def _positive(cls, kappa_c: list[float]) -> list[float]:
+        if not min(kappa_c) > 0:
+            raise ValueError("expected [kappa_c, error], both above 0")
+        return kappa_c
 
 
 class SizeSection(Section):
@@ -94,6 +119,7 @@ class SizeSection(Section):
     learning_rate: Positive = 5e-3
     finetune_steps: CountFromZero = 300
     finetune_batch: Count = 12
+    finetune_learning_rate: Positive = 2e-3
     features: Count = 8
     hmc_chains: Count = 64
 
@@ -113,6 +139,7 @@ class CriticalCard(BaseModel):
     critical: Annotated[CriticalSection, Field(default_factory=lambda: CriticalSection.model_validate({}))]
     point: Annotated[list[PointSection], Field(min_length=1)]
     size: Annotated[list[SizeSection], Field(min_length=3)]
+    elsewhere: Annotated[list[ElsewhereSection], Field(default_factory=list)]
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
@@ -123,6 +150,19 @@ class CriticalCard(BaseModel):
             raise ValueError(
                 "a point has fewer than three sizes up to its largest, two crossings; expected three or more"
             )
+        for point in self.point:
+            for size in self.sizes(point):
+                # files of data have six digits of kappa in their names
+                if len({f"{kappa:g}" for kappa in self.kappas(point, size)}) < len(self.critical.nodes):
+                    raise ValueError(
+                        f"nodes are {self.critical.nodes}, too close to tell kappa apart at L = {size.L}; expected"
+                        " steps of 0.01 or more"
+                    )
+        if (few := min(self.size, key=lambda size: size.draws)).draws < self.critical.n_blocks:
+            raise ValueError(
+                f"L = {few.L} has {few.draws} draws for {self.critical.n_blocks} blocks of the bootstrap (n_blocks);"
+                " expected as many or more"
+            )
         if len({point.label for point in self.point}) < len(self.point):
             raise ValueError("two points have the same lam; take one of them out")
         return self
@@ -130,6 +170,10 @@ class CriticalCard(BaseModel):
     def sizes(self, point: PointSection) -> list[SizeSection]:
         """The sizes of a point, the smallest first."""
         return [size for size in self.size if not point.largest or point.largest >= size.L]
+
+    def beside(self, point: PointSection) -> list[str]:
+        """The classical samplers that run beside the draws of a point."""
+        return list(self.critical.beside if point.beside is None else point.beside)
 
     def kappas(self, point: PointSection, size: SizeSection) -> tuple[float, ...]:
         """The couplings of the ensembles, ascending."""
@@ -142,7 +186,7 @@ class CriticalCard(BaseModel):
 
     def to_toml(self) -> str:
         """The effective card; `parse_critical` of it is an equal card."""
-        return tomli_w.dumps(self.model_dump())
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
 def load_critical(path: PathLikeStr, overrides: Sequence[str] = ()) -> CriticalCard:
@@ -182,4 +226,9 @@ def parse_critical(text: str, overrides: Sequence[str] = (), source: str = "card
         raise CardError(f"{source}: {first_of_tables(exc, CriticalCard, KEYS, (dict, list))}") from None
 
 
-KEYS: dict[str, type[BaseModel]] = {"critical": CriticalSection, "point": PointSection, "size": SizeSection}
+KEYS: dict[str, type[BaseModel]] = {
+    "critical": CriticalSection,
+    "point": PointSection,
+    "size": SizeSection,
+    "elsewhere": ElsewhereSection,
+}

@@ -26,6 +26,8 @@ __all__ = ["F_CONTINUUM", "critical_ratio", "tadpole"]
 #: f_c of the continuum, value and error: arXiv 2512.16536
 F_CONTINUUM = (11.1097, 0.0022)
 
+SMALLEST = 1e-290  #: mu^2; the tadpole grows like its logarithm only
+
 
 def tadpole(mass_squared: float) -> float:
     """A(mu^2), the propagator at distance zero of a free field on the infinite square lattice.
@@ -53,7 +55,7 @@ def critical_ratio(action: Phi4) -> float:
     Raises
     ------
     UserError
-        Another dimension, or no quartic coupling.
+        Another dimension, no quartic coupling, or a mass that no number holds.
     """
     if action.ndim != 2:
         raise UserError(f"{action!r} has {action.ndim} dimensions; the tadpole is the only divergence in 2")
@@ -64,5 +66,11 @@ def critical_ratio(action: Phi4) -> float:
     high = max(1.0, bare)
     while high - bare - 3 * g * tadpole(high) < 0:
         high *= 2
-    low = 1e-12 * high
-    return float(g / brentq(lambda mu: mu - bare - 3 * g * tadpole(mu), low, high, xtol=1e-15, rtol=1e-14))
+    low = high
+    while low - bare - 3 * g * tadpole(low) > 0:
+        low /= 16
+        if low < SMALLEST:
+            raise UserError(
+                f"mu^2 of {action!r} is below {SMALLEST}: far in the broken phase; expected a critical theory"
+            )
+    return float(g / brentq(lambda mu: mu - bare - 3 * g * tadpole(mu), low, high, xtol=1e-300, rtol=1e-14))

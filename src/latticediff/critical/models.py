@@ -49,6 +49,11 @@ class Place(NamedTuple):
         """The model that draws."""
         return self.folder / "model"
 
+    @property
+    def untuned(self) -> Path:
+        """Why the model before fine-tuning is the one that draws, where fine-tuning gained nothing."""
+        return self.folder / "fine-tuning-gained-nothing.txt"
+
     def data(self, kappa: float) -> Path:
         """Configurations to train on."""
         return self.folder / f"data-{kappa:g}.h5"
@@ -107,7 +112,7 @@ def cards_of(
             "finetune": {
                 "steps": size.finetune_steps,
                 "batch": size.finetune_batch,
-                "learning_rate": 2e-3,
+                "learning_rate": size.finetune_learning_rate,
                 "integration_steps": 8,
                 "check_every": 100,
                 "n_check": 512,

@@ -1,9 +1,9 @@
-"""What the fields of all points and sizes say: crossings, kappa_c, exponents, the coupling f, and what errors cost."""
+"""What the fields of all points and sizes say: crossings, kappa_c, exponents, and the coupling f."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -11,29 +11,29 @@ import numpy as np
 
 from ..action import Phi4
 from ..analysis.crossings import Pair, estimated, extrapolated
-from ..analysis.finite_size import (
-    ISING_RATIO,
-    ISING_XI,
-    QUANTITIES,
-    Curves,
-    curves,
-)
+from ..analysis.finite_size import QUANTITIES, Curves
+from ..errors import UserError
+from .approach import continuum_limit
 from .continuum import critical_ratio
-from .series import source_of
+from .meeting import UNIVERSAL, Along
 
 if TYPE_CHECKING:
     from ..types import Description, FloatArray
     from .card import CriticalCard, PointSection
-    from .series import Fields
+    from .meeting import ByNode
 
-__all__ = ["ISING", "at_point", "costs_of", "ratio_error"]
+__all__ = ["ISING", "at_point", "continuum_of"]
 
 #: exponents of the 2D Ising class
 ISING = {"nu": 1.0, "eta": 0.25, "gamma": 1.75}
-UNIVERSAL = {"xi": ISING_XI, "ratio": ISING_RATIO}
 OTHER_POWERS = (4 / 3, 2.0)  #: omega, for the error of the power assumed
 
-ByNode = Mapping[int, Mapping[float, "Fields"]]  #: L -> kappa -> fields
+
+def _ratio(lam: float, kappa: float, error: float) -> list[float]:
+    """f = g / mu^2 at a coupling of convention H, and what its error makes of it."""
+    step = 1e-6 * kappa
+    value, other = (critical_ratio(Phi4.H(k, lam, 2)) for k in (kappa, kappa + step))
+    return [value, abs(other - value) / step * error]
 
 
 def at_point(card: CriticalCard, point: PointSection, fields: ByNode, sampler: str) -> Description:
@@ -58,37 +58,18 @@ def at_point(card: CriticalCard, point: PointSection, fields: ByNode, sampler: s
     Raises
     ------
     UserError
-        Curves do not cross in the window of the card.
+        Curves do not cross in the window of the card, or kappa_c is outside of that of the largest two sizes.
     """
-    settings = card.critical
-    extents = sorted(fields)
-    rows: dict[tuple[int, int], Curves] = {}
-
-    def along(extent: int, small: int) -> Curves:
-        if (extent, small) not in rows:
-            low, high = card.window(point, small)
-            sources = [source_of(found, sampler) for found in fields[extent].values()]
-            rng = np.random.default_rng([settings.seed, extent])  # one size, one set of resampled blocks
-            at = np.linspace(low, high, settings.couplings)
-            rows[extent, small] = curves(sources, at, settings.n_blocks, settings.n_replicas, rng)
-        return rows[extent, small]
-
-    pairs = [
-        Pair.of(along(small, small), along(large, small), quantity)
-        for small, large in pairwise(extents)
-        for quantity in QUANTITIES
-    ]
-    fixed = {(L, q): along(L, L).reaches(q, UNIVERSAL[q]) for L in extents for q in QUANTITIES}
-    fixed = {key: np.where(np.isnan(value), value[0], value) for key, value in fixed.items()}
+    extents, along = sorted(fields), Along(card, point, fields, sampler)
+    pairs = [along.crossing(small, large, quantity) for small, large in pairwise(extents) for quantity in QUANTITIES]
+    fixed = {(L, q): along.reaching(L, q) for L in extents for q in QUANTITIES}
     limits = []
     for quantity in QUANTITIES:
         crossing = {pair.extents[0]: pair.coupling for pair in pairs if pair.quantity == quantity}
         reaching = {L: value for (L, q), value in fixed.items() if q == quantity}
         limits += [_limit(card, crossing, "crossings", quantity), _limit(card, reaching, "Ising value", quantity)]
     kappa_c = _together(limits)
-    action = Phi4.H(kappa=kappa_c["value"], lam=point.lam, ndim=2)
-    step = 1e-6 * kappa_c["value"]
-    slope = (critical_ratio(Phi4.H(kappa_c["value"] + step, point.lam, 2)) - critical_ratio(action)) / step
+    couplings = Phi4.H(kappa=kappa_c["value"], lam=point.lam, ndim=2).in_convention("SL")[0]
     found: Description = {
         "lam": point.lam,
         "sampler": sampler,
@@ -110,9 +91,9 @@ def at_point(card: CriticalCard, point: PointSection, fields: ByNode, sampler: s
         "exponents": _exponents(
             [(along(small, small), along(large, small)) for small, large in pairwise(extents)], kappa_c
         ),
-        "f": [critical_ratio(action), abs(slope) * kappa_c["error"]],
-        "g": action.in_convention("SL")[0]["lam"],
-        "mu0_sq": action.in_convention("SL")[0]["mu0_sq"],
+        "f": _ratio(point.lam, kappa_c["value"], kappa_c["error"]),
+        "g": couplings["lam"],
+        "mu0_sq": couplings["mu0_sq"],
         "curves": [_curve(along(L, L)) for L in extents],
     }
     if point.known:
@@ -120,6 +101,38 @@ def at_point(card: CriticalCard, point: PointSection, fields: ByNode, sampler: s
         found["known"] = {"kappa_c": point.known, "told": point.told}
         found["known"]["sigma"] = (kappa_c["value"] - known) / math.hypot(kappa_c["error"], error)
     return found
+
+
+def continuum_of(card: CriticalCard, points: Sequence[Description]) -> Description:
+    """f_c from the draws of all points and from what was found elsewhere; nothing for fewer than three couplings.
+
+    Parameters
+    ----------
+    card : CriticalCard
+    points : sequence of dict
+        Each with ``samplers``, of which ``learned`` is what `at_point` gave.
+
+    Returns
+    -------
+    dict
+        ``elsewhere`` and ``continuum`` as of `approach.continuum_limit`, both where there are any.
+    """
+    learned = [point["samplers"]["learned"] for point in points]
+    elsewhere = [
+        {
+            "lam": row.lam,
+            "kappa_c": row.kappa_c,
+            "told": row.told,
+            "g": row.lam / row.kappa_c[0] ** 2,
+            "mu0_sq": Phi4.H(row.kappa_c[0], row.lam, 2).in_convention("SL")[0]["mu0_sq"],
+            "f": _ratio(row.lam, *row.kappa_c),
+        }
+        for row in card.elsewhere
+    ]
+    rows = [*learned, *elsewhere]
+    limit = continuum_limit([row["g"] for row in rows], *([row["f"][part] for row in rows] for part in (0, 1)))
+    found: Description = {"elsewhere": elsewhere} if elsewhere else {}
+    return found if limit is None else {**found, "continuum": {**limit, "elsewhere": len(elsewhere)}}
 
 
 def _limit(card: CriticalCard, rows: Mapping[int, FloatArray], kind: str, quantity: str) -> Description:
@@ -169,6 +182,14 @@ def _exponents(lattices: list[tuple[Curves, Curves]], kappa_c: Description) -> D
     and the change from the pair before, in quadrature.
     """
     value, error = kappa_c["value"], kappa_c["error"]
+    at = lattices[-1][0].couplings
+    if not at[0] < value < at[-1]:
+        raise UserError(
+            f"kappa_c = {value:.6g} is outside of {at[0]:.6g} to {at[-1]:.6g}, where L = {lattices[-1][0].extent} and"
+            f" {lattices[-1][1].extent} are compared; in the card: kappa = {value:.5g}, or a larger critical.window"
+        )
+    ends = [min(max(value + sign * error, at[0]), at[-1]) for sign in (-1, 1)]
+    reach = 2 * error / (ends[1] - ends[0])  # where the error leaves the window, in proportion
 
     def there(small: Curves, large: Curves, coupling: float) -> dict[str, FloatArray]:
         k = np.full(len(small.m2), min(max(coupling, small.couplings[0]), small.couplings[-1]))
@@ -183,11 +204,11 @@ def _exponents(lattices: list[tuple[Curves, Curves]], kappa_c: Description) -> D
         }
 
     each = [there(*pair, value) for pair in lattices]
-    low, high = (there(*lattices[-1], value + sign * error) for sign in (-1, 1))
+    low, high = (there(*lattices[-1], end) for end in ends)
     told: Description = {"extents": [curve.extent for curve in lattices[-1]], "kappa": value}
     for name in ISING:
         estimate = estimated(each[-1][name])
-        parts = [(high[name][0] - low[name][0]) / 2, each[-1][name][0] - each[-2][name][0]]
+        parts = [reach * (high[name][0] - low[name][0]) / 2, each[-1][name][0] - each[-2][name][0]]
         if name != "eta":
             parts.append(each[-1]["half"][0] * (1 if name == "nu" else 2 - each[-1]["eta"][0]))
         systematic = math.hypot(*map(float, parts))
@@ -210,58 +231,3 @@ def _curve(found: Curves) -> Description:
         rows = found.of(quantity)
         told[quantity] = [rows[0].tolist(), rows[1:].std(axis=0, ddof=1).tolist()]
     return told
-
-
-def ratio_error(n_blocks: int) -> float:
-    """Relative error of a ratio of two squared bootstrap errors, each of `n_blocks` blocks."""
-    return 2 * math.sqrt(2 / (2 * (n_blocks - 1)))
-
-
-def costs_of(fields: ByNode, tables: Mapping[str, Description], paid: Mapping[int, Description]) -> list[Description]:
-    """Processor seconds for the error of the coupling where xi / L has its universal value, size by size.
-
-    Parameters
-    ----------
-    fields : dict
-        As of `at_point`.
-    tables : dict of str to dict
-        Sampler to what `at_point` gave for it.
-    paid : dict of int to dict
-        L to the seconds that its model cost: ``training`` and ``data``.
-
-    Returns
-    -------
-    list of dict
-        For each size and sampler ``seconds`` spent, ``error`` of the coupling, and ``seconds_for_error``: what it would
-        take for the error that the draws have, from error^2 ~ 1 / seconds.
-    """
-    rows = []
-    for L, nodes in fields.items():
-        reference = _error_at(tables["learned"], L)
-        for sampler, table in tables.items():
-            seconds = sum(found.about["seconds"][sampler] for found in nodes.values())
-            told = [found.about["samplers"][sampler] for found in nodes.values()]
-            evaluations = sum(row.get("evaluations", math.nan) for row in told)
-            error = _error_at(table, L)
-            factor = (error / reference) ** 2
-            rows.append(
-                {
-                    "L": L,
-                    "sampler": sampler,
-                    "seconds": seconds,
-                    "error": error,
-                    "seconds_for_error": seconds * factor,
-                    "evaluations_for_error": evaluations * factor if math.isfinite(evaluations) else None,
-                    "seconds_per_evaluation": seconds / evaluations if math.isfinite(evaluations) else None,
-                    "training": paid[L]["training"] if sampler == "learned" else 0.0,
-                    "data": paid[L]["data"] if sampler == "learned" else 0.0,
-                    "tau_int": [[row["thin"] * x for x in row["tau_int"]] for row in told if "tau_int" in row],
-                    "ess": [row["ess"] for row in told if "ess" in row],
-                    "pareto_k": [row["pareto_k"] for row in told if "pareto_k" in row],
-                }
-            )
-    return rows
-
-
-def _error_at(table: Description, extent: int) -> float:
-    return float(next(row["kappa"][1] for row in table["fixed"] if row["L"] == extent and row["quantity"] == "xi"))

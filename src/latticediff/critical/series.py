@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,6 +67,7 @@ def sampled(
     start: FloatArray,
     streams: Streams,
     stop: Any = None,
+    reach: Callable[[int], object] = lambda done: None,
 ) -> Fields:
     """Draw `draws` fields of a proposal, and run each kernel for as much processor time, all in turn.
 
@@ -83,6 +84,8 @@ def sampled(
     streams : Streams
     stop : callable, optional
         Asked between batches; nothing of an unfinished coupling is kept.
+    reach : callable
+        Gets the number of draws so far, after each batch and its chains.
 
     Returns
     -------
@@ -124,6 +127,7 @@ def sampled(
                 found["base"] = -kappa * found["conjugate"]
                 for column in COLUMNS:
                     parts[name][column].append(found[column])
+        reach(done)
     columns = {
         name: {column: np.concatenate(pieces, axis=1) for column, pieces in table.items()}
         for name, table in parts.items()

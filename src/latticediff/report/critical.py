@@ -6,22 +6,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..critical.continuum import F_CONTINUUM
+from ..analysis.reweighting import MAX_PARETO_K
 from ..types import PathLikeStr
-from .blocks import Lines, Listing, Section, Table
+from .blocks import Lines, Listing, Section
 from .build import write_figures, write_file
+from .critical_sections import ISING, SAMPLERS, continuum_tables, cost_tables, coupling_tables, exponent_tables
 from .figures.critical import draw_critical
 from .markdown import markdown
-from .numbers import count, seconds, value_error
+from .numbers import value_error
 from .style import FigureRecord
 
 __all__ = ["critical_markdown", "verdict_of", "write_critical"]
 
 Document = Mapping[str, Any]
-DASH = "–"
-SAMPLERS = {"learned": "learned draws", "hmc": "searched HMC", "cluster": "HMC and clusters"}
-QUANTITY = {"xi": "ξ/L", "ratio": "Q"}
-ISING = {"nu": ("ν", 1.0), "eta": ("η", 0.25), "gamma": ("γ", 1.75)}
 
 
 def verdict_of(document: Document) -> list[str]:
@@ -33,14 +30,30 @@ def verdict_of(document: Document) -> list[str]:
         text = f"lam = {point['lam']:g}: kappa_c = {value_error(limit['value'], limit['error'])}"
         if "known" in found:
             known = found["known"]
-            text += f", {abs(known['sigma']):.1f} sigma from {value_error(*known['kappa_c'])} ({known['told']})"
+            text += f", {abs(known['sigma']):.1f} sigma from {value_error(*known['kappa_c'])}"
+            text += f" ({known['told']})" if known["told"] else ""
         told = [
             f"{label} = {value_error(exponents[name]['value'], exponents[name]['error'])} (Ising {exact:g})"
             for name, (label, exact) in ISING.items()
         ]
         lines.append(f"{text}; {', '.join(told)} there, from L = {' and '.join(map(str, exponents['extents']))}.")
-        lines.append(_cost_sentence(point))
+        lines += _tails(point)
+        if len(point["samplers"]) > 1:
+            lines.append(_cost_sentence(point))
+    if "continuum" in document:
+        lines.append(_continuum_sentence(document["continuum"]))
     return lines
+
+
+def _tails(point: Mapping[str, Any]) -> list[str]:
+    """Sizes whose weights are too unequal for their averages and errors to be trusted."""
+    worst = {row["L"]: max(row["pareto_k"]) for row in point["costs"] if row["sampler"] == "learned"}
+    return [
+        f"lam = {point['lam']:g}: Pareto k of the weights at L = {extent} is {k:.2f}, above {MAX_PARETO_K:g}: averages"
+        " of these draws and their errors are not to be trusted; train this size longer."
+        for extent, k in worst.items()
+        if k > MAX_PARETO_K
+    ]
 
 
 def _cost_sentence(point: Mapping[str, Any]) -> str:
@@ -52,7 +65,8 @@ def _cost_sentence(point: Mapping[str, Any]) -> str:
         ratios = []
         for extent in sorted({L for L, _ in rows}):
             learned, other = rows[extent, "learned"], rows[extent, sampler]
-            ratios.append(f"{other['seconds_for_error'] / learned['seconds']:.2g} at L = {extent}")
+            bound = "at most " if other.get("search_ended") else ""
+            ratios.append(f"{bound}{other['seconds_for_error'] / learned['seconds']:.2g} at L = {extent}")
         parts.append(f"{SAMPLERS[sampler]} {', '.join(ratios)}")
     error = 100 * point["cost_error"]
     return (
@@ -61,191 +75,30 @@ def _cost_sentence(point: Mapping[str, Any]) -> str:
     )
 
 
+def _continuum_sentence(continuum: Mapping[str, Any]) -> str:
+    count = len(continuum["g"])
+    couplings = f"{count} couplings" + (
+        f", {continuum['elsewhere']} of them found elsewhere" * bool(continuum["elsewhere"])
+    )
+    return (
+        f"g to 0: f_c = {value_error(continuum['value'], continuum['error'])} from {couplings};"
+        f" {abs(continuum['sigma']):.1f} sigma from {value_error(*continuum['published'])} (arXiv 2512.16536)."
+    )
+
+
 def _sections(document: Document, records: Iterable[FigureRecord]) -> list[Section]:
     return [
         Section("How it was made", [Listing(document["command"]), Lines([_made(document)])]),
-        Section("The critical coupling", [_limits(document), _fixed(document)]),
-        Section("Exponents", [_exponents(document), _pairs(document)]),
-        Section("The continuum's coupling", [_continuum(document)]),
-        Section("What it costs", [_costs(document), _models(document)]),
+        Section("The critical coupling", coupling_tables(document)),
+        Section("Exponents", exponent_tables(document)),
+        Section("The continuum's coupling", continuum_tables(document)),
+        Section("What it costs", cost_tables(document)),
         Section("Figures", list(records)),
     ]
 
 
 def _made(document: Document) -> str:
     return f"latticediff {document['version']}, commit {document['commit']}, {document['created'][:10]}."
-
-
-def _each(document: Document) -> Iterable[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
-    for point in document["points"]:
-        for sampler, found in point["samplers"].items():
-            yield point, sampler, found
-
-
-def _limits(document: Document) -> Table:
-    rows = []
-    for point, sampler, found in _each(document):
-        together = {**found["kappa_c"], "kind": "all four", "extents": (), "chi2": 0.0, "dof": 0}
-        for fit in (*found["limits"], together):
-            rows.append(
-                (
-                    f"{point['lam']:g}",
-                    SAMPLERS[sampler],
-                    fit["kind"] + (f" of {QUANTITY[fit['quantity']]}" if "quantity" in fit else ""),
-                    ", ".join(map(str, fit["extents"])),
-                    value_error(fit["value"], fit["error"]),
-                    f"{fit['statistical']:.1e}",
-                    f"{fit['systematic']:.1e}",
-                    f"{fit['chi2']:.1f} / {fit['dof']}" if fit["dof"] else DASH,
-                )
-            )
-    caption = (
-        "kappa_c, the limit of couplings that tend to it like L^-(1 + omega), omega = 7/4. Crossings: where a size and"
-        " the next have equal xi/L or Q, which supposes no class; Ising value: where one has the value of the 2D Ising"
-        " class on a torus. Systematic error: the largest shift with omega = 4/3 or 2; all four: the middle of what"
-        " they span with it, and half of that. Classical samplers had as many seconds as the draws."
-    )
-    return Table(caption, ("lam", "sampler", "of", "L", "kappa_c", "statistical", "systematic", "chi² / dof"), rows)
-
-
-def _fixed(document: Document) -> Table:
-    rows = []
-    for point, sampler, found in _each(document):
-        for row in found["fixed"]:
-            rows.append(
-                (
-                    f"{point['lam']:g}",
-                    SAMPLERS[sampler],
-                    str(row["L"]),
-                    QUANTITY[row["quantity"]],
-                    value_error(*row["kappa"]),
-                )
-            )
-    return Table("Couplings at which xi/L = 0.9050488 and Q = 0.856216.", ("lam", "sampler", "L", "of", "kappa"), rows)
-
-
-def _exponents(document: Document) -> Table:
-    rows = []
-    for point, sampler, found in _each(document):
-        for name, (label, exact) in ISING.items():
-            one = found["exponents"][name]
-            rows.append(
-                (
-                    f"{point['lam']:g}",
-                    SAMPLERS[sampler],
-                    f"{label} ({exact:g})",
-                    *(value_error(one["value"], one["error"]), f"{one['statistical']:.1e}", f"{one['systematic']:.1e}"),
-                    f"{one['sigma']:+.1f}",
-                    ", ".join(value_error(*pair) for pair in one["each"]),
-                )
-            )
-    caption = (
-        "Exponents at kappa_c from the largest two sizes (in brackets those of the 2D Ising class): nu from the mean"
-        " slope of xi/L and Q. Systematic error: the error of kappa_c, half the difference of the slopes, and the"
-        " change from the two sizes before, in quadrature. Last column: each two sizes in turn, statistical errors."
-    )
-    header = ("lam", "sampler", "exponent", "value", "statistical", "systematic", "σ from Ising", "of each two sizes")
-    return Table(caption, header, rows)
-
-
-def _pairs(document: Document) -> Table:
-    rows = []
-    for point, sampler, found in _each(document):
-        for pair in found["pairs"]:
-            rows.append(
-                (
-                    f"{point['lam']:g}",
-                    SAMPLERS[sampler],
-                    f"{pair['extents'][0]}, {pair['extents'][1]}",
-                    QUANTITY[pair["quantity"]],
-                    value_error(*pair["kappa"]),
-                    f"{value_error(*pair['value'])} ({pair['universal']:g})",
-                    value_error(*pair["inverse_nu"]),
-                    value_error(*pair["two_minus_eta"]),
-                )
-            )
-    caption = (
-        "Where two sizes cross: the coupling, the value there (in brackets that of the 2D Ising class), 1/nu from the"
-        " ratio of slopes and 2 - eta = gamma/nu from the ratio of susceptibilities. Ising: 1 and 1.75."
-    )
-    return Table(caption, ("lam", "sampler", "L", "of", "kappa", "value (Ising)", "1/ν", "2 − η"), rows)
-
-
-def _continuum(document: Document) -> Table:
-    rows = []
-    for point in document["points"]:
-        found = point["samplers"]["learned"]
-        distance = found["f"][0] - F_CONTINUUM[0]
-        rows.append(
-            (
-                f"{point['lam']:g}",
-                f"{found['g']:.5g}",
-                f"{found['mu0_sq']:.6g}",
-                value_error(*found["f"]),
-                f"{distance:+.3f}",
-            )
-        )
-    caption = (
-        "f = g / mu^2 at kappa_c, with S = 1/2 (dphi)^2 + 1/2 mu0^2 phi^2 + g/4 phi^4 and mu^2 = mu0^2 + 3 g A(mu^2), A"
-        f" the tadpole of the infinite lattice; the continuum, g to 0, has {value_error(*F_CONTINUUM)} (arXiv"
-        " 2512.16536). Nothing is extrapolated here."
-    )
-    return Table(caption, ("lam", "g", "mu0²", "f", "f − f_c"), rows)
-
-
-def _costs(document: Document) -> Table:
-    rows = []
-    for point in document["points"]:
-        for row in point["costs"]:
-            taus = ", ".join(value_error(*pair) for pair in row["tau_int"]) or DASH
-            evaluations = row["evaluations_for_error"]
-            rows.append(
-                (
-                    f"{point['lam']:g}",
-                    str(row["L"]),
-                    SAMPLERS[row["sampler"]],
-                    f"{row['error']:.2e}",
-                    seconds(row["seconds"]),
-                    seconds(row["seconds_for_error"]),
-                    DASH if evaluations is None else count(evaluations),
-                    taus,
-                )
-            )
-    caption = (
-        "Processor seconds of sampling, draws and chains in turn on one thread; the error of the coupling where xi/L ="
-        " 0.9050488; the seconds and evaluations (gradients of S for HMC, of the network for draws) that each takes for"
-        " the error of the draws, error² ∝ 1/seconds; tau_int of m² in updates, at each coupling. Neither the search"
-        " for HMC's settings nor the thermalisation of its chains is charged."
-    )
-    return Table(
-        caption, ("lam", "L", "sampler", "error", "spent", "for equal error", "evaluations", "τ_int of m²"), rows
-    )
-
-
-def _models(document: Document) -> Table:
-    rows = []
-    for point in document["points"]:
-        for row in point["costs"]:
-            if row["sampler"] == "learned":
-                doubling = point["doubling"][str(row["L"])]
-                rows.append(
-                    (
-                        f"{point['lam']:g}",
-                        str(row["L"]),
-                        ", ".join(f"{ess:.3f}" for ess in row["ess"]),
-                        ", ".join(f"{k:.2f}" for k in row["pareto_k"]),
-                        ", ".join(f"{spread:.1e}" for spread in doubling),
-                        seconds(row["training"]),
-                        seconds(row["data"]),
-                        seconds(row["seconds"]),
-                    )
-                )
-    caption = (
-        "The conditioned model of each size: ESS and Pareto k of its weights at each coupling, spread of log_q under"
-        " twice the integration steps (no average is off by more of its standard deviations), wall seconds of training"
-        " with all ancestors and of data, processor seconds of drawing."
-    )
-    return Table(caption, ("lam", "L", "ESS", "Pareto k", "doubling", "training", "data", "draws"), rows)
 
 
 def critical_markdown(document: Document, records: Iterable[FigureRecord] = ()) -> str:

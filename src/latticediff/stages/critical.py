@@ -9,38 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import bill
-from ..action import Phi4
 from ..atomic import claimed, entries_of, sealed_text
-from ..cluster import Cluster
-from ..composite import Sequence
 from ..config import parse_card
+from ..critical.costs import costs_of, ratio_error
+from ..critical.meeting import require_crossings
 from ..critical.models import Place, cards_of
-from ..critical.results import at_point, costs_of, ratio_error
-from ..critical.series import read_fields, sampled, write_fields
-from ..digests import check_digest, json_digest, with_digest
-from ..ensemble import Ensemble
-from ..errors import FileError, UserError
-from ..hmc import tune
+from ..critical.results import at_point, continuum_of
+from ..digests import with_digest
+from ..errors import FileError, StopRequested
 from ..host import torch_defaults
 from ..job.progress import Progress
-from ..markov import kernel_from_description
 from ..provenance import commit, version
-from ..streams import Streams
-from ..study.timing import one_thread
-from ..untrusted import parse_json, read_text
+from ..untrusted import parse_toml, printable, read_text
+from .critical_fields import fields_at, model_of
 
 if TYPE_CHECKING:
     from ..config import Card
-    from ..critical.card import CriticalCard, PointSection, SizeSection
+    from ..critical.card import CriticalCard, PointSection
     from ..critical.series import Fields
-    from ..types import Description, FloatArray, PathLikeStr
+    from ..types import Description, PathLikeStr
     from .contract import StopCheck
 
 __all__ = ["critical"]
 
 DOCUMENT = "critical.json"
-OWN = {"models", "fields", "card.toml", DOCUMENT}
-SEARCHING = 64  #: chains of the search for the cheapest HMC
+CARD = "card.toml"
 
 
 @torch_defaults()
@@ -83,11 +76,9 @@ def critical(
     from ..report.critical import write_critical
 
     progress, out = progress or Progress(), Path(out)
-    names = entries_of(out)
-    if names and not OWN & set(names):
-        raise FileError(f"{out} holds {sorted(names)[0]} and no critical point; choose another --out")
+    _require_own(out)
     with claimed(out):
-        sealed_text(out / "card.toml", card.to_toml())
+        sealed_text(out / CARD, card.to_toml())
         points = []
         for number, point in enumerate(card.point):
             fields: dict[int, dict[float, Fields]] = {}
@@ -96,10 +87,18 @@ def critical(
             for size in card.sizes(point):
                 place = Place.of(out, point, size)
                 cards = cards_of(card, point, size, before, card.critical.seed + 1000 * number + size.L)
-                paid[size.L] = _train(place, cards, progress, stop)
+                try:
+                    paid[size.L] = _train(place, cards, progress, stop)
+                except StopRequested as exc:  # which says how the single stage goes on
+                    told = str(exc).split("; run the same command")[0]
+                    raise StopRequested(
+                        f"{told}; what is done is kept, run the same command again", exc.exit_code
+                    ) from None
                 fields[size.L] = {
-                    kappa: _fields(card, point, size, place, cards, kappa, progress, stop) for kappa in cards
+                    kappa: fields_at(card, point, size, place, cards, kappa, progress, stop) for kappa in cards
                 }
+                # what does not cross is told before larger sizes are trained
+                require_crossings(card, point, fields)
                 before = place
             points.append(_point(card, point, fields, paid))
         document: Description = {
@@ -111,10 +110,26 @@ def critical(
             "card": json.loads(card.model_dump_json()),
             "points": points,
         }
+        document |= continuum_of(card, points)
         text = json.dumps(with_digest(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         sealed_text(out / DOCUMENT, text)
         write_critical(document, out)
     return document
+
+
+def _require_own(out: Path) -> None:
+    """Refuse a folder that holds something else: the card of another command would be lost."""
+    names = sorted(entries_of(out))
+    if not names:
+        return
+    try:
+        own = {"point", "size"} <= set(parse_toml(read_text(out / CARD, "the card of a critical point"), out / CARD))
+    except FileError:
+        own = False
+    if not own:
+        raise FileError(
+            f"{out} is no folder of a critical point, it holds {printable(names[0], 80)}; choose another --out"
+        )
 
 
 def _train(place: Place, cards: dict[float, Card], progress: Progress, stop: StopCheck | None) -> Description:
@@ -127,129 +142,54 @@ def _train(place: Place, cards: dict[float, Card], progress: Progress, stop: Sto
     options: dict[str, Any] = {"progress": progress, "stop": stop, "resume": True}
     place.folder.mkdir(parents=True, exist_ok=True)
     paths = [place.data(kappa) for kappa in cards]
-    own = cards[max(cards)]  # the last coupling is the model's own
-    _require_same(place.folder / "card.toml", own)
-    if not (place.model / "card.toml").exists() and not (
-        own.finetune.steps == 0 and (place.score / "card.toml").exists()
-    ):
+    own = cards[max(cards)]
+    _require_same(place, cards)
+    tuned = own.finetune.steps > 0 and not place.untuned.exists()
+    if not ((place.model if tuned else place.score) / CARD).exists():
         progress.say(f"training the model of {place.label}, in {place.folder}")
         for kappa, one in cards.items():
             generate(one, place.data(kappa), **options)
         train(own, paths[::-1], place.score, **options)
-        if own.finetune.steps:
+        if tuned:
             try:
                 finetune(own, place.score, paths[::-1], place.model, **options)
             except NothingGained as exc:
-                progress.warn(f"{exc}; going on with the score-matched model")
-    about = read_card(_model(place))
-    return {"training": bill.training_seconds(about), "data": bill.data_seconds(about) or 0.0}
+                told = str(exc).split("; lower finetune")[0]  # keys of another card
+                remedy = (
+                    "lower finetune_learning_rate of that size, or raise its training_steps, and choose another --out"
+                )
+                progress.warn(f"{place.label}: {told}; going on with the score-matched model, or {remedy}")
+                sealed_text(place.untuned, f"{exc}\n")  # else the same command would try in vain again
+    about = read_card(model_of(place))
+    return {
+        "training": bill.training_seconds(about),
+        "data": bill.data_seconds(about) or 0.0,
+        "untuned": place.untuned.exists(),
+    }
 
 
-def _require_same(path: Path, card: Card) -> None:
-    """Refuse the folder of a model that another card has begun."""
+def _require_same(place: Place, cards: dict[float, Card]) -> None:
+    """Refuse the folder of a model that another card has begun; where the folder lies does not matter."""
+    path, card = place.folder / CARD, cards[max(cards)]  # the last coupling is the model's own
     if not path.exists():
         sealed_text(path, card.to_toml())
-    elif difference := card.difference(parse_card(read_text(path, "the card of a model")).to_dict()):
-        raise FileError(f"{path.parent} was begun by another card ({difference}); choose another --out")
-
-
-def _model(place: Place) -> Path:
-    return place.model if (place.model / "card.toml").exists() else place.score
-
-
-def _fields(
-    card: CriticalCard,
-    point: PointSection,
-    size: SizeSection,
-    place: Place,
-    cards: dict[float, Card],
-    kappa: float,
-    progress: Progress,
-    stop: StopCheck | None,
-) -> Fields:
-    """Draws and chains at one coupling, read if they are there."""
-    from ..build.learned import refuse_coarse
-    from ..model.storage import load_model, read_card
-    from ..proposal import proposal_for
-
-    settings, path = card.critical, place.fields(kappa)
-    identity = {
-        "lam": point.lam,
-        "kappa": kappa,
-        "L": size.L,
-        "draws": size.draws,
-        "steps": size.steps,
-        "hmc_chains": size.hmc_chains,
-        "seed": settings.seed,
-        "beside": settings.beside,
-        "budget": settings.budget,
-        "model": json_digest(read_card(_model(place))),
-        "version": version(),
-    }
-    if (found := read_fields(path, identity)) is not None:
-        return found
-    progress.say(
-        f"sampling {place.label} at kappa = {kappa:g}: {size.draws} draws, {', '.join(settings.beside)} beside"
-    )
-    action: Any = cards[kappa].theory()
-    streams = Streams(settings.seed).child("critical").child(f"{place.label}-{kappa!r}")
-    model = load_model(_model(place), action=action, shape=(size.L, size.L))
-    proposal: Any = proposal_for(model, "ode", steps=size.steps, method="adams5", grid="optimised")
-    remedy = (
-        f"{place.label} at kappa = {kappa:g}; in the card: steps = {2 * size.steps}, more training, or max_doubling"
-    )
-    spread = refuse_coarse(proposal, settings.max_doubling, streams.child("doubling"), remedy)
-    start = _last_fields(place.data(kappa), size.hmc_chains)
-    with one_thread():
-        kernels: dict[str, Any] = {
-            name: _kernel(name, place, cards, action, card, progress) for name in settings.beside
-        }
-        found = sampled(action, proposal, size.draws, kernels, start, streams, stop)
-    found.about["doubling"] = spread
-    write_fields(path, found, identity)
-    return found
-
-
-def _kernel(
-    name: str, place: Place, cards: dict[float, Card], action: Phi4, card: CriticalCard, progress: Progress
-) -> Any:
-    """HMC searched for the fewest gradients per independent |m|, or its trajectory and a Swendsen-Wang update in turn.
-
-    One search serves all couplings of a size, at the one nearest to the critical one.
-    """
-    kappa, path = max(cards), place.folder / "hmc.json"
-    if not path.exists():
-        start, search = _last_fields(place.data(kappa), SEARCHING), Streams(card.critical.seed).child(place.label)
-        options: Any = {"integrator": "search", "jitter": 0.1, "budget": card.critical.budget}
-        how: Any = ("search", "search")
-        try:
-            found = tune(cards[kappa].theory(), start, search, *how, **options)
-        except UserError as exc:
-            raise UserError(
-                f"the search for the cheapest HMC of {place.label}: {exc} (critical.budget in the card)"
-            ) from None
-        if found.describe()["tuning"]["search"].get("budget_ended"):
-            progress.warn(
-                f"the search for the cheapest HMC of {place.label} was ended by its budget, its HMC may be far from the"
-                " cheapest; raise critical.budget in the card"
-            )
-        sealed_text(path, json.dumps(with_digest(found.describe())))
-    told = check_digest(parse_json(read_text(path, "a kernel"), path), path)
-    hmc: Any = kernel_from_description(action, told)
-    return Sequence([hmc, Cluster(action)]) if name == "cluster" else hmc
-
-
-def _last_fields(path: Path, n_chains: int) -> FloatArray:
-    """The last fields of an ensemble, (n_chains, L, L): one of each chain, and earlier ones where these are too few."""
-    with Ensemble(path) as ensemble:
-        found: FloatArray = ensemble.phis(max(0, ensemble.n_cfg - n_chains))
-    return found
+        return
+    begun = parse_card(read_text(path, "the card of a model"))
+    difference = card.difference(begun.to_dict(), ignore=("training.init",))
+    init, before = (None if one.training.init is None else Path(one.training.init).parts[-2:] for one in (begun, card))
+    if not difference and init != before:
+        difference = f"it began with {'no weights' if init is None else '/'.join(init)}"
+    wanted = {place.data(kappa).name for kappa in cards}
+    if not difference and (other := {found.name for found in place.folder.glob("data-*.h5")} - wanted):
+        difference = f"it has {sorted(other)[0]}, and nodes want {', '.join(sorted(wanted))}"
+    if difference:
+        raise FileError(f"{place.folder} was begun by another card ({difference}); choose another --out")
 
 
 def _point(
     card: CriticalCard, point: PointSection, fields: dict[int, dict[float, Fields]], paid: dict[int, Description]
 ) -> Description:
-    tables = {name: at_point(card, point, fields, name) for name in ("learned", *card.critical.beside)}
+    tables = {name: at_point(card, point, fields, name) for name in ("learned", *card.beside(point))}
     return {
         "lam": point.lam,
         "samplers": tables,
