@@ -17,6 +17,7 @@ bargain, and lengths are jittered, so no mode has a period of exactly one trajec
 """
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 from numpy.typing import ArrayLike
@@ -52,6 +53,7 @@ def search(
     precision: float = 0.05,
     budget: int = BUDGET,
     updates_per_round: int | None = None,
+    tell: Callable[[int], object] | None = None,
 ) -> tuple[HMC, ChainState]:
     """The frozen kernel of least cost, and the state in which the search ended; `tune` and `warm_up` call it.
 
@@ -78,6 +80,8 @@ def search(
         confirmation may take half as many again.
     updates_per_round : int, optional
         See `warm_up`; by default so many that each round has some 300 trajectories.
+    tell : callable, optional
+        Called now and then with the force evaluations that a chain has spent; changes nothing.
 
     Returns
     -------
@@ -105,7 +109,7 @@ def search(
     first = acceptances[len(acceptances) // 2]
     fields = cast(FloatArray, phi)  # checked where the first pilot starts
     first_mass = FIRST_MASS if mass == SEARCH else cast("float | None", mass)
-    run = Trials(action, fields, streams, measure, integrators, jitter, first_mass, budget, updates_per_round)
+    run = Trials(action, fields, streams, measure, integrators, jitter, first_mass, budget, updates_per_round, tell)
     length = run.unit if trajectory_length == SEARCH else cast(float, trajectory_length)
     pilot = cast(Pilot, run.pilot(length, first))  # the first one raises where nothing is accepted
     run.refine(pilot, 2 * COARSE)

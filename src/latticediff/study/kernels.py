@@ -6,8 +6,9 @@ twice.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
     from ..types import Description, FloatArray
     from .cell import Cell
 
-__all__ = ["MIXES", "Built", "action_of", "begin", "build", "rebuild", "start_fields"]
+__all__ = ["MIXES", "SEARCHES", "Built", "action_of", "begin", "build", "rebuild", "start_fields"]
 
 SEARCHED: dict[str, Any] = {"integrator": "search", "jitter": 0.1}
+#: force evaluations of all chains together that a search typically takes without a budget
+SEARCHES = {"hmc": 10e6, "fourier_hmc": 25e6}
 THERMALISE = 100  #: trajectories before a classical chain begins
 EPS = 0.5  #: of the sampler ``partial``
 SCAN_SECONDS = 0.05  #: of each mix and round of its timing
@@ -88,7 +91,7 @@ def begin(cell: Cell, built: Built, streams: Streams) -> ChainState:
     return cast(ChainState, built.kernel.start(draw.phi))
 
 
-def build(cell: Cell, streams: Streams) -> Built:
+def build(cell: Cell, streams: Streams, tell: Callable[[float], object] | None = None) -> Built:
     """The kernel of a cell, tuned.
 
     Parameters
@@ -96,6 +99,8 @@ def build(cell: Cell, streams: Streams) -> Built:
     cell : Cell
         Of kind "chain".
     streams : Streams
+    tell : callable, optional
+        Called now and then with the share of a search that is done.
 
     Returns
     -------
@@ -112,6 +117,12 @@ def build(cell: Cell, streams: Streams) -> Built:
     action, start, began = action_of(cell), start_fields(cell), time.perf_counter()
     beside: Description = {}
     budget = int(cell.settings.get("budget", 0))
+    goal = min(1.5 * budget, SEARCHES.get(cell.sampler, math.inf) / cell.n_chains)
+
+    def told(spent: int) -> None:  # a search that goes on beyond what is typical is never quite done
+        if tell is not None:
+            tell(spent / max(goal, 1.1 * spent, 1.0))
+
     kernel: Any
     if cell.sampler == "hmc":
         kernel = tune(
@@ -122,14 +133,15 @@ def build(cell: Cell, streams: Streams) -> Built:
             cast(float, "search"),
             **SEARCHED,
             budget=budget,
+            tell=told,
         )
     elif cell.sampler == "fourier_hmc":
-        options = {**SEARCHED, "mass": "search", "budget": budget}
+        options = {**SEARCHED, "mass": "search", "budget": budget, "tell": told}
         kernel = tune(action, start, streams.child("tune"), cast(float, "search"), cast(float, "search"), **options)
     elif cell.sampler == "hmc_unit":
         kernel = tune(action, start, streams.child("tune"), 0.85, 1.0)
     elif cell.sampler == "cluster":
-        name, kernel, scan = _best_mix(action, start, streams.child("mixes"))
+        name, kernel, scan = _best_mix(action, start, streams.child("mixes"), tell)
         beside |= {"mix": name, "scan": scan}
     else:
         raise UserError(f"there is no sampler {cell.sampler!r}; expected {', '.join(SAMPLERS)}")
@@ -189,12 +201,15 @@ def _mixes(action: Action, start: FloatArray, streams: Streams) -> Iterator[tupl
         yield name, Sequence([Cluster(action, method, number), local])
 
 
-def _best_mix(action: Action, start: FloatArray, streams: Streams) -> tuple[str, Sequence, Description]:
+def _best_mix(
+    action: Action, start: FloatArray, streams: Streams, tell: Callable[[float], object] | None = None
+) -> tuple[str, Sequence, Description]:
     """The mix of least processor time per independent |m|, and the rows of the scan; the best of it run on longer."""
     kernels = dict(_mixes(action, start, streams))
     axes = tuple(range(2, start.ndim + 1))
     rows: dict[str, dict[str, Any]] = {}
     names, length = list(kernels), SCAN
+    done, all_of_it = 0, 2 * (len(names) + FINALISTS)  # each mix runs, and is timed
     while True:
         states: dict[str, Any] = {}
         for name in names:
@@ -202,6 +217,10 @@ def _best_mix(action: Action, start: FloatArray, streams: Streams) -> tuple[str,
             state, _ = kernel.advance(kernel.start(start), branch, length // 4, length // 4)
             states[name], block = kernel.advance(state, branch, length)
             rows[name] = {"tau_int": tau_int(np.abs(block.phi.mean(axis=axes)).T).pair()}
+            done += 1
+            if tell is not None:
+                tell(min(1.0, done / all_of_it))
+        done += len(names)
         spent = timed({name: (kernels[name], states[name]) for name in names}, streams, SCAN_SECONDS, 5)
         for name in names:
             rows[name]["processor_seconds"] = 2 * rows[name]["tau_int"][0] * spent[name].processor[0]
