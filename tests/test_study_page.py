@@ -72,7 +72,7 @@ def cell(theory, extent, sampler, tau, seconds):
             if learned
             else {}
         ),
-        **({"training_seconds": 200.0, "data_seconds": 7.0} if learned else {}),
+        **({"training_seconds": 200.0, "data_seconds": 7.0, "ancestor_seconds": 110.0} if learned else {}),
         **({"film": FILM} if learned and extent < 32 else {}),
     }
 
@@ -132,6 +132,8 @@ def test_every_number_of_the_document_is_on_the_page(document, page):
         assert row["digest"] in page
         for pair in row["cost"]["processor_seconds"].values():
             assert seconds(*pair).replace(" ", "\u00a0") in page
+        for pair in row["cost"]["gradient_equivalents"].values():
+            assert value_error(*pair) in page
         assert "87.66(31)\u00a0%" in page
     for fit in document["fits"]:
         assert value_error(fit["z"], fit["error"]) in page
@@ -149,6 +151,16 @@ def test_every_number_of_the_document_is_on_the_page(document, page):
     names = re.findall(r' id="([^"]+)"', page)
     assert len(set(names)) == len(names)
     assert page.count("<h3>") == len(draw_study(document)) == FIGURES
+
+
+def test_training_ancestors_and_data_stand_apart_on_the_page(document):
+    """Of cells that an earlier version has run the ancestors are not known, and are in the training."""
+    learned = [row for row in document["ratios"] if row["setup_seconds"]]
+    assert {row["setup_seconds"] for row in learned} == {207.0}
+    text = study_markdown(document, draw_study(document))
+    assert text.count("| 90 s | 110 s | 7 s |") == len(learned) == 3
+    older = [{k: v for k, v in row.items() if k != "ancestor_seconds"} for row in document["ratios"]]
+    assert study_markdown({**document, "ratios": older}, []).count("| 3.33 min | – | 7 s |") == 3
 
 
 def test_every_figure_says_values_under_the_pointer(document, page):

@@ -128,7 +128,9 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None, tell: Tell | N
     }
     if built.is_learned:
         tell("weights", 0.0)
-        row |= {"training_seconds": cell.paid[0], "data_seconds": cell.paid[1], **_ess(cell, built, info, streams)}
+        training, data, ancestors = cell.paid
+        row |= {"training_seconds": training, "data_seconds": data, "ancestor_seconds": ancestors}
+        row |= _ess(cell, built, info, streams)
     return row
 
 

@@ -24,7 +24,7 @@ FILM, PAGE = "film", "page"  #: keys of what follows the timing
 
 OF_ERROR = 33.0  #: updates of all chains times p^2, in tau_int, at which the relative error is p
 LOADING = 1.0  #: seconds of loading a model
-DRAWING = 20.0  #: seconds of drawing and writing all figures
+DRAWING = 9.0  #: seconds of drawing and writing all figures
 FOURIER = 4.0  #: gradients that one of Fourier acceleration takes
 OVERHEAD = 6.0  #: gradients that the rest of a trajectory takes
 MIX = 70.0  #: gradients that a cluster update and what goes with it take

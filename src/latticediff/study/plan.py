@@ -113,7 +113,7 @@ def plan_study(card: StudyCard, out: PathLikeStr | None = None) -> Plan:
             if not sampler.is_learned and name != "hmc_unit":
                 settings["budget"] = study.budget
             common = ("chain", name, theory.action.describe(), theory.shape, study.seed, n_chains, settings)
-            paid = (0.0, 0.0) if use is None else (use.training_seconds, use.data_seconds)
+            paid = (0.0, 0.0, 0.0) if use is None else (use.training_seconds, use.data_seconds, use.ancestor_seconds)
             about = ("", "") if use is None else (use.fingerprint, use.name)
             cells[number, name] = Cell(*common, *about, theory.label, paid)
     if skipped and study.missing == "refuse":
