@@ -187,6 +187,13 @@ def test_fields_are_kept_and_damage_is_told(fields, tmp_path):
         source_of(fields, "cluster")
 
 
+def test_sampling_tells_how_many_draws_are_done(monkeypatch):
+    action, start, told = Phi4.H(0.1, 0.1, 2), np.zeros((8, 4, 4)), []
+    monkeypatch.setattr("latticediff.critical.series.SITES", 16 * 64)
+    sampled(action, Normal(), 150, {}, start, Streams(1), None, told.append)
+    assert told == [64, 128, 150]
+
+
 def test_a_stop_ends_the_sampling(fields):
     action, start = Phi4.H(0.1, 0.1, 2), np.zeros((8, 4, 4))
     with pytest.raises(StopRequested, match="same command again"):

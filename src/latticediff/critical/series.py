@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,6 +67,7 @@ def sampled(
     start: FloatArray,
     streams: Streams,
     stop: Any = None,
+    tell: Callable[[int], object] | None = None,
 ) -> Fields:
     """Draw `draws` fields of a proposal, and run each kernel for as much processor time, all in turn.
 
@@ -83,6 +84,8 @@ def sampled(
     streams : Streams
     stop : callable, optional
         Asked between batches; nothing of an unfinished coupling is kept.
+    tell : callable, optional
+        Called with the number of draws that are done, and for which the chains have run, after each batch.
 
     Returns
     -------
@@ -124,6 +127,8 @@ def sampled(
                 found["base"] = -kappa * found["conjugate"]
                 for column in COLUMNS:
                     parts[name][column].append(found[column])
+        if tell is not None:
+            tell(done)
     columns = {
         name: {column: np.concatenate(pieces, axis=1) for column, pieces in table.items()}
         for name, table in parts.items()

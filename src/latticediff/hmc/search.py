@@ -32,12 +32,21 @@ from .kernel import HMC
 from .ladders import COARSE, climb, climb_masses, race
 from .pilots import OVERHEAD, Measure, Pilot, Trials, measure_named, overhead
 
-__all__ = ["BUDGET", "OVERHEAD", "SEARCH", "Pilot", "search"]
+__all__ = ["BUDGET", "OVERHEAD", "SEARCH", "Pilot", "search", "typical_evaluations"]
 
 SEARCH = "search"  #: in place of a number or a name: let the search find it
 ACCEPTANCES = (0.65, 0.75, 0.85, 0.93)
 FIRST_MASS = 1.0  #: where a search for the mass begins: what local fluctuations ask for, at any correlation length
 BUDGET = 1_000_000  #: see `search`
+TYPICAL, TYPICAL_MASS = 10e6, 25e6  #: force evaluations of all chains that a search takes, without and with masses
+
+
+def typical_evaluations(budget: int | None, n_chains: int, has_mass: bool = False) -> float:
+    """Force evaluations that a chain typically spends on a search, within a factor of two or so.
+
+    Many chains know tau_int sooner; a budget, and half of it again for the confirmation, is the most.
+    """
+    return min(1.5 * (budget or BUDGET), (TYPICAL_MASS if has_mass else TYPICAL) / n_chains)
 
 
 def search(

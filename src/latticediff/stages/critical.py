@@ -28,6 +28,7 @@ from ..provenance import commit, version
 from ..streams import Streams
 from ..study.timing import one_thread
 from ..untrusted import parse_json, read_text
+from .shown_search import shown_search
 
 if TYPE_CHECKING:
     from ..config import Card
@@ -204,7 +205,8 @@ def _fields(
         kernels: dict[str, Any] = {
             name: _kernel(name, place, cards, action, card, progress) for name in settings.beside
         }
-        found = sampled(action, proposal, size.draws, kernels, start, streams, stop)
+        with progress.task(f"draws of {place.label}", size.draws) as task:
+            found = sampled(action, proposal, size.draws, kernels, start, streams, stop, task.reach)
     found.about["doubling"] = spread
     write_fields(path, found, identity)
     return found
@@ -223,7 +225,8 @@ def _kernel(
         options: Any = {"integrator": "search", "jitter": 0.1, "budget": card.critical.budget}
         how: Any = ("search", "search")
         try:
-            found = tune(cards[kappa].theory(), start, search, *how, **options)
+            with shown_search(progress, card.critical.budget, len(start)) as tell:
+                found = tune(cards[kappa].theory(), start, search, *how, **options, tell=tell)
         except UserError as exc:
             raise UserError(
                 f"the search for the cheapest HMC of {place.label}: {exc} (critical.budget in the card)"

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 
+from ..hmc.search import typical_evaluations
 from ..lattice import volume
 from .cell import Cell
 from .chains import FIRST, FIRST_ALL, LEAST_TAUS
-from .kernels import FINALISTS, MIXES, SCAN, SCAN_SECONDS, SEARCHES
+from .kernels import FINALISTS, MIXES, SCAN, SCAN_SECONDS
 from .outlook import Phase, Piece
 from .plan import FILM_SECONDS, GRADIENT_NS, Plan
 from .samplers import SAMPLERS
@@ -68,8 +69,8 @@ def expected_of(cell: Cell, threads: int = 0) -> Piece:
     if name == "cluster":
         scans = 1.25 * SCAN * (len(MIXES) + 2 * FINALISTS)
         search = Phase("search", (len(MIXES) + FINALISTS) * 6 * SCAN_SECONDS + scans * MIX * gradient)
-    elif name in SEARCHES:
-        evaluations = min(1.5 * cell.settings["budget"], SEARCHES[name] / cell.n_chains)
+    elif name in ("hmc", "fourier_hmc"):
+        evaluations = typical_evaluations(cell.settings["budget"], cell.n_chains, name == "fourier_hmc")
         search = Phase("search", evaluations * gradient * (FOURIER if name == "fourier_hmc" else 1.0))
     else:
         search = Phase("search", 200 * 15 * gradient)

@@ -6,7 +6,6 @@ twice.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -19,6 +18,7 @@ from ..cluster import Cluster
 from ..composite import Sequence
 from ..errors import UserError
 from ..hmc import HMC, tune
+from ..hmc.search import typical_evaluations
 from ..local_updates import LocalMetropolis
 from ..markov import ActionKernel, ChainState, kernel_from_description
 from ..metropolis.asking import ask_draw
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from ..types import Description, FloatArray
     from .cell import Cell
 
-__all__ = ["MIXES", "SEARCHES", "Built", "action_of", "begin", "build", "rebuild", "start_fields"]
+__all__ = ["MIXES", "Built", "action_of", "begin", "build", "rebuild", "start_fields"]
 
 SEARCHED: dict[str, Any] = {"integrator": "search", "jitter": 0.1}
-#: force evaluations of all chains together that a search typically takes without a budget
-SEARCHES = {"hmc": 10e6, "fourier_hmc": 25e6}
 THERMALISE = 100  #: trajectories before a classical chain begins
 EPS = 0.5  #: of the sampler ``partial``
 SCAN_SECONDS = 0.05  #: of each mix and round of its timing
@@ -117,7 +115,7 @@ def build(cell: Cell, streams: Streams, tell: Callable[[float], object] | None =
     action, start, began = action_of(cell), start_fields(cell), time.perf_counter()
     beside: Description = {}
     budget = int(cell.settings.get("budget", 0))
-    goal = min(1.5 * budget, SEARCHES.get(cell.sampler, math.inf) / cell.n_chains)
+    goal = typical_evaluations(budget, cell.n_chains, cell.sampler == "fourier_hmc")
 
     def told(spent: int) -> None:  # a search that goes on beyond what is typical is never quite done
         if tell is not None:
