@@ -15,7 +15,7 @@ from .cell import Cell
 from .chains import FIRST, FIRST_ALL, LEAST_TAUS
 from .kernels import FINALISTS, MIXES, SCAN, SCAN_SECONDS
 from .outlook import Phase, Piece
-from .plan import FILM_SECONDS, GRADIENT_NS, Plan
+from .plan import GRADIENT_NS, Plan
 from .samplers import SAMPLERS
 from .timing import ROUND_SECONDS, ROUNDS
 
@@ -25,7 +25,7 @@ FILM, PAGE = "film", "page"  #: keys of what follows the timing
 
 OF_ERROR = 33.0  #: updates of all chains times p^2, in tau_int, at which the relative error is p
 LOADING = 1.0  #: seconds of loading a model
-DRAWING = 9.0  #: seconds of drawing and writing all figures
+DRAWING = 6.0  #: seconds of drawing and writing all figures
 FOURIER = 4.0  #: gradients that one of Fourier acceleration takes
 OVERHEAD = 6.0  #: gradients that the rest of a trajectory takes
 MIX = 70.0  #: gradients that a cluster update and what goes with it take
@@ -88,8 +88,8 @@ def expected_after(plan: Plan) -> list[Piece]:
     pieces = []
     for number, theory in enumerate(plan.theories):
         names = [name for at, name in plan.cells if at == number]
-        seconds = len(names) * (ROUNDS + 2) * ROUND_SECONDS
-        seconds += LOADING * sum(SAMPLERS[name].is_learned for name in names)
+        seconds = (len(names) * ROUNDS + 2) * ROUND_SECONDS
+        seconds += 0.5 * LOADING * sum(SAMPLERS[name].is_learned for name in names)
         pieces.append(
             Piece(
                 timing_key(number),
@@ -101,7 +101,7 @@ def expected_after(plan: Plan) -> list[Piece]:
         )
     films = len({name for _, name in plan.cells if SAMPLERS[name].is_learned})
     if films:
-        pieces.append(Piece(FILM, "film", "film", (Phase("film", films * FILM_SECONDS),), True))
+        pieces.append(Piece(FILM, "film", "film", (Phase("film", films * LOADING),), True))
     return [*pieces, Piece(PAGE, "page", "page", (Phase("page", DRAWING),), True)]
 
 
