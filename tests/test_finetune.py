@@ -197,7 +197,9 @@ def test_noise_vanishes_at_the_optimum_where_it_should(name, direction):
     flow = ProbabilityFlow(network(2, 0.0).double(), gaussian, noise.grid(8), scheme("rk4"))
     start = exact_draws(8) if direction == "forward" else normal((8, *SHAPE), 6)
     loss, _ = getattr(OBJECTIVES[name], direction)(flow, start)
-    size = abs(slope_of(flow, some_direction(flow), loss))
+    # a slope along one direction of the weights may be small by chance
+    gradients = torch.autograd.grad(loss, list(flow.network.parameters()), allow_unused=True)
+    size = float(torch.cat([g.flatten() for g in gradients if g is not None]).norm())
     assert size > 1e-2 if name == "kl" else size < 1e-5
 
 

@@ -18,11 +18,13 @@ from latticediff.hmc.ladders import dearer, race
 from latticediff.hmc.pilots import overhead
 from latticediff.hmc.search import OVERHEAD, Pilot
 from latticediff.job.log import JsonLog, read_log
+from latticediff.job.progress import Task
 from latticediff.markov import kernel_from_description
 from latticediff.report.verdict import tuning
 from latticediff.stages.estimate import probe
 from latticediff.stages.generate import generate
 from latticediff.stages.sample_hmc import baseline
+from latticediff.stages.shown_search import shown_search
 from latticediff.streams import Streams
 
 ACTION, SHAPE = Phi4.A(-4.0, 6.008), (8, 8)
@@ -89,6 +91,22 @@ def test_the_same_streams_find_the_same_kernel_whatever_the_clock_says(searched,
     np.testing.assert_array_equal(end.phi, state.phi)
     rebuilt = kernel_from_description(ACTION, kernel.describe())
     assert rebuilt.describe() == kernel.describe() and state.update == 0
+
+
+def test_a_search_tells_what_it_has_spent_and_is_shown_as_a_task(monkeypatch):
+    """In force evaluations of a chain, rising to what the record has; one who listens changes nothing."""
+    told, seen = [], []
+    options = {"integrator": "search", "jitter": 0.1, "budget": 4000}
+    plain = tune(ACTION, START, Streams(5), "search", "search", **options)
+    found = tune(ACTION, START, Streams(5), "search", "search", **options, tell=told.append)
+    assert found.describe() == plain.describe()
+    assert told == sorted(told) and len(told) > 10
+    assert told[-1] == found.tuning["search"]["force_evaluations_per_chain"]
+    monkeypatch.setattr(Task, "advance", lambda task, n, *_, **__: seen.append((task.name, task.total, n)))
+    with shown_search(None, 4000, len(START)) as tell:
+        tell(3000)
+        tell(10**9)
+    assert seen == [("searching the cheapest HMC", 6000, 3000), ("searching the cheapest HMC", 6000, 5940)]
 
 
 def test_the_winner_is_confirmed_with_numbers_that_did_not_elect_it(searched):

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from contextlib import nullcontext
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from latticediff.study.costs import cost_of, paid_back_after, ratio_of
 from latticediff.study.fits import power_law
 from latticediff.study.gathered import compared, fitted, held_against
 from latticediff.study.kernels import rebuild
-from latticediff.study.plan import describe_plan, estimated, plan_study, study_status
+from latticediff.study.plan import describe_plan, plan_study, study_status
 from latticediff.study.quantities import OBSERVABLES
 from latticediff.study.timing import Price, timed
 from latticediff.study.verdict import verdict
@@ -236,6 +237,15 @@ def test_fields_beyond_memory_are_refused():
         plan_study(parse_study(ONE.replace("[4, 4]", "[30000, 30000]"), ["study.n_chains=4000"]))
 
 
+@pytest.mark.parametrize("look", ["--status", "--dry-run"])
+def test_a_look_at_a_folder_of_something_else_is_refused_too(look, tmp_path, capsys):
+    (tmp_path / "card.toml").write_text(ONE)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ens.h5").write_text("data")
+    assert run(tmp_path / "card.toml", "--out", tmp_path / "out", look) == 2
+    assert "is no folder of a study, it holds ens.h5; choose another --out" in capsys.readouterr().err
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(FileError, match=r"is no folder of a study, it holds thesis.tex"):
@@ -302,10 +312,10 @@ def test_only_what_is_missing_runs(done, tmp_path):
 def test_a_failed_cell_leaves_the_others_and_is_tried_again(tmp_path, monkeypatch):
     import latticediff.stages.study_cells as stage
 
-    def fails(cell):
+    def fails(cell, tell):
         if cell.sampler == "hmc":
             raise RuntimeError("a defect\nof two lines")
-        return run_chain(cell)
+        return run_chain(cell, tell=tell)
 
     monkeypatch.setattr(stage, "run_chain", fails)
     document = study(parse_study(ONE), tmp_path / "out")
@@ -334,20 +344,28 @@ def test_a_stop_keeps_what_is_done(tmp_path):
 def test_a_study_says_what_its_last_cell_found(tmp_path, jobs, monkeypatch):
     seen = []
 
-    def reach(status, done, total, numbers, work):
-        seen.append((done, total, numbers, work))
+    def reach(status, done, total, numbers, work, ahead):
+        seen.append((done, total, numbers, ahead))
 
     monkeypatch.setattr("latticediff.job.status.Status.reach", reach)
+    monkeypatch.setattr("latticediff.stages.study_board.SECONDS", 0.0)
+    monkeypatch.setattr("latticediff.stages.study_cells.SECONDS", 0.05)
     progress = Progress()
     with progress.seen_at(tmp_path / "out"):
         document = study(parse_study(ONE), tmp_path / "out", jobs=jobs, progress=progress)
-    cells = seen[:2]
-    assert [row[:2] for row in cells] == [(1, 2), (2, 2)]
+    cells = [row for row in seen if row[1] == 2]  # tasks after them are of one
+    ended = [row for before, row in pairwise(cells) if row[0] > before[0]]
+    assert [row[0] for row in ended] == [1, 2]
     found = {(c["tau_int"]["abs_m"][0], c["acceptance"]) for c in document["cells"]}
-    assert {(numbers["tau_int"], numbers["acceptance"]) for *_, numbers, _ in cells} == found
-    # the work is that of the plan: a search is dearer than a chain
-    total = sum(map(estimated, cells_of(ONE)))
-    assert cells[-1][3] == (pytest.approx(total), pytest.approx(total))
+    assert {(numbers["tau_int"], numbers["acceptance"]) for _, _, numbers, _ in ended} == found
+    # the time left is that of all, timing and page too; where it comes from is on the way, within cells as well
+    assert ended[-1][3].seconds_left > 5 and 0 < ended[0][3].share < 1
+    within = [ahead.at for done, _, _, ahead in cells]
+    assert any("hmc at 4x4: search" in at for at in within)
+    if jobs == 1:  # processes pass a word on every so often
+        assert len({at for at in within if at.startswith("hmc at 4x4: search")}) > 5
+        assert any(at.startswith("hmc at 4x4: chain") for at in within)
+    assert seen[-1][3].seconds_left == 0 and seen[-1][3].share == 1
 
 
 def test_parts_are_seen_beside_each_other(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def cell(theory, extent, sampler, tau, seconds):
             if learned
             else {}
         ),
-        **({"training_seconds": 200.0, "data_seconds": 7.0} if learned else {}),
+        **({"training_seconds": 200.0, "data_seconds": 7.0, "ancestor_seconds": 110.0} if learned else {}),
         **({"film": FILM} if learned and extent < 32 else {}),
     }
 
@@ -132,6 +132,8 @@ def test_every_number_of_the_document_is_on_the_page(document, page):
         assert row["digest"] in page
         for pair in row["cost"]["processor_seconds"].values():
             assert seconds(*pair).replace(" ", "\u00a0") in page
+        for pair in row["cost"]["gradient_equivalents"].values():
+            assert value_error(*pair) in page
         assert "87.66(31)\u00a0%" in page
     for fit in document["fits"]:
         assert value_error(fit["z"], fit["error"]) in page
@@ -143,10 +145,46 @@ def test_every_number_of_the_document_is_on_the_page(document, page):
     assert "<toy>" not in page
     # what a point says under the pointer
     assert "<title>fast model at 32: 0.600(12)</title>" in page
-    assert page.count("<title>") == 1 + 2 * 6 + 2 * 3 + 2 * 6
+    assert "<title>fast model: ρ(3) = 0.006738, window 12</title>" in page
+    assert "<title>known at 8: 0.260(10)</title>" in page
+    assert "<title>a flow, 2022, published, at 32: 0.904</title>" in page
     names = re.findall(r' id="([^"]+)"', page)
     assert len(set(names)) == len(names)
     assert page.count("<h3>") == len(draw_study(document)) == FIGURES
+
+
+def test_training_ancestors_and_data_stand_apart_on_the_page(document):
+    """Of cells that an earlier version has run the ancestors are not known, and are in the training."""
+    learned = [row for row in document["ratios"] if row["setup_seconds"]]
+    assert {row["setup_seconds"] for row in learned} == {207.0}
+    text = study_markdown(document, draw_study(document))
+    assert text.count("| 90 s | 110 s | 7 s |") == len(learned) == 3
+    older = [{k: v for k, v in row.items() if k != "ancestor_seconds"} for row in document["ratios"]]
+    assert study_markdown({**document, "ratios": older}, []).count("| 3.33 min | – | 7 s |") == 3
+
+
+def test_every_figure_says_values_under_the_pointer(document, page):
+    """Every sampler that a figure shows says something in it; of a line with a CSV, every point drawn says its own."""
+    figures = dict(re.findall(r'<figure id="([^"]+)">(.*?)</figure>', page, re.DOTALL))
+    records = {record.name: record for record in draw_study(document)}
+    assert figures.keys() == records.keys() and len(figures) == FIGURES
+    words = {name: re.findall("<title>(.*?)</title>", text) for name, text in figures.items()}
+    for name, record in records.items():
+        for sampler in document["samplers"].keys() & {row[0] for row in record.rows}:
+            assert any(document["samplers"][sampler]["label"] in told for told in words[name]), (name, sampler)
+    assert len(words["history"]) == 2 * 50 == len(records["history"].rows)
+    assert len(words["film"]) == 3 and len(words["configurations"]) == 2
+    # a bin for each density; each pilot in both panels, if it has a cost; the two panels of the propagator
+    assert len(words["histogram"]) == len(records["histogram"].rows) and len(words["pilots"]) == 2
+    assert len(words["propagator"]) == len(records["propagator"].rows)
+
+
+def test_spots_lie_where_their_values_are_drawn(document, page):
+    """A marker that is drawn in black and its spot have one place in the picture: the published value."""
+    figure = re.search(r'<figure id="ess">(.*?)</figure>', page, re.DOTALL)[1]
+    spot = re.search(r'<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*><title>a flow', figure)
+    drawn = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="[^"]*stroke: #000000', figure)
+    assert any(math.dist(map(float, place), map(float, spot.groups())) < 0.1 for place in drawn)
 
 
 def test_markdown_says_the_same(document):
@@ -246,21 +284,30 @@ def test_the_page_in_a_browser(page, tmp_path):
           const inside = frame.contentDocument, root = inside.documentElement;
           const pictures = [...inside.querySelectorAll("figure img, figure svg")];
           const seen = pictures.filter(p => p.getBoundingClientRect().width > 200).length;
+          const says = figure => {  // what lies under the pointer in the middle of something that has words
+            const said = figure.querySelector("svg g title, svg circle title").parentNode;
+            said.scrollIntoView({block: "center"});
+            const box = said.getBoundingClientRect();
+            const met = inside.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+            return met !== null && met.closest("g:has(> title), circle, rect") !== null;
+          };
+          const spoken = [...inside.querySelectorAll("figure")].filter(says).length;
           const table = inside.querySelectorAll("table")[1];
           const column = () => [...table.tBodies[0].rows].map(row => row.cells[2].textContent).join("; ");
           table.tHead.rows[0].cells[2].click();
           const up = column();
           table.tHead.rows[0].cells[2].click();
-          const told = [root.scrollWidth, inside.body.scrollWidth, seen, up, column()];
+          const told = [root.scrollWidth, inside.body.scrollWidth, seen, spoken, up, column()];
           document.body.innerHTML = "<p>" + told.join(" | ") + "</p>";
         };</script></body>"""
     )
     shown, complaints = in_chromium(tmp_path / "frame.html", tmp_path, "--allow-file-access-from-files")
     assert not complaints
-    wide, body, seen, up, down = re.search("<p>(.*)</p>", shown)[1].replace("&nbsp;", " ").split(" | ")
+    wide, body, seen, spoken, up, down = re.search("<p>(.*)</p>", shown)[1].replace("&nbsp;", " ").split(" | ")
     assert int(wide) <= 390
     assert int(body) <= 390
     assert int(seen) == FIGURES
+    assert int(spoken) == FIGURES
     units = {"µs": 1e-6, "ms": 1e-3}
     numbers = [[float(re.match(r"[\d.]+", c)[0]) * units[c.split()[-1]] for c in col.split("; ")] for col in (up, down)]
     assert numbers[0] == sorted(numbers[0])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from latticediff.cli import main
+from latticediff.job.pace import Ahead
 from latticediff.job.progress import Progress
 from latticediff.job.status import read_status, status_path
 
@@ -151,6 +152,21 @@ def test_a_file_gets_a_line_now_and_then(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out.splitlines()
     assert [line.split(" (")[0] for line in said[:-1]] == ["cells: 0 of 9", "cells: 3 of 9", "cells: 6 of 9"]
     assert said[-1].endswith("has ended")
+
+
+def test_what_is_known_of_the_time_ahead_is_shown_within_a_unit(tmp_path, capsys, monkeypatch):
+    """A study knows what it still has to do: of one of its cells too, and of what comes after this task."""
+    monkeypatch.setattr("latticediff.job.status.SECONDS", 0.0)
+    out, progress = tmp_path / "study", Progress()
+    with progress.seen_at(out), progress.task("cells", 4) as task:
+        task.advance(1, ahead=Ahead(600.0, 0.25, "hmc at 8x8: search"), tau_int=0.7)
+        task.advance(0, ahead=Ahead(540.0, 0.325, "hmc at 64x64: search 40 %"), tau_int=0.7)
+        watch(out, "--once")
+        row = read_status(out)
+    assert capsys.readouterr().out == (
+        "cells: 1 of 4 (32%), hmc at 64x64: search 40 %, about 9 min left of all, tau_int 0.7\n"
+    )
+    assert (row["done"], row["share"], row["seconds_left"]) == (1, 0.325, 540.0)
 
 
 def test_a_killed_run_is_told_by_its_age(running, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Sequence_
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,9 @@ def installed_kernels(named: Sequence_[str | dict[str, Any]] | None, action: Act
     return kernels
 
 
-def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | Sequence, ChainState]:
+def tuned_kernel(
+    card: Card, phi: FloatArray, streams: Streams, tell: Callable[[int], object] | None = None
+) -> tuple[HMC | Sequence, ChainState]:
     """Tune the kernel of ``[hmc]`` and freeze it; returns it and the state in which the search left the chains.
 
     Parameters
@@ -64,6 +67,8 @@ def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | S
         Where the search starts.
     streams : Streams
         See `latticediff.hmc.warm_up`.
+    tell : callable, optional
+        Of a search, see `latticediff.hmc.search.search`.
 
     Returns
     -------
@@ -80,7 +85,9 @@ def tuned_kernel(card: Card, phi: FloatArray, streams: Streams) -> tuple[HMC | S
     # before the search: an action without clusters is refused at once
     cluster = None if hmc.cluster is None else Cluster(action, n_clusters=hmc.cluster)
     others = installed_kernels(hmc.kernels, action)
-    options: dict[str, Any] = {"observable": hmc.search_observable, "budget": hmc.search_budget} if hmc.searches else {}
+    options: dict[str, Any] = {}
+    if hmc.searches:
+        options = {"observable": hmc.search_observable, "budget": hmc.search_budget, "tell": tell}
     # numbers, or "search"
     settings: dict[str, Any] = {
         "target_acceptance": hmc.target_acceptance,

@@ -64,6 +64,9 @@ def study(
 
     asked = _card(card, overrides or [], along)
     if dry_run or status:
+        from ..stages.study import require_own
+
+        require_own(out)
         wanted = models_wanted(asked, out)
         for model in wanted:
             seconds = f", {estimated_training(model) / 60:.0f} min about" if dry_run else ""

@@ -75,14 +75,20 @@ def _follow(out: Path, row: dict[str, Any] | None) -> None:
 
 def _line(row: dict[str, Any]) -> str:
     """One line for a status."""
-    share = f" ({row['done'] / row['total']:.0%})" if row["total"] else ""
+    share = f" ({_share(row):.0%})" if row["total"] else ""
+    at = f", {row['at']}" if row.get("at") else ""
     left = row.get("seconds_left")
     numbers = "".join(f", {key} {value:.4g}" for key, value in row["numbers"].items() if value is not None)
     silent = _age(row)
     asleep = f"; no sign of life for {silent:.0f} s, it may have been killed" if silent > SILENT else ""
     after = f" after {', '.join(row['past'])}" if row["past"] else ""
-    rest = f", about {_span(left)} left of it" if left is not None else ""
-    return f"{row['task']}: {row['done']} of {row['total']}{share}{rest}{numbers}{after}{asleep}"
+    rest = f", about {_span(left)} left of {'all' if 'share' in row else 'it'}" if left is not None else ""
+    return f"{row['task']}: {row['done']} of {row['total']}{share}{at}{rest}{numbers}{after}{asleep}"
+
+
+def _share(row: dict[str, Any]) -> float:
+    """Share of the task that is done; of a study, share of the time of all tasks that has passed."""
+    return float(row.get("share", row["done"] / (row["total"] or 1)))
 
 
 def _picture(row: dict[str, Any]) -> RenderableType:
@@ -94,7 +100,7 @@ def _picture(row: dict[str, Any]) -> RenderableType:
     if not row:
         return Text("")
     done = [Text(f"done  {name}", style="dim") for name in row["past"]]
-    return Group(*done, Text(_line({**row, "past": []})), ProgressBar(total=row["total"] or 1, completed=row["done"]))
+    return Group(*done, Text(_line({**row, "past": []})), ProgressBar(total=1.0, completed=_share(row)))
 
 
 def _age(row: dict[str, Any]) -> float:

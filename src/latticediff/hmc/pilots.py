@@ -88,9 +88,11 @@ class Trials:
         mass: float | None,
         budget: int,
         updates_per_round: int | None,
+        tell: Callable[[int], object] | None = None,
     ) -> None:
         self.action, self.streams, self.integrators = action, streams.child("search"), integrators
         self.measure = observable
+        self.tell = tell or (lambda spent: None)
         self.jitter, self.mass = jitter, mass  # the mass of the pilots to come
         # an acceptance to 2 % takes some hundred trajectories, of whatever number of chains
         self.updates_per_round = updates_per_round or max(2, 320 // max(1, len(phi)))
@@ -125,6 +127,7 @@ class Trials:
             rounds = cast("dict[str, Any]", kernel.tuning)["n_steps_and_acceptance"]  # `warm_up` records them
             inner = len(INTEGRATORS[name][2])
             self.spent += self.updates_per_round * sum(n * inner + 1 for n, _ in rounds)
+            self.tell(self.spent)
             found.append((kernel.force_evaluations_per_update, len(found), kernel, state))
         if not found:
             return None
@@ -143,6 +146,7 @@ class Trials:
             pilot.state, block = pilot.kernel.advance(pilot.state, self.streams.child(f"pilot-{pilot.number}"), n)
             pilot.series.append(np.asarray(self.measure(block.phi, block.action), np.float64))
             left -= n
+            self.tell(int(self.spent + each * (n_updates - left)))
         if n_updates > 0:
             self.spent += each * n_updates
             pilot.n_updates += n_updates

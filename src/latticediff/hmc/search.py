@@ -17,6 +17,7 @@ bargain, and lengths are jittered, so no mode has a period of exactly one trajec
 """
 
 import math
+from collections.abc import Callable
 from typing import cast
 
 from numpy.typing import ArrayLike
@@ -31,12 +32,21 @@ from .kernel import HMC
 from .ladders import COARSE, climb, climb_masses, race
 from .pilots import OVERHEAD, Measure, Pilot, Trials, measure_named, overhead
 
-__all__ = ["BUDGET", "OVERHEAD", "SEARCH", "Pilot", "search"]
+__all__ = ["BUDGET", "OVERHEAD", "SEARCH", "Pilot", "search", "typical_evaluations"]
 
 SEARCH = "search"  #: in place of a number or a name: let the search find it
 ACCEPTANCES = (0.65, 0.75, 0.85, 0.93)
 FIRST_MASS = 1.0  #: where a search for the mass begins: what local fluctuations ask for, at any correlation length
 BUDGET = 1_000_000  #: see `search`
+TYPICAL, TYPICAL_MASS = 10e6, 25e6  #: force evaluations of all chains that a search takes, without and with masses
+
+
+def typical_evaluations(budget: int | None, n_chains: int, has_mass: bool = False) -> float:
+    """Force evaluations that a chain typically spends on a search, within a factor of two or so.
+
+    Many chains know tau_int sooner; a budget, and half of it again for the confirmation, is the most.
+    """
+    return min(1.5 * (budget or BUDGET), (TYPICAL_MASS if has_mass else TYPICAL) / n_chains)
 
 
 def search(
@@ -52,6 +62,7 @@ def search(
     precision: float = 0.05,
     budget: int = BUDGET,
     updates_per_round: int | None = None,
+    tell: Callable[[int], object] | None = None,
 ) -> tuple[HMC, ChainState]:
     """The frozen kernel of least cost, and the state in which the search ended; `tune` and `warm_up` call it.
 
@@ -78,6 +89,8 @@ def search(
         confirmation may take half as many again.
     updates_per_round : int, optional
         See `warm_up`; by default so many that each round has some 300 trajectories.
+    tell : callable, optional
+        Called now and then with the force evaluations that a chain has spent; changes nothing.
 
     Returns
     -------
@@ -105,7 +118,7 @@ def search(
     first = acceptances[len(acceptances) // 2]
     fields = cast(FloatArray, phi)  # checked where the first pilot starts
     first_mass = FIRST_MASS if mass == SEARCH else cast("float | None", mass)
-    run = Trials(action, fields, streams, measure, integrators, jitter, first_mass, budget, updates_per_round)
+    run = Trials(action, fields, streams, measure, integrators, jitter, first_mass, budget, updates_per_round, tell)
     length = run.unit if trajectory_length == SEARCH else cast(float, trajectory_length)
     pilot = cast(Pilot, run.pilot(length, first))  # the first one raises where nothing is accepted
     run.refine(pilot, 2 * COARSE)

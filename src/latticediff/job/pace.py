@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
-__all__ = ["Pace"]
+__all__ = ["Ahead", "Pace"]
+
+
+class Ahead(NamedTuple):
+    """What is known of the time that is left, where the speed so far does not tell it."""
+
+    seconds_left: float
+    share: float  #: of all the time, that has passed
+    at: str  #: what runs now, for people
 
 
 class Pace:

@@ -5,6 +5,7 @@ A stage says ``with progress.task("training", total) as task: task.advance(n, lo
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -13,12 +14,13 @@ from typing import Self
 
 from ..types import PathLikeStr
 from ..untrusted import printable
-from .pace import Pace
+from .pace import Ahead, Pace
 from .status import Status, written
 
 __all__ = ["Progress", "Task", "make_progress"]
 
 SECONDS_BETWEEN_LINES = 60.0
+SECONDS_BETWEEN_BARS = 0.25
 
 
 class Task:
@@ -46,14 +48,17 @@ class Task:
     def __exit__(self, *exc_info: object) -> None:
         pass
 
-    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
-        """Count `n` more units as done, `work` of all the work; `info` are numbers worth showing."""
+    def advance(self, n: int = 1, work: float | None = None, ahead: Ahead | None = None, **info: float) -> None:
+        """Count `n` more units as done, `work` of all the work; `info` are numbers worth showing.
+
+        With `ahead` the time left is what it says, not that of the speed so far; `n` may be 0 then.
+        """
         self.done += n
         self.worked += n if work is None else work
 
     def reach(self, done: int, **info: float) -> None:
         """Set the number of units that are done in all; `info` as in `advance`."""
-        self.advance(done - self.done, **info)
+        self.advance(done - self.done, None, None, **info)
 
 
 class _BarTask(Task):
@@ -64,15 +69,30 @@ class _BarTask(Task):
         # tqdm's own guess would count what the first piece of work compiles
         shape = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
         self._bar = tqdm(total=total, initial=initial, desc=name, unit_scale=True, dynamic_ncols=True, bar_format=shape)
-        self._pace = Pace()
+        self._pace, self._shown = Pace(), -math.inf
 
-    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
+    def advance(self, n: int = 1, work: float | None = None, ahead: Ahead | None = None, **info: float) -> None:
         super().advance(n, work)
+        if ahead is not None:
+            self._foresee(n, ahead, info)
+            return
         seconds = self._pace.seconds_left(self.worked, self.work)
         left = [] if seconds is None else [f"about {_short(seconds)} left"]
         numbers = [f"{key} {value:.4g}" for key, value in info.items()]
         self._bar.set_postfix_str(", ".join(left + numbers), refresh=False)
         self._bar.update(n)
+
+    def _foresee(self, n: int, ahead: Ahead, info: dict[str, float]) -> None:
+        """A bar of the time, and not of units that differ in length by orders of magnitude."""
+        self._bar.bar_format = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}{postfix}]"
+        self._bar.set_description_str(f"{self.name} {self.done} of {self.total}", refresh=False)
+        numbers = [f"{key} {value:.4g}" for key, value in info.items()]
+        words = [f"about {_short(ahead.seconds_left)} left", *([ahead.at] if ahead.at else []), *numbers]
+        self._bar.set_postfix_str(printable(", ".join(words)), refresh=False)
+        self._bar.n = ahead.share * self.total
+        if n or time.monotonic() - self._shown > SECONDS_BETWEEN_BARS:
+            self._shown = time.monotonic()
+            self._bar.refresh()
 
     def __exit__(self, *exc_info: object) -> None:
         self._bar.close()
@@ -90,15 +110,17 @@ class _LineTask(Task):
         super().__init__(name, total, initial, work)
         self._said, self._pace = time.monotonic(), Pace()
 
-    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
+    def advance(self, n: int = 1, work: float | None = None, ahead: Ahead | None = None, **info: float) -> None:
         super().advance(n, work)
-        seconds, now = self._pace.seconds_left(self.worked, self.work), time.monotonic()
+        now = time.monotonic()
+        seconds = self._pace.seconds_left(self.worked, self.work) if ahead is None else ahead.seconds_left
         if now - self._said < SECONDS_BETWEEN_LINES:
             return
         self._said = now
         left = "" if seconds is None else f", about {seconds:.0f} s left"
         numbers = "".join(f", {key} {value:.4g}" for key, value in info.items())
-        print(printable(f"{self.name}: {self.done} of {self.total}{left}{numbers}"), file=sys.stderr, flush=True)
+        at = f" ({ahead.share:.0%}), {ahead.at}" if ahead is not None and ahead.at else ""
+        print(printable(f"{self.name}: {self.done} of {self.total}{at}{left}{numbers}"), file=sys.stderr, flush=True)
 
 
 class _WrittenTask(Task):
@@ -116,10 +138,10 @@ class _WrittenTask(Task):
     def __exit__(self, *exc_info: object) -> None:
         self._shown.__exit__(*exc_info)
 
-    def advance(self, n: int = 1, work: float | None = None, **info: float) -> None:
+    def advance(self, n: int = 1, work: float | None = None, ahead: Ahead | None = None, **info: float) -> None:
         super().advance(n, work)
-        self._shown.advance(n, work, **info)
-        self._status.reach(self.done, self.total, info, (self.worked, self.work))
+        self._shown.advance(n, work, ahead, **info)
+        self._status.reach(self.done, self.total, info, (self.worked, self.work), ahead)
 
 
 class Progress:

@@ -22,7 +22,7 @@ from ..atomic import sealed_text
 from ..errors import FileError
 from ..types import PathLikeStr
 from ..untrusted import parse_json, read_bytes
-from .pace import Pace
+from .pace import Ahead, Pace
 
 __all__ = ["Status", "read_status", "status_path", "written"]
 
@@ -59,13 +59,25 @@ class Status:
         self._name, self._pace, self._last, self._began = name, Pace(), -math.inf, datetime.now(UTC)
         self._write(done, total, {}, None)
 
-    def reach(self, done: int, total: int, numbers: dict[str, float], work: tuple[float, float] | None = None) -> None:
-        """`done` units are done, and of the work as much; written if the last writing is long enough ago."""
-        left = self._pace.seconds_left(*(work or (done, total)))
-        if time.monotonic() - self._last >= SECONDS or done >= total:
-            self._write(done, total, numbers, left)
+    def reach(
+        self,
+        done: int,
+        total: int,
+        numbers: dict[str, float],
+        work: tuple[float, float] | None = None,
+        ahead: Ahead | None = None,
+    ) -> None:
+        """`done` units are done, and of the work as much; written if the last writing is long enough ago.
 
-    def _write(self, done: int, total: int, numbers: dict[str, float], left: float | None) -> None:
+        With `ahead` the time left is what it says, of all tasks of the command.
+        """
+        left = self._pace.seconds_left(*(work or (done, total))) if ahead is None else ahead.seconds_left
+        if time.monotonic() - self._last >= SECONDS or done >= total:
+            self._write(done, total, numbers, left, ahead)
+
+    def _write(
+        self, done: int, total: int, numbers: dict[str, float], left: float | None, ahead: Ahead | None = None
+    ) -> None:
         self._last = time.monotonic()
         row = {
             "pid": os.getpid(),
@@ -78,6 +90,7 @@ class Status:
             "seconds_left": left,
             "numbers": {key: value if math.isfinite(value) else None for key, value in numbers.items()},
             "past": self.past,
+            **({} if ahead is None else {"share": ahead.share, "at": ahead.at}),
         }
         self.has_written = True
         with self._lock:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,17 @@ def _shared(document: Document) -> dict[str, float]:
     return {key: value for key, value in tables[0].items() if all(t.get(key) == value for t in tables)}
 
 
-def write_study(document: Document, out: PathLikeStr) -> dict[str, Path]:
+def write_study(document: Document, out: PathLikeStr, tell: Callable[[float], object] | None = None) -> dict[str, Path]:
     """Write ``study.html``, ``study.md`` and ``figures/NAME.png, .pdf, .svg, .csv``, replacing earlier ones.
+
+    Parameters
+    ----------
+    document : dict
+        ``study.json``.
+    out : path-like
+        Folder.
+    tell : callable, optional
+        Called with the share of the figures that are written, after each of them.
 
     Returns
     -------
@@ -115,7 +125,8 @@ def write_study(document: Document, out: PathLikeStr) -> dict[str, Path]:
         The folder cannot be written.
     """
     records = draw_study(document)
-    folder = write_figures(records, out)
+    drawn = count(1)
+    folder = write_figures(records, out, None if tell is None else lambda: tell(next(drawn) / len(records)))
     text = write_file(Path(out) / "study.md", study_markdown(document, records))
     return {
         "figures": folder,

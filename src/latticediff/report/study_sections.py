@@ -50,9 +50,10 @@ def _taus(document: Document) -> Table:
     )
 
 
-def _costs(document: Document) -> tuple[Table, Table]:
+def _costs(document: Document) -> tuple[Table, Table, Table]:
     names = document["observables"]
     times: list[tuple[Cell, ...]] = []
+    gradients: list[tuple[Cell, ...]] = []
     others: list[tuple[Cell, ...]] = []
     for cell in _cells(document):
         cost, head = cell["cost"], _head(document, cell)
@@ -62,20 +63,26 @@ def _costs(document: Document) -> tuple[Table, Table]:
             return DASH if pair is None else str(words(*pair))
 
         times.append((*head, *(shown("processor_seconds", key, seconds) for key in names)))
-        counts = (shown("gradient_equivalents", "abs_m", value_error), shown("evaluations", "abs_m", value_error))
-        others.append((*head, shown("wall_seconds", "abs_m", seconds), *counts, cell["counted"] or DASH))
+        gradients.append((*head, *(shown("gradient_equivalents", key, value_error) for key in names)))
+        counted = shown("evaluations", "abs_m", value_error)
+        others.append((*head, shown("wall_seconds", "abs_m", seconds), counted, cell["counted"] or DASH))
     caption = (
         "Processor time of an independent value, 2 τ_int updates of one chain among many, on one thread; all samplers"
         " of one theory were measured in turn. Training is not in it."
     )
+    equivalents = (
+        "The same in gradient-equivalents: processor time of an independent value in units of one gradient of S by"
+        f" {_unit_of(document)}."
+    )
     beside = (
-        "An independent |m| by other measures: wall time, processor time in units of one gradient of S by"
-        f" {_unit_of(document)} (gradient-equivalents), and evaluations as they are counted, of which those of"
+        "An independent |m| by other measures: wall time, and evaluations as they are counted, of which those of"
         " different kinds are not of equal price."
     )
-    heads = ("wall time", "gradient-equivalents", "evaluations", "of what")
-    return Table(caption, ("theory", "sampler", *names.values()), times), Table(
-        beside, ("theory", "sampler", *heads), others
+    heads = ("theory", "sampler")
+    return (
+        Table(caption, (*heads, *names.values()), times),
+        Table(equivalents, (*heads, *names.values()), gradients),
+        Table(beside, (*heads, "wall time", "evaluations", "of what"), others),
     )
 
 
@@ -93,15 +100,20 @@ def _ratios(document: Document) -> Table:
     for row in document["ratios"]:
         after = row["paid_back_after"]
         paid = "no training" if not row["setup_seconds"] else "never" if after is None else count(after)
-        setup = [seconds(row[key]) if row.get(key) else DASH for key in ("training_seconds", "data_seconds")]
+        # of cells that an earlier version has run it is not known, and is in the training
+        ancestors = row.get("ancestor_seconds") or 0.0
+        spent = (row["training_seconds"] - ancestors, ancestors, row["data_seconds"])
+        setup = [seconds(value) if value else DASH for value in spent]
         rows.append((*_head(document, row), value_error(row["value"], row["error"]), *setup, paid))
     label = document["samplers"][document["reference"]]["label"]
     caption = (
-        f"Processor time of an independent |m| over that of {label}: below 1 is cheaper. Training is that of the model"
-        " and of all models its weights came from, data the generation of theirs; both have paid for themselves after"
-        " so many independent values."
+        f"Processor time of an independent |m| over that of {label}: below 1 is cheaper. Training is that of the model,"
+        " ancestors that of all models its weights came from, data the generation of theirs; they have paid for"
+        " themselves after so many independent values."
     )
-    return Table(caption, ("theory", "sampler", f"over {label}", "training", "data", "paid back after"), rows)
+    return Table(
+        caption, ("theory", "sampler", f"over {label}", "training", "ancestors", "data", "paid back after"), rows
+    )
 
 
 def _fits(document: Document) -> Table:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "TAU",
     "WIDTH",
     "FigureRecord",
+    "Spot",
     "chain_styles",
     "is_crowded",
     "legend",
@@ -172,6 +173,14 @@ def plain_numbers(axis: Any) -> None:
         axis.set_minor_locator(NullLocator())
 
 
+class Spot(NamedTuple):
+    """A place of a figure that says something under the pointer, where a figure is shown inside of a page."""
+
+    ax: Axes
+    point: tuple[float, float] | None  #: in the units of the axes; None: the whole panel
+    words: str
+
+
 @dataclass(frozen=True)
 class FigureRecord:
     """A figure, the numbers behind it and the words around it."""
@@ -184,6 +193,7 @@ class FigureRecord:
     header: tuple[str, ...]  #: columns of the CSV
     rows: list[Any]
     hover: Mapping[str, str] = field(default_factory=dict)  #: gid of an artist -> what it says under the pointer
+    spots: Sequence[Spot] = ()  #: the same for places along lines and for whole panels
 
     @cached_property
     def png(self) -> bytes:

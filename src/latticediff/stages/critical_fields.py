@@ -20,6 +20,7 @@ from ..provenance import version
 from ..streams import Streams
 from ..study.timing import one_thread
 from ..untrusted import parse_json, read_text
+from .shown_search import shown_search
 
 if TYPE_CHECKING:
     from ..action import Phi4
@@ -114,7 +115,8 @@ def _kernel(
         options: Any = {"integrator": "search", "jitter": 0.1, "budget": card.critical.budget}
         how: Any = ("search", "search")
         try:
-            found = tune(cards[kappa].theory(), start, search, *how, **options)
+            with shown_search(progress, card.critical.budget, len(start)) as tell:
+                found = tune(cards[kappa].theory(), start, search, *how, **options, tell=tell)
         except UserError as exc:
             raise UserError(
                 f"the search for the cheapest HMC of {place.label}: {exc} (critical.budget in the card)"

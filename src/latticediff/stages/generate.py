@@ -22,6 +22,7 @@ from ..provenance import collect
 from ..streams import Streams
 from ..untrusted import parse_json
 from .gate import pass_gate
+from .shown_search import shown_search
 
 if TYPE_CHECKING:
     from ..composite import Sequence as KernelSequence
@@ -107,7 +108,11 @@ def thermalise(
     """
     hmc = card.hmc
     phi = start_fields(hmc.start, hmc.n_chains, card.shape, streams, card.theory())
-    kernel, state = tuned_kernel(card, phi, streams)
+    if hmc.searches:
+        with shown_search(progress, hmc.search_budget, len(phi)) as tell:
+            kernel, state = tuned_kernel(card, phi, streams, tell)
+    else:
+        kernel, state = tuned_kernel(card, phi, streams)
     done, block, seconds_per_update = 0, 1, 0.0
     with (progress or Progress()).task("warm-up", hmc.n_warmup) as task:
         while done < hmc.n_warmup:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 from ..atomic import claimed, entries_of, sealed_text
 from ..digests import check_digest, with_digest
 from ..errors import CardError, FileError, StopRequested, UserError
+from ..job.processes import check_jobs
 from ..job.progress import Progress
 from ..report.study import write_study
 from ..signals import StopReason
 from ..study.cell import read_result
+from ..study.expected import FILM, PAGE, expected_after, expected_of, timing_key
 from ..study.gathered import gathered
+from ..study.outlook import Outlook, Piece
 from ..study.plan import Plan, is_done, plan_study
 from ..untrusted import parse_json, printable, read_text, status
 from .study_after import show_films, time_all
+from .study_board import ahead_of
 from .study_cells import run_all
 from .study_models import Wanted, models_wanted, train_model
 
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from ..types import Description, PathLikeStr
     from .contract import StopCheck
 
-__all__ = ["rewrite_page", "study"]
+__all__ = ["require_own", "rewrite_page", "study"]
 
 DOCUMENT = "study.json"
 
@@ -78,12 +84,11 @@ def study(
         `stop` gave a reason; finished cells are kept, and the page shows them.
     """
     progress, out = progress or Progress(), Path(out)
-    if jobs < 1:
-        raise UserError(f"jobs is {jobs}; expected at least 1")
+    check_jobs(jobs)
     if part is not None and not 1 <= part[0] <= part[1]:
         raise UserError(f"part is {part[0]}/{part[1]}; expected k/n with 1 <= k <= n")
     plan = plan_study(card, out)  # what it refuses, it refuses before anything is written
-    _require_own(out)
+    require_own(out)
     wanted = models_wanted(card, out)
     if part is not None and wanted:
         raise CardError(
@@ -105,14 +110,28 @@ def study(
         if part is not None:
             mine = list(plan.cells.values())[part[0] - 1 :: part[1]]
             todo = [cell for cell in todo if cell in mine]
-        reason = run_all(out, todo, jobs, progress, stop)
+        after = [] if part is not None else _after(plan, out)
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        pieces = [*(expected_of(cell, threads) for cell in todo), *after]
+        outlook = Outlook(pieces, min(jobs, max(1, len(todo))), time.monotonic())
+        reason = run_all(out, todo, jobs, progress, stop, outlook)
         if part is None and not reason:
-            reason = time_all(plan, out, progress, stop)
+            reason = time_all(plan, out, progress, stop, outlook)
             if not reason:
-                show_films(plan, out, progress)
+                show_films(plan, out, progress, outlook)
         document: Description = {}
         if part is None:
-            document = _gather(plan, out, command, untrained)
+            with progress.task("page", 1) as task:
+                outlook.begin(PAGE, time.monotonic())
+                task.advance(0, ahead=ahead_of(outlook))
+
+                def tell(share: float) -> None:
+                    outlook.reach(PAGE, PAGE, share, time.monotonic())
+                    task.advance(0, ahead=ahead_of(outlook))
+
+                document = _gather(plan, out, command, untrained, tell)
+                outlook.end(PAGE, time.monotonic())
+                task.advance(ahead=ahead_of(outlook))
     if reason:
         raise StopRequested(
             f"{reason}; {len(todo)} cells were to run, what is done is kept, run the same command again",
@@ -121,8 +140,30 @@ def study(
     return document
 
 
-def _require_own(out: Path) -> None:
-    """Refuse a folder that holds something else."""
+def _after(plan: Plan, out: Path) -> list[Piece]:
+    """What follows the chains that run, as far as it is not done: a theory with new chains is timed anew."""
+    timings = {timing_key(n): plan.timing(n, out) for n in range(len(plan.theories))}
+    chains = {n for (n, _), cell in plan.cells.items() if not is_done(read_result(out, cell))}
+    film = plan.film(out)
+    done = {
+        key
+        for n, (key, cell) in enumerate(timings.items())
+        if n not in chains and cell is not None and is_done(read_result(out, cell))
+    }
+    if not chains and (film is None or is_done(read_result(out, film))):
+        done.add(FILM)
+    return [piece for piece in expected_after(plan) if piece.key not in done]
+
+
+def require_own(out: PathLikeStr) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises
+    ------
+    FileError
+        It does.
+    """
+    out = Path(out)
     names = entries_of(out)
     if names and "cells" not in names and DOCUMENT not in names:
         raise FileError(
@@ -154,7 +195,7 @@ def _results(plan: Plan, out: Path) -> Iterator[tuple[tuple[int, str], Descripti
             yield key, {**found, "digest": cell.digest}
 
 
-def _gather(plan: Plan, out: Path, command: str, untrained: list[str]) -> Description:
+def _gather(plan: Plan, out: Path, command: str, untrained: list[str], tell: Callable[[float], object]) -> Description:
     """``study.json`` and the page of what is there."""
     timings: dict[int, Description] = {}
     for number in range(len(plan.theories)):
@@ -170,7 +211,7 @@ def _gather(plan: Plan, out: Path, command: str, untrained: list[str]) -> Descri
     )
     sealed_text(out / "card.toml", plan.card.to_toml())
     sealed_text(out / DOCUMENT, json.dumps(with_digest(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_study(document, out)
+    write_study(document, out, tell)
     return document
 
 

@@ -10,11 +10,14 @@ from ..errors import UserError
 from ..job.progress import Progress
 from ..streams import Streams
 from ..study.cell import Cell, read_result
+from ..study.expected import FILM, timing_key
 from ..study.films import films
 from ..study.kernels import begin, rebuild
+from ..study.outlook import Outlook
 from ..study.plan import Plan, is_done
 from ..study.samplers import SAMPLERS
 from ..study.timing import APART, ROUND_SECONDS, ROUNDS, timed
+from .study_board import ahead_of
 from .study_cells import keep, tried
 
 if TYPE_CHECKING:
@@ -26,13 +29,14 @@ __all__ = ["show_films", "time_all"]
 WARM = 50  #: updates before timing: clusters and proposals cost what they do in equilibrium
 
 
-def time_all(plan: Plan, out: Path, progress: Progress, stop: StopCheck | None) -> Any:
+def time_all(plan: Plan, out: Path, progress: Progress, stop: StopCheck | None, outlook: Outlook) -> Any:
     """Time the chains of every theory in turn, where that is not done; gives the reason of a stop, or None."""
     with progress.task("timing", len(plan.theories)) as task:
         for number in range(len(plan.theories)):
             if stop is not None and (reason := stop()):
                 return reason
-            timing = plan.timing(number, out)
+            timing, key = plan.timing(number, out), timing_key(number)
+            outlook.begin(key, time.monotonic())
             if timing is not None and not is_done(read_result(out, timing)):
                 try:
                     found = _timed(plan, number, out, timing)
@@ -41,7 +45,8 @@ def time_all(plan: Plan, out: Path, progress: Progress, stop: StopCheck | None) 
                 keep(out, timing, found, progress)
                 for warning in found.get("warnings", ()):
                     progress.say(f"warning: {warning}")
-            task.advance()
+            outlook.end(key, time.monotonic(), failed=timing is None)
+            task.advance(ahead=ahead_of(outlook))
     return None
 
 
@@ -74,13 +79,16 @@ def _timed(plan: Plan, number: int, out: Path, timing: Cell) -> Description:
     }
 
 
-def show_films(plan: Plan, out: Path, progress: Progress) -> None:
+def show_films(plan: Plan, out: Path, progress: Progress, outlook: Outlook) -> None:
     """Show the ways from noise to field of one theory's learned samplers, where that is not done."""
     film = plan.film(out)
     if film is None or is_done(read_result(out, film)):
         return
     names = {cell.digest: cell for cell in plan.cells.values()}
+    outlook.begin(FILM, time.monotonic())
     with progress.task("film", 1) as task:
+        task.advance(0, ahead=ahead_of(outlook))
         chains = {name: names[digest] for name, digest in film.settings["cells"].items()}
         keep(out, film, tried(lambda: {"kind": "film", "films": films(chains)}), progress)
-        task.advance()
+        outlook.end(FILM, time.monotonic())
+        task.advance(ahead=ahead_of(outlook))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import time
 import traceback
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..job.processes import SPAWN, processes
 from ..job.progress import Progress
 from ..study.cell import Cell, read_result, write_result
 from ..study.chains import run_chain
+from ..study.outlook import Outlook
 from ..study.plan import estimated
+from .study_board import SECONDS, Board, Throttled
 
 if TYPE_CHECKING:
     from ..types import Description
@@ -25,30 +26,33 @@ if TYPE_CHECKING:
 
 __all__ = ["keep", "run_all", "tried", "work"]
 
+BEGINS, REACHES = "begins", "reaches"
 
-def run_all(out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: StopCheck | None) -> Any:
+
+def run_all(
+    out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: StopCheck | None, outlook: Outlook
+) -> Any:
     """Run cells and write what they found; gives the reason of a stop, or None."""
-    with progress.task("cells", len(todo), work=sum(map(estimated, todo))) as task:
+    with progress.task("cells", len(todo)) as task:
+        board = Board(task, outlook)
         if jobs == 1 or len(todo) < 2:
             for cell in todo:
                 if stop is not None and (reason := stop()):
                     return reason
                 progress.say(f"{cell.title}, {estimated(cell):.0f} s at most")
-                found = work(cell)
+                board.begin(cell.digest)
+                found = work(cell, Throttled(partial(board.reach, cell.digest)))
                 keep(out, cell, found, progress)
-                task.advance(1, estimated(cell), **_worth_showing(found))
+                board.end(cell.digest, found)
             return None
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        context = multiprocessing.get_context("spawn")  # threads do not survive a fork
-        with ProcessPoolExecutor(jobs, context, _few_threads, (threads,)) as pool:
+        told = SPAWN.SimpleQueue()
+        with processes(jobs, _tell_to, told) as pool:
             # the longest first: none of them is left for the end
-            waiting = {pool.submit(work, cell): cell for cell in sorted(todo, key=estimated, reverse=True)}
-            for future in as_completed(waiting):
-                if future.cancelled():
-                    continue
+            waiting = {pool.submit(_told_work, cell): cell for cell in sorted(todo, key=estimated, reverse=True)}
+            for future in _as_completed(waiting, told, board):
                 found = _found(future)
                 keep(out, waiting[future], found, progress)
-                task.advance(1, estimated(waiting[future]), **_worth_showing(found))
+                board.end(waiting[future].digest, found)
                 if stop is not None and (reason := stop()):
                     pool.shutdown(wait=False, cancel_futures=True)
                     for running, cell in waiting.items():
@@ -58,13 +62,15 @@ def run_all(out: Path, todo: list[Cell], jobs: int, progress: Progress, stop: St
     return None
 
 
-def _worth_showing(found: Description) -> dict[str, float]:
-    """What those who watch are told of the last cell; nothing of one that failed."""
-    if "failed" in found:
-        return {}
-    told: dict[str, float] = {"tau_int": found["tau_int"]["abs_m"][0], "acceptance": found["acceptance"]}
-    ess = found.get("ess_reverse") or found.get("ess_forward")
-    return {**told, "ESS": ess[0]} if ess else told
+def _as_completed(waiting: Iterable[Future[Description]], told: Any, board: Board) -> Iterator[Future[Description]]:
+    """Futures as they end; meanwhile the board gets what the processes tell."""
+    open_ones = set(waiting)
+    while open_ones:
+        ended, open_ones = wait(open_ones, timeout=SECONDS, return_when=FIRST_COMPLETED)
+        while not told.empty():
+            what, *about = told.get()
+            (board.begin if what == BEGINS else board.reach)(*about)
+        yield from (future for future in ended if not future.cancelled())
 
 
 def _found(future: Future[Description]) -> Description:
@@ -74,20 +80,23 @@ def _found(future: Future[Description]) -> Description:
         return {"failed": "its process was killed, for lack of memory perhaps; run again with fewer --jobs"}
 
 
-def _few_threads(threads: int) -> None:
-    import numba
-
-    # a terminal asks every process to stop: the one that leads decides, and cells that run are finished
-    for name in ("SIGINT", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-    numba.set_num_threads(min(threads, numba.get_num_threads()))
+_queue: Any = None  # of a process that runs cells: where it tells how far they are
 
 
-def work(cell: Cell) -> Description:
+def _tell_to(told: Any) -> None:
+    global _queue  # a process has one
+    _queue = told
+
+
+def _told_work(cell: Cell) -> Description:
+    """`work` in a process of its own."""
+    _queue.put((BEGINS, cell.digest))
+    return work(cell, Throttled(lambda phase, share: _queue.put((REACHES, cell.digest, phase, share))))
+
+
+def work(cell: Cell, tell: Callable[[str, float], object] | None = None) -> Description:
     """The result of a cell, or why there is none; whatever goes wrong, the other cells go on."""
-    return tried(lambda: run_chain(cell))
+    return tried(lambda: run_chain(cell, tell=tell))
 
 
 def tried(job: Callable[[], Description]) -> Description:

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..hmc.search import SEARCH
 from ..job.progress import Progress
 from ..streams import Streams
+from .shown_search import shown_search
 
 if TYPE_CHECKING:
     from ..config import Card
@@ -107,9 +108,8 @@ def tune_hmc(card: Card, *, progress: Progress | None = None) -> HmcTuning:
     card = card.model_copy(update={"hmc": section.model_copy(update=update)})
     streams = Streams(card.run.seed)
     phi = start_fields(section.start, section.n_chains, card.shape, streams, card.theory())
-    with progress.task("searching", 1) as task:
-        tuned, state = tuned_kernel(card, phi, streams)
-        task.advance()
+    with shown_search(progress, section.search_budget, len(phi)) as tell:
+        tuned, state = tuned_kernel(card, phi, streams, tell)
     kernel = cast("HMC", tuned)  # there are no cluster updates
     return HmcTuning(kernel, _seconds(kernel, state, streams.child("seconds")))
 

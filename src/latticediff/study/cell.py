@@ -39,7 +39,8 @@ class Cell:
     model: str = ""  #: fingerprint of the model of a learned sampler
     model_name: str = field(default="", compare=False)  #: where it is; no part of the identity
     label: str = field(default="", compare=False)  #: of the theory, for people
-    paid: tuple[float, float | None] = field(default=(0.0, 0.0), compare=False)  #: seconds of training and of data
+    #: seconds of all training, of data, and of the part of the training that was spent on ancestors of the model
+    paid: tuple[float, float | None, float] = field(default=(0.0, 0.0, 0.0), compare=False)
 
     def identity(self) -> Description:
         """What the digest covers."""

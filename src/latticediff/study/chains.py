@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +24,12 @@ from .quantities import OBSERVABLES
 from .samplers import SAMPLERS, lacking
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..types import Description, FloatArray
     from .cell import Cell
+
+    Tell = Callable[[str, float], object]
 
 __all__ = ["observed", "run_chain"]
 
@@ -63,7 +68,7 @@ def observed(phi: FloatArray, action: FloatArray) -> FloatArray:
     return np.stack([m, np.abs(m), m * m, action / sites, shell / len(axes)])
 
 
-def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description:
+def run_chain(cell: Cell, series: list[FloatArray] | None = None, tell: Tell | None = None) -> Description:
     """Tune and run the chain of a cell; the first tenth is dropped as thermalisation.
 
     Parameters
@@ -73,6 +78,9 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description
         it ends in any case, and ``budget`` of a search.
     series : list, optional
         Gets the series that the numbers are of, (5, n_chains, n_updates).
+    tell : callable, optional
+        Called now and then with the phase of the cell, as `latticediff.study.expected.expected_of` names it, and the
+        share of it that is done; changes nothing.
 
     Returns
     -------
@@ -85,10 +93,11 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description
         As `latticediff.study.kernels.build`; or a chain that never moved.
     """
     streams = Streams(cell.seed).child("study").child(cell.digest)
-    built = build(cell, streams)
+    tell = tell or _silent
+    built = build(cell, streams, partial(tell, "search"))
     decisive = list(OBSERVABLES).index(SAMPLERS[cell.sampler].decisive)
     fields = FieldSums()
-    values, info, spent, ended = _until_known(cell, built, streams.child("chain"), decisive, fields)
+    values, info, spent, ended = _until_known(cell, built, streams.child("chain"), decisive, fields, tell)
     if series is not None:
         series.append(values)
     taus = {key: tau_int(value, name=key) for key, value in zip(OBSERVABLES, values, strict=True)}
@@ -118,8 +127,15 @@ def run_chain(cell: Cell, series: list[FloatArray] | None = None) -> Description
         **built.beside,
     }
     if built.is_learned:
-        row |= {"training_seconds": cell.paid[0], "data_seconds": cell.paid[1], **_ess(cell, built, info, streams)}
+        tell("weights", 0.0)
+        training, data, ancestors = cell.paid
+        row |= {"training_seconds": training, "data_seconds": data, "ancestor_seconds": ancestors}
+        row |= _ess(cell, built, info, streams)
     return row
+
+
+def _silent(phase: str, share: float) -> None:
+    pass
 
 
 def _histogram(values: FloatArray) -> Description:
@@ -144,13 +160,14 @@ def _derived(cell: Cell, values: FloatArray) -> Description:
 
 
 def _until_known(
-    cell: Cell, built: Built, streams: Streams, decisive: int, fields: FieldSums
+    cell: Cell, built: Built, streams: Streams, decisive: int, fields: FieldSums, tell: Tell
 ) -> tuple[FloatArray, dict[str, Any], float, str]:
     """Series (5, n_chains, n_updates) without the first tenth, what else the updates said, seconds, and what ended.
 
     `fields` gets all fields.
     """
     kernel, settings = built.kernel, cell.settings
+    tell("start", 0.0)
     state = begin(cell, built, streams)
     block = max(1, int(BLOCK_BYTES / state.phi.nbytes))
     done, wanted, began = 0, max(FIRST, FIRST_ALL // cell.n_chains), time.perf_counter()
@@ -158,6 +175,7 @@ def _until_known(
     pieces: list[FloatArray] = []
     accepted: Any = 0.0  # of every chain
     weights: list[FloatArray] = []
+    needed = wanted if built.is_learned else math.inf  # independent proposals are known at the first look, mostly
     while True:
         while done < wanted:
             n = min(block, wanted - done)
@@ -168,7 +186,9 @@ def _until_known(
             if "log_weight" in found.info:
                 weights.append(np.asarray(found.info["log_weight"], np.float64).ravel())
             done += n
-            if time.perf_counter() - began > 1.2 * settings["seconds"]:
+            passed = (time.perf_counter() - began) / settings["seconds"]
+            tell("chain", min(1.0, max(done / needed, passed)))
+            if passed > 1.2:
                 break
         spent = time.perf_counter() - began
         values = np.concatenate(pieces, axis=1)
@@ -183,6 +203,7 @@ def _until_known(
             return values, told, spent, "precision" if known else "seconds"
         # the error falls like 1 / sqrt(n), and what is left of the time says how far one may look ahead
         ratio = (tau.error / (settings["precision"] * tau.value)) ** 2
+        needed = max(ratio * done, LEAST_TAUS * slowest / 0.9)
         ahead = min(2.0, max(1.1, 1.1 * ratio), settings["seconds"] / spent)
         wanted = max(done + 1, int(max(ahead, 1.05) * done))
 

@@ -50,6 +50,7 @@ KEPT = (
     "forward_fields",
     "training_seconds",
     "data_seconds",
+    "ancestor_seconds",
     "search_seconds",
     "chain_seconds",
     "mix",
@@ -211,6 +212,7 @@ def ratios(cells: Sequence[Mapping[str, Any]], reference: str, observable: str =
                 "setup_seconds": setup,
                 "training_seconds": training,
                 "data_seconds": data,
+                "ancestor_seconds": cell.get("ancestor_seconds"),
                 "paid_back_after": paid_back_after(setup, pair[0][0], pair[1][0]),
             }
         )

@@ -7,7 +7,7 @@ twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..cluster import Cluster
 from ..composite import Sequence
 from ..errors import UserError
 from ..hmc import HMC, tune
+from ..hmc.search import typical_evaluations
 from ..local_updates import LocalMetropolis
 from ..markov import ActionKernel, ChainState, kernel_from_description
 from ..metropolis.asking import ask_draw
@@ -88,7 +89,7 @@ def begin(cell: Cell, built: Built, streams: Streams) -> ChainState:
     return cast(ChainState, built.kernel.start(draw.phi))
 
 
-def build(cell: Cell, streams: Streams) -> Built:
+def build(cell: Cell, streams: Streams, tell: Callable[[float], object] | None = None) -> Built:
     """The kernel of a cell, tuned.
 
     Parameters
@@ -96,6 +97,8 @@ def build(cell: Cell, streams: Streams) -> Built:
     cell : Cell
         Of kind "chain".
     streams : Streams
+    tell : callable, optional
+        Called now and then with the share of a search that is done.
 
     Returns
     -------
@@ -112,6 +115,12 @@ def build(cell: Cell, streams: Streams) -> Built:
     action, start, began = action_of(cell), start_fields(cell), time.perf_counter()
     beside: Description = {}
     budget = int(cell.settings.get("budget", 0))
+    goal = typical_evaluations(budget, cell.n_chains, cell.sampler == "fourier_hmc")
+
+    def told(spent: int) -> None:  # a search that goes on beyond what is typical is never quite done
+        if tell is not None:
+            tell(spent / max(goal, 1.1 * spent, 1.0))
+
     kernel: Any
     if cell.sampler == "hmc":
         kernel = tune(
@@ -122,14 +131,15 @@ def build(cell: Cell, streams: Streams) -> Built:
             cast(float, "search"),
             **SEARCHED,
             budget=budget,
+            tell=told,
         )
     elif cell.sampler == "fourier_hmc":
-        options = {**SEARCHED, "mass": "search", "budget": budget}
+        options = {**SEARCHED, "mass": "search", "budget": budget, "tell": told}
         kernel = tune(action, start, streams.child("tune"), cast(float, "search"), cast(float, "search"), **options)
     elif cell.sampler == "hmc_unit":
         kernel = tune(action, start, streams.child("tune"), 0.85, 1.0)
     elif cell.sampler == "cluster":
-        name, kernel, scan = _best_mix(action, start, streams.child("mixes"))
+        name, kernel, scan = _best_mix(action, start, streams.child("mixes"), tell)
         beside |= {"mix": name, "scan": scan}
     else:
         raise UserError(f"there is no sampler {cell.sampler!r}; expected {', '.join(SAMPLERS)}")
@@ -189,12 +199,15 @@ def _mixes(action: Action, start: FloatArray, streams: Streams) -> Iterator[tupl
         yield name, Sequence([Cluster(action, method, number), local])
 
 
-def _best_mix(action: Action, start: FloatArray, streams: Streams) -> tuple[str, Sequence, Description]:
+def _best_mix(
+    action: Action, start: FloatArray, streams: Streams, tell: Callable[[float], object] | None = None
+) -> tuple[str, Sequence, Description]:
     """The mix of least processor time per independent |m|, and the rows of the scan; the best of it run on longer."""
     kernels = dict(_mixes(action, start, streams))
     axes = tuple(range(2, start.ndim + 1))
     rows: dict[str, dict[str, Any]] = {}
     names, length = list(kernels), SCAN
+    done, all_of_it = 0, 2 * (len(names) + FINALISTS)  # each mix runs, and is timed
     while True:
         states: dict[str, Any] = {}
         for name in names:
@@ -202,6 +215,10 @@ def _best_mix(action: Action, start: FloatArray, streams: Streams) -> tuple[str,
             state, _ = kernel.advance(kernel.start(start), branch, length // 4, length // 4)
             states[name], block = kernel.advance(state, branch, length)
             rows[name] = {"tau_int": tau_int(np.abs(block.phi.mean(axis=axes)).T).pair()}
+            done += 1
+            if tell is not None:
+                tell(min(1.0, done / all_of_it))
+        done += len(names)
         spent = timed({name: (kernels[name], states[name]) for name in names}, streams, SCAN_SECONDS, 5)
         for name in names:
             rows[name]["processor_seconds"] = 2 * rows[name]["tau_int"][0] * spent[name].processor[0]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..bill import data_seconds, training_seconds
+from ..bill import data_seconds, inherited_seconds, training_seconds
 from ..digests import json_digest
 from ..errors import ModelError, UserError
 from ..model.shipped import describe_models, model_folder
@@ -34,6 +34,7 @@ class ModelUse(NamedTuple):
     fingerprint: str
     training_seconds: float  #: of the model and all models its weights came from
     data_seconds: float | None  #: of generating their data; None: not known
+    ancestor_seconds: float  #: the part of `training_seconds` that was spent on those other models
 
 
 def model_folder_of(family: str, theory: Theory, out: PathLikeStr) -> Path:
@@ -87,7 +88,8 @@ def model_of(sampler: Sampler, theory: Theory, out: PathLikeStr | None = None) -
     about = parse_toml(read_text(path, "the card of a model"), path)
     if named in theory.models.values():
         _require_fit(sampler, theory, named, about)
-    return ModelUse(named, str(about.get("sha256", "")), training_seconds(about), data_seconds(about))
+    spent = training_seconds(about), data_seconds(about), inherited_seconds(about)
+    return ModelUse(named, str(about.get("sha256", "")), *spent)
 
 
 def _require_fit(sampler: Sampler, theory: Theory, named: str, about: Mapping[str, Any]) -> None:

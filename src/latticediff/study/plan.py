@@ -24,6 +24,7 @@ __all__ = ["Plan", "describe_plan", "estimated", "is_done", "plan_study", "study
 
 COPIES = 8  #: of the fields of all chains, that a cell may hold at once: a block, candidates, transforms
 FILM_SECONDS = 5.0  #: of a film, for estimates: most of it is loading a network
+MIXED, MIXES_SECONDS = 350_000.0, 5.0  #: gradients that the choice of a cluster mix takes, and seconds of its timing
 GRADIENT_NS = 1.5  #: nanoseconds of a site and gradient, for estimates; Fourier acceleration takes four times as many
 
 
@@ -112,7 +113,7 @@ def plan_study(card: StudyCard, out: PathLikeStr | None = None) -> Plan:
             if not sampler.is_learned and name != "hmc_unit":
                 settings["budget"] = study.budget
             common = ("chain", name, theory.action.describe(), theory.shape, study.seed, n_chains, settings)
-            paid = (0.0, 0.0) if use is None else (use.training_seconds, use.data_seconds)
+            paid = (0.0, 0.0, 0.0) if use is None else (use.training_seconds, use.data_seconds, use.ancestor_seconds)
             about = ("", "") if use is None else (use.fingerprint, use.name)
             cells[number, name] = Cell(*common, *about, theory.label, paid)
     if skipped and study.missing == "refuse":
@@ -144,8 +145,9 @@ def estimated(cell: Cell) -> float:
         return float(len(cell.settings["cells"]) * each)
     sites = cell.n_chains * volume(cell.shape)
     budget = cell.settings.get("budget", 20_000)
-    search = {"hmc": 1.5 * budget, "fourier_hmc": 6.0 * budget, "cluster": 40_000.0}.get(cell.sampler, 20_000.0)
-    return float(cell.settings["seconds"] + 1e-9 * GRADIENT_NS * sites * search / (os.cpu_count() or 1))
+    search = {"hmc": 1.5 * budget, "fourier_hmc": 6.0 * budget, "cluster": MIXED}.get(cell.sampler, 20_000.0)
+    by_clock = MIXES_SECONDS if cell.sampler == "cluster" else 0.0
+    return float(cell.settings["seconds"] + by_clock + 1e-9 * GRADIENT_NS * sites * search / (os.cpu_count() or 1))
 
 
 def is_done(result: Mapping[str, Any] | None) -> bool:

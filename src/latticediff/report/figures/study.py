@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..style import TAU, FigureRecord, legend, new_figure, styled
+from ..numbers import seconds, value_error
+from ..style import TAU, FigureRecord, Spot, legend, new_figure, styled
 from .study_axes import Document, dress, horizontal, looks, plot, points_of
 from .study_chains import acceptance, autocorrelations, histograms, histories, log_weights, pilots
 from .study_fields import configurations, film
@@ -110,8 +111,20 @@ def _ess(document: Document) -> FigureRecord | None:
     if not rows:
         return None
     dress(ax, axis, [row[2] for row in rows])
+    spots: list[Spot] = []
     if axis == "L":
         rows += _beside_ess(document, ax, rows)
+        spots += [
+            Spot(
+                ax,
+                (x, ess),
+                f"{who}, published, at {x:g}: {value_error(ess)}"
+                if kind == "published"
+                else f"{document['samplers'][who]['label']}, {kind}, at {x:g}: {value_error(ess)}",
+            )
+            for who, kind, x, ess, _ in rows
+            if kind not in ("reverse", "forward")
+        ]
     ax.set(ylim=(0, 1.04), ylabel="ESS")
     legend(figure, ax, outside=True)
     return FigureRecord(
@@ -125,6 +138,7 @@ def _ess(document: Document) -> FigureRecord | None:
         ("sampler", "direction", axis, "ess", "error"),
         rows,
         hover,
+        spots,
     )
 
 
@@ -163,10 +177,13 @@ def _amortised(document: Document) -> FigureRecord | None:
     n = np.geomspace(1, top, 61)
     figure, ax = new_figure(3.4)
     styles, rows = looks(document), []
+    spots: list[Spot] = []
     for cell, setup, cost in zip(here, setups, each, strict=True):
         colour, _, dashes = styles[cell["sampler"]]
         total = setup + n * cost
-        ax.loglog(n, total, color=colour, ls=dashes, label=document["samplers"][cell["sampler"]]["label"])
+        name = document["samplers"][cell["sampler"]]["label"]
+        ax.loglog(n, total, color=colour, ls=dashes, label=name)
+        spots += [Spot(ax, (a, b), f"{name}: {a:.3g} values in {seconds(b)}") for a, b in zip(n, total, strict=True)]
         rows += [(cell["sampler"], float(a), float(b)) for a, b in zip(n, total, strict=True)]
     ax.set(xlabel="independent |m|", ylabel="seconds, training included", xlim=(1, top))
     legend(figure, ax, outside=True)
@@ -180,4 +197,5 @@ def _amortised(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "n", "seconds"),
         rows,
+        spots=spots,
     )

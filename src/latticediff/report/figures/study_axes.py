@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from ..numbers import value_error
-from ..style import COLOURS, DASHES, MARKERS, log_axis
+import numpy as np
 
-__all__ = ["Document", "Shown", "dress", "hardest", "horizontal", "looks", "plot", "points_of"]
+from ..numbers import value_error
+from ..style import COLOURS, DASHES, MARKERS, Spot, log_axis
+
+__all__ = [
+    "Document",
+    "Shown",
+    "dress",
+    "hardest",
+    "horizontal",
+    "looks",
+    "plot",
+    "points_of",
+    "spots_of",
+    "told_field",
+]
 
 Document = Mapping[str, Any]
 
@@ -102,6 +115,18 @@ def plot(
         gid = f"point-{name}-{number}"
         drawn.lines[0].set_gid(gid)
         hover[gid] = f"{label.split(', z')[0]} at {x:g}: {value_error(value, error)}"
+
+
+def spots_of(ax: Any, points: Iterable[tuple[float, float]], words: str) -> Iterator[Spot]:
+    """Spots along a line; `words` has ``{x}`` and ``{y}`` where their values go, four digits of each."""
+    for x, y in points:
+        yield Spot(ax, (float(x), float(y)), words.format(x=f"{x:.4g}", y=f"{y:.4g}"))
+
+
+def told_field(ax: Any, field: Any, label: str) -> Spot:
+    """The spot of a picture of a field: its mean and the range of its values, NaN left out."""
+    mean, low, high = np.nanmean(field), np.nanmin(field), np.nanmax(field)
+    return Spot(ax, None, f"{label}: mean {mean:.4g}, from {low:.4g} to {high:.4g}")
 
 
 def dress(ax: Any, axis: str, x: list[float], log: bool = False) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..style import FigureRecord, legend, log_axis, new_figure, plain_numbers
-from .study_axes import Document, hardest
+from ..numbers import value_error
+from ..style import FigureRecord, Spot, legend, log_axis, new_figure, plain_numbers
+from .study_axes import Document, hardest, spots_of
 
 __all__ = ["acceptance", "autocorrelations", "histograms", "histories", "log_weights", "pilots"]
 
@@ -21,12 +22,14 @@ def histories(document: Document) -> FigureRecord | None:
         return None
     figure, axes = new_figure(0.6 + 0.75 * len(here), nrows=len(here), sharex=True, sharey=True, squeeze=False)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for ax, shown in zip(axes[:, 0], here, strict=True):
         m = shown.cell["history"][:UPDATES]
         ax.plot(range(1, len(m) + 1), m, color=shown.colour, lw=0.9)
         ax.set_title(shown.label, fontsize=9)
         ax.grid(visible=False)
         rows += [(shown.sampler, number, value) for number, value in enumerate(m, 1)]
+        spots += spots_of(ax, enumerate(m, 1), f"{shown.label} at update {{x}}: m = {{y}}")
     axes[-1, 0].set(xlabel="update")
     figure.supylabel("m", fontsize=10)
     return FigureRecord(
@@ -37,6 +40,7 @@ def histories(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "update", "m"),
         rows,
+        spots=spots,
     )
 
 
@@ -47,6 +51,7 @@ def autocorrelations(document: Document) -> FigureRecord | None:
         return None
     figure, ax = new_figure(3.2)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for cell, sampler, label, colour, marker, dashes in here:
         window = cell.get("window", {}).get("abs_m")
         rho = cell["autocorrelation"]
@@ -54,6 +59,7 @@ def autocorrelations(document: Document) -> FigureRecord | None:
         ax.plot(range(1, last), rho[1:last], color=colour, ls=dashes, label=label)
         if window is not None and 0 < window < len(rho):
             ax.plot(window, rho[window], marker, color=colour)
+        spots += spots_of(ax, list(enumerate(rho))[1:last], f"{label}: ρ({{x}}) = {{y}}, window {window or 0}")
         rows += [(sampler, t, value) for t, value in enumerate(rho)]
     ax.axhline(0, color="black", lw=0.8)
     ax.set(xscale="log", xlabel="t, updates", ylabel="ρ(t) of |m|")
@@ -67,6 +73,7 @@ def autocorrelations(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "t", "rho"),
         rows,
+        spots=spots,
     )
 
 
@@ -89,9 +96,12 @@ def histograms(document: Document) -> FigureRecord | None:
         return None
     figure, ax = new_figure(3.0)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for shown in here:
         look = {"color": shown.colour, "ls": shown.dashes, "lw": 1.1, "label": shown.label}
-        rows += [(shown.sampler, x, y) for x, y in _steps(ax, shown.cell["histogram"], **look)]
+        bins = _steps(ax, shown.cell["histogram"], **look)
+        rows += [(shown.sampler, x, y) for x, y in bins]
+        spots += spots_of(ax, bins, f"{shown.label}: density {{y}} at m = {{x}}")
     ax.set(xlabel="m", ylabel="density")
     legend(figure, ax, outside=True)
     return FigureRecord(
@@ -102,6 +112,7 @@ def histograms(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "m", "density"),
         rows,
+        spots=spots,
     )
 
 
@@ -112,11 +123,14 @@ def log_weights(document: Document) -> FigureRecord | None:
         return None
     figure, ax = new_figure(3.0)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for shown in here:
         for kind, dashes, words in (("drawn", "-", "its draws"), ("given", ":", "fields of the target")):
             if told := shown.cell["log_weights"].get(kind):
                 look = {"color": shown.colour, "ls": dashes, "lw": 1.2, "label": f"{shown.label}, {words}"}
-                rows += [(shown.sampler, kind, x, y) for x, y in _steps(ax, told, **look)]
+                bins = _steps(ax, told, **look)
+                rows += [(shown.sampler, kind, x, y) for x, y in bins]
+                spots += spots_of(ax, bins, f"{shown.label}, {words}: density {{y}} at {{x}}")
     ax.set(xlabel="log_weight, less its mean", ylabel="density")
     legend(figure, ax, outside=True)
     return FigureRecord(
@@ -128,6 +142,7 @@ def log_weights(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "fields", "log_weight", "density"),
         rows,
+        spots=spots,
     )
 
 
@@ -139,6 +154,7 @@ def pilots(document: Document) -> FigureRecord | None:
         return None
     figure, (left, right) = new_figure(3.2, ncols=2, sharey=True)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for cell, sampler, name, colour, marker, _ in here:
         tried = _pilots(cell)
         for ax, key in ((left, "trajectory_length"), (right, "target_acceptance")):
@@ -152,6 +168,15 @@ def pilots(document: Document) -> FigureRecord | None:
                 mfc="white",
                 label=name if ax is left else None,
             )
+            spots += [
+                Spot(
+                    ax,
+                    (pilot[key], pilot["cost"][0]),
+                    f"{name}, length {pilot['trajectory_length']:.3g}, acceptance {pilot['target_acceptance']:.2g}:"
+                    f" {value_error(*pilot['cost'])} gradients",
+                )
+                for pilot in tried
+            ]
         rows += [(sampler, p["trajectory_length"], p["target_acceptance"], *p["cost"]) for p in tried]
     left.set(xlabel="trajectory length", ylabel="gradients per independent |m|", xscale="log")
     plain_numbers(left.xaxis)
@@ -167,6 +192,7 @@ def pilots(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "trajectory_length", "acceptance", "cost", "error"),
         rows,
+        spots=spots,
     )
 
 
@@ -178,12 +204,14 @@ def acceptance(document: Document) -> FigureRecord | None:
         return None
     figure, ax = new_figure(3.0)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for shown, (length, _, met) in tuned:
         sizes = [length / steps for steps, _ in met]
         shares = [share for _, share in met]
         ax.plot(sizes, shares, shown.marker, color=shown.colour, mfc="white", label=shown.label)
         ax.plot(sizes[-1], shares[-1], shown.marker, color=shown.colour)
         rows += [(shown.sampler, size, steps, share) for size, (steps, share) in zip(sizes, met, strict=True)]
+        spots += spots_of(ax, zip(sizes, shares, strict=True), f"{shown.label}: acceptance {{y}} at step size {{x}}")
     for aim in sorted({target for _, (_, target, _) in tuned}):
         ax.axhline(aim, color="#999999", lw=0.9, label="aimed at")
     ax.set(xlabel="step size", ylabel="acceptance", ylim=(None, 1))
@@ -197,6 +225,7 @@ def acceptance(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "step_size", "n_steps", "acceptance"),
         rows,
+        spots=spots,
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ...types import FloatArray
-from ..style import FigureRecord, new_figure
+from ..style import FigureRecord, Spot, new_figure
 from .images import draw_film, height_of, image, reach_of, scale, site_rows
-from .study_axes import Document, hardest
+from .study_axes import Document, hardest, told_field
 
 __all__ = ["configurations", "film"]
 
@@ -32,10 +32,12 @@ def configurations(document: Document) -> FigureRecord | None:
     height = 0.9 + lines * height_of(fields[0], columns)
     figure, axes = new_figure(height, nrows=lines, ncols=columns, squeeze=False)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for ax, shown, field in zip(axes.flat, here, fields, strict=False):
         drawn = image(ax, field, reach_of(fields))
         ax.set_title(shown.label, fontsize=9)
         rows += site_rows(field, shown.sampler)
+        spots.append(told_field(ax, field, shown.label))
     for ax in axes.flat[len(here) :]:
         ax.set_axis_off()
     scale(figure, axes, drawn, "φ")
@@ -48,6 +50,7 @@ def configurations(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "y", "x", "phi"),
         rows,
+        spots=spots,
     )
 
 
@@ -64,9 +67,12 @@ def film(document: Document) -> FigureRecord | None:
     height = 0.1 + sum(height_of(fields[0], columns) + 0.2 for _, fields in films)
     figure, axes = new_figure(height, nrows=len(films), ncols=columns, squeeze=False)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for line, shown, (sigma, fields) in zip(axes, here, films, strict=True):
         rows += draw_film(line[: len(sigma)], sigma, fields, shown.sampler)
         line[0].set_title(f"{shown.label}\n{line[0].get_title(loc='left')}")
+        for ax, level, field in zip(line, sigma, fields, strict=False):
+            spots.append(told_field(ax, field, f"{shown.label}, σ = {level:.2g}" if level else f"{shown.label}, φ"))
         for ax in line[len(sigma) :]:
             ax.set_axis_off()
     grey = any(bool(np.isnan(fields).any()) for _, fields in films)
@@ -83,4 +89,5 @@ def film(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "sigma", "y", "x", "value"),
         rows,
+        spots=spots,
     )

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..style import FigureRecord, legend, new_figure
+from ..numbers import value_error
+from ..style import FigureRecord, Spot, legend, new_figure
 from .study_axes import Document, dress, hardest, horizontal, looks, plot, points_of
 
 __all__ = ["finite_size", "propagator"]
@@ -21,6 +22,7 @@ def finite_size(document: Document) -> FigureRecord | None:
     figure, axes = new_figure(3.0, ncols=2)
     rows: list[tuple[Any, ...]] = []
     hover: dict[str, str] = {}
+    spots: list[Spot] = []
     samplers = looks(document)
     for ax, key in zip(axes, PANELS, strict=True):
         for number, (sampler, (colour, marker, _)) in enumerate(samplers.items()):
@@ -34,6 +36,7 @@ def finite_size(document: Document) -> FigureRecord | None:
                 first = not any(row[0] == "known" for row in rows)
                 ax.errorbar(x, *pair, color="black", marker="_", ms=14, ls="", label="known" if first else None)
                 rows.append(("known", key, x, *pair))
+                spots.append(Spot(ax, (x, pair[0]), f"known at {x:g}: {value_error(*pair)}"))
         if any(row[1] == key for row in rows):
             dress(ax, axis, [row[2] for row in rows if row[0] != "known"] or [1.0], log=key == "chi")
         ax.set_ylabel(SYMBOLS[key])
@@ -50,6 +53,7 @@ def finite_size(document: Document) -> FigureRecord | None:
         ("sampler", "quantity", axis, "value", "error"),
         rows,
         hover,
+        spots,
     )
 
 
@@ -61,6 +65,7 @@ def propagator(document: Document) -> FigureRecord | None:
     extent = max(document["theories"][here[0].cell["theory"]]["shape"])
     figure, (left, right) = new_figure(3.2, ncols=2)
     rows: list[Any] = []
+    spots: list[Spot] = []
     for number, (cell, sampler, label, colour, marker, _) in enumerate(here):
         found = np.array(cell["propagator"])
         p2 = 4 * np.sin(np.pi * np.arange(len(found)) / extent) ** 2
@@ -68,8 +73,14 @@ def propagator(document: Document) -> FigureRecord | None:
         left.errorbar(p2, found[:, 0], found[:, 1], label=label, **look)
         masses = [(t, *pair) for t, pair in enumerate(cell["effective_mass"]) if pair]
         for t, value, error in masses:
-            right.errorbar(t + 0.06 * (number - len(here) / 2), value, error, **look)
+            at = t + 0.06 * (number - len(here) / 2)  # beside each other
+            right.errorbar(at, value, error, **look)
+            spots.append(Spot(right, (at, value), f"{label}: effective mass {value_error(value, error)} at t = {t}"))
         rows += [(sampler, "G", float(x), *map(float, pair)) for x, pair in zip(p2, found, strict=True)]
+        spots += [
+            Spot(left, (float(x), float(value)), f"{label}: G = {value_error(float(value), float(error))} at {x:.4g}")
+            for x, (value, error) in zip(p2, found, strict=True)
+        ]
         rows += [(sampler, "m_eff", *mass) for mass in masses]
     left.set(xlabel="lattice momentum squared", ylabel="G", yscale="log")
     right.set(xlabel="t", ylabel="effective mass", ylim=(0, None))
@@ -83,4 +94,5 @@ def propagator(document: Document) -> FigureRecord | None:
         figure,
         ("sampler", "quantity", "x", "value", "error"),
         rows,
+        spots=spots,
     )
