@@ -97,7 +97,7 @@ class Steps:
         import torch
 
         self.plan, self.gaussian = plan, SimpleNamespace(device=torch.device("cpu"))
-        self.loss, self.ranks = torch.ones(()), SimpleNamespace(size=1)
+        self.loss, self.ranks, self.untold = torch.ones(()), SimpleNamespace(size=1), []
 
     def fit(self):
         pass
