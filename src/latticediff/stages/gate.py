@@ -11,6 +11,7 @@ from ..action.site_terms import site_terms
 from ..analysis import run_gates
 from ..errors import GateError, UserError
 from .measure import read_series
+from .violations import energy_violations
 
 if TYPE_CHECKING:
     from ..action import Action
@@ -70,7 +71,7 @@ def pass_gate(
     GateError
         Something failed; the message names every failed gate and what to change.
     """
-    delta_h = ensemble.history("delta_h").T if "delta_h" in ensemble.history_names else None
+    delta_h = energy_violations(ensemble)
     series = read_series(ensemble) if series is None else series
     thresholds = {"n_sigma": section.n_sigma, "n_tau": section.n_tau, "max_error": section.max_error}
     try:

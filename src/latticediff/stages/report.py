@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from .chains import chain_result, sampler_name
 from .measure import read_series
 from .pictures import denoised, histogram_edges, pictures, site_histogram
 from .prices import read_prices
+from .violations import energy_violations
 from .weigh import forward_ess, read_weights, step_doubling
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _pair(estimate: Estimate) -> tuple[float, float]:
 
 def _exp_minus_delta_h(ensemble: Ensemble) -> tuple[float, float | None]:
     """Value and error of ``<exp(-delta_h)>``; a diverged trajectory (+inf) counts as 0."""
-    values = np.exp(-ensemble.history("delta_h").T)
+    values = np.exp(-cast("FloatArray", energy_violations(ensemble)))
     try:
         return _pair(mean(values))
     except UserError:  # an exact integrator: constant, hence without error
