@@ -122,8 +122,8 @@ batch = 64
 finetune_steps = 0
 hmc_chains = 16
 """
-#: places that differ by the second, in which two runs may agree by chance, and digests of these
-DATES = ("@created", "created=", "date=", "seal/parts")
+#: places that follow from seconds, in which two runs may agree by chance, and digests of these
+DATES = ("@created", "created=", "date=", "seal/parts", "paid_back_after=")
 MODEL = ("sample", "card.toml", "--model", "sound/model", "--out", "out/chain.h5", "--resume", "--route")
 
 #: name -> the command; all write below `out`, and read what is in `sound`
