@@ -1,6 +1,8 @@
 """latticediff watch: how far another command is, from the file beside its output."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +13,7 @@ import pytest
 from latticediff.cli import main
 from latticediff.job.pace import Ahead
 from latticediff.job.progress import Progress
-from latticediff.job.status import read_status, status_path
+from latticediff.job.status import read_status, status_path, written
 
 CARD = """
 [run]
@@ -47,6 +49,24 @@ def test_tasks_are_written_while_they_run_and_nothing_stays(tmp_path):
     assert read_status(out) is None and not status_path(out).exists()
     with progress.task("later", 1):  # outside: nobody is told
         assert read_status(out) is None
+
+
+def test_what_a_killed_command_left_is_removed_by_one_that_finds_all_done(tmp_path):
+    """Not that of a process that lives, nor of another machine, nor a file of somebody else."""
+    path, ended = status_path(tmp_path / "out"), subprocess.Popen(["true"])
+    ended.wait()
+    here = {"pid": ended.pid, "host": socket.gethostname()}
+    for row, stays in (
+        (here, False),
+        ({**here, "pid": os.getpid()}, True),
+        ({**here, "host": "elsewhere"}, True),
+        ({**here, "pid": "1"}, True),
+        ([], True),
+    ):
+        path.write_text(json.dumps(row))
+        with written(tmp_path / "out"):
+            pass
+        assert path.exists() is stays, row
 
 
 def test_the_time_left_is_that_of_the_speed_so_far(tmp_path):

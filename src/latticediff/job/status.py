@@ -124,9 +124,25 @@ def written(out: PathLikeStr) -> Iterator[Status]:
     finally:
         ended.set()
         heart.join()
-        if status.has_written:  # else it may be that of the command which has the output claimed
+        # else it may be that of the command which has the output claimed
+        if status.has_written or _left_behind(status.path):
             with suppress(OSError):
                 status.path.unlink(missing_ok=True)
+
+
+def _left_behind(path: Path) -> bool:
+    """Whether a status is there of a process of this machine that has ended: one that was killed after its work."""
+    try:
+        row = parse_json(read_bytes(path, "the progress of a command", BYTES), path)
+        pid = row["pid"]
+        if row["host"] != socket.gethostname() or type(pid) is not int or pid < 1:
+            return False
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (FileError, OSError, KeyError, TypeError, OverflowError):
+        return False
+    return False
 
 
 def read_status(out: PathLikeStr) -> dict[str, Any] | None:
