@@ -49,6 +49,22 @@ def test_a_longer_plan_begins_with_the_shorter_one():
     assert make_plan(card, 2).members != make_plan(parse_card(SHORT, ["run.seed=12"]), 2).members
 
 
+def test_a_plan_that_a_full_disk_ended_is_written_again(tmp_path):
+    """Its card and the folder of logs are no other files; those of another plan, or anything else, are."""
+    plan = planned(tmp_path / "plan")
+    for path in [p for p in (tmp_path / "plan").iterdir() if p.name not in ("card.toml", "logs")]:
+        path.unlink()
+    (tmp_path / "plan" / "notes.txt").touch()
+    with pytest.raises(FileError, match="holds other files"):
+        write_plan(plan, parse_card(SHORT), tmp_path / "plan")
+    (tmp_path / "plan" / "notes.txt").unlink()
+    other = parse_card(SHORT, ["run.seed=12"])
+    with pytest.raises(FileError, match="holds other files"):
+        write_plan(make_plan(other, 4, directory=tmp_path), other, tmp_path / "plan")
+    write_plan(plan, parse_card(SHORT), tmp_path / "plan")
+    assert read_plan(tmp_path / "plan") == plan
+
+
 def test_a_plan_is_read_as_it_was_written(tmp_path):
     plan = planned(tmp_path / "plan")
     assert read_plan(tmp_path / "plan") == plan

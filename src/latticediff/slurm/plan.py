@@ -168,7 +168,7 @@ def write_plan(plan: Plan, card: Card, folder: PathLikeStr, bare: bool = False) 
             )
         if plan.members[: len(before.members)] != before.members:
             raise FileError(f"{folder} holds a plan of {len(before.members)} members; ask for as many or more")
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    elif folder.exists() and (not folder.is_dir() or not _is_begun(folder, text)):
         raise FileError(f"{folder} holds other files; choose another --out, nothing was changed")
     else:
         refuse_existing(folder / PLAN)
@@ -176,6 +176,15 @@ def write_plan(plan: Plan, card: Card, folder: PathLikeStr, bare: bool = False) 
     sealed_text(folder / CARD, text)
     document: dict[str, Any] = json.loads(json.dumps(asdict(plan)))
     sealed_text(folder / PLAN, json.dumps(with_digest(document), indent=1) + "\n")
+
+
+def _is_begun(folder: Path, text: str) -> bool:
+    """Whether nothing is there but the beginning of this very plan, as a full disk leaves it: card and empty logs."""
+    for path in folder.iterdir():
+        is_logs = path.name == "logs" and path.is_dir() and not any(path.iterdir())
+        if not is_logs and not (path.name == CARD and read_text(path, "the card of the plan") == text):
+            return False
+    return True
 
 
 def read_plan(folder: PathLikeStr) -> Plan:
