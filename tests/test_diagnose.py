@@ -281,5 +281,6 @@ def test_draws_that_cannot_be_inverted_are_counted():
     found = diagnosis_of(model(FREE, SHAPE, 3.0), "wild", n=100, steps=3, method="rk4", grid="uniform", levels=0)
     lost, of = found.inversion["lost"]
     assert 0 < lost < of == 100
+    assert found.inversion["noise"][1] < 0.01  # of the others
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False))["inversion"]["lost"] == [lost, of]
     assert f"{lost:.0f} of 100" in diagnosis_page(found, [])

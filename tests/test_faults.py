@@ -1,5 +1,6 @@
 """Commands that are killed, or write to bad disks: the short forms of benchmarks/kill_commands.py and bad_disks.py."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -19,6 +20,21 @@ def rows(script, *options):
     done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return [json.loads(row) for row in done.stdout.splitlines()]
+
+
+def test_the_comparison_sees_what_is_other_missing_or_new():
+    spec = importlib.util.spec_from_file_location("kill_commands", FOLDER / "kill_commands.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    whole = {"a.h5": "is there", "a.h5:phi": "1", "a.h5:@seconds": "2", "a.h5:@created": "3"}
+    again = {**whole, "a.h5:@seconds": "4"}
+    for other, wrong in (
+        ({**whole, "a.h5:@seconds": "5", "a.h5:@created": "6"}, []),  # seconds, and a date
+        ({**whole, "a.h5:phi": "7"}, ["a.h5:phi"]),
+        ({"a.h5": "is there"}, ["a.h5:phi"]),
+        ({**whole, "a.part": "is there"}, ["a.part should not be there"]),
+    ):
+        assert module.differences(whole, again, other) == (wrong, 2)
 
 
 def test_a_killed_training_leaves_what_a_whole_one_leaves():

@@ -54,10 +54,11 @@ def test_a_plan_that_a_full_disk_ended_is_written_again(tmp_path):
     plan = planned(tmp_path / "plan")
     for path in [p for p in (tmp_path / "plan").iterdir() if p.name not in ("card.toml", "logs")]:
         path.unlink()
-    (tmp_path / "plan" / "notes.txt").touch()
-    with pytest.raises(FileError, match="holds other files"):
-        write_plan(plan, parse_card(SHORT), tmp_path / "plan")
-    (tmp_path / "plan" / "notes.txt").unlink()
+    for other in ("notes.txt", "logs/chains-0.log"):
+        (tmp_path / "plan" / other).touch()
+        with pytest.raises(FileError, match="holds other files"):
+            write_plan(plan, parse_card(SHORT), tmp_path / "plan")
+        (tmp_path / "plan" / other).unlink()
     other = parse_card(SHORT, ["run.seed=12"])
     with pytest.raises(FileError, match="holds other files"):
         write_plan(make_plan(other, 4, directory=tmp_path), other, tmp_path / "plan")
