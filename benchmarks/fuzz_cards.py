@@ -201,7 +201,7 @@ def judge_card(raw):
         if not isinstance(value, list) and effective.get(key) != value:
             return "silent", f"{key} = {value!r} became {effective.get(key)!r}"
     theory = getattr(theory, "of", theory)  # a theory in an external field has the coefficients of the one without
-    if not all(map(math.isfinite, theory.coefficients)):
+    if not all(map(math.isfinite, getattr(theory, "coefficients", ()))):
         return "silent", f"{theory!r} has coefficients {theory.coefficients}"
     return "accepted", ""
 

@@ -105,7 +105,7 @@ def test_thin_keeps_multiples_and_the_whole_history(tmp_path, whole):
     assert verify(new.path).ok
     longer = make(new.path, n_updates=80, thin=15, resume=True, start=None)
     assert longer.fingerprint() == make(tmp_path / "long.h5", n_updates=80, thin=15).fingerprint()
-    for every in (0, 100):
+    for every in (0, 100, 10**30):
         with pytest.raises(UserError, match="expected 1 to 12"):
             thin(whole, tmp_path / "u.h5", every)
 

@@ -10,6 +10,7 @@ import tomllib
 import zipfile
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -531,3 +532,12 @@ def test_an_archive_larger_than_memory_is_not_unpacked(tmp_path):
     info.file_size = info.compress_size = 1 << 60
     with pytest.raises(FileError, match="read in pieces"):
         _require_room(info, tmp_path / "a.npz")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that says of itself that it is one, and fails")
+@pytest.mark.parametrize("command", ["verify", "info", "measure"])
+def test_a_file_that_cannot_be_read_is_one_line(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([command, "/proc/self/mem"])
+    told = capsys.readouterr().err.splitlines()
+    assert caught.value.code == 2 and len(told) == 1 and told[0].startswith("error: ")

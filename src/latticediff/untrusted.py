@@ -15,7 +15,7 @@ from typing import Any
 from .errors import FileError
 from .types import PathLikeStr
 
-__all__ = ["parse_json", "parse_toml", "printable", "read_bytes", "read_text", "regular_file", "status"]
+__all__ = ["first_bytes", "parse_json", "parse_toml", "printable", "read_bytes", "read_text", "regular_file", "status"]
 
 #: cards, logs of stages, headers: what people and programs write there has some thousand bytes
 TEXT_BYTES = 16 << 20
@@ -100,6 +100,21 @@ def read_bytes(path: PathLikeStr, what: str = "a file", limit: int = TEXT_BYTES)
         raise FileError(f"{path} has {size} bytes; expected {what} of at most {limit}")
     try:
         return Path(path).read_bytes()
+    except OSError as exc:
+        raise FileError(f"{path} cannot be read: {exc.strerror or exc}") from None
+
+
+def first_bytes(path: PathLikeStr, n: int) -> bytes:
+    """The first `n` bytes of a file, or all where there are fewer.
+
+    Raises
+    ------
+    FileError
+        It cannot be read: that is no permission, or a disk that fails.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(n)
     except OSError as exc:
         raise FileError(f"{path} cannot be read: {exc.strerror or exc}") from None
 

@@ -4,6 +4,7 @@
 imports neither torch nor numba: every command imports what it needs when it runs.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as exc:
         if exc.filename is not None:
             sys.exit(_complain(f"error: {exc.filename}: {exc.strerror}", UserError.exit_code))
+        if exc.errno == errno.EIO:
+            sys.exit(_complain(f"error: a file cannot be read or written: {exc.strerror}", UserError.exit_code))
         if exc.errno not in DISK_FULL:
             raise  # nothing that the user named
         _silence_output()

@@ -106,7 +106,8 @@ def thin(path: PathLikeStr, out: PathLikeStr, every: int) -> Ensemble:
     with Ensemble(path) as source:
         require_whole(source)
         step = every * source.thin
-        rows = source.read("update") % step == 0 if every >= 1 else np.zeros(0, bool)
+        possible = 1 <= every <= source.last_update  # a larger number need not fit the type of update
+        rows = source.read("update") % step == 0 if possible else np.zeros(0, bool)
         if not rows.any():
             raise UserError(
                 f"thin by {every} leaves no configuration of {path}; expected 1 to {source.last_update // source.thin}"

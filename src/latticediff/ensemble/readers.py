@@ -24,7 +24,7 @@ from ..arrays import real_array
 from ..errors import FileError, UserError
 from ..lattice import check_shape
 from ..types import Extents, PathLikeStr, Shape
-from ..untrusted import printable, regular_file, status
+from ..untrusted import first_bytes, printable, regular_file, status
 from .arrangement import Axis, turned
 from .named_fields import pick
 from .schema import is_ours
@@ -239,9 +239,8 @@ def read_raw(path: PathLikeStr, shape: Extents | None = None, dtype: DTypeLike =
     if offset < 0:
         raise UserError(f"offset is {offset}; expected the number of bytes before the fields, at least 0")
     size = regular_file(path, "a file of numbers") - offset
-    with open(path, "rb") as file:
-        if file.read(len(_POOL)) == _POOL:
-            raise FileError(f"{path} is a pool of draws, with a header and their densities; propose it as .h5 instead")
+    if first_bytes(path, len(_POOL)) == _POOL:
+        raise FileError(f"{path} is a pool of draws, with a header and their densities; propose it as .h5 instead")
     row = kind.itemsize * math.prod(shape)
     if size <= 0 or size % row:
         raise FileError(

@@ -17,7 +17,7 @@ import numpy as np
 from ..atomic import whole
 from ..errors import FileError
 from ..types import PathLikeStr
-from ..untrusted import parse_json, printable, regular_file
+from ..untrusted import first_bytes, parse_json, printable, regular_file
 from .header import SCHEMA, VERSION, PoolHeader, Rows, as_records, data_digest, record_type
 
 __all__ = ["BinaryPool", "write_binary"]
@@ -60,8 +60,7 @@ class BinaryPool:
     def __init__(self, path: PathLikeStr) -> None:
         self.path = Path(path)
         size = regular_file(path, "a pool")
-        with open(path, "rb") as file:
-            told = self._told(file.read(min(size, LONGEST)))
+        told = self._told(first_bytes(path, min(size, LONGEST)))
         self.data_sha256 = str(told.pop("data_sha256", ""))
         start = int(told.pop("header_bytes"))
         known = {name: told[name] for name in PoolHeader.__dataclass_fields__ if name in told}

@@ -10,7 +10,7 @@ from ..atomic import refuse_existing, require_space
 from ..ensemble.stored import open_h5
 from ..errors import FileError, UserError
 from ..types import PathLikeStr
-from ..untrusted import regular_file
+from ..untrusted import first_bytes, regular_file
 from .binary import BinaryPool, write_binary
 from .hdf5 import Hdf5Pool, write_hdf5
 from .header import SCHEMA, PoolHeader, Rows, data_digest, record_type
@@ -71,8 +71,7 @@ def open_pool(path: PathLikeStr) -> Pool:
         Missing, damaged, truncated, or no pool.
     """
     regular_file(path, "a pool")
-    with open(path, "rb") as file:
-        is_hdf5 = file.read(8) == b"\x89HDF\r\n\x1a\n"
+    is_hdf5 = first_bytes(path, 8) == b"\x89HDF\r\n\x1a\n"
     return Hdf5Pool(path) if is_hdf5 else BinaryPool(path)
 
 
@@ -80,8 +79,7 @@ def is_pool(path: PathLikeStr) -> bool:
     """Whether a file says that it is a pool; nothing else of it is looked at."""
     if not Path(path).is_file():
         return False
-    with open(path, "rb") as file:
-        begin = file.read(len(SCHEMA) + 1)
+    begin = first_bytes(path, len(SCHEMA) + 1)
     if begin[:8] != b"\x89HDF\r\n\x1a\n":
         return begin == f"{SCHEMA} ".encode()
     with open_h5(path) as store:
