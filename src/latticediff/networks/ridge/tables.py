@@ -1,7 +1,7 @@
 """A ridge network at fixed noise levels: the tables that the compiled flow works on, differentiable by the weights."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from numpy.typing import ArrayLike
@@ -11,6 +11,7 @@ from ..._kernels.flow import Levels
 from ...gaussian.baseline import local_response, site_response
 from ...gaussian.local_response import local_spline
 from ...gaussian.reference import GaussianReference
+from .at_levels import at_levels
 
 if TYPE_CHECKING:
     from .network import RidgeNetwork
@@ -33,22 +34,8 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
     Levels of tensors
         ``kernels_in (n, F, J T)`` and ``kernels_out (n, M T, F)`` without padding.
     """
-    levels = torch.as_tensor(log_sigma).to(gaussian.dtype)
-    v = gaussian.expand((2 * levels).exp())
-    n = len(levels)
-    gain_in, amplitudes, gain_out = network.coefficients(gaussian, levels)
-    kernels_in, kernels_out = network.kernels(gain_in, gain_out)
-    W, C = gaussian.posterior(v)
-    inner, outer = network.filters(gaussian, v, W)
-    D = network.screen(gaussian, C)
-    first: tuple[Any, ...] = (slice(None), 0, *([0] * gaussian.ndim))
-    scale = outer[first]  # of the first output, flat but for the screen
-    if D is not None:
-        outer = outer * D[:, None]
-    amplitudes, response = network.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
-    kappa = network.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
-    root = torch.sqrt(gaussian.G + v)[:, None]
-    linear = W * C * (gaussian.linear if response is None else response)
+    at = at_levels(network, gaussian, log_sigma)
+    n, scale, C, root = len(at.levels), at.scale, at.C, at.root[:, None]
     c, lift = local_response(gaussian, C)
     pieces, low, inverse_width = torch.zeros(n, 0, 4), 0.0, 0.0
     if not gaussian.is_cubic:
@@ -61,17 +48,16 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         pull = (C * gaussian.to_modes(gaussian.pull) / root[:, 0]).flatten(1)
     elif gaussian.constant:
         raised = torch.full((1,), 2 * gaussian.constant * math.sqrt(gaussian.volume), dtype=gaussian.dtype)
-    answer, by_site = torch.zeros(n, 0), network.by_site(gaussian, levels)
-    weight, linear_trace = gaussian.at_origin(W * C if D is None else W * C * D), gaussian.at_origin(linear)
-    linear_trace = linear_trace * gaussian.volume
+    answer, by_site = torch.zeros(n, 0), network.by_site(gaussian, at.levels)
+    linear_trace = gaussian.at_origin(at.linear) * gaussian.volume
     if gaussian.mass is not None:
         answer = site_response(gaussian, C).flatten(1)  # type: ignore[union-attr]  # there is a mass
-        linear_trace = linear_trace + weight * answer.sum(1)
+        linear_trace = linear_trace + at.weight * answer.sum(1)
     numbers = [
         scale,
         torch.full_like(scale, 4 * gaussian.quartic),
         c.flatten(),
-        weight,
+        at.weight,
         linear_trace,
         lift.flatten(),
         c.flatten() - gaussian.vacuum**2,
@@ -80,13 +66,13 @@ def level_tables(network: "RidgeNetwork", gaussian: GaussianReference, log_sigma
         torch.full_like(scale, inverse_width),
     ]
     return Levels(
-        kernels_in=kernels_in.reshape(n, network.features, -1),
-        amplitudes=amplitudes,
-        kernels_out=kernels_out.transpose(2, 3).reshape(n, -1, network.features),
-        kappa=kappa,
-        inner=(inner * root).flatten(2),
-        outer=((outer / gaussian.expand(scale)[:, None]) * C[:, None] / root).flatten(2),
-        linear=linear.flatten(1),
+        kernels_in=at.kernels_in.reshape(n, network.features, -1),
+        amplitudes=at.amplitudes,
+        kernels_out=at.kernels_out.transpose(2, 3).reshape(n, -1, network.features),
+        kappa=at.kappa,
+        inner=(at.inner * root).flatten(2),
+        outer=((at.outer / gaussian.expand(scale)[:, None]) * C[:, None] / root).flatten(2),
+        linear=at.linear.flatten(1),
         numbers=torch.stack(numbers, 1),
         pieces=pieces,
         raised=raised,

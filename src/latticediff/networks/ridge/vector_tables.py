@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..._kernels.vector_flow import VectorLevels
 from ...gaussian.reference import GaussianReference
+from .at_levels import at_levels
 
 if TYPE_CHECKING:
     from .vector import VectorRidgeNetwork
@@ -34,37 +35,23 @@ def vector_tables(
     VectorLevels of tensors
         ``kernels_in (n, F, J T)`` and ``kernels_out (n, M T, F)`` without padding.
     """
-    levels = torch.as_tensor(log_sigma).to(gaussian.dtype)
-    v = gaussian.expand((2 * levels).exp())
-    n = len(levels)
-    gain_in, amplitudes, gain_out = network.coefficients(gaussian, levels)
-    kernels_in, kernels_out = network.kernels(gain_in, gain_out)
-    W, C = gaussian.posterior(v)
-    inner, outer = network.filters(gaussian, v, W)
-    scale = outer.flatten(2)[:, 0, 0]  # of the first output, which is flat
-    D = network.screen(gaussian, C)
-    if D is not None:
-        outer = outer * D[:, None]
-    amplitudes, response = network.order(gaussian, inner, v, W, C, kernels_in, amplitudes, D)
-    kappa = network.kappa(gaussian, inner, outer, C, kernels_in, kernels_out)
-    root = torch.sqrt(gaussian.G + v)
-    linear = W * C * (gaussian.linear if response is None else response)
-    weight = gaussian.at_origin(W * C if D is None else W * C * D)
+    at = at_levels(network, gaussian, log_sigma)
+    n, scale = len(at.levels), at.scale
     quartic = 4 * gaussian.action.internal[2]
     numbers = [
-        torch.full_like(weight, quartic),
-        gaussian.at_origin(C),
-        weight,
-        gaussian.at_origin(linear) * gaussian.volume,
+        torch.full_like(at.weight, quartic),
+        gaussian.at_origin(at.C),
+        at.weight,
+        gaussian.at_origin(at.linear) * gaussian.volume,
     ]
-    kernels_out = kernels_out * scale[:, None, None, None]
+    kernels_out = at.kernels_out * scale[:, None, None, None]
     return VectorLevels(
-        kernels_in=kernels_in.reshape(n, network.features, -1),
-        amplitudes=amplitudes,
+        kernels_in=at.kernels_in.reshape(n, network.features, -1),
+        amplitudes=at.amplitudes,
         kernels_out=kernels_out.transpose(2, 3).reshape(n, -1, network.features),
-        kappa=kappa,
-        inner=(inner * root[:, None])[:, :, 0].flatten(2),
-        outer=((outer / gaussian.expand(scale)[:, None]) * (C / root)[:, None])[:, :, 0].flatten(2),
-        linear=linear[:, 0].flatten(1),
+        kappa=at.kappa,
+        inner=(at.inner * at.root[:, None])[:, :, 0].flatten(2),
+        outer=((at.outer / gaussian.expand(scale)[:, None]) * (at.C / at.root)[:, None])[:, :, 0].flatten(2),
+        linear=at.linear[:, 0].flatten(1),
         numbers=torch.stack(numbers, 1),
     )
