@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from warm import ALONE, latticediff
 
 from latticediff.config import parse_card
 from latticediff.ensemble import content_digest
@@ -36,14 +37,13 @@ batch = 16
 device = "cpu"
 """
 # one thread: on a busy machine threads that wait for each other are slow; bits do not depend on their number
-ENVIRONMENT = {**os.environ, "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, **ALONE}
 COMMANDS = ("run", "generate", "train", "sample", "measure", "compare", "info", "verify")
 
 
 def cli(*arguments):
     """Run the command; returns the finished process."""
-    command = [sys.executable, "-m", "latticediff", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    return latticediff(*arguments)
 
 
 def assert_one_clear_line(done, *words, code=2):

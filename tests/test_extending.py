@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from warm import Warm
 
 ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / "examples" / "plugin"
@@ -65,16 +66,15 @@ def python(tmp_path_factory):
     source = tmp_path_factory.mktemp("source") / "plugin"
     subprocess.run(["cp", "-r", PLUGIN, source], check=True)
     subprocess.run([*pip, source], check=True, capture_output=True)
-    path = os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])])
+    warm = Warm(PYTHONPATH=os.pathsep.join([str(target), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
     def run(*words, code=0):
-        done = subprocess.run(
-            [sys.executable, *map(str, words)], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
-        )
+        done = warm(*words)
         assert done.returncode == code, done.stderr
         return done.stdout if code == 0 else done.stderr
 
-    return run
+    yield run
+    warm.close()
 
 
 def test_the_page_shows_the_files_of_the_package():

@@ -2,15 +2,14 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from learned_toys import FREE, FREE_CARD, SHAPE, model
 from metropolis_toys import Changed, Warped
-from test_cli import ENVIRONMENT, assert_one_clear_line
+from test_cli import assert_one_clear_line
+from warm import latticediff, python
 
 from latticediff.action import Phi4, free_log_z, free_propagator
 from latticediff.analysis.free_energy import log_z_forward
@@ -281,8 +280,7 @@ def test_the_command_prints_the_table_or_says_what_is_wrong(folder, tmp_path):
     path.write_text(TEXT)
 
     def command(*arguments):
-        line = [sys.executable, "-m", "latticediff", "tune", str(path), "--model", str(folder), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+        return latticediff("tune", path, "--model", folder, *arguments)
 
     done = command("--set", "sampling.kernel.move=partial", "--values", "0.5,1", "--updates", "20", "--json", "-q")
     assert done.returncode == 0, done.stderr
@@ -295,7 +293,7 @@ def test_the_command_prints_the_table_or_says_what_is_wrong(folder, tmp_path):
 
 def test_the_documented_example_runs_as_printed():
     code = re.search(r"```python\n(.*?)```", (DOCS / "proposals.md").read_text(), re.DOTALL)[1]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=ENVIRONMENT)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     # HMC, block and wide move, in that order
     rates = [float(number) for number in re.findall(r"0\.\d+|1\.0", done.stdout)]

@@ -1,13 +1,11 @@
 """`latticediff measure`: observables that others install, a choice of names, correlator and effective masses."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from metropolis_toys import free_fields
+from warm import python
 
 from latticediff.action import Phi4, free_propagator
 from latticediff.analysis import mean
@@ -53,9 +51,9 @@ def install(folder, points):
 
 
 def cli(folder, *arguments):
-    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "latticediff", "measure", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300)
+    """The command where the package of `folder` is installed."""
+    text = f"import sys; sys.path.insert(0, {str(folder)!r}); from latticediff.cli import main; main()"
+    return python("-c", text, "measure", *arguments)
 
 
 def test_an_installed_observable_is_measured(ensemble, tmp_path):

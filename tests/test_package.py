@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from warm import python
 
 import latticediff
 from latticediff import registry
@@ -84,7 +85,7 @@ def test_example_of_the_stages_runs_as_printed(tmp_path):
     text = (ROOT / "docs" / "recipes.md").read_text()
     code = re.search(r"```python\n(from latticediff import HMC.*?)```", text, re.DOTALL)[1]
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    done = python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "tau_int" in done.stdout and "abs_m" in done.stdout
 

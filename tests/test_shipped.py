@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from warm import latticediff
 
 from latticediff.action import Phi4
 from latticediff.analysis import ess_reverse
@@ -106,15 +107,15 @@ def test_sample_takes_the_cheapest_model_by_itself(tmp_path):
         '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.008\n[lattice]\nshape = [8, 8]\n'
         "[sampling.ode]\nn_chains = 4\nn_updates = 5\nn_warmup = 1\nsteps = 14\nmethod = 'adams5'\ngrid = 'optimised'\n"
     )
-    command = [sys.executable, "-m", "latticediff", "sample", card, "--out", tmp_path / "ode.h5", "--route"]
-    done = subprocess.run([*command, "ode"], capture_output=True, text=True)
+    command = ("sample", card, "--out", tmp_path / "ode.h5", "--route")
+    done = latticediff(*command, "ode")
     assert done.returncode == 0, done.stderr
     assert "model: phi4-A-L8-coarse, which comes with the package" in done.stderr
-    done = subprocess.run([*command, "sde"], capture_output=True, text=True)
+    done = latticediff(*command, "sde")
     assert done.returncode == 2 and done.stderr == (
         "error: --route sde wants a --model: shipped ones are tuned for --route ode\n"
     )
-    done = subprocess.run([*command, "nope"], capture_output=True, text=True)
+    done = latticediff(*command, "nope")
     assert done.returncode == 2 and done.stderr == "error: route is 'nope'; expected one of ode, sde\n"
 
 
@@ -126,8 +127,7 @@ def test_the_cheapest_model_brings_its_integrator(tmp_path, given, evaluations):
         '[action]\nconvention = "A"\nm2 = -4.0\nlam = 6.008\n[lattice]\nshape = [8, 8]\n'
         "[sampling.ode]\nn_chains = 4\nn_updates = 5\nn_warmup = 1\nsteps = 20\nmethod = 'adams5'\ngrid = 'uniform'\n"
     )
-    command = [sys.executable, "-m", "latticediff", "sample", card, "--out", out, "--route", "ode", *given]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = latticediff("sample", card, "--out", out, "--route", "ode", *given)
     assert done.returncode == 0, done.stderr
     with Ensemble(out) as ensemble:
         assert ensemble.algorithm["evaluations_per_update"] == evaluations

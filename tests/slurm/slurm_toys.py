@@ -1,8 +1,8 @@
 """A small card, its plan in a folder, and waiting for what becomes of it."""
 
-import subprocess
-import sys
 import time
+
+from warm import latticediff
 
 from latticediff.config import parse_card
 from latticediff.slurm import make_plan, write_plan
@@ -52,8 +52,7 @@ def planned(folder, n_members=3, text=SHORT, **options):
 
 def command(*arguments, environment=None, cwd=None, check=True):
     """Run `latticediff slurm`; returns what it prints."""
-    line = [sys.executable, "-m", "latticediff", "slurm", *map(str, arguments)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment, cwd=cwd)
+    done = latticediff("slurm", *arguments, cwd=cwd, **(environment or {}))
     assert not check or done.returncode == 0, done.stderr
     return done.stdout if check else done
 

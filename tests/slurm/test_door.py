@@ -1,13 +1,11 @@
 """Members as tasks of submitit: the example of the documentation, and a task that is stopped."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from slurm_toys import SHORT, planned
+from warm import python
 
 from latticediff.ensemble import Ensemble
 from latticediff.errors import UserError
@@ -28,9 +26,7 @@ def test_the_printed_example_runs_as_printed(tmp_path):
     code = re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)[1]
     (tmp_path / "card.toml").write_text(SHORT)
     (tmp_path / "example.py").write_text(code.replace("configs/demo.toml", "card.toml"))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
-    line = [sys.executable, "example.py"]
-    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = python("example.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Ensemble(tmp_path / "runs" / "many" / "ensemble.h5") as joined:
         assert joined.n_chains == 4 * 4

@@ -1,10 +1,10 @@
 """A study as an array of jobs, without a SLURM; with one: test_real_slurm.py."""
 
 import subprocess
-import sys
 
 import pytest
 from slurm_toys import command
+from warm import latticediff
 
 from latticediff.errors import FileError, UserError
 from latticediff.slurm import Resources, submit_study, write_study_scripts
@@ -74,5 +74,5 @@ def test_the_command_writes_scripts_that_know_the_folder_for_a_study(tmp_path):
     done = command(out, check=False)
     assert done.returncode == 2
     assert "holds scripts of a study; --submit" in done.stderr
-    line = [sys.executable, "-m", "latticediff", "study", out / "study-card.toml", "--out", out, "--status"]
-    assert "0 of 1 cells are done" in subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    told = latticediff("study", out / "study-card.toml", "--out", out, "--status").stdout
+    assert "0 of 1 cells are done" in told

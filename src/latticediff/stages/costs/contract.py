@@ -12,7 +12,8 @@ from ...types import Shape
 
 __all__ = ["FILE_SECONDS", "Cost", "ensemble_bytes", "timed"]
 
-PROBE_SECONDS = 1.0  # of each measurement
+PROBE_SECONDS = 1.0  # of each measurement, at most
+ENOUGH = (25, 0.25)  # calls and seconds, both: a median of so many moves little, and a plan of twelve is not waited for
 FILE_SECONDS = 0.5  #: of a stage, for opening, checking and sealing files
 
 
@@ -25,14 +26,16 @@ class Cost(NamedTuple):
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Median seconds of a call of `work`, repeated for `PROBE_SECONDS`; the first call compiles and is left out.
+    """Median seconds of a call of `work`, repeated until it is `ENOUGH`, for `PROBE_SECONDS` at most.
+
+    The first call compiles and is left out.
 
     The median, since on a busy machine a few calls out of many take ten times as long.
     """
     work()
     began = last = time.perf_counter()
     spent: list[float] = []
-    while not spent or last - began < PROBE_SECONDS:
+    while not spent or last - began < (PROBE_SECONDS if len(spent) < ENOUGH[0] else ENOUGH[1]):
         work()
         now = time.perf_counter()
         spent.append(now - last)
