@@ -76,3 +76,17 @@ def test_the_command_writes_scripts_that_know_the_folder_for_a_study(tmp_path):
     assert "holds scripts of a study; --submit" in done.stderr
     told = latticediff("study", out / "study-card.toml", "--out", out, "--status").stdout
     assert "0 of 1 cells are done" in told
+
+
+def test_scripts_replace_those_of_an_older_version_and_of_no_other_card(tmp_path):
+    """Which had no key for what has a default today."""
+    folder = tmp_path / "study"
+    write_study_scripts(parse_study(CARD), folder, 2, Resources())
+    card = folder / "study-card.toml"
+    text = card.read_text()
+    assert "fit_from = 8\n" in text
+    card.write_text(text.replace("fit_from = 8\n", ""))
+    write_study_scripts(parse_study(CARD), folder, 2, Resources())
+    assert card.read_text() == text
+    with pytest.raises(FileError, match="holds the study of another card"):
+        write_study_scripts(parse_study(CARD, ["study.seed=2"]), folder, 2, Resources())

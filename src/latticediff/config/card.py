@@ -22,7 +22,7 @@ from ..lattice import MOST_SITES, volume
 from ..types import Description, Shape
 from . import sections
 
-__all__ = ["Card"]
+__all__ = ["Card", "digest_of"]
 
 # values in messages: a number may have 400 digits, a table a thousand keys
 short = reprlib.Repr()
@@ -107,7 +107,7 @@ class Card(BaseModel):
 
     def digest(self) -> str:
         """Hex SHA-256 of the effective card: the identity of a run."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.to_dict())
 
     def difference(self, other: Mapping[str, Any], parts: Sequence[str] = (), ignore: Container[str] = ()) -> str:
         """The first key in which this card and the dict `other` differ, in words; "" if there is none.
@@ -127,6 +127,11 @@ class Card(BaseModel):
             if wanted and key not in ignore and ours.get(key) != theirs.get(key):
                 return f"{key} = {theirs.get(key)!r} there, {ours.get(key)!r} here"
         return ""
+
+
+def digest_of(effective: Mapping[str, Any]) -> str:
+    """Hex SHA-256 of an effective card as a dict, that of an older version included, as its file has it."""
+    return hashlib.sha256(json.dumps(effective, sort_keys=True).encode()).hexdigest()
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -36,7 +36,7 @@ from ..digests import check_digest, json_digest, with_digest
 from ..ensemble import Ensemble
 from ..errors import FileError
 from ..types import PathLikeStr
-from ..untrusted import parse_json, read_text, regular_file, status
+from ..untrusted import parse_json, parse_toml, read_text, regular_file, status
 
 if TYPE_CHECKING:
     from ..config import Card
@@ -162,23 +162,29 @@ class RunFolder:
             digest = read_identity(identity)["digest"]
         except (FileError, KeyError, TypeError):
             raise FileError(f"{identity} cannot be read; choose another --out, nothing was changed") from None
-        if digest != self.card.digest():
-            raise FileError(f"folder {self.path} holds another run ({self._difference()}); choose another --out")
+        if digest != self.card.digest() and (difference := self._difference(digest)):
+            raise FileError(f"folder {self.path} holds another run ({difference}); choose another --out")
         if not resume:
             state = "a finished run" if self.is_finished("report") else "an unfinished run"
             raise FileError(
                 f"folder {self.path} holds {state} of this card; go on with --resume, or choose another --out"
             )
 
-    def _difference(self) -> str:
-        """The first key in which the card of the folder differs from ours, in words."""
-        from ..config import load_card
+    def _difference(self, digest: str) -> str:
+        """The first key in which the card of the folder differs from ours, in words; "" if an older version wrote it.
 
+        Its card lacks keys that have come since, which had then what is now their default.
+        """
+        from ..config import load_card
+        from ..config.card import digest_of
+
+        path = self.path / "card.toml"
         try:
-            theirs = load_card(self.path / "card.toml").to_dict()
+            difference = self.card.difference(load_card(path).to_dict())
+            written = digest_of(parse_toml(read_text(path, "the card of a run"), path))
         except ValueError:  # unreadable, or of a version with other keys
             return "its card.toml cannot be read as a card of this version"
-        return self.card.difference(theirs) or "its card.toml was changed"
+        return difference or ("" if written == digest else "its card.toml was changed")
 
     def __enter__(self) -> Self:
         try:
