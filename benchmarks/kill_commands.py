@@ -276,6 +276,7 @@ def import_all():
     for module in pkgutil.walk_packages(latticediff.__path__, "latticediff."):
         if ".hosts" not in module.name and not module.name.endswith("__main__"):
             __import__(module.name)
+    __import__("torch._dynamo")  # which the first optimizer of a process imports
 
 
 def trial(killer, arguments, kills, rng):

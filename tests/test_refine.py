@@ -18,6 +18,7 @@ from latticediff.analysis import free_energy, log_z_forward, mean
 from latticediff.errors import UserError
 from latticediff.hmc import HMC
 from latticediff.metropolis import IndependenceMetropolis, Proposal
+from latticediff.metropolis.asking import ask_weigh
 from latticediff.proposal import OdeProposal, RefinedProposal, SdeProposal, tuned_step
 from latticediff.streams import Streams
 
@@ -277,3 +278,11 @@ def test_the_card_asks_for_rungs(tmp_path):
     assert np.isfinite(arrays["log_weight"]).all()
     # the error of the flow, not the randomness of the paths above it
     assert np.median(np.abs(arrays["doubling"])) < 0.2 * arrays["log_weight"].std()
+
+
+@pytest.mark.parametrize("route", INNER)
+def test_hidden_paths_want_a_generator(route):
+    """Of every proposal that draws any; one line, wherever it is asked."""
+    for proposal in (bad_site(route), *([INNER[route](bad_site(route).inner.model)] if route == "sde" else [])):
+        with pytest.raises(UserError, match=r"draws hidden paths; pass rng, a numpy.random.Generator"):
+            ask_weigh(proposal, np.zeros((3, 1)), None)

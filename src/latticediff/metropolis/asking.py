@@ -165,9 +165,12 @@ def ask_weigh(proposal: Proposal, phi: FloatArray, rng: np.random.Generator | No
     Raises
     ------
     UserError
-        A proposal of another package raised, wrote into the fields, or gave something else than one number for each.
+        A proposal that draws a hidden path, without a generator; one of another package raised, wrote into the fields,
+        or gave something else than one number for each.
     """
     call = f"weigh of {len(phi)} fields"
+    if rng is None and not proposal.is_deterministic:
+        raise UserError(f"{_named(proposal)}: {call} draws hidden paths; pass rng, a numpy.random.Generator")
     generator: Any = rng
     if is_ours(proposal):
         return _numbers(proposal, call, "log_q", proposal.weigh(phi, generator), (len(phi),))
