@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from figure_toys import blank_figures
 from learned_toys import model
 from test_pipeline import TINY, run_with_stops
 from test_report import make_chain, make_run
@@ -56,6 +57,13 @@ def short_rounds():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("latticediff.stages.prices.ROUNDS", 2)
         patch.setattr("latticediff.stages.prices.ROUND_SECONDS", 0.01)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def undrawn():
+    """Pages without pictures, but for those that fixtures of the module make."""
+    with blank_figures():
         yield
 
 

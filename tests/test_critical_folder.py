@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from figure_toys import blank_figures
 
 from latticediff.cli import main
 from latticediff.report.critical import verdict_of
@@ -37,8 +38,8 @@ kappa_c = [0.2854, 0.0001]
 SIZE = """
 [[size]]
 L = {}
-draws = 20000
-steps = 24
+draws = 6000
+steps = 16
 data = 3200
 training_steps = 150
 batch = 64
@@ -59,6 +60,13 @@ def run(card, out, *options):
     path = out.parent / "card.toml"
     path.write_text(card)
     return called(["critical", str(path), "--out", str(out), "-q", *options])
+
+
+@pytest.fixture(autouse=True)
+def undrawn():
+    """Pages without pictures, but for those that fixtures of the module make."""
+    with blank_figures():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ integration_steps = 2
 check_every = 1
 n_check = 16
 [sampling.ode]
-steps = 3
+steps = 1
 """
 )
 SHIPPED, SCORE = "phi4-A-L8", "phi4-A-L8-score"

@@ -134,7 +134,9 @@ def test_doubling_measures_the_error_of_the_discrete_flow():
             return gaussian.colour(low, made.noise.sigma_min**2).flatten()
 
         phi, log_q = coarse.down(y)
-        jacobians = torch.stack([torch.autograd.functional.jacobian(field, noise.flatten()) for noise in y])
+        jacobians = torch.stack(
+            [torch.autograd.functional.jacobian(field, noise.flatten(), vectorize=True) for noise in y]
+        )
         normal = -0.5 * (y.square().flatten(1).sum(1) + y[0].numel() * math.log(2 * math.pi))
         true = (log_q - (normal - torch.linalg.slogdet(jacobians)[1])).std()
         # at the fields of the coarse draws, by the noise that the fine map draws them from

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from figure_toys import blank_figures
 from learned_toys import card_of_part
 
 from latticediff.build.learned import build_kernel, build_proposal
@@ -34,7 +35,8 @@ CARD = card_of_part('sites = "coarse"\nfine_steps = 60\nsteps = 40', 6)
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("coarse") / "run"
-    run(parse_card(CARD), out)
+    with blank_figures():
+        run(parse_card(CARD), out)
     return out
 
 
@@ -94,29 +96,30 @@ def ensemble(tmp_path_factory):
 
 
 def test_a_killed_training_goes_on_to_the_same_bits(ensemble, tmp_path):
-    card = parse_card(CARD)
+    short = ["training.fine_steps=24", "training.steps=16"]
+    card = parse_card(CARD, short)
     whole = train(card, ensemble, tmp_path / "whole", gate=False)
     asked = []
 
     def stop_in_the_law():
         asked.append(1)
-        return "told" if len(asked) == 20 else None
+        return "told" if len(asked) == 10 else None
 
     with pytest.raises(StopRequested, match="law of the fine sites"):
         train(card, ensemble, tmp_path / "cut", gate=False, stop=stop_in_the_law)
 
     def stop_in_training():
         asked.append(1)
-        return "told" if len(asked) == 110 else None
+        return "told" if len(asked) == 36 else None
 
     with pytest.raises(StopRequested, match="training stopped"):
         train(card, ensemble, tmp_path / "cut", gate=False, stop=stop_in_training, resume=True)
     assert (tmp_path / "cut" / LAW).exists()
     with pytest.raises(FileError, match="go on with --resume"):
         train(card, ensemble, tmp_path / "cut", gate=False)
-    for change, named in (("training.fine_steps=50", "steps"), ("training.held_out=0.25", "held_out")):
+    for change, named in (("training.fine_steps=20", "steps"), ("training.held_out=0.25", "held_out")):
         with pytest.raises(FileError, match=rf"belongs to another run \(differs in {named}"):
-            train(parse_card(CARD, [change]), ensemble, tmp_path / "cut", gate=False, resume=True)
+            train(parse_card(CARD, [*short, change]), ensemble, tmp_path / "cut", gate=False, resume=True)
     again = train(card, ensemble, tmp_path / "cut", gate=False, resume=True)
     assert again.fingerprint() == whole.fingerprint()
     assert not (tmp_path / "cut" / LAW).exists()
@@ -152,20 +155,20 @@ def test_a_tilted_theory_is_refused_at_once():
 
 def test_a_law_that_did_not_learn_is_told_and_refused(ensemble, tmp_path, monkeypatch):
     """Before the network is trained: no flow of the coarse sites makes up for it."""
-    found = []
+    card, found = parse_card(CARD, ["training.fine_steps=2", "training.steps=2"]), []
     monkeypatch.setattr(CoarseSites, "spread", lambda theory, C: found.pop())
     found.append(3.1)
     with pytest.raises(UserError, match=r"variance of 3\.1; expected at most 3: raise training.fine_steps, or take"):
-        train(parse_card(CARD), ensemble, tmp_path / "useless", gate=False)
+        train(card, ensemble, tmp_path / "useless", gate=False)
     assert not (tmp_path / "useless" / LAW).exists()
     found.append(float("nan"))
     with pytest.raises(UserError, match=r"variance of nan; expected"):
-        train(parse_card(CARD), ensemble, tmp_path / "none", gate=False)
+        train(card, ensemble, tmp_path / "none", gate=False)
     said = []
     progress = Progress()
     monkeypatch.setattr(progress, "warn", said.append)
     found.append(0.7)
-    train(parse_card(CARD), ensemble, tmp_path / "poor", gate=False, progress=progress)
+    train(card, ensemble, tmp_path / "poor", gate=False, progress=progress)
     assert [line for line in said if "variance of 0.7, which holds ESS below 0.5" in line]
 
 

@@ -227,12 +227,12 @@ def test_chains_are_exact(case, honest):
     kernel = IndependenceMetropolis(proposal if honest else without_divergence(proposal), model.action)
     state = kernel.start(0.5 * np.random.default_rng(1).standard_normal((n_chains, 2)))
     state, _ = kernel.advance(state, Streams(2).child("burn"), 60, 60)
-    _, block = kernel.advance(state._replace(update=0), Streams(2).child("chain"), 600)
+    _, block = kernel.advance(state._replace(update=0), Streams(2).child("chain"), 150)
     deviations = []
     for power, exact in zip((1, 2), exact_moments(model.action), strict=True):
         means = (block.phi**power).mean(axis=(0, 2))
         deviations.append(abs(means.mean() - exact) / (means.std(ddof=1) / np.sqrt(n_chains)))
-    assert bool(max(deviations) < N_SIGMA) is honest
+    assert bool(max(deviations) < N_SIGMA) is honest  # the wrong ones are 16 and 22 away
 
 
 def test_a_model_around_a_single_vacuum_is_kept(tmp_path, monkeypatch):

@@ -189,6 +189,9 @@ def test_integrator_has_its_order(integrator):
     np.testing.assert_allclose(order, INTEGRATORS[integrator][0], atol=0.1)
 
 
+#: a process that has computed with several threads cannot be forked
+ALONE = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
 PROBE = """
 import numpy as np
 from latticediff.action import Phi4
@@ -243,31 +246,33 @@ assert kernel(2.0) == 4.0 and kernel(3) == 6
 
 
 def test_code_cached_by_several_processes_is_linked_to_its_own_parts(tmp_path):
-    """Kernels of one and of three dimensions compiled by processes of their own, then both loaded by one."""
+    """Kernels of one and of three dimensions compiled by processes of their own, then both loaded by one.
+
+    Forks of one process, which has compiled what all share: the numbers of the next two are the same.
+    """
     script = tmp_path / "advance.py"
     script.write_text(
         """
-import sys
+import os
 import numpy as np
 from latticediff import HMC, Phi4, Streams
-from latticediff.cluster import Cluster
-for word in sys.argv[1:]:
-    shape = tuple(int(n) for n in word.split("x"))
-    action = Phi4.A(-4.0, 6.0, len(shape))
-    for kernel in (HMC(action, 0.1, 4), Cluster(action)):
-        start = kernel.start(0.5 * np.random.default_rng(1).normal(size=(5, *shape)))
-        print(word, repr(float(kernel.advance(start, Streams(3), 5)[0].phi.sum())))
+from latticediff._kernels.random import fill_normals, uniform
+from latticediff._kernels.verified import require_generator
+require_generator(fill_normals, uniform)
+for words in ("7", "3x2x4", "7 3x2x4"):
+    if not (child := os.fork()):
+        for word in words.split():
+            shape = tuple(int(n) for n in word.split("x"))
+            kernel = HMC(Phi4.A(-4.0, 6.0, len(shape)), 0.1, 4)
+            start = kernel.start(0.5 * np.random.default_rng(1).normal(size=(5, *shape)))
+            print(word, repr(float(kernel.advance(start, Streams(3), 5)[0].phi.sum())), flush=True)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 """
     )
     # one hash seed: Numba's names hold the fast-math flags in the order of a set, by luck another in each process
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONHASHSEED": "0"}
-
-    def told(*words):
-        done = subprocess.run([sys.executable, script, *words], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
-
-    told("6x6")  # what all share is compiled, the numbers of the next two processes are the same
-    lattices = ("7", "3x2x4")
-    apart = [line for lattice in lattices for line in told(lattice)]
-    assert told(*lattices) == apart
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONHASHSEED": "0", **ALONE}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 and lines[:2] == lines[2:]

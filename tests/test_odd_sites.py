@@ -11,6 +11,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 import torch
+from figure_toys import blank_figures
 from learned_toys import card_of_part, network, normal
 from learned_toys import model as toy_model
 
@@ -540,7 +541,8 @@ CARD = card_of_part('sites = "odd"\nsteps = 100', 10)
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("odd") / "run"
-    run(parse_card(CARD), out)
+    with blank_figures():
+        run(parse_card(CARD), out)
     return out
 
 
@@ -646,8 +648,8 @@ def test_fields_that_have_blown_up_have_a_density_or_none(theory):
             assert total[1] == pytest.approx(whole_action[1], rel=1e-9)
     # far out the mean of a site is where its density is largest
     h = 1e6
-    place = odd.site.beyond(h)[1]
-    assert odd.whole.potential_derivative(np.array([place]))[0] == pytest.approx(h, rel=1e-4)
+    place = odd.site.beyond(np.array([h]))[1]
+    assert odd.whole.potential_derivative(place)[0] == pytest.approx(h, rel=1e-4)
 
 
 @pytest.mark.parametrize("theory", [Phi4.H(0.2, 100.0), Phi4.A(-40.0, 2.0), Phi4.H(0.2, 1e4)])

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from figure_toys import blank_figures
 
 from latticediff.cli import main
 from latticediff.errors import CardError, FileError, ModelError, StopRequested, UserError
@@ -81,6 +82,18 @@ def quickly():
         patch.setattr("latticediff.study.kernels.SCAN", 40)
         patch.setattr("latticediff.study.kernels.SCAN_SECONDS", 0.002)
         yield
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request):
+    """Pages without pictures, but for that of the finished study and where they are asked for."""
+    with nullcontext() if "drawn" in request.fixturenames else blank_figures():
+        yield
+
+
+@pytest.fixture
+def drawn():
+    """Asks for pictures."""
 
 
 @pytest.fixture(scope="module")
@@ -609,7 +622,7 @@ def test_chains_that_combine_models_are_exact_and_can_be_timed(sampler, model):
         'name = "sine_gordon"\nm2 = 0.5\nalpha = 1.0\nbeta = 1.0',
     ],
 )
-def test_any_action_in_any_dimension_can_be_studied(action, tmp_path):
+def test_any_action_in_any_dimension_can_be_studied(action, tmp_path, drawn):
     head, _ = SMALL.split("[action]")
     text = f"{head}[action]\n{action}\n[[line]]\nshape = [4]\n[[line]]\nshape = [4, 4, 4]\n"
     document = study(parse_study(text), tmp_path / "out")

@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from figure_toys import blank_figures
 
 from latticediff.errors import CardError
 from latticediff.observables.momentum import structure_factor, timeslice_correlator
@@ -222,6 +223,7 @@ models = { accurate = "phi4-A-line", fast = "phi4-A-line" }
 """
 
 
+@blank_figures()
 def test_every_model_and_route_has_a_film_once_where_the_reference_is_slowest(tmp_path, monkeypatch):
     import latticediff.stages.study_after as stage
 

@@ -1,7 +1,9 @@
 """Data-parallel training: two processes have the loss and the weights of one, and stop together."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -48,6 +50,57 @@ steps = 2
 # one thread each; the processes share two cores
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "latticediff"]
+
+
+# torchrun without an agent: a process that has imported everything forks two for each command, with what torchrun
+# tells its own. One import serves all of them.
+FORKS = """
+import json, os, runpy, sys
+import torch._dynamo
+import latticediff.stages.finetune, latticediff.stages.train
+
+def rank(number, port, words, errors):
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(0, 1)
+    os.environ.update(RANK=str(number), LOCAL_RANK=str(number), WORLD_SIZE="2", TORCHELASTIC_RUN_ID="forked",
+                      MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    sys.argv = words
+    runpy.run_module("latticediff", run_name="__main__")
+
+for line in sys.stdin:
+    order, ranks = json.loads(line), []
+    for number in range(2):
+        if not (pid := os.fork()):
+            rank(number, **order)
+            break
+        ranks.append(pid)
+    else:
+        print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks]), flush=True)
+        continue
+    break
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(folder):
+    """Runs a command in two processes: exit codes, and what they said on stderr."""
+    line = [sys.executable, "-c", FORKS]
+    with subprocess.Popen(
+        line, cwd=folder, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def run(*words):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                order = {"port": free.getsockname()[1], "words": words, "errors": str(folder / "stderr")}
+            (folder / "stderr").write_text("")
+            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline()), (folder / "stderr").read_text()
+
+        yield run
+        process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -241,21 +294,21 @@ TUNED = (
 )
 
 
-def test_two_processes_fine_tune_as_one_does(folder):
+def test_two_processes_fine_tune_as_one_does(folder, pair):
     """Shares of 5, of which 2 or 3 are drawn, are uneven; the guard of the first process looks for both."""
     card = parse_card(TUNED)
     (folder / "tuned.toml").write_text(TUNED)
     train(card, [folder / "a.h5"], folder / "start")
-    line = [*LAUNCH, "finetune", "tuned.toml", "--model", "start", "--ensemble", "a.h5", "--out"]
-    done = subprocess.run([*line, "pair"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    line = ["latticediff", "finetune", "tuned.toml", "--model", "start", "--ensemble", "a.h5", "--out"]
+    codes, errors = pair(*line, "pair")
+    assert codes == [0, 0], errors
     finetune(card, folder / "start", folder / "a.h5", folder / "single")
     finetune(parse_card(TUNED, ["run.seed=4"]), folder / "start", folder / "a.h5", folder / "differs")
-    start, pair, single, differs = (
+    start, both, single, differs = (
         load_file(folder / name / "weights.safetensors") for name in ("start", "pair", "single", "differs")
     )
     moved = max(float((single[name] - start[name]).abs().max()) for name in start)
-    apart = max(float((single[name] - pair[name]).abs().max()) for name in start)
+    apart = max(float((single[name] - both[name]).abs().max()) for name in start)
     other = max(float((single[name] - differs[name]).abs().max()) for name in start)
     # the optimiser divides by the size of gradients, and makes much of the last bit of small ones
     assert apart < 0.2 * min(moved, other)
@@ -263,8 +316,7 @@ def test_two_processes_fine_tune_as_one_does(folder):
     assert told[0]["steps_done"] == told[1]["steps_done"] == 6
     assert not told[0]["stopped"]
     # an objective that is no sum over the batch
-    line += ["refused", "--set", 'finetune.objective="log_variance"']
-    done = subprocess.run(line, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
-    assert done.returncode != 0
-    assert "no sum over a batch, which 2 processes could share" in done.stderr
+    codes, errors = pair(*line, "refused", "--set", 'finetune.objective="log_variance"')
+    assert 0 not in codes
+    assert errors.count("no sum over a batch, which 2 processes could share") == 2
     assert not (folder / "refused" / "weights.safetensors").exists()

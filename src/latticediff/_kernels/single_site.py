@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..types import FloatArray, IntArray
-from .compile import potential_name, specialise
+from .compile import cached, potential_name, specialise
 from .potentials import phi4_value as value
 from .random import fill_pairs, fill_uniforms, minus_two_log
 
-__all__ = ["build"]
+__all__ = ["alias_tables", "build"]
 
 ZERO, ONE, TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 TRIES = np.uint64(10_000)  # a step function that lets so few candidates through is broken
@@ -159,6 +159,33 @@ def marginal(
         for y in range(near.shape[1]):
             total -= log_z(hopping * around(odd[c], near, y), low, inverse, coefficients)
         out[c] = total
+
+
+@cached
+def alias_tables(probability: FloatArray, cut: FloatArray, alias: NDArray[np.uint64]) -> None:
+    """Walker's tables for each row of probabilities (n, cells), into `cut` and `alias`."""
+    cells = probability.shape[1]
+    small, large = np.empty(cells, np.int64), np.empty(cells, np.int64)
+    for row in range(probability.shape[0]):
+        share = probability[row] * cells
+        n_small = n_large = 0
+        for i in range(cells):
+            cut[row, i], alias[row, i] = 1.0, i
+            if share[i] < 1.0:
+                small[n_small] = i
+                n_small += 1
+            else:
+                large[n_large] = i
+                n_large += 1
+        while n_small > 0 and n_large > 0:
+            n_small -= 1
+            i, j = small[n_small], large[n_large - 1]
+            cut[row, i], alias[row, i] = share[i], j
+            share[j] -= 1.0 - share[i]
+            if share[j] < 1.0:
+                n_large -= 1
+                small[n_small] = j
+                n_small += 1
 
 
 @functools.cache

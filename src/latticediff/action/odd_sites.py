@@ -13,6 +13,7 @@ The odd sites are a periodic array of their own: `latticediff.action.checkerboar
 """
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -153,8 +154,7 @@ class OddSites:
         table = site.low, 1 / site.width, site.coefficients
         over_groups(kernels["evaluate"], len(h), COST * h.size, h, *table, value, mean)
         if (lost := np.isnan(value) & np.isfinite(h)).any():
-            found = np.array([site.beyond(float(at)) for at in h[lost]])
-            value[lost], mean[lost] = found[:, 0], found[:, 1]
+            value[lost], mean[lost] = site.beyond(h[lost])
         return value, mean
 
     def __call__(self, phi: ArrayLike) -> FloatArray:
@@ -172,9 +172,9 @@ class OddSites:
         out = np.empty(len(rows))
         table = self.hopping, site.low, 1 / site.width, site.coefficients
         over_groups(kernels["marginal"], len(rows), COST * rows.size, rows, near, *table, params, out)
-        for row in np.flatnonzero(np.isnan(out) & np.isfinite(rows).all(axis=1)):
-            h = self.hopping * rows[row][near].sum(axis=0)
-            out[row] = self.whole.potential(rows[row]).sum() - site.quadrature(h).sum()
+        if len(lost := np.flatnonzero(np.isnan(out) & np.isfinite(rows).all(axis=1))):  # sites beyond the table
+            around = self.log_z(self.hopping * rows[lost][:, near].sum(axis=1))[0]
+            out[lost] = self.whole.potential(rows[lost]).sum(axis=1) - around.sum(axis=1)
         return out.reshape(lead)[()]
 
     def force(self, phi: ArrayLike) -> FloatArray:
@@ -243,17 +243,26 @@ class OddSites:
         table = site.low, len(envelopes.cut) / (2 * site.reach), *envelopes
         arguments = rows, keys, near, self.hopping, *table, params, even, beyond
         over_groups(kernels["draw_even"], len(rows), COST * rows.size, *arguments)
-        for row, y in zip(*np.nonzero(beyond), strict=True):
-            h = self.hopping * rows[row, near[:, y]].sum()
-            key = keys[row : row + 1] + np.uint64(y) + np.uint64(1)  # a stream of its own
-            one, none = np.empty((1, 1)), np.zeros((1, 1), bool)
-            table = self.hopping, float(h) - 1.0, 0.5, *site.envelope_at(float(h))
-            alone = np.array([[h / self.hopping]]), key, np.zeros((1, 1), np.int64)
-            kernels["draw_even"](0, 1, *alone, *table, params, one, none)
-            even[row, y] = one[0, 0]
+        if beyond.any():
+            self._draw_beyond(rows, keys, near, beyond, even)
         if np.isnan(even).any():
             raise RuntimeError(f"{self.whole!r}: the density of a site exceeds its bound; please report this theory")
         return even.reshape(odd.shape)
+
+    def _draw_beyond(self, rows: FloatArray, keys: Any, near: IntArray, beyond: Any, even: FloatArray) -> None:
+        """Draw into `even` the sites that are marked, beyond the table: each from a step function of its own."""
+        kernels, params = self._compiled()
+        row, y = np.nonzero(beyond)
+        h = self.hopping * rows[row, near[:, y]].sum(axis=0)
+        streams = keys[row] + y.astype(np.uint64) + np.uint64(1)  # of its own for each site
+        for part in np.array_split(np.arange(len(h)), math.ceil(len(h) / 512)):  # a table takes kilobytes
+            tables_of = self.site.envelope_at(h[part])
+            for i, at in enumerate(part):
+                one, none = np.empty((1, 1)), np.zeros((1, 1), bool)
+                table = self.hopping, h[at] - 1.0, 0.5, *(array[i : i + 1] for array in tables_of)
+                alone = np.array([[h[at] / self.hopping]]), streams[at : at + 1], np.zeros((1, 1), np.int64)
+                kernels["draw_even"](0, 1, *alone, *table, params, one, none)
+                even[row[at], y[at]] = one[0, 0]
 
     @functools.cached_property
     def _envelopes(self) -> Any:
@@ -271,9 +280,10 @@ class OddSites:
         out = np.empty(len(rows))
         table = self.hopping, site.low, 1 / site.width, site.coefficients
         over_groups(kernels["conditional"], len(rows), COST * rows.size, rows, others, near, *table, params, out)
-        for row in np.flatnonzero(np.isnan(out) & np.isfinite(rows).all(axis=1)):
-            h = self.hopping * rows[row][near].sum(axis=0)
-            out[row] = (h * others[row] - self.whole.potential(others[row])).sum() - site.quadrature(h).sum()
+        if len(lost := np.flatnonzero(np.isnan(out) & np.isfinite(rows).all(axis=1))):  # sites beyond the table
+            h = self.hopping * rows[lost][:, near].sum(axis=1)
+            given = h * others[lost] - self.whole.potential(others[lost])
+            out[lost] = given.sum(axis=1) - self.log_z(h)[0].sum(axis=1)
         return out
 
     def describe(self) -> Description:

@@ -8,7 +8,7 @@ step function above the density for every short interval of h, laid out as an al
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ ROWS, CELLS, SUBCELLS = 512, 128, 8  # of the envelopes
 FALL = 45.0  # the integrand below exp(-FALL) of its largest value is left out: 3e-20
 REACH = 60.0  # of the action of a constant field, at which the table ends
 MOST = 40_000  # points of the quadrature
+LADDER = 2.0 ** np.arange(-60, 500, 0.25)  # |phi|, where the largest value of an integrand is looked for
 
 Function = Callable[[FloatArray], FloatArray]
 
@@ -107,69 +108,82 @@ class SingleSite:
         """
         if not len(h):
             return np.empty(0)
+        out = np.empty(len(h))
         if grid is None:
             beyond = ~(np.abs(h) <= self.reach)
-            out = np.empty(len(h))
             out[~beyond] = self.quadrature(h[~beyond], self.grid)
-            out[beyond] = [self.beyond(float(value))[0] for value in h[beyond]]
+            out[beyond] = self.beyond(h[beyond])[0]
             return out
         V, step = self.potential(grid), grid[1] - grid[0]
-        out = np.empty(len(h))
         for start in range(0, len(h), 512):
             exponent = h[start : start + 512, None] * grid - V
             top = exponent.max(axis=1, keepdims=True)
             out[start : start + 512] = top[:, 0] + np.log(step * np.exp(exponent - top).sum(axis=1))
         return out
 
-    def beyond(self, h: float) -> tuple[float, float]:
-        """``log Z_1`` and the mean of a site in a field beyond the table, where there is one well; NaN on overflow."""
-        grid = self._around(h)
-        if grid is None:
-            return math.nan, math.nan
-        exponent = h * grid - self.potential(grid)
-        top = exponent.max()
-        weight = np.exp(exponent - top)
-        total = weight.sum()
-        return float(top + math.log(total * (grid[1] - grid[0]))), float((weight * grid).sum() / total)
+    def beyond(self, h: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """``log Z_1`` and mean of a site in fields (n,) beyond the table, where there is one well; NaN on overflow."""
+        value, mean = np.empty(len(h)), np.empty(len(h))
+        for part in _parts(len(h), LADDER.size):
+            grid = self._around(h[part])
+            with np.errstate(invalid="ignore"):  # of points that are none
+                exponent = h[part, None] * grid - self.potential(grid)
+                top = exponent.max(axis=1)
+                weight = np.exp(exponent - top[:, None])
+                total = weight.sum(axis=1)
+                value[part] = top + np.log(total * (grid[:, 1] - grid[:, 0]))
+                mean[part] = (weight * grid).sum(axis=1) / total
+        return value, mean
 
-    def _around(self, h: float) -> FloatArray | None:
-        """Points around the largest value of the integrand, as far as it matters; None for what overflows."""
-        if not math.isfinite(h):
-            return None
+    def _around(self, h: FloatArray) -> FloatArray:
+        """Points (n, 401) around the largest value of each integrand, as far as it matters; NaN for what overflows."""
+        finite = np.isfinite(h)
+        h = np.where(finite, h, 1.0)
         with np.errstate(over="ignore", invalid="ignore"):
-            size = 2.0 ** np.arange(-60, 500, 0.25)
-            phi = math.copysign(1.0, h) * size
-            exponent = h * phi - self.potential(phi)
-            best = int(np.argmax(np.where(np.isfinite(exponent), exponent, -np.inf)))
-            low, high = phi[max(0, best - 1)], phi[min(len(phi) - 1, best + 1)]
-            enough = 1e-3 / math.sqrt(max(float(self._bend(np.array(phi[best]))), 1e-300))
+            sign = np.copysign(1.0, h)
+            exponent = np.abs(h)[:, None] * LADDER
+            for side in (1.0, -1.0):
+                exponent[sign == side] -= self.potential(side * LADDER)
+            best = np.argmax(np.where(np.isfinite(exponent), exponent, -np.inf), axis=1)
+            low = sign * LADDER[np.maximum(0, best - 1)]
+            high = sign * LADDER[np.minimum(LADDER.size - 1, best + 1)]
+            enough = 1e-3 / np.sqrt(np.maximum(self._bend(sign * LADDER[best]), 1e-300))
             for _ in range(120):  # the place of the maximum, to a small part of the width or to rounding
-                if abs(high - low) < enough:
+                wide = ~(np.abs(high - low) < enough)
+                if not wide.any():
                     break
                 left, right = low + (high - low) / 3, high - (high - low) / 3
-                if h * left - self.potential(np.array(left)) < h * right - self.potential(np.array(right)):
-                    low = left
-                else:
-                    high = right
+                rises = h * left - self.potential(left) < h * right - self.potential(right)
+                low, high = np.where(wide & rises, left, low), np.where(wide & ~rises, right, high)
             place = 0.5 * (low + high)
-            curvature = float(self._bend(np.array(place)))
-        if not (math.isfinite(place) and math.isfinite(curvature) and curvature > 0):
-            return None
-        # an integrand to rounding of h place is narrower than its own place can be told, far out: keep a few digits
-        width = max(1 / math.sqrt(curvature), 1e-12 * abs(place))
-        return np.linspace(place - 12 * width, place + 12 * width, 401)
+            curvature = self._bend(place)
+            usable = finite & np.isfinite(place) & np.isfinite(curvature) & (curvature > 0)
+            # an integrand to rounding of h place is narrower than its own place can be told, far out: keep a few digits
+            width = np.maximum(1 / np.sqrt(np.where(usable, curvature, 1.0)), 1e-12 * np.abs(place))
+            grid = np.ascontiguousarray(np.linspace(place - 12 * width, place + 12 * width, 401, axis=1))
+        grid[~usable] = math.nan
+        return grid
 
     def envelopes(self) -> Envelope:
         """The `Envelope` of all intervals of h."""
         edges = np.linspace(-self.reach, self.reach, ROWS + 1)
         return envelope(self.potential, edges[:-1], edges[1:], self.grid)
 
-    def envelope_at(self, h: float) -> Envelope:
-        """The `Envelope` for one value of h, beyond the table if need be."""
-        at, grid = np.array([h]), self._around(h)
-        if grid is None:
-            raise UserError(f"the field of a site is {h:g}; its neighbours have blown up")
-        return envelope(self.potential, at, at, grid)
+    def envelope_at(self, h: FloatArray) -> Envelope:
+        """The `Envelope` with a row for each of the fields h (n,), beyond the table if need be."""
+        rows = []
+        for part in _parts(len(h), LADDER.size):
+            grid = self._around(h[part])
+            if (lost := np.isnan(grid[:, 0])).any():
+                raise UserError(f"the field of a site is {h[part][lost][0]:g}; its neighbours have blown up")
+            rows.append(envelope(self.potential, h[part], h[part], grid))
+        return Envelope(*map(np.concatenate, zip(*rows, strict=True)))
+
+
+def _parts(n: int, size: int) -> Iterator[slice]:
+    """Slices of n rows of `size` numbers, of about two megabytes each."""
+    step = max(1, 2**18 // size)
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 def envelope(potential: Function, low: FloatArray, high: FloatArray, grid: FloatArray) -> Envelope:
@@ -182,17 +196,22 @@ def envelope(potential: Function, low: FloatArray, high: FloatArray, grid: Float
     ----------
     potential : callable
     low, high : ndarray, shape (n_rows,), float64
-    grid : ndarray
+    grid : ndarray, shape (n_points,) or (n_rows, n_points)
         Points that cover all that matters.
     """
-    n = len(low)
-    V = potential(grid)
-    first, width = np.empty(n), np.empty(n)
-    for row in range(n):
-        exponent = np.maximum(low[row] * grid, high[row] * grid) - V
-        inside = np.flatnonzero(exponent > exponent.max() - FALL)
-        begin, end = grid[max(0, inside[0] - 1)], grid[min(len(grid) - 1, inside[-1] + 1)]
-        first[row], width[row] = begin, (end - begin) / CELLS
+    from .._kernels.single_site import alias_tables
+
+    n, last = len(low), grid.shape[-1] - 1
+    V, first, width = potential(grid), np.empty(n), np.empty(n)
+    for part in _parts(n, last + 1):
+        at, below = (np.broadcast_to(array, (n, last + 1))[part] for array in (grid, V))
+        exponent = np.maximum(low[part, None] * at, high[part, None] * at) - below
+        inside = exponent > exponent.max(axis=1, keepdims=True) - FALL
+        begin = np.maximum(0, inside.argmax(axis=1) - 1)
+        end = np.minimum(last, last - inside[:, ::-1].argmax(axis=1) + 1)
+        rows = np.arange(len(at))
+        first[part] = at[rows, begin]
+        width[part] = (at[rows, end] - first[part]) / CELLS
     points = first[:, None] + width[:, None] * (np.arange(-1, CELLS * SUBCELLS + 2) / SUBCELLS)
     exponent = np.maximum(low[:, None] * points, high[:, None] * points) - potential(points)
     second = np.abs(exponent[:, 2:] - 2 * exponent[:, 1:-1] + exponent[:, :-2])
@@ -200,22 +219,7 @@ def envelope(potential: Function, low: FloatArray, high: FloatArray, grid: Float
     index = SUBCELLS * np.arange(CELLS)[:, None] + np.arange(SUBCELLS + 1)
     bound = exponent[:, index].max(axis=2)
     weight = np.exp(bound - bound.max(axis=1, keepdims=True))
-    cut, alias = _alias(weight / weight.sum(axis=1, keepdims=True))
+    probability = weight / weight.sum(axis=1, keepdims=True)
+    cut, alias = np.ones(probability.shape), np.empty(probability.shape, np.uint64)
+    alias_tables(probability, cut, alias)
     return Envelope(np.stack([first, width], 1), cut, alias, bound)
-
-
-def _alias(probability: FloatArray) -> tuple[FloatArray, NDArray[np.uint64]]:
-    """Walker's tables for each row of probabilities (n, cells)."""
-    n, cells = probability.shape
-    cut, alias = np.ones((n, cells)), np.tile(np.arange(cells, dtype=np.uint64), (n, 1))
-    for row in range(n):
-        share = probability[row] * cells
-        small = [i for i in range(cells) if share[i] < 1]
-        large = [i for i in range(cells) if share[i] >= 1]
-        while small and large:
-            i, j = small.pop(), large[-1]
-            cut[row, i], alias[row, i] = share[i], j
-            share[j] -= 1 - share[i]
-            if share[j] < 1:
-                small.append(large.pop())
-    return cut, alias

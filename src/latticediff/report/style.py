@@ -221,9 +221,10 @@ class FigureRecord:
         dated = {"pdf": "CreationDate", "svg": "Date"}
         metadata = {dated.get(kind, "Software"): None}
         with styled(), matplotlib.rc_context({"svg.hashsalt": self.name}):
-            if not isinstance(self.figure.get_layout_engine(), PlaceHolderLayoutEngine):
-                # the layout is most of a drawing's time; once is enough for both kinds
-                self.figure.draw_without_rendering()
+            engine = self.figure.get_layout_engine()
+            if engine is not None and not isinstance(engine, PlaceHolderLayoutEngine):
+                # the layout is most of a drawing's time; once is enough for all kinds
+                engine.execute(self.figure)
                 self.figure.set_layout_engine("none")
             self.figure.set_dpi(200)
             # `savefig` would draw everything once more before, for a layout that is made already
