@@ -1,5 +1,7 @@
 """Files that are whole or absent: nothing is followed, nothing of others is deleted, one line says why."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -165,3 +167,27 @@ def test_a_name_too_long_is_one_line(tmp_path):
     for write in (lambda p: save_ensemble(p, fields(), action=ACTION), make, lambda p: sealed_text(p, "x")):
         with pytest.raises(FileError, match="File name too long"):
             write(tmp_path / ("n" * 300 + ".h5"))
+
+
+@pytest.mark.parametrize("known", [True, False, None])
+def test_a_system_that_can_empty_the_memory_of_the_disk_is_asked_to(tmp_path, monkeypatch, known):
+    """F_FULLFSYNC of macOS, known to the file system, unknown to it, or to the system: never nothing at all."""
+    asked, system = [], fcntl.fcntl
+
+    def ask(descriptor, command, *argument):
+        if command != -7:
+            return system(descriptor, command, *argument)
+        asked.append("full")
+        if not known:
+            raise OSError(errno.ENOTSUP, "not supported")
+        return 0
+
+    monkeypatch.setattr(fcntl, "fcntl", ask)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: asked.append("plain"))
+    if known is None:
+        monkeypatch.delattr(fcntl, "F_FULLFSYNC", raising=False)
+    else:
+        monkeypatch.setattr(fcntl, "F_FULLFSYNC", -7, raising=False)
+    sealed_text(tmp_path / "a", "ours")  # the file, then its folder
+    assert asked == {True: ["full"], False: ["full", "plain"], None: ["plain"]}[known] * 2
+    assert (tmp_path / "a").read_text() == "ours"

@@ -131,7 +131,7 @@ class Steep:
 def state_of_host():
     return (
         torch.get_default_dtype(),
-        torch.get_default_device(),
+        torch.empty(0).device,
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
         torch.get_float32_matmul_precision(),

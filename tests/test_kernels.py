@@ -73,10 +73,11 @@ def test_sums_in_any_order_are_asked_for_by_name():
 
 
 # instruction sets without fused multiply-add, with it, and with masks; a foreign one is compiled but not run
-CPUS = {"x86-64": "x86_64", "nehalem": "x86_64", "sandybridge": "x86_64"}
+# every 64-bit ARM has fused multiply-add; the least of them has no wide vectors
+CPUS = {"x86_64": ("x86-64", "nehalem", "sandybridge"), "aarch64": ("generic", "cortex-a53"), "arm64": ("generic",)}
 
 
-@pytest.mark.parametrize("cpu", [cpu for cpu, machine in CPUS.items() if machine == platform.machine()])
+@pytest.mark.parametrize("cpu", CPUS.get(platform.machine(), ()))
 def test_normals_are_right_on_lesser_machines(cpu, tmp_path):
     """A child process that compiles for another CPU and checks itself, as every first use does."""
     code = "import latticediff._kernels.random as r; from latticediff._kernels.verified import check_generator as c;"
@@ -86,6 +87,22 @@ def test_normals_are_right_on_lesser_machines(cpu, tmp_path):
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1
     assert len(list(tmp_path.rglob("generator-*.checked"))) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"NUMBA_ENABLE_AVX": "0"}, {"NUMBA_CPU_FEATURES": ""}, {"NUMBA_CPU_NAME": "generic"}],
+    ids=["as it is", "no AVX", "no features", "another name"],
+)
+def test_the_mark_is_of_the_machine_that_numba_compiles_for(settings):
+    """Code for a lesser set of instructions has a mark of its own, however the set was lowered."""
+    code = (
+        "from numba.core.registry import cpu_target; from latticediff._kernels.compile import machine;"
+        "_, *target = cpu_target.target_context.codegen().magic_tuple();"
+        "assert machine() == ' '.join(target).strip(), (machine(), target)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_generator_that_was_miscompiled_is_refused(tmp_path):

@@ -430,10 +430,9 @@ def test_what_the_host_has_set_changes_no_bit_and_stays(name):
         return found
 
     def settings():
-        rng = (
-            torch.get_rng_state().clone() if torch.get_default_device().type == "cpu" else torch.zeros(0, device="cpu")
-        )
-        return (torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled(), np.geterr()), rng
+        device = torch.empty(0).device
+        rng = torch.get_rng_state().clone() if device.type == "cpu" else torch.zeros(0, device="cpu")
+        return (torch.get_default_dtype(), device, torch.is_grad_enabled(), np.geterr()), rng
 
     expected, grad = numbers(), torch.is_grad_enabled()
     try:

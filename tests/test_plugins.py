@@ -19,6 +19,7 @@ from latticediff.build.network import build_network
 from latticediff.config import parse_card
 from latticediff.ensemble.convert import convert
 from latticediff.errors import UserError
+from latticediff.gaussian.contract import Expandable, Quartic
 from latticediff.gaussian.reference import GaussianReference
 from latticediff.lattice import cos_sum
 from latticediff.markov import kernel_from_description
@@ -390,3 +391,39 @@ class Made:
     assert said.startswith("kernel bad_plugin.Made: from_description raised RuntimeError: no licence; mend it")
     said = refusal(build_network, parse_card(CARD + '[network]\nname = "mine"\n'))
     assert "network bad_plugin.Made: call raised RuntimeError: no licence; mend it" in said
+
+
+class Passing:
+    """Every part by ``__getattr__``, as a module of torch has its layers; what it refuses is not there."""
+
+    def __init__(self, inner, refused=()):
+        self._inner, self._refused = inner, refused
+
+    def __getattr__(self, name):
+        if name.startswith("_") or name in self._refused:
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+    def __call__(self, phi):
+        return self._inner(phi)
+
+
+def test_a_contract_is_asked_for_each_part_with_every_python():
+    """Whether a part is there is what the thing answers, and not what is written in its class."""
+
+    class Denied(Well):
+        local_curvature = None
+
+    class Inherited(Quartic):
+        """It keeps the contract by its name."""
+
+        describe = minima = None
+
+    assert isinstance(Well(), Quartic) and isinstance(Passing(Well()), Quartic)
+    for part in ("b", "local_force", "is_symmetric"):
+        assert not isinstance(Passing(Well(), {part}), Quartic)
+    assert isinstance(Passing(Well(), {"b"}), Expandable)
+    assert not isinstance(Denied(), Expandable)
+    assert isinstance(Inherited(), Quartic) and not isinstance(Well(), Inherited)
+    reference = GaussianReference(Passing(Well()), some_propagator((4, 6)))
+    assert reference.is_cubic and reference.quartic == GaussianReference(Well(), some_propagator((4, 6))).quartic

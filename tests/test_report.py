@@ -439,6 +439,7 @@ def test_many_long_names_keep_their_room():
     assert len(set(chain_styles(run).values())) == 9
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns when the axes collapse
+        warnings.simplefilter("ignore", DeprecationWarning)  # what an old matplotlib calls of a new pyparsing
         with styled():
             for figure in (observables, cost):
                 figure(run).figure.draw_without_rendering()

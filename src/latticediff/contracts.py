@@ -4,21 +4,51 @@ Contracts are Protocols, declared in the room that needs them. A plug-in is chec
 missing is said by name before anything is computed.
 """
 
-from typing import Any
+import functools
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .errors import UserError
 
-__all__ = ["missing_parts", "require"]
+if TYPE_CHECKING:
+    from abc import ABCMeta as MetaOfProtocol
+else:
+    MetaOfProtocol = type(Protocol)
+
+__all__ = ["Asked", "missing_parts", "require"]
 
 
-def missing_parts(thing: Any, contract: type) -> list[str]:
-    """Names of the attributes and methods of a Protocol, its bases included, that `thing` does not have; sorted."""
+class Asked(MetaOfProtocol):
+    """Metaclass of contracts, for which ``isinstance`` asks a thing for each part, with every Python.
+
+    A Protocol of Python 3.12 and later asks nothing, but looks whether a part is written somewhere: one that a property
+    refuses would count, and one that ``__getattr__`` hands out, as a module of torch does its layers, would not.
+    """
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        if not getattr(cls, "_is_protocol", False):  # a class that keeps the contract by inheriting it
+            return super().__instancecheck__(instance)
+        if cls in type(instance).__mro__:
+            return True
+        if missing_parts(instance, cls):
+            return False
+        # as with every Protocol, a method that is None is refused
+        methods = [name for name in _parts(cls) if callable(getattr(cls, name, None))]
+        return all(getattr(instance, name) is not None for name in methods)
+
+
+@functools.cache
+def _parts(contract: type) -> tuple[str, ...]:
     names: set[str] = set()
     for base in contract.__mro__:
         if getattr(base, "_is_protocol", False):
             members = (*getattr(base, "__annotations__", ()), *vars(base))
             names.update(name for name in members if name == "__call__" or not name.startswith("_"))
-    return sorted(name for name in names if not hasattr(thing, name))
+    return tuple(sorted(names))
+
+
+def missing_parts(thing: Any, contract: type) -> list[str]:
+    """Names of the attributes and methods of a Protocol, its bases included, that `thing` does not have; sorted."""
+    return [name for name in _parts(contract) if not hasattr(thing, name)]
 
 
 def require(thing: Any, contract: type, what: str) -> None:

@@ -70,7 +70,8 @@ def _enter_threads_own(torch: ModuleType, stack: contextlib.ExitStack) -> None:
         stack.enter_context(torch.inference_mode(False))
     if not torch.is_grad_enabled():
         stack.enter_context(torch.enable_grad())
-    if torch.get_default_device().type != "cpu":  # slows every call of torch, so only where it is needed
+    # a tensor tells: get_default_device of torch 2.6 sees no context, and raises after set_default_device(None)
+    if torch.empty(0).device.type != "cpu":  # the context slows every call of torch, so only where it is needed
         stack.enter_context(torch.device("cpu"))
     for kind in ("cpu", "cuda"):
         if torch.is_autocast_enabled(kind):

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import registry
 from .action import Action
 from .asking import asked
+from .contracts import Asked
 from .errors import FileError, UserError
 from .randomness import Rng, as_streams
 from .streams import Streams
@@ -43,7 +44,7 @@ class Block(NamedTuple):
 
 
 @runtime_checkable
-class Kernel(Protocol):
+class Kernel(Protocol, metaclass=Asked):
     """A transition that leaves exp(-S) invariant."""
 
     def start(self, phi: ArrayLike) -> ChainState:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import llvmlite.binding
 import numba
+from numba.core.codegen import get_host_cpu_features
 from numba.core.dispatcher import Dispatcher
 
 from . import potentials
@@ -81,8 +82,8 @@ def machine() -> str:
     name = config.CPU_NAME or llvmlite.binding.get_host_cpu_name()
     features = config.CPU_FEATURES
     if features is None:
-        # as Numba: the host's features belong to the host's name
-        features = "" if config.CPU_NAME else llvmlite.binding.get_host_cpu_features().flatten()
+        # as Numba: the host's features belong to the host's name; AVX is none of them where NUMBA_ENABLE_AVX is 0
+        features = "" if config.CPU_NAME else get_host_cpu_features()
     return f"{name} {features}".strip()
 
 

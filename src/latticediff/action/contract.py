@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from .. import registry
 from ..asking import asked
+from ..contracts import Asked
 from ..errors import FileError, UserError
 from ..types import Description, Extents, FloatArray, Shape
 from ..untrusted import printable
@@ -20,7 +21,7 @@ NumbaPotential = tuple[Callable[..., Any], Callable[..., Any], FloatArray]
 
 
 @runtime_checkable
-class Action(Protocol):
+class Action(Protocol, metaclass=Asked):
     """What every other room asks of an action.
 
     One that couples more than nearest neighbours, or these not alike along all axes, has `links` beside: see
@@ -50,7 +51,7 @@ class Action(Protocol):
 
 
 @runtime_checkable
-class Part(Protocol):
+class Part(Protocol, metaclass=Asked):
     """A theory of some of the sites of a lattice, as an array of their own, the others integrated out."""
 
     sites: str  #: which: ``odd`` or ``coarse``, as ``training.sites`` of a card

@@ -5,7 +5,7 @@ Every file that replaces another one is written here. Rooms: `disk` (its errors,
 files at once).
 """
 
-from .disk import DISK_FULL, disk_error, refuse_existing, require_space, sync_dir
+from .disk import DISK_FULL, disk_error, refuse_existing, require_space, sync_dir, sync_file
 from .files import open_own, scratch, sealed_bytes, sealed_text, whole
 from .folders import all_at_once, claimed, entries_of
 
@@ -22,5 +22,6 @@ __all__ = [
     "sealed_bytes",
     "sealed_text",
     "sync_dir",
+    "sync_file",
     "whole",
 ]

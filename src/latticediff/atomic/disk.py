@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..errors import FileError
 if TYPE_CHECKING:
     from ..types import PathLikeStr
 
-__all__ = ["DISK_FULL", "disk_error", "refuse_existing", "require_space", "sync_dir"]
+__all__ = ["DISK_FULL", "disk_error", "refuse_existing", "require_space", "sync_dir", "sync_file"]
 
 # EFBIG is what a file-size limit (ulimit -f) gives; a quota gives EDQUOT
 DISK_FULL = {
@@ -64,10 +65,22 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes} bytes"
 
 
+def sync_file(descriptor: int) -> None:
+    """Write what was given to a descriptor to disk, so that it outlasts a power cut."""
+    wholly = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, whose fsync may leave it in the memory of the disk
+    if wholly is not None:
+        try:
+            fcntl.fcntl(descriptor, wholly)
+            return
+        except OSError:  # a file system that does not know it
+            pass
+    os.fsync(descriptor)
+
+
 def sync_dir(path: PathLikeStr) -> None:
     """Write the directory `path` itself to disk, so that renames inside it outlast a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync_file(handle)
     finally:
         os.close(handle)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import FileError
-from .disk import disk_error, sync_dir
+from .disk import disk_error, sync_dir, sync_file
 from .part import create_part
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def whole(path: PathLikeStr, sync: bool = True, buffering: int = -1) -> Iterator
                 yield file
                 file.flush()
                 if sync:
-                    os.fsync(file.fileno())
+                    sync_file(file.fileno())
                 os.replace(part, path)
             except BaseException:
                 with suppress(OSError):

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+from ..contracts import Asked
 from ..markov import ActionKernel, ChainState
 from ..metropolis.contract import LatentProposal, Proposal
 from ..streams import Streams
@@ -10,7 +11,7 @@ __all__ = ["LatentRoute", "LearnedKernel", "Route"]
 
 
 @runtime_checkable
-class Route(Protocol):
+class Route(Protocol, metaclass=Asked):
     """A way from a model to a `Proposal`; found through the entry-point group ``latticediff.routes``.
 
     The keys of its section ``[sampling.NAME]`` are a pydantic model in the group ``latticediff.route_options``.

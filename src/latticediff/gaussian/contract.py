@@ -4,6 +4,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from numpy.typing import ArrayLike
 
+from ..contracts import Asked
 from ..types import Description, Extents, FloatArray
 
 __all__ = ["Expandable", "Massive", "Quartic", "Sourced", "UnitVectors", "Wider"]
@@ -15,7 +16,7 @@ UnitVectors = tuple[tuple[int, ...], ...]
 
 
 @runtime_checkable
-class Expandable(Protocol):
+class Expandable(Protocol, metaclass=Asked):
     r"""A theory that can be expanded around a Gaussian.
 
     .. math:: \frac{\partial S}{\partial \phi_x} = (K * \phi)_x + F(\phi_x) + \ldots,

@@ -4,6 +4,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from ..contracts import Asked
 from ..types import FloatArray, Shape
 
 __all__ = ["Draw", "LatentProposal", "Proposal", "evaluations_to_weigh"]
@@ -20,7 +21,7 @@ class Draw(NamedTuple):
 
 
 @runtime_checkable
-class Proposal(Protocol):
+class Proposal(Protocol, metaclass=Asked):
     """A distribution that can be drawn from and weighed, with one density for both.
 
     A field has the same log_q whether it was drawn or given: chains that mix proposals with other kernels compare
@@ -92,7 +93,7 @@ def evaluations_to_weigh(proposal: Proposal) -> int:
 
 
 @runtime_checkable
-class Integrated(Protocol):
+class Integrated(Protocol, metaclass=Asked):
     """A proposal whose log_q is the sum of an integration, so that its error shows when the steps are halved."""
 
     def doubled(self) -> Proposal:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ..contracts import Asked
+
 if TYPE_CHECKING:  # a contract loads neither kernels nor references
     from ..action import Phi4
     from ..gaussian.reference import GaussianReference
@@ -44,7 +46,7 @@ class Residual(Protocol):
 
 
 @runtime_checkable
-class Network(Residual, Protocol):
+class Network(Residual, Protocol, metaclass=Asked):
     """The residual R(x, sigma) on any lattice of `ndim` dimensions."""
 
     name: str  #: as registered in the entry-point group ``latticediff.networks``

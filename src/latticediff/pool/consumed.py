@@ -10,7 +10,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from ..atomic import disk_error
+from ..atomic import disk_error, sync_file
 from ..errors import FileError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _read(descriptor: int, pool: Pool) -> int:
 def _write(descriptor: int, pool: Pool, number: int) -> None:
     data = f"{number:020d}".encode() if pool.consumed_as_text else number.to_bytes(8, "little", signed=True)
     os.pwrite(descriptor, data, pool.consumed_at)
-    os.fsync(descriptor)
+    sync_file(descriptor)
 
 
 def consumed(pool: Pool) -> int:
