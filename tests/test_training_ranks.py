@@ -288,9 +288,10 @@ def test_fine_tuning_gradients_of_the_shares_add_up():
         FineTuner(whole.network, whole.tasks, whole.noise, FineTuningPlan(objective="log_variance"), ranks=Silent(0, 3))
 
 
+# Adam, for which equal gradients make equal steps: SOAP takes them in bases that, after a few steps, rounding decides
 TUNED = (
     CARD.replace("features = 2\n", "features = 4\n")
-    + "[finetune]\nlearning_rate = 0.01\nsteps = 6\nbatch = 5\ncheck_every = 3\nn_check = 16\n"
+    + "[finetune]\nlearning_rate = 0.01\noptimizer = 'adam'\nsteps = 6\nbatch = 5\ncheck_every = 3\nn_check = 16\n"
 )
 
 
@@ -307,11 +308,15 @@ def test_two_processes_fine_tune_as_one_does(folder, pair):
     start, both, single, differs = (
         load_file(folder / name / "weights.safetensors") for name in ("start", "pair", "single", "differs")
     )
-    moved = max(float((single[name] - start[name]).abs().max()) for name in start)
-    apart = max(float((single[name] - both[name]).abs().max()) for name in start)
-    other = max(float((single[name] - differs[name]).abs().max()) for name in start)
-    # the optimiser divides by the size of gradients, and makes much of the last bit of small ones
-    assert apart < 0.2 * min(moved, other)
+
+    def apart(one, other):
+        """By how much three quarters of the network's weights differ at most: the rest have gradients of rounding."""
+        names = [name for name in start if name.startswith("network.")]
+        differences = torch.cat([(one[name] - other[name]).abs().flatten() for name in names])
+        return float(differences.quantile(0.75))
+
+    # 0, where without the sum over processes it is a third of what another seed makes
+    assert apart(single, both) < 0.01 * min(apart(single, start), apart(single, differs))
     told = [load_model(folder / name).card["finetune"] for name in ("pair", "single")]
     assert told[0]["steps_done"] == told[1]["steps_done"] == 6
     assert not told[0]["stopped"]
