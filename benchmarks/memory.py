@@ -1,9 +1,10 @@
 """Largest resident memory of each stage on large data, every stage in a process of its own.
 
 A million configurations of 8x8 written, verified, measured and trained on from the file, and chains of 256x256 by a
-model with the weights of phi4-A-L128-odd, which suit 256x256 badly: memory does not depend on how well.
+model with the weights of phi4-A-L128-odd, which suit 256x256 badly: memory does not depend on how well. Then 4,000
+fields of 32x32, weighed through a flow that is refined by four rungs.
 
-    python benchmarks/memory.py [--configurations 1000000] [--L 256] [--json]
+    python benchmarks/memory.py [--configurations 1000000] [--L 256] [--only WORD] [--json]
 
 One row for each stage: seconds of processor time and MiB at most, of which importing the package takes what the first
 row says.
@@ -70,6 +71,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configurations", type=int, default=1_000_000)
     parser.add_argument("--L", type=int, default=256)
+    parser.add_argument("--only", default="", help="stages that have this word in their name: many, large or refined")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +81,9 @@ def main():
         many.write_text(CARD.format(L=8, lam=6.008, n_chains=200, n_updates=-(-options.configurations // 200), **sizes))
         sizes = {"features": 24, "steps": 1, "batch": 2}
         large.write_text(CARD.format(L=options.L, lam=4.277, n_chains=16, n_updates=20, **sizes))
-        small = Path(folder) / "few.h5"
+        small, middle, refined = (Path(folder) / name for name in ("few.h5", "middle.h5", "refined.toml"))
+        sizes = {"features": 8, "steps": 1, "batch": 2}
+        refined.write_text(CARD.format(L=32, lam=4.572, n_chains=100, n_updates=3200, **sizes) + "rungs = 4\n")
         stages = (
             ("import", "--version"),
             ("generate, many", "generate", many, "--out", ensemble, "-q"),
@@ -99,8 +103,16 @@ def main():
                 *("weigh, large", "weigh", large, "--route", "ode", "--model", model, "--ensemble", small),
                 *("--out", Path(folder) / "weights.npz"),
             ),
+            ("generate, refined", "generate", refined, "--out", middle, "-q"),
+            (
+                *("weigh, refined", "weigh", refined, "--route", "ode", "--model", "phi4-A-L32-fast", "--ensemble"),
+                *(middle, "--out", Path(folder) / "refined.npz", "--set", "sampling.max_doubling=1e9"),
+                *("--set", "sampling.n_forward=4000"),
+            ),
         )
         for name, *arguments in stages:
+            if options.only not in name:
+                continue
             began = time.perf_counter()
             row = line(name, *arguments)
             row["seconds"] = time.perf_counter() - began
