@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,8 @@ def given_propagator(source: PathLikeStr | None, action: Any, shape: Extents) ->
             if half < 2:
                 raise FileError(f"{source} holds {ensemble.n_cfg} configurations; the propagator wants at least 4")
             # alternate ones, so that a drift does not pass for noise
-            phis = [ensemble.phis()[start : 2 * half : 2] for start in (0, 1)]
-        first, second = (measured_propagator([rows], shape) for rows in phis)
+            halves = (_alternate(ensemble, start, 2 * half) for start in (0, 1))
+            first, second = [measured_propagator(rows, shape) for rows in halves]
         return smooth_propagator(first, second), str(Path(source).name)
     from ..model.storage import load_model  # torch, which nothing else here wants
 
@@ -67,3 +68,11 @@ def given_propagator(source: PathLikeStr | None, action: Any, shape: Extents) ->
     G = gaussian.propagator_full.numpy().copy()
     G.flat[0] += volume(shape) * gaussian.vacuum**2  # of fluctuations around a vacuum: the zero mode has the rest
     return G, f"model {Path(source).name}"
+
+
+def _alternate(ensemble: Ensemble, start: int, stop: int) -> Iterator[FloatArray]:
+    """Every second configuration from number `start` to `stop`, block by block."""
+    first = 0
+    for block in ensemble.batches():
+        yield block[(start - first) % 2 : max(0, stop - first) : 2]
+        first += len(block)

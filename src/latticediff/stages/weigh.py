@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..analysis import ess_forward, ess_reverse, integration_bias
@@ -110,14 +109,7 @@ def weigh(
     progress, action = progress or Progress(), card.theory()
     with Ensemble(ensemble_path) as ensemble:
         ensemble.expect(action, card.shape)
-        given: Any = require_finite(ensemble.phis(), ensemble.path)  # of held-out chains, a tensor
-        n_chains = ensemble.n_chains
-        if not all_chains:
-            data = TrainingData(given, n_chains, card.training.held_out)
-            given, n_chains = data.held_out, data.held_out_chains
-    # every k-th, so that all of the Monte Carlo time is covered
-    n_rows = len(given)
-    phis = evenly(torch.as_tensor(given), card.sampling.n_forward)
+        phis, n_rows, n_chains = _chosen(ensemble, card, all_chains)
     model = model_for(card, folder, route, outside, progress)
     proposal = build_proposal(card, model, route)
     streams = streams or Streams(card.run.seed).child(f"weigh-{route}")
@@ -149,6 +141,19 @@ def weigh(
     with whole(path) as file:
         np.savez(file, **cast(dict[str, Any], arrays))  # NumPy takes a bool beside them
     return arrays
+
+
+def _chosen(ensemble: Ensemble, card: Card, all_chains: bool) -> tuple[FloatArray, int, int]:
+    """Every k-th configuration, so that all of the Monte Carlo time is covered; of how many, and of how many chains.
+
+    These alone are in memory.
+    """
+    n = card.sampling.n_forward
+    if all_chains:
+        numbers = np.arange(0, ensemble.n_cfg, max(1, ensemble.n_cfg // n))[:n]
+        return require_finite(ensemble.take(numbers), ensemble.path), ensemble.n_cfg, ensemble.n_chains
+    data = TrainingData(ensemble, held_out=card.training.held_out, where="stream")
+    return evenly(data.held_out, n), len(data.held_out), data.held_out_chains
 
 
 def step_doubling(arrays: Mapping[str, NDArray[Any]]) -> dict[str, float]:
