@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 from learned_toys import QUARTIC
+from learned_toys import model as learned
 from training_toys import SHAPE, THEORY, phis, trainer
 
+from latticediff.build.learned import build_proposal
 from latticediff.config import parse_card
 from latticediff.ensemble import Ensemble, save_ensemble
 from latticediff.errors import UserError
+from latticediff.model.storage import load_model, save_model
 from latticediff.stages.train import train
+from latticediff.stages.weigh import weigh
 from latticediff.training import TrainingData, rows
 from latticediff.training.gradient import in_low_precision
 from latticediff.training.rows import choose
@@ -85,6 +89,29 @@ def test_configurations_are_taken_by_number_from_any_layout(path, tmp_path):
     for file in (path, chunked):
         with Ensemble(file) as ensemble:
             assert np.array_equal(ensemble.take(numbers), phis()[numbers])
+
+
+@pytest.mark.parametrize("all_chains", [False, True])
+def test_weighing_reads_what_it_weighs(path, tmp_path, monkeypatch, all_chains):
+    """The held-out part of an ensemble larger than memory, or every k-th of all: the fields, in their order."""
+    card = parse_card(CARD + "[sampling]\nn_forward = 6\nmax_doubling = 'any'\n", ["training.held_out=0.25"])
+    save_model(learned(QUARTIC, SHAPE, 0.1), tmp_path / "model")
+    read = Ensemble.phis
+
+    def batch(ensemble, *bounds):
+        assert len(bounds) == 2  # not the whole file
+        return read(ensemble, *bounds)
+
+    monkeypatch.setattr(Ensemble, "phis", batch)
+    arrays = weigh(card, path, tmp_path / "model", "ode", tmp_path / "w.npz", all_chains=all_chains)
+    whole = phis().reshape(-1, 8, *SHAPE)
+    chains = np.arange(8) if all_chains else np.array([6, 7])
+    rows = whole[:, chains].reshape(-1, *SHAPE)
+    fields = rows[:: len(rows) // 6][:6]
+    proposal = build_proposal(card, load_model(tmp_path / "model"), "ode")
+    expected = QUARTIC(fields) + proposal.weigh(fields, None)
+    assert np.abs(arrays["log_weight"] + expected).max() < 1e-3 < np.ptp(expected)
+    assert np.array_equal(arrays["chain"], np.arange(0, len(rows), len(rows) // 6)[:6] % len(chains))
 
 
 def test_auto_streams_what_takes_more_than_half_the_memory(monkeypatch):
