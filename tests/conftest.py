@@ -29,6 +29,12 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason="holds numbers of a certain seed"))
 
 
+@pytest.fixture
+def short_probes(monkeypatch):
+    """A plan measures every price by one call: for tests of what a plan says, not of how long."""
+    monkeypatch.setattr("latticediff.stages.costs.contract.ENOUGH", (1, 0.0))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def other_seeds():
     """Mix the number in, for the whole session: fixtures of modules draw, too."""

@@ -251,7 +251,7 @@ def test_a_card_that_names_nothing_or_one_model_twice_is_refused(given, what):
         parse_card(TINY, [f"sampling.beside={given}"])
 
 
-def test_a_dry_run_says_what_each_model_costs(card, tmp_path, capsys):
+def test_a_dry_run_says_what_each_model_costs(card, tmp_path, capsys, short_probes):
     (tmp_path / "card.toml").write_text(card.to_toml())
     assert "beside ode-2 " in dry_run(tmp_path, capsys, 0).out and not (tmp_path / "run").exists()
 

@@ -202,7 +202,7 @@ def recipe(letter):
 
 
 @pytest.mark.parametrize("letters", ["a", "b", "c", "d", "ef"])
-def test_recipes_run(letters, tmp_path, monkeypatch, capsys):
+def test_recipes_run(letters, tmp_path, monkeypatch, capsys, short_probes):
     """In a short form; (f) goes on with what (e) began; of (c) only plans: (b) runs a card, test_study a study."""
     text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     (tmp_path / "card.toml").write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])

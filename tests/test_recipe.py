@@ -80,7 +80,7 @@ def test_few_sites_get_small_steps():
     assert chosen.card.hmc.target_acceptance == 0.97
 
 
-def test_overrides_lie_on_top_of_what_was_chosen(tmp_path, capsys):
+def test_overrides_lie_on_top_of_what_was_chosen(tmp_path, capsys, short_probes):
     (tmp_path / "card.toml").write_text(card(PHI4.format(0.2)).to_toml().split("[hmc]")[0])
     line = ["run", str(tmp_path / "card.toml"), "--out", str(tmp_path / "run"), "--dry-run"]
     main_ends([*line, "--set", "sampling.n_forward=500", "--set", "run.seed=4"])
@@ -98,7 +98,7 @@ def test_phases_that_no_symmetry_relates_are_named():
         recipe(card(first_order, "[12, 12]"))
 
 
-def test_the_command_says_what_it_chose_and_goes_on_with_it(tmp_path, capsys):
+def test_the_command_says_what_it_chose_and_goes_on_with_it(tmp_path, capsys, short_probes):
     (tmp_path / "card.toml").write_text(card(PHI4.format(0.2)).to_toml().split("[hmc]")[0])
     main_ends(["run", str(tmp_path / "card.toml"), "--out", str(tmp_path / "run"), "--dry-run"])
     told = capsys.readouterr()
