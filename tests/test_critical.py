@@ -201,6 +201,12 @@ def test_fields_are_kept_and_damage_is_told(fields, tmp_path):
     path.write_bytes(whole[:1000])
     with pytest.raises(FileError, match="damaged"):
         read_fields(path, identity)
+    path.write_bytes(whole)
+    with np.load(path) as held:
+        arrays = dict(held)
+    np.savez(path, **arrays, more=np.zeros(2))
+    with pytest.raises(FileError, match=r"damaged .it holds more, too.*sampled again"):
+        read_fields(path, identity)
     with pytest.raises(FileError, match="cluster was not run"):
         source_of(fields, "cluster")
 

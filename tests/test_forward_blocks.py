@@ -1,5 +1,7 @@
 """Every caller of the forward ESS tells it which chain a configuration is of."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,8 @@ def test_weights_of_a_file_are_blocked_by_chain():
     forward = 0.1 * x.ravel()  # chains take turns, as in an ensemble file
     arrays = {"log_weight": forward, "chain": chain_numbers(forward.size, forward.size, n_chains)}
     right = ess_forward(0.1 * x.T)
-    assert forward_ess(arrays) == right
+    # nan is nan, which == of data classes denies from Python 3.13 on
+    np.testing.assert_equal(asdict(forward_ess(arrays)), asdict(right))
     assert right.error > 2 * ess_forward(forward, correlated=False).error
     assert Weighing("x", "ode", arrays).to_dict()["ess_forward"] == right.pair()
     del arrays["chain"]  # a file of an earlier version

@@ -176,7 +176,7 @@ def write_fields(path: Path, fields: Fields, identity: Description) -> None:
     sums = {key: [float(np.sum(v, where=np.isfinite(v))), list(v.shape)] for key, v in arrays.items()}
     told = json.dumps(with_digest({"identity": identity, "about": fields.about, "sums": sums}))
     out = io.BytesIO()
-    np.savez(out, allow_pickle=False, told=np.frombuffer(told.encode(), np.uint8), **arrays)
+    np.savez(out, told=np.frombuffer(told.encode(), np.uint8), **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     sealed_bytes(path, out.getvalue())
 
@@ -203,6 +203,8 @@ def read_fields(path: Path, identity: Description) -> Fields | None:
             same = list(values.shape) == shape and float(np.sum(values, where=np.isfinite(values))) == total
             if not same or values.dtype != np.float64:
                 raise ValueError(key)
+        if unknown := arrays.keys() - document["sums"].keys():
+            raise ValueError(f"it holds {min(unknown)}, too")
     except FileError:
         raise
     except Exception as exc:  # zip, NumPy and UTF-8 each have errors of their own for a torn file

@@ -164,7 +164,8 @@ class _Secant:
     """Residuals and their slopes: differences at the first point, then Broyden's update from point to point.
 
     A difference in every parameter costs as many evaluations as a grid has steps; the secant update [Broyden 1965,
-    eq. (4.5)] costs none, and what it misses a further iteration makes good.
+    eq. (4.5)] costs none, and what it misses a further iteration makes good. The solver is given copies: until 1.15
+    SciPy writes the weights of a robust loss into them.
     """
 
     def __init__(self, residuals: Callable[[FloatArray], FloatArray]) -> None:
@@ -176,7 +177,7 @@ class _Secant:
         """Residuals at `p`."""
         if self._last is None or not np.array_equal(self._last[0], p):
             self._last = p.copy(), self._residuals(p)
-        return self._last[1]
+        return self._last[1].copy()
 
     def slopes(self, p: FloatArray) -> FloatArray:
         """Their Jacobian at `p`, approximately."""
@@ -189,7 +190,7 @@ class _Secant:
             if step @ step > 0:
                 J = J + np.outer(here - there - J @ step, step) / (step @ step)
         self._from = p.copy(), here, J
-        return J
+        return J.copy()
 
 
 def _grid(start: FloatArray, logs: FloatArray, decimals: int | None = None) -> FloatArray:

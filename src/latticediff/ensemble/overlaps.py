@@ -126,7 +126,8 @@ def refuse_repeats(sources: Sequence[Ensemble], along: str) -> None:
     keys, pairs = np.concatenate(found_keys), np.concatenate(found_owners)
     order = np.argsort(keys, kind="stable")
     keys, pairs = keys[order], pairs[order]
-    shared = np.isin(keys, keys[1:][(keys[1:] == keys[:-1]) & (pairs[1:, 0] != pairs[:-1, 0])])
+    twice = keys[1:][(keys[1:] == keys[:-1]) & (pairs[1:, 0] != pairs[:-1, 0])]
+    shared = np.isin(keys, twice, kind="sort")  # a table of digests overflows in NumPy 2.0
     keys, owners = keys[shared], [(int(number), int(chain)) for number, chain in pairs[shared]]
     times_shared, again = collections.Counter(owners), 0
     example: tuple[np.uint64, list[tuple[int, int]]] | None = None
