@@ -172,7 +172,10 @@ def source_of(fields: Fields, sampler: str) -> Source:
 
 def write_fields(path: Path, fields: Fields, identity: Description) -> None:
     """Write an ``.npz``, whole or not at all; `identity` says of what."""
-    arrays = {f"{name}.{column}": values for name, table in fields.columns.items() for column, values in table.items()}
+    # NumPy's types take a bool beside arrays, which its first version of 2 does not
+    arrays: dict[str, Any] = {
+        f"{name}.{column}": values for name, table in fields.columns.items() for column, values in table.items()
+    }
     sums = {key: [float(np.sum(v, where=np.isfinite(v))), list(v.shape)] for key, v in arrays.items()}
     told = json.dumps(with_digest({"identity": identity, "about": fields.about, "sums": sums}))
     out = io.BytesIO()
