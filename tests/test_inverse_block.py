@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from latticediff.action import Phi4, free_propagator
 from latticediff.blocking import Blocking, ConditionalGaussian
+from latticediff.build import given_propagator as given
 from latticediff.cli.app import app
 from latticediff.config import load_card
 from latticediff.ensemble import Ensemble, save_ensemble, verify
@@ -203,3 +204,22 @@ def test_the_command(coarse, tmp_path):
     assert done.exit_code == 0 and "kernel average, factor 1, propagator: gap equation" in done.output
     done = CliRunner().invoke(app, ["inverse-block", *arguments, "--out", str(tmp_path / "b"), "--json"])
     assert len(json.loads(done.output)["sweeps"]) == 2
+
+
+def test_the_propagator_of_an_ensemble_takes_alternate_fields_batch_by_batch(tmp_path, monkeypatch):
+    """Batches of odd length, and a last field too many; what the two halves are is known by their scales."""
+    path = tmp_path / "fields.h5"
+    fields = np.random.default_rng(1).standard_normal((19, *SHAPE)) * np.tile([1.0, 3.0], 10)[:19, None, None]
+    fields[-1] = 1e6  # of 19 the first 18
+    save_ensemble(path, fields, action=FREE, n_chains=1)
+    halves, measure = [], given.measured_propagator
+
+    def kept(rows, shape):
+        halves.append(np.concatenate(list(rows)))
+        return measure([halves[-1]], shape)
+
+    monkeypatch.setattr(given, "measured_propagator", kept)
+    batches = Ensemble.batches
+    monkeypatch.setattr(Ensemble, "batches", lambda ensemble: batches(ensemble, 5))
+    given.given_propagator(path, FREE, SHAPE)
+    assert np.array_equal(halves[0], fields[:18:2]) and np.array_equal(halves[1], fields[1:18:2])
