@@ -1,6 +1,7 @@
 """What a version says of itself, in all the places where it does."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -25,6 +26,21 @@ def test_the_citation_is_of_this_version_and_licence():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert said == {"version": latticediff.__version__, "license": project["license"]}
     assert (ROOT / "LICENSE").read_text().startswith(f"{project['license']} License")
+
+
+def test_the_changelog_begins_with_this_version_and_a_tag_says_the_same():
+    """A commit that is tagged is a release: its changelog has the day."""
+    version, day = re.search(
+        r"^## (\S+), (unreleased|20\d\d-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    ).groups()
+    assert version == latticediff.__version__
+    if not (ROOT / ".git").exists():
+        return  # a source archive has no tags
+    tags = subprocess.run(
+        ["git", "tag", "--points-at", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
+    for tag in (tag for tag in tags if tag.startswith("v")):
+        assert tag == f"v{version}" and day != "unreleased"
 
 
 def test_the_hooks_are_the_checks_of_make_lint():
