@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from latticediff.config import parse_card
-from latticediff.stages.costs import sampling
+from latticediff.stages.costs import contract, sampling
 from latticediff.stages.finish import finishing
 from latticediff.stages.finish_cost import finish_work
 from latticediff.stages.small import small_finetuner, small_trainer
@@ -127,3 +127,17 @@ def test_the_bar_of_what_follows_a_training_counts_evaluations(figures):
         for _ in work:
             done()
     assert seen == [f"finishing the model: {', '.join(shown)}", sum(work.values()), *work.values()]
+
+
+@pytest.mark.parametrize(("seconds", "calls"), [(0.001, 250), (0.01, 25), (0.03, 25), (0.1, 10), (3.0, 1)])
+def test_a_price_is_the_median_of_enough_calls(monkeypatch, seconds, calls):
+    """Of a clock that moves by what each call takes: 25 calls and 0.25 s, or a second; the first compiles."""
+    clock, made = [0.0], [0]
+    monkeypatch.setattr(contract.time, "perf_counter", lambda: clock[0])
+
+    def work():
+        made[0] += 1
+        clock[0] += 100.0 if made[0] == 1 else seconds
+
+    assert contract.timed(work) == pytest.approx(seconds)
+    assert abs(made[0] - 1 - calls) <= 1  # sums of seconds are rounded

@@ -32,7 +32,7 @@ from latticediff.report.figures.costs import cost
 from latticediff.report.figures.physics import observables
 from latticediff.report.html import page
 from latticediff.report.numbers import break_even, cost_ratio, differences, seconds, setup_total, value_error
-from latticediff.report.style import chain_styles, styled
+from latticediff.report.style import FigureRecord, chain_styles, new_figure, styled
 from latticediff.report.verdict import verdict
 
 V = 64
@@ -517,3 +517,20 @@ def test_chains_with_cluster_updates_are_not_called_hmc():
     parts = [{"name": "hmc"}, {"name": "cluster"}, {"name": "cluster"}]
     assert sampler_name({"name": "hmc"}) == "HMC"
     assert sampler_name({"name": "sequence", "parts": parts}) == "HMC + cluster"
+
+
+def test_a_figure_is_laid_out_before_it_is_drawn():
+    """As matplotlib does when it saves one: labels have room."""
+    places = []
+    for draw in (
+        lambda figure: FigureRecord("wide", "", "", "", figure, (), []).png,
+        lambda figure: figure.savefig(io.BytesIO(), format="png", dpi=200),
+    ):
+        with styled():
+            figure, axes = new_figure(1)
+            before = np.array(axes.get_position().bounds)
+            axes.set_ylabel("a label\nof three\nlines")
+            axes.set_title("above", fontsize=30)
+            draw(figure)
+        places.append(np.array(axes.get_position().bounds))
+    assert np.allclose(*places, atol=0.01) and np.abs(places[0] - before).max() > 0.05
