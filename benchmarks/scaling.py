@@ -74,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, action="append", help="repeatable; default 1 and 2")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=("members", "training"))
     options = parser.parse_args()
     print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; least of {options.repeats}")
     print("what       processes  wall s  processor s")
@@ -82,14 +83,17 @@ def main() -> None:
         (folder / "card.toml").write_text(CARD)
         timed([[*PROGRAM, "generate", "card.toml", "--out", "data.h5", "-q"]], folder)
         for what, make, lengths in (("members", members, UPDATES), ("training", training, STEPS)):
+            if options.only not in (None, what):
+                continue
             for n in options.processes or [1, 2]:
-                found = []
-                for repeat in range(options.repeats):
-                    short, long = (
-                        timed(make(n, length, folder, f"{what}-{n}-{length}-{repeat}"), folder) for length in lengths
-                    )
-                    found.append((long[0] - short[0], long[1] - short[1]))
-                wall, processor = (min(column) for column in zip(*found, strict=True))
+                timed(make(n, lengths[0], folder, f"{what}-{n}-first"), folder)  # compiles
+                short, long = (
+                    [timed(make(n, length, folder, f"{what}-{n}-{length}-{k}"), folder) for k in range(options.repeats)]
+                    for length in lengths
+                )
+                wall, processor = (
+                    min(b) - min(a) for a, b in zip(zip(*short, strict=True), zip(*long, strict=True), strict=True)
+                )
                 print(f"{what:10} {n:9}  {wall:6.1f}  {processor:11.1f}", flush=True)
         print(f"load {os.getloadavg()[0]:.1f} at the end")
 
