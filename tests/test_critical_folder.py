@@ -38,8 +38,8 @@ kappa_c = [0.2854, 0.0001]
 SIZE = """
 [[size]]
 L = {}
-draws = 6000
-steps = 16
+draws = 20000
+steps = 24
 data = 3200
 training_steps = 150
 batch = 64
