@@ -35,6 +35,15 @@ def short_probes(monkeypatch):
     monkeypatch.setattr("latticediff.stages.costs.contract.ENOUGH", (1, 0.0))
 
 
+@pytest.fixture
+def undrawn():
+    """Pages without pictures, but for those that fixtures of a module make."""
+    from figure_toys import blank_figures
+
+    with blank_figures():
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def other_seeds():
     """Mix the number in, for the whole session: fixtures of modules draw, too."""

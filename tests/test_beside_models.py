@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-from figure_toys import blank_figures
 from learned_toys import model
 from test_pipeline import TINY, run_with_stops
 from test_report import make_chain, make_run
@@ -60,11 +59,7 @@ def short_rounds():
         yield
 
 
-@pytest.fixture(autouse=True)
-def undrawn():
-    """Pages without pictures, but for those that fixtures of the module make."""
-    with blank_figures():
-        yield
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from figure_toys import blank_figures
 
 from latticediff.cli import main
 from latticediff.report.critical import verdict_of
@@ -62,11 +61,7 @@ def run(card, out, *options):
     return called(["critical", str(path), "--out", str(out), "-q", *options])
 
 
-@pytest.fixture(autouse=True)
-def undrawn():
-    """Pages without pictures, but for those that fixtures of the module make."""
-    with blank_figures():
-        yield
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm import ALONE
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+ENVIRONMENT = {**os.environ, **ALONE}
 
 
 def rows(script, *options):

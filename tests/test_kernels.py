@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numba.core.dispatcher import Dispatcher
 from scipy import stats
+from warm import ALONE
 
 from latticediff import _kernels
 from latticediff._kernels import oracle as reference
@@ -205,9 +206,6 @@ def test_integrator_has_its_order(integrator):
     order = np.log(errors[0] / errors[1]) / np.log(4)
     np.testing.assert_allclose(order, INTEGRATORS[integrator][0], atol=0.1)
 
-
-#: a process that has computed with several threads cannot be forked
-ALONE = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 PROBE = """
 import numpy as np

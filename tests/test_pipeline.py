@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from figure_toys import blank_figures
 
 from latticediff.action import Phi4, free_propagator
 from latticediff.analysis import ess_forward
@@ -98,11 +97,7 @@ def run_with_stops(card, out, questions):
     raise AssertionError(f"stopped 30 times; the last stage begun: {read_log(out / 'log.jsonl', 'begin')[-1]}")
 
 
-@pytest.fixture(autouse=True)
-def undrawn():
-    """Pages without pictures, but for those that fixtures of the module make."""
-    with blank_figures():
-        yield
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ from ..metropolis.checks import require_density, sound_rows
 from ..metropolis.contract import Integrated
 from ..streams import Streams
 from ..training import TrainingData
-from ..training.data import chain_numbers, evenly
+from ..training.data import chain_numbers, evenly, spread
 from ..untrusted import printable
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def weigh(
     arrays: Arrays = {"log_weight": log_weight, "chain": chain_numbers(len(phis), n_rows, n_chains)}
     density: Proposal = getattr(proposal, "inner", proposal)  # annealed paths are random; the density below them is not
     if isinstance(density, Integrated):
-        some = phis[:: max(1, len(phis) // N_DOUBLING)][:N_DOUBLING]
+        some = phis[spread(len(phis), N_DOUBLING)]
         draw = ask_draw(density, N_DOUBLING, streams.generator("doubling"))
         rows = sound_rows(draw)
         # neither is None: the density is integrated
@@ -144,14 +144,11 @@ def weigh(
 
 
 def _chosen(ensemble: Ensemble, card: Card, all_chains: bool) -> tuple[FloatArray, int, int]:
-    """Every k-th configuration, so that all of the Monte Carlo time is covered; of how many, and of how many chains.
-
-    These alone are in memory.
-    """
+    """Configurations `spread` over the file, which alone are in memory; of how many, and of how many chains."""
     n = card.sampling.n_forward
     if all_chains:
-        numbers = np.arange(0, ensemble.n_cfg, max(1, ensemble.n_cfg // n))[:n]
-        return require_finite(ensemble.take(numbers), ensemble.path), ensemble.n_cfg, ensemble.n_chains
+        chosen = ensemble.take(spread(ensemble.n_cfg, n))
+        return require_finite(chosen, ensemble.path), ensemble.n_cfg, ensemble.n_chains
     data = TrainingData(ensemble, held_out=card.training.held_out, where="stream")
     return evenly(data.held_out, n), len(data.held_out), data.held_out_chains
 

@@ -167,9 +167,14 @@ class _Restricted:
         return self.restrict(self.source.rows(numbers))
 
 
+def spread(n_rows: int, n: int) -> IntArray:
+    """Numbers of at most `n` of `n_rows` rows, evenly spread, so that all of the Monte Carlo time is covered."""
+    return np.arange(0, n_rows, max(1, n_rows // n))[:n]
+
+
 def evenly(rows: Tensor | StreamedRows, n: int) -> FloatArray:
     """At most `n` of the configurations, evenly spread over them, as a float64 array."""
-    return rows[:: max(1, len(rows) // n)][:n].double().cpu().numpy()
+    return rows[torch.as_tensor(spread(len(rows), n)).to(rows.device)].double().cpu().numpy()
 
 
 def chain_numbers(n: int, n_rows: int, n_chains: int) -> IntArray:
@@ -177,7 +182,7 @@ def chain_numbers(n: int, n_rows: int, n_chains: int) -> IntArray:
 
     Rows of the `n_chains` chains take turns. Shape (n,), int64.
     """
-    return max(1, n_rows // n) * np.arange(n) % n_chains
+    return spread(n_rows, n) % n_chains
 
 
 def by_chain(values: FloatArray, n_rows: int, n_chains: int) -> list[FloatArray]:
